@@ -1,0 +1,95 @@
+"""Writing a file so that it is either whole or not there, and reading it back.
+
+Every file of a run and every submission goes through `write_atomically`: written aside, fsynced, renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ensemble.errors import DataError, EnsError, one_line
+
+Content = bytes | str | Callable[[BinaryIO], None]
+
+
+def write_atomically(path: Path, content: Content) -> Path:
+    """Write `content` (bytes, text as UTF-8, or a function that writes to a binary file) to `path`.
+
+    The bytes go to a neighbour with a name of its own, are fsynced, and the neighbour is renamed over
+    `path`: a reader, a kill or a full disk never sees half a file. Raises EnsError when the disk refuses.
+    """
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("wb") as file:
+            _write(file, content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+        _fsync_folder(path.parent)
+    except OSError as error:
+        raise EnsError(f"cannot write {one_line(path)}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+    return path
+
+
+def _write(file: BinaryIO, content: Content) -> None:
+    if callable(content):
+        content(file)
+    else:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def _fsync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows cannot open a folder, and journals the rename itself
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """`value` as indented JSON; numbers that are not finite are refused with ValueError."""
+    return write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in `path`. Raises DataError when it cannot be read or parsed."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {one_line(path)}: {one_line(error)}") from error
+
+
+def sha256_file(path: Path) -> str:
+    """The sha256 of the bytes of `path`, in hex."""
+    with path.open("rb") as file:
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else _sha256(file)
+        )
+
+
+def _sha256(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """The sha256 of `value` in canonical JSON: keys sorted, no spaces."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

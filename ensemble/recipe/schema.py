@@ -1,0 +1,141 @@
+"""The keys of a recipe, their types and defaults. Unknown keys and wrong types are errors."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _to_text(value: Any) -> Any:
+    """Class names, ids and columns are text; a bare number in YAML is taken as its digits."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _to_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _plain_name(value: str) -> str:
+    if (
+        not value
+        or value.strip() != value
+        or value[0] in ".-"
+        or any(c in '/\\:*?"<>|' or not c.isprintable() for c in value)
+    ):
+        raise ValueError(
+            "a name without slashes, colons, quotes, line breaks or a leading dot or dash is expected"
+        )
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_to_text)]
+Name = Annotated[str, BeforeValidator(_to_text), AfterValidator(_plain_name)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(_to_tuple)]
+Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_to_tuple)]
+Rate = Annotated[float, Field(gt=0, lt=100)]
+
+
+class Frozen(BaseModel):
+    """A value: immutable, strict about types, closed to unknown keys and to numbers that are not finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataSpec(Frozen):
+    """Where the images and labels are, and how they are read. Paths are relative to `path`."""
+
+    form: Literal["digits", "folders", "csv"] = "digits"
+    path: str = "."
+    train: str = "train"
+    valid: str | Annotated[float, Field(gt=0, lt=1)] | None = None
+    test: str | None = None
+    tests: dict[Name, str] = {}
+    images: str = "."
+    extension: str | None = None
+    id_column: Text | None = None
+    path_column: Text | None = None
+    label_column: Text | None = None
+    label_columns: Texts = ()
+    unnamed_class: Text | None = None
+    group_column: Text | None = None
+    classes: Texts = ()
+    soft_labels: bool = False
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    skip_unreadable: bool = False
+    background: Annotated[tuple[int, int, int], BeforeValidator(_to_tuple)] | None = None
+    max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
+
+
+class Stage(Frozen):
+    """One leg of training: which layers train, epochs, learning rate or `auto`, schedule."""
+
+    train: Literal["head", "all"] = "all"
+    epochs: Annotated[int, Field(ge=1)]
+    lr: Literal["auto"] | Rate = "auto"
+    schedule: str = "one-cycle"
+
+
+class Recipe(Frozen):
+    """One member: everything that decides its result. None stands for a default that depends on other keys."""
+
+    data: DataSpec = DataSpec()
+    arch: str
+    name: Name | None = None
+    weights: str | None = None
+    image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    resize: Literal["squash", "crop", "pad"] = "squash"
+    stem: Literal["default", "small"] = "default"
+    filters: Counts | None = None
+    kernel: Annotated[int, Field(ge=1)] | None = None
+    dense: Counts | None = None
+    batch_norm: bool | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    augment: str | None = None
+    tta: str = "none"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    frozen_epochs: Annotated[int, Field(ge=0)] | None = None
+    epochs: Annotated[int, Field(ge=0)] | None = None
+    lr: Literal["auto"] | Rate = "auto"
+    schedule: str = "one-cycle"
+    stages: Annotated[tuple[Stage, ...], BeforeValidator(_to_tuple)] = ()
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    loss: str = "cross-entropy"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    early_stopping: Annotated[int, Field(ge=1)] | None = None
+    keep: Literal["last", "best"] = "last"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    layout: Literal["auto", "default", "channels_last"] = "auto"
+    folds: Annotated[int, Field(ge=2)] | None = None
+    fold: Annotated[int, Field(ge=0)] | None = None
+    full: bool = False
+
+
+class CombineSpec(Frozen):
+    """The `combine` part of a recipe file: the defaults of `ens combine`."""
+
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
+    per_arch: Annotated[int, Field(ge=0)] = 1
+    rule: str = "accuracy"
+    metric: str = "accuracy"
+    calibrate: bool | None = None
+    refits: bool = False
+    name: Name = "ensemble"
+
+
+class SubmitSpec(Frozen):
+    """The `submit` part of a recipe file: the defaults of `ens submit`."""
+
+    format: str = "kaggle"
+    sample: str | None = None
+    out: str | None = None
+    id_column: Text = "id"
+    label_column: Text = "label"
+    positive: Text | None = None
+    header: bool = True
+    separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    inner_name: str = "prediction.csv"
+    label_as: Literal["name", "index", "probabilities"] = "name"
+    order: Literal["ids", "natural"] = "ids"
+    zip: bool = False

@@ -1,0 +1,112 @@
+"""One run directory, schema 1."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ensemble.errors import DataError
+from ensemble.files import read_json
+from ensemble.predictions import Predictions, load
+
+SCHEMA = 1
+KINDS = ("member", "folds", "refit", "import", "ensemble", "student")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A directory `runs/<name>-<hash8>/`. `facts` is its run.json; unknown keys are carried, not read."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The directory's name: `<name>-<hash8>`."""
+        return self.path.name
+
+    @cached_property
+    def facts(self) -> Mapping[str, Any]:
+        """run.json. Raises DataError when it is unreadable or of a newer schema."""
+        facts = read_json(self.path / "run.json")
+        if not isinstance(facts, dict) or not isinstance(facts.get("schema"), int):
+            raise DataError(f"{self.id}: run.json has no schema; a run of schema {SCHEMA} expected")
+        if facts["schema"] > SCHEMA:
+            raise DataError(
+                f"{self.id} is of schema {facts['schema']}, this version reads up to {SCHEMA}; upgrade ensemble"
+            )
+        return facts
+
+    @property
+    def kind(self) -> str:
+        """member, folds, refit, import, ensemble or student."""
+        return str(self.facts.get("kind", "member"))
+
+    @property
+    def arch(self) -> str:
+        """The architecture; an import without one is an architecture of its own."""
+        return str(self.facts.get("arch") or self.id)
+
+    @property
+    def complete(self) -> bool:
+        """A run is complete if and only if metrics.json, written last, exists."""
+        return (self.path / "metrics.json").is_file()
+
+    @property
+    def failed(self) -> bool:
+        """True when failed.json marks it."""
+        return (self.path / "failed.json").is_file()
+
+    @property
+    def is_fold(self) -> bool:
+        """True for one fold's member, which joins an ensemble only when named."""
+        return self.facts.get("fold") is not None
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the train and valid rows it belongs to; empty where unknown."""
+        return str(self.facts.get("data", {}).get("fingerprint", ""))
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Any]:
+        """metrics.json, or nothing when the run is not complete."""
+        return read_json(self.path / "metrics.json") if self.complete else {}
+
+    def has(self, split: str) -> bool:
+        """Whether predictions of `split` (`valid`, `test`, `test-<name>`) are there."""
+        return (self.path / f"{split}.npz").is_file()
+
+    def predictions(self, split: str) -> Predictions:
+        """The checked predictions of one split. Raises DataError."""
+        return load(self.path / f"{split}.npz", source=f"{self.id}/{split}.npz")
+
+    def splits(self) -> list[str]:
+        """The splits with predictions, `valid` and `test` first."""
+        names = sorted(path.stem for path in self.path.glob("*.npz") if path.stem != "ensemble")
+        return sorted(names, key=lambda name: (name != "valid", name != "test", name))
+
+
+def all_runs(folder: Path) -> list[Run]:
+    """Every run under `folder`, complete or not, by id. Directories without a run.json are passed over."""
+    if not folder.is_dir():
+        return []
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return [Run(path) for path in paths if (path / "run.json").is_file()]
+
+
+def named_run(folder: Path, name: str) -> Run:
+    """The complete run with this id, or the only one whose id begins with it. Raises DataError."""
+    runs = all_runs(folder)
+    found = [run for run in runs if run.id == name] or [run for run in runs if run.id.startswith(name)]
+    if len(found) != 1:
+        listed = ", ".join(run.id for run in (found or runs)[:5]) or "none"
+        raise DataError(
+            f"{len(found)} runs in {folder} are called {json.dumps(name)}, one expected (there are: {listed});"
+            " type `ens ls`"
+        )
+    if not found[0].complete:
+        raise DataError(f"{found[0].id} is not complete; type `ens train` again to resume it")
+    return found[0]
