@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ensemble.predictions import Ints, Texts
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Items:
 
     ids: str (n,), unique, `/`-separated, NFC.  paths: str (n,), relative to the data set's root.
     targets: int64 (n,), an index into the data set's classes, -1 where unknown.
-    groups: str (n,) or None.  soft: float32 (n, k) or None, label probabilities where the recipe asks for them.
+    groups: str (n,) or None.  soft: float32 (n, k) or None, label probabilities where the recipe asks.
     """
 
     ids: Texts

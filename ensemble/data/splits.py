@@ -27,7 +27,7 @@ def stratified_folds(ids: Texts, targets: Ints, n_folds: int, seed: int, groups:
     for stratum, rows in _units(ids, targets, seed, groups):
         # the fold with the fewest of this class, then the fewest items, then the first
         load = by_class[stratum]
-        fold = min(range(n_folds), key=lambda f: (load[f], totals[f], f))
+        fold = min(zip(load, totals, range(n_folds), strict=True))[2]
         folds[rows] = fold
         load[fold] += len(rows)
         totals[fold] += len(rows)
@@ -64,11 +64,16 @@ def _units(ids: Texts, targets: Ints, seed: int, groups: Texts | None) -> list[t
     members: dict[str, list[int]] = defaultdict(list)
     for row, name in enumerate(names.tolist()):
         members[name].append(row)
+    labels = targets.tolist()
     keyed = []
     for name, rows in members.items():
         place = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
-        counts = Counter(targets[rows].tolist())
-        stratum = min(counts, key=lambda label: (-counts[label], label))
+        stratum = labels[rows[0]] if len(rows) == 1 else _most_common([labels[row] for row in rows])
         keyed.append((-len(rows), place, stratum, np.array(rows, np.int64)))
     keyed.sort(key=lambda unit: unit[:2])
     return [(stratum, rows) for _, _, stratum, rows in keyed]
+
+
+def _most_common(labels: list[int]) -> int:
+    counts = Counter(labels)
+    return min(counts, key=lambda label: (-counts[label], label))

@@ -1,0 +1,140 @@
+"""The command line: `ens`. A command parses, calls one function and prints one result.
+
+A command's module is imported when the command is called, so `ens --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from ensemble import __version__
+from ensemble.cli.context import Settings
+from ensemble.errors import EnsError, one_line
+
+COMMANDS = {
+    "init": "Write a commented recipe, ens.yaml, for the data it is pointed at.",
+    "lr-find": "Draw the learning-rate finder's curve and print its suggestion.",
+    "train": "Train members with fastai.",
+    "ls": "List members and ensembles, the best first.",
+    "import": "Make a run of predictions made elsewhere.",
+    "combine": "Combine members into an ensemble.",
+    "submit": "Check an ensemble's predictions and write the file to upload.",
+    "run": "Run a whole recipe: train, combine, submit.",
+    "demo": "Run the whole pipeline on the built-in digits, with no network.",
+}
+
+
+class _Lazy(click.Group):
+    """Knows the names and summaries of its commands, and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"ensemble.cli.{_module(cmd_name)}")
+        command: click.Command = module.command
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from ensemble.registry import did_you_mean
+
+        if args and args[0] not in COMMANDS:
+            ctx.fail(f"no such command {args[0]!r}{did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+
+def _module(name: str) -> str:
+    return {"import": "import_"}.get(name, name.replace("-", "_"))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="ens")
+@click.option(
+    "--runs",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs"),
+    envvar="ENS_RUNS",
+    show_default=True,
+    help="Where runs are kept. [env: ENS_RUNS]",
+)
+@click.option("--verbose", is_flag=True, help="Show a traceback when something fails.")
+@click.pass_context
+def cli(ctx: click.Context, runs: Path, verbose: bool) -> None:
+    """The most accurate and most honest prediction out of several fine-tuned vision models.
+
+    \b
+    ens train --arch densenet121        # one member (or every member of a recipe)
+    ens combine --threshold 0.95        # weighted soft vote of the members above the bar
+    ens submit --format kaggle          # a file a competition accepts
+    ens run recipes/cifar10.yaml        # all of it
+
+    With no ens.yaml, no --recipe and no --data, the data set is scikit-learn's digits.
+    """
+    ctx.obj = Settings(runs=runs, verbose=verbose)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run `ens` and leave with the exit code of what happened."""
+    args = sys.argv[1:] if args is None else args
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(run(args))
+
+
+def run(args: list[str]) -> int:
+    """Run one command line; the exit code. Errors are printed as one line on stderr."""
+    verbose = "--verbose" in args
+    if not verbose:
+        # fastai and timm still call what torch is about to drop; nothing that a user of `ens` can change
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.|fastai\.|timm\.")
+    try:
+        result: Any = cli.main(args=args, prog_name="ens", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _failed("interrupted; the same command goes on from here", 130)
+    except click.ClickException as error:
+        return _failed(one_line(error.format_message()), error.exit_code)
+    except EnsError as error:
+        return _failed(one_line(error), error.exit_code, verbose)
+    except BrokenPipeError:
+        # the reader of a pipe has left; nothing more can be said to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _failed(one_line(error), 1, verbose)
+    except Exception as error:
+        hint = "" if verbose else "; `ens --verbose …` shows where"
+        return _failed(f"unexpected {type(error).__name__}: {one_line(error)}{hint}", 1, verbose)
+
+
+def _failed(message: str, code: int, verbose: bool = False) -> int:
+    if verbose:
+        traceback.print_exc()
+    click.echo(f"ens: {message}", err=True)
+    return code
+
+
+def _terminated(signum: int, frame: FrameType | None) -> None:
+    # SystemExit unwinds the locks and half-written files; the run goes on from its last checkpoint
+    raise SystemExit(128 + signum)

@@ -1,0 +1,110 @@
+"""`ens combine`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ensemble.cli.context import Settings, note
+from ensemble.cli.options import current, data_options
+from ensemble.cli.params import share
+from ensemble.cli.tables import interval, table
+
+if TYPE_CHECKING:
+    from ensemble.combine.ensembler import Combined
+    from ensemble.recipe.file import RecipeFile
+
+
+@click.command()
+@click.argument("runs", nargs=-1)
+@click.option(
+    "--threshold", type=share, help="Keep members whose accuracy is strictly above. [default: 0, all]"
+)
+@click.option("--per-arch", type=click.IntRange(min=0), help="At least so many an architecture. [default: 1]")
+@click.option("--rule", help="How members are weighed: accuracy or uniform. [default: accuracy]")
+@click.option("--metric", help="What the scores are of. [default: accuracy]")
+@click.option("--calibrate/--no-calibrate", default=None, help="Fit a temperature after averaging.")
+@click.option("--refits/--no-refits", default=None, help="Predict the test with the refits of the members.")
+@click.option("--name", help="The name of the ensemble. [default: ensemble]")
+@data_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def command(
+    settings: Settings,
+    /,
+    runs: tuple[str, ...],
+    recipe: Path | None,
+    data: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Combine members into an ensemble: of the current data set, or the RUNS that are named.
+
+    \b
+    ens combine --threshold 0.95
+    ens combine --rule uniform --calibrate resnet34-1f2e3d4c vgg19-5a6b7c8d
+    """
+    combine_and_print(settings, current(recipe, data), runs, as_json=as_json, **options)
+
+
+def combine_and_print(
+    settings: Settings, found: RecipeFile, names: Sequence[str], *, as_json: bool = False, **options: Any
+) -> Combined:
+    """Combine the runs called `names`, or the candidates of the data set; print members, weights and scores.
+
+    options: keys of the recipe's `combine` that win over it; None leaves the recipe's.
+    """
+    from ensemble.combine.candidates import candidates, named
+    from ensemble.combine.ensembler import combine
+
+    if names:
+        runs = named(settings.runs, names)
+    else:
+        from ensemble.data.load import current_fingerprint
+
+        runs = candidates(settings.runs, current_fingerprint(found.data, settings.runs))
+    asked = {key: value for key, value in options.items() if value is not None}
+    keys = ("threshold", "per_arch", "rule", "metric", "calibrate", "refits", "name")
+    chosen = {key: asked.get(key, getattr(found.combine, key)) for key in keys}
+    combined = combine(runs, folder=settings.runs, **chosen)
+    for line in combined.notes:
+        note(line)
+    click.echo(_json(combined) if as_json else _text(combined))
+    return combined
+
+
+def _text(combined: Combined) -> str:
+    members = [
+        (row.id, row.arch, row.accuracy, "-" if row.weight is None else f"{row.weight:.4f}", row.why)
+        for row in combined.members
+    ]
+    scores = [(row.name, row.apparent, row.honest, interval(row.low, row.high)) for row in combined.scores]
+    metric = combined.scores[0].metric
+    return "\n".join(
+        [
+            table(("member", "arch", "accuracy", "weight", "why"), members),
+            "",
+            table((metric, "apparent", "honest", "95% interval"), scores),
+            *([] if combined.temperature is None else [f"temperature {combined.temperature:.4f}"]),
+            "",
+            combined.run.id,
+        ]
+    )
+
+
+def _json(combined: Combined) -> str:
+    import json
+
+    value = {
+        "run": combined.run.id,
+        "rule": combined.rule,
+        "temperature": combined.temperature,
+        "members": [asdict(row) for row in combined.members],
+        "scores": [asdict(row) for row in combined.scores],
+        "notes": list(combined.notes),
+    }
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,33 @@
+"""`ens demo`."""
+
+from __future__ import annotations
+
+import click
+
+from ensemble.cli.context import Settings
+
+DEMO = {
+    "members": ["vgg19_bn", "resnet34", "densenet121", "efficientnet_b0"],
+    "combine": {"threshold": 0.95},
+}
+"""The recipe of `ens demo`. It stands in the package because a wheel holds nothing else; recipes/digits.yaml is
+the same, and a test holds the two together."""
+
+
+@click.command()
+@click.option("--seed", type=int, default=0, show_default=True, help="The training seed.")
+@click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
+@click.pass_obj
+def command(settings: Settings, seed: int, device: str | None) -> None:
+    """Run the whole pipeline on scikit-learn's digits: train four networks, combine, submit. No network needed.
+
+    \b
+    ens demo
+    """
+    from ensemble.cli.options import say_source
+    from ensemble.cli.run import pipeline
+    from ensemble.recipe.file import build
+
+    found = build(DEMO, source="the demo", overrides={"seed": seed})
+    say_source(found)
+    pipeline(settings, found, device=device)

@@ -1,0 +1,66 @@
+"""`ens import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ensemble.cli.context import Settings, note
+from ensemble.cli.options import current, data_options
+
+
+@click.command(name="import")
+@click.argument("name")
+@click.option(
+    "--valid", type=click.Path(path_type=Path), required=True, help="Validation predictions: CSV or npz."
+)
+@click.option("--test", type=click.Path(path_type=Path), help="Test predictions: CSV or npz.")
+@click.option("--arch", help="The architecture it counts as. [default: one of its own]")
+@click.option("--targets-from", metavar="RUN", help="The run with the same ids to take the targets from.")
+@data_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def command(
+    settings: Settings,
+    name: str,
+    valid: Path,
+    test: Path | None,
+    arch: str | None,
+    targets_from: str | None,
+    recipe: Path | None,
+    data: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a run called NAME of predictions made elsewhere, and print its id.
+
+    A CSV has the ids in its first column, a column of probabilities for each class, and perhaps a column
+    called target or label.
+
+    \b
+    ens import swin --valid swin-valid.csv --test swin-test.csv --arch swin_t
+    """
+    from ensemble.data.load import current_fingerprint
+    from ensemble.runs.imports import import_run
+    from ensemble.runs.run import named_run
+
+    found = current(recipe, data)
+    made = import_run(
+        name,
+        folder=settings.runs,
+        valid=valid,
+        test=test,
+        arch=arch,
+        targets_from=named_run(settings.runs, targets_from) if targets_from else None,
+        fingerprint=current_fingerprint(found.data, settings.runs),
+    )
+    if made.matched is not None:
+        note(f"its ids are those of {made.matched.id}: same data set, targets compared or taken from there")
+    elif not made.labelled:
+        note("no targets: neither in the file nor in a run with the same ids; --targets-from names one")
+    if as_json:
+        import json
+
+        click.echo(json.dumps({"run": made.run.id, **made.run.metrics}, indent=2, ensure_ascii=False))
+    else:
+        click.echo(made.run.id)

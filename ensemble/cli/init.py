@@ -1,0 +1,64 @@
+"""`ens init`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ensemble.cli.options import DEFAULT_RECIPE
+
+if TYPE_CHECKING:
+    from ensemble.recipe.schema import DataSpec
+
+_REST = """\
+# Every member has these keys unless its own entry says otherwise.
+defaults:
+  weights: imagenet      # or `none` to train from scratch, or a file
+  image_size: 224
+  frozen_epochs: 1       # the head alone
+  epochs: 3              # then everything, with smaller rates for earlier layers
+  lr: auto               # the learning-rate finder
+  augment: standard      # none, flip, flip-shift, orientation, standard
+  batch_size: 64
+members:
+  - arch: resnet34
+  - arch: densenet121
+  - arch: efficientnet_b0
+    seeds: [0, 1]        # two members
+combine:
+  threshold: 0.0         # keep members whose validation accuracy is strictly above this
+submit:
+  format: kaggle         # kaggle, kaggle-probs or codabench
+"""
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Write over an ens.yaml that is there.")
+def command(data: Path, force: bool) -> None:
+    """Write a commented recipe, ens.yaml, for a folder of images or a CSV; the other commands then use it.
+
+    \b
+    ens init photos
+    """
+    from ensemble.data.guess import guess_spec
+    from ensemble.errors import RecipeError
+    from ensemble.files import write_atomically
+
+    if DEFAULT_RECIPE.exists() and not force:
+        raise RecipeError(f"{DEFAULT_RECIPE} is there already; type --force to write over it")
+    write_atomically(DEFAULT_RECIPE, commented(guess_spec(data)))
+    click.echo(f"{DEFAULT_RECIPE} written; read it, then type `ens train`")
+
+
+def commented(spec: DataSpec) -> str:
+    """The recipe's text for this data."""
+    from ensemble.recipe import text
+    from ensemble.recipe.schema import DataSpec
+
+    plain = DataSpec(form=spec.form).model_dump(mode="json")
+    keys = {key: value for key, value in spec.model_dump(mode="json").items() if value != plain[key]}
+    block = text.dump({"data": {"form": spec.form, **keys}})
+    return f"# ens train && ens combine && ens submit\n{block}{_REST}"

@@ -1,0 +1,76 @@
+"""`ens ls`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from ensemble.cli.context import Settings, note
+from ensemble.cli.tables import Cell, duration, interval, millions, milliseconds, table
+
+if TYPE_CHECKING:
+    from ensemble.runs.leaderboard import Row
+
+HEADER = ("run", "kind", "arch", "accuracy", "honest", "95% interval", "apparent")
+COST = ("params", "time", "an image")
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="List the folds of each folds run too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def command(settings: Settings, everything: bool, as_json: bool) -> None:
+    """List members and ensembles with scores and cost, the best first.
+
+    \b
+    ens ls
+    ens ls --json
+    """
+    print_leaderboard(settings, everything=everything, as_json=as_json)
+
+
+def print_leaderboard(settings: Settings, *, everything: bool = False, as_json: bool = False) -> None:
+    """Print the leaderboard of the runs folder."""
+    from ensemble.runs.leaderboard import leaderboard
+    from ensemble.runs.run import all_runs
+
+    rows = [row for row in leaderboard(all_runs(settings.runs)) if everything or not row.is_fold]
+    if as_json:
+        import json
+
+        click.echo(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False))
+    elif rows:
+        click.echo(_text(rows))
+    else:
+        note(f"no runs in {settings.runs}; type `ens train`, or `ens demo`")
+
+
+def _text(rows: list[Row]) -> str:
+    several = len({row.fingerprint for row in rows if row.fingerprint}) > 1
+    chosen = any(row.chosen_on_valid for row in rows)
+    odd = any(row.status != "complete" for row in rows)
+    extra = [("data", several), ("chosen on valid", chosen), ("status", odd)]
+    header = (*HEADER, *COST, *(name for name, shown in extra if shown))
+    return table(header, [_cells(row, [shown for _, shown in extra]) for row in rows])
+
+
+def _cells(row: Row, shown: list[bool]) -> list[Cell]:
+    honest = "" if row.honest is None else f"{row.honest:.4f}"
+    if row.honest is not None and row.metric != "accuracy":
+        honest += f" {row.metric}"
+    extra = (row.fingerprint[:8], ", ".join(row.chosen_on_valid), row.status)
+    return [
+        row.id,
+        row.kind,
+        row.arch or "",
+        row.accuracy,
+        honest,
+        interval(row.low, row.high),
+        row.apparent,
+        millions(row.parameters),
+        duration(row.seconds),
+        milliseconds(row.seconds_per_image),
+        *(cell for cell, show in zip(extra, shown, strict=True) if show),
+    ]

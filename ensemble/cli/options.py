@@ -1,0 +1,119 @@
+"""Options that several commands share, and what they stand for when they are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from ensemble.recipe.file import RecipeFile
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_RECIPE = Path("ens.yaml")
+
+
+def data_options(command: F) -> F:
+    """Adds --recipe and --data."""
+    command = click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        help="A folder of images or a CSV, instead of the recipe's data.",
+    )(command)
+    return click.option(
+        "--recipe",
+        type=click.Path(path_type=Path),
+        help="A recipe file. [default: ens.yaml where there is one, else the digits]",
+    )(command)
+
+
+def current(recipe: Path | None, data: Path | None, overrides: Mapping[str, Any] | None = None) -> RecipeFile:
+    """The recipe in force: --recipe, else --data alone, else ens.yaml, else the built-in digits.
+
+    overrides: keys that win over those of every member. Raises RecipeError or DataError.
+    """
+    from ensemble.recipe.file import RecipeFile, read_recipe_file
+
+    member_keys, data_keys = split_overrides(overrides or {})
+    path = recipe or (DEFAULT_RECIPE if data is None and DEFAULT_RECIPE.is_file() else None)
+    if path is None:
+        return RecipeFile(data=_with(_data(data), data_keys), source=str(data or "the built-in digits"))
+    found = read_recipe_file(path, overrides=member_keys)
+    spec = found.data
+    if data is not None:
+        fits = spec.form != "digits" and data.is_dir()
+        spec = spec.model_copy(update={"path": str(data)}) if fits else _data(data)
+    spec = _with(spec, data_keys)
+    if spec != found.data:
+        found = read_recipe_file(path, data=spec, overrides=member_keys)
+    return found
+
+
+def split_overrides(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Keys of members, and keys of `data` (written `data.key`) without their prefix."""
+    data = {key.removeprefix("data."): value for key, value in overrides.items() if key.startswith("data.")}
+    return {key: value for key, value in overrides.items() if not key.startswith("data.")}, data
+
+
+def _data(path: Path | None) -> Any:
+    from ensemble.recipe.schema import DataSpec
+
+    if path is None:
+        return DataSpec()
+    from ensemble.data.guess import guess_spec
+
+    return guess_spec(path)
+
+
+def _with(spec: Any, keys: Mapping[str, Any]) -> Any:
+    if not keys:
+        return spec
+    from ensemble.recipe.problems import refuse, validated
+    from ensemble.recipe.schema import DataSpec
+
+    problems: list[str] = []
+    merged = validated(DataSpec, {**spec.model_dump(), **keys}, "data", problems)
+    refuse(problems, "--set")
+    return merged
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """`--set key=value`, the value read as YAML. Raises RecipeError."""
+    import yaml
+
+    from ensemble.errors import RecipeError
+    from ensemble.recipe import text
+
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, sign, value = setting.partition("=")
+        if not sign or not key.strip():
+            raise RecipeError(f"--set {setting!r} found, key=value expected")
+        try:
+            values[key.strip()] = text.parse(value)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {key}: {value!r} is not a YAML value") from error
+    return values
+
+
+def with_members(found: RecipeFile, entries: Sequence[Mapping[str, Any]]) -> RecipeFile:
+    """The recipe with other members, each validated on its data. Raises RecipeError."""
+    from ensemble.recipe.file import build
+
+    raw = {"defaults": found.defaults, "members": list(entries)}
+    members = build(raw, source="command line", data=found.data).members
+    return replace(found, members=members)
+
+
+def say_source(found: RecipeFile) -> None:
+    """One line on stderr where the digits stand in for data that nobody named."""
+    if found.data.form == "digits":
+        click.echo(
+            "data: scikit-learn's built-in digits (8 x 8 pixels), members trained from scratch (--weights none);"
+            " `ens init FOLDER` sets up your own images",
+            err=True,
+        )

@@ -1,0 +1,43 @@
+"""Option types that click lacks."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    NumberType = click.ParamType[float]
+else:
+    NumberType = click.ParamType  # generic for type checkers alone in some releases of click
+
+
+class FiniteFloat(NumberType):
+    """A number within bounds. click's own FloatRange lets `nan` through, as `nan < 0` is false."""
+
+    name = "number"
+
+    def __init__(self, low: float = -math.inf, high: float = math.inf) -> None:
+        self.low, self.high = low, high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """`value` as a float, or a usage error that says what was expected."""
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number", param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        if not self.low <= number <= self.high:
+            self.fail(f"{value!r} is not {self._bounds()}", param, ctx)
+        return number
+
+    def _bounds(self) -> str:
+        if math.isinf(self.high):
+            return f"{self.low:g} or more"
+        return f"{self.high:g} or less" if math.isinf(self.low) else f"from {self.low:g} to {self.high:g}"
+
+
+finite_float = FiniteFloat()
+share = FiniteFloat(0, 1)

@@ -1,0 +1,35 @@
+"""Reading a data set with a progress bar on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ensemble.cli.context import note
+
+if TYPE_CHECKING:
+    from ensemble.data.dataset import Dataset
+    from ensemble.recipe.schema import DataSpec
+
+
+def load_with_progress(spec: DataSpec, runs: Path) -> Dataset:
+    """Load and check a data set. Raises DataError."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from ensemble.data.load import load_dataset
+
+    bar = Progress(
+        *Progress.get_default_columns()[:2],
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task("checking images", total=None)
+        return load_dataset(
+            spec, runs, progress=lambda done, total: bar.update(task, completed=done, total=total), note=note
+        )

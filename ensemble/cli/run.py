@@ -1,0 +1,85 @@
+"""`ens run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ensemble.cli.context import Settings, note
+from ensemble.cli.options import current, parse_settings, say_source
+from ensemble.cli.train import train_and_print
+
+if TYPE_CHECKING:
+    from ensemble.recipe.file import RecipeFile
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path), required=False)
+@click.option("--data", type=click.Path(path_type=Path), help="A folder of images, instead of the recipe's.")
+@click.option(
+    "--set", "settings_", multiple=True, metavar="KEY=VALUE", help="A key that wins over every member's."
+)
+@click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
+@click.option("--retry", is_flag=True, help="Train runs again that failed.")
+@click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
+@click.pass_obj
+def command(
+    settings: Settings,
+    recipe: Path | None,
+    data: Path | None,
+    settings_: tuple[str, ...],
+    device: str | None,
+    retry: bool,
+    dry_run: bool,
+) -> None:
+    """Run a whole recipe: check the data, train the members, combine, submit, list.
+
+    \b
+    ens run recipes/cifar10-cpu.yaml --data cifar10
+    ens run recipes/cifar10.yaml --dry-run
+    """
+    from ensemble.errors import RecipeError
+
+    found = current(recipe, data, parse_settings(settings_))
+    if not found.members:
+        raise RecipeError(
+            f"no member to train: {found.source} names none; type `ens run RECIPE`, or `ens demo`"
+        )
+    say_source(found)
+    pipeline(settings, found, device=device, retry=retry, dry_run=dry_run)
+
+
+def pipeline(
+    settings: Settings, found: RecipeFile, *, device: str | None, retry: bool = False, dry_run: bool = False
+) -> None:
+    """Train, combine, refit where the recipe says so, submit, and print the leaderboard."""
+    from dataclasses import replace
+
+    from ensemble.cli.combine import combine_and_print
+    from ensemble.cli.ls import print_leaderboard
+    from ensemble.cli.submit import submit_and_print
+
+    base = replace(
+        found, members=tuple(member.model_copy(update={"full": False}) for member in found.members)
+    )
+    ids = train_and_print(settings, base, device=device, retry=retry, dry_run=dry_run)
+    if dry_run:
+        return
+    combined = combine_and_print(settings, found, ids, refits=False)
+    if found.combine.refits:
+        chosen = set(combined.member_ids)
+        members = tuple(
+            recipe.model_copy(update={"full": True})
+            for recipe, run_id in zip(base.members, ids, strict=True)
+            if run_id in chosen
+        )
+        note("refitting the members of the ensemble on train + valid")
+        train_and_print(settings, replace(found, members=members), device=device, retry=retry)
+        combined = combine_and_print(settings, found, ids, refits=True)
+    if combined.has_test:
+        submit_and_print(settings, found, combined.run_id)
+    else:
+        note("the data set has no test split, so there is nothing to submit")
+    print_leaderboard(settings)

@@ -1,0 +1,56 @@
+"""Values as the text that a person reads: tables, numbers, sizes. No markup, no colour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Cell = str | float | int | None
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """Columns aligned under `header`: text to the left, numbers to the right, None as nothing."""
+    cells = [[text(cell) for cell in row] for row in rows]
+    right = [all(isinstance(row[at], (int, float, type(None))) for row in rows) for at in range(len(header))]
+    widths = [max(len(line[at]) for line in [list(header), *cells]) for at in range(len(header))]
+    lines = (
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        )
+        for line in [list(header), *cells]
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def text(cell: Cell) -> str:
+    """One cell: a float with four digits after the point."""
+    if cell is None:
+        return ""
+    return f"{cell:.4f}" if isinstance(cell, float) else str(cell)
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """`0.9651 to 0.9763`; nothing where it is not known."""
+    return "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
+
+
+def millions(count: int | None) -> str:
+    """A number of parameters: `23.5M`, `812k`."""
+    if count is None:
+        return ""
+    return f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.0f}k" if count >= 1e3 else str(count)
+
+
+def duration(seconds: float | None) -> str:
+    """`42s`, `3m10s`, `2h05m`."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.0f}s" if seconds >= 10 else f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Seconds an image as `3.2ms`."""
+    return "" if seconds is None else f"{seconds * 1000:.2f}ms"

@@ -1,0 +1,123 @@
+"""`ens train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ensemble.cli.context import Settings, note
+from ensemble.cli.options import current, data_options, parse_settings, say_source, with_members
+from ensemble.cli.params import finite_float
+
+if TYPE_CHECKING:
+    from ensemble.recipe.file import RecipeFile
+
+
+class Rate(click.ParamType):
+    """`auto` or a number."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "auto" else finite_float.convert(value, param, ctx)
+
+
+@click.command()
+@click.option("--arch", "archs", multiple=True, help="An architecture; may be given several times.")
+@data_options
+@click.option("--image-size", type=int, help="Pixels a side. [default: 224; digits: 32]")
+@click.option("--epochs", type=int, help="Epochs of the whole network.")
+@click.option(
+    "--frozen-epochs", type=int, help="Epochs of the head alone, before. [default: 1; from scratch: 0]"
+)
+@click.option("--batch-size", type=int, help="Images a batch. [default: 64]")
+@click.option(
+    "--lr", type=Rate(), help="The highest learning rate, or `auto` for the finder. [default: auto]"
+)
+@click.option("--seed", "seeds", type=int, multiple=True, help="A seed; several make several members.")
+@click.option("--weights", help="`imagenet`, `none`, or a file. [default: imagenet; digits: none]")
+@click.option("--folds", type=int, help="Train on k folds; validation rows are then all rows.")
+@click.option(
+    "--full", is_flag=True, help="Refit on train + valid what the same command without --full justified."
+)
+@click.option("--tta", help="Views averaged when predicting: none or flip.")
+@click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="Any other key of a recipe.")
+@click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
+@click.option("--retry", is_flag=True, help="Train runs again that failed.")
+@click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
+@click.pass_obj
+def command(
+    settings: Settings,
+    archs: tuple[str, ...],
+    recipe: Path | None,
+    data: Path | None,
+    seeds: tuple[int, ...],
+    settings_: tuple[str, ...],
+    device: str | None,
+    retry: bool,
+    dry_run: bool,
+    full: bool,
+    **keys: Any,
+) -> None:
+    """Train members and print their run ids.
+
+    A complete run is left as it is, an interrupted one goes on where it stopped, to the bit.
+
+    \b
+    ens train --arch densenet121
+    ens train --arch resnet34 --arch efficientnet_b0 --data photos --epochs 5
+    ens train --recipe recipes/cifar10.yaml --seed 0 --seed 1
+    ens train --arch resnet34 --set stem=small --set label_smoothing=0.1
+    """
+    overrides = {key: value for key, value in keys.items() if value is not None}
+    overrides |= parse_settings(settings_) | ({"full": True} if full else {})
+    found = chosen_members(archs, recipe, data, list(seeds), overrides)
+    say_source(found)
+    train_and_print(settings, found, device=device, retry=retry, dry_run=dry_run)
+
+
+def chosen_members(
+    archs: tuple[str, ...],
+    recipe: Path | None,
+    data: Path | None,
+    seeds: list[int],
+    overrides: dict[str, Any],
+) -> RecipeFile:
+    """The members to train: the architectures named, on the recipe's defaults, or every member of the recipe."""
+    from ensemble.errors import RecipeError
+
+    if seeds:
+        overrides = {**overrides, "seeds": seeds}
+    found = current(recipe, data, overrides)
+    if archs:
+        member_keys = {key: value for key, value in overrides.items() if not key.startswith("data.")}
+        return with_members(found, [{**member_keys, "arch": arch} for arch in archs])
+    if not found.members:
+        raise RecipeError(
+            f"no member to train: {found.source} names none; type --arch densenet121, or write members"
+        )
+    return found
+
+
+def train_and_print(
+    settings: Settings, found: RecipeFile, *, device: str | None, retry: bool, dry_run: bool = False
+) -> list[str]:
+    """Train every member of `found`, print the ids of the runs that are complete and return them."""
+    from ensemble.cli.reading import load_with_progress
+    from ensemble.training.train import failure, plans, train
+
+    dataset = load_with_progress(found.data, settings.runs)
+    jobs, errors = plans(found.members, dataset.fingerprint, settings.runs)
+    if dry_run:
+        for job in (part for job in jobs for part in job.all()):
+            click.echo(f"{job.path.name}\t{job.kind}\t{'complete' if job.run.complete else 'to train'}")
+    outcomes = [] if dry_run else train(jobs, dataset, settings.runs, device=device, retry=retry, note=note)
+    done = [outcome.job.path.name for outcome in outcomes if outcome.error is None]
+    for name in done:
+        click.echo(name)
+    errors += [outcome.error for outcome in outcomes if outcome.error is not None]
+    if errors:
+        raise failure(errors, len(done))
+    return done

@@ -1,0 +1,1 @@
+"""Several runs to one: which are chosen, how they are weighed, what that is honestly worth. Numpy only."""

@@ -1,0 +1,258 @@
+"""Several runs to one ensemble on disk: align, choose, weigh, score honestly, predict the tests, write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ensemble.combine.candidates import leaves, refit_of
+from ensemble.combine.fitting import Plan
+from ensemble.combine.members import Split, gather
+from ensemble.combine.record import PIPELINE, described
+from ensemble.combine.rules import rules
+from ensemble.combine.scores import Judged, Score, judge
+from ensemble.errors import DataError, MismatchedRuns, RecipeError, first_few
+from ensemble.files import sha256_file, sha256_json
+from ensemble.metrics import metrics, score
+from ensemble.predictions import UNKNOWN, Predictions, Texts
+from ensemble.recipe import text
+from ensemble.runs.run import Run, all_runs
+from ensemble.runs.writing import arrays_content, parent_facts, run_id, total, write_run
+
+
+@dataclass(frozen=True)
+class MemberRow:
+    """A line of the members table. weight: None for a member left out, or where the rule has no weights."""
+
+    id: str
+    arch: str
+    accuracy: float
+    weight: float | None
+    kept: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Combined:
+    """What `combine` made. scores: this ensemble, the plain mean, the best member, by the metric asked for.
+
+    notes: what a reader must know beside the scores, one line each.
+    """
+
+    run: Run
+    rule: str
+    members: tuple[MemberRow, ...]
+    temperature: float | None
+    scores: tuple[Score, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def run_id(self) -> str:
+        """The id of the ensemble's run."""
+        return self.run.id
+
+    @property
+    def member_ids(self) -> tuple[str, ...]:
+        """The ids of the members that were kept."""
+        return tuple(row.id for row in self.members if row.kept)
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there are test predictions to submit."""
+        return self.run.has("test")
+
+
+def combine(
+    runs: Sequence[Run],
+    *,
+    folder: Path,
+    threshold: float = 0.0,
+    per_arch: int = 1,
+    rule: str = "accuracy",
+    metric: str = "accuracy",
+    calibrate: bool | None = None,
+    refits: bool = False,
+    name: str = "ensemble",
+) -> Combined:
+    """Combine `runs` into the run `folder/<name>-<hash8>`; the same input gives the same id and bytes.
+
+    Ensembles among them stand for their members. calibrate None leaves it to the rule. Raises MismatchedRuns,
+    DataError, RecipeError or NothingPassed, and then nothing is written.
+    """
+    members, notes = leaves(runs)
+    if not members:
+        raise DataError(f"no complete runs of this data set in {folder}; type `ens train`, or name the runs")
+    plan = _plan(members, threshold, per_arch, rule, calibrate)
+    valid = gather(members, "valid")
+    if not valid.labelled:
+        raise DataError(
+            f"none of {first_few(run.id for run in members)} has validation targets;"
+            " import them again with a target column or --targets-from"
+        )
+    judged = judge(plan, valid, list(dict.fromkeys([metrics.get(metric).name, "accuracy"])))
+    kept = [members[i] for i in judged.fitted.selection.kept]
+    sources = [refit_of(run, all_runs(folder)) for run in kept] if refits else kept
+    digest = _digest(members, plan, metric, sources)
+    path = folder / run_id(name, digest)
+    tests, test_notes = _tests(judged, sources, valid.classes, path.name)
+    notes += _notes(judged, kept, refits, valid, threshold) + test_notes
+    facts = _facts(name, digest, kept, sources, valid.classes, tests)
+    run = write_run(
+        path,
+        facts,
+        predictions={"valid": valid.predictions(judged.crossfitted, path.name), **tests},
+        files={
+            "ensemble.yaml": text.dump(described(plan, judged.fitted, metric, sources)),
+            "ensemble.npz": arrays_content(judged.fitted.params),
+        },
+        metrics=_metrics(judged, valid, refits),
+    )
+    return Combined(
+        run, rule, _table(plan, judged), judged.fitted.temperature, judged.scores[metric], tuple(notes)
+    )
+
+
+def _plan(members: Sequence[Run], threshold: float, per_arch: int, rule: str, calibrate: bool | None) -> Plan:
+    if not 0 <= threshold <= 1:  # false for nan too
+        raise RecipeError(f"threshold {threshold} found, a number from 0 to 1 expected")
+    if per_arch < 0:
+        raise RecipeError(f"per_arch {per_arch} found, 0 or more expected")
+    entry = rules.get(rule)
+    return Plan(
+        ids=tuple(run.id for run in members),
+        archs=tuple(run.arch for run in members),
+        rule=entry,
+        threshold=float(threshold),
+        per_arch=per_arch,
+        calibrate=entry.calibrates if calibrate is None else calibrate,
+    )
+
+
+def _digest(members: Sequence[Run], plan: Plan, metric: str, sources: Sequence[Run]) -> str:
+    """The sha256 of everything that decides the ensemble; further test sets and names do not."""
+    return sha256_json(
+        {
+            "pipeline": PIPELINE,
+            "members": [[run.id, run.arch, sha256_file(run.path / "valid.npz")] for run in members],
+            "sources": [run.id for run in sources],
+            "rule": plan.rule.name,
+            "metric": metric,
+            "threshold": plan.threshold,
+            "per_arch": plan.per_arch,
+            "calibrate": plan.calibrate,
+        }
+    )
+
+
+def _tests(
+    judged: Judged, sources: Sequence[Run], classes: Texts, source: str
+) -> tuple[dict[str, Predictions], list[str]]:
+    """The ensemble's predictions of every test split that all `sources` have, and notes on the others.
+
+    Raises MismatchedRuns when only some of them predicted `test` itself.
+    """
+    have = {split: [run for run in sources if run.has(split)] for run in sources for split in run.splits()}
+    tests, notes = {}, []
+    for split in sorted(
+        (one for one in have if one.split("-")[0] == "test"), key=lambda one: (one != "test", one)
+    ):
+        lacking = [run.id for run in sources if run not in have[split]]
+        if not lacking:
+            items = gather(sources, split, classes)
+            tests[split] = items.predictions(judged.fitted.predict_kept(items.probs), source)
+        elif split == "test":
+            raise MismatchedRuns(
+                f"{first_few(lacking)} have no test predictions, {have[split][0].id} has; predict or import"
+                " them, or name the runs to combine"
+            )
+        else:
+            notes.append(f"{split} is left out: {first_few(lacking)} did not predict it")
+    return tests, notes if tests else [
+        *notes,
+        "no member has test predictions, so there is nothing to submit",
+    ]
+
+
+def _metrics(judged: Judged, valid: Split, refits: bool) -> dict[str, Any]:
+    known = valid.targets != UNKNOWN
+    honest = {
+        name: {"value": ours.honest, "low": ours.low, "high": ours.high}
+        for name, (ours, _, _) in judged.scores.items()
+    }
+    apparent = {"n": int(known.sum()), **score(judged.apparent[known], valid.targets[known])}
+    return {
+        "apparent": apparent,
+        "honest": honest,
+        **({"score_of": "the members before the refit"} if refits else {}),
+    }
+
+
+def _facts(
+    name: str,
+    digest: str,
+    kept: Sequence[Run],
+    sources: Sequence[Run],
+    classes: Texts,
+    tests: Mapping[str, Predictions],
+) -> dict[str, Any]:
+    refits = [run for run in sources if run not in kept]
+    data: Mapping[str, Any] = next((run.facts.get("data", {}) for run in kept if run.kind != "import"), {})
+    data = data or kept[0].facts.get("data", {})
+    known = dict(data.get("tests", {}))
+    return {
+        "kind": "ensemble",
+        "name": name,
+        "hash": digest,
+        "pipeline": PIPELINE,
+        "parents": [parent_facts(run) for run in (*kept, *refits)],
+        "arch": None,
+        "fold": None,
+        "data": {
+            "form": data.get("form"),
+            "fingerprint": data.get("fingerprint", ""),
+            "tests": {split: known[split] for split in tests if split in known},
+        },
+        "classes": classes.tolist(),
+        **{
+            cost: total([run.facts.get(cost) for run in sources])
+            for cost in ("parameters", "bytes", "seconds", "seconds_per_image")
+        },
+        "chosen_on_valid": _chosen_on_valid(kept),
+    }
+
+
+def _chosen_on_valid(runs: Sequence[Run]) -> list[str]:
+    return sorted({str(what) for run in runs for what in run.facts.get("chosen_on_valid") or []})
+
+
+def _notes(judged: Judged, kept: Sequence[Run], refits: bool, valid: Split, threshold: float) -> list[str]:
+    notes = []
+    if not judged.fitted.selection.passed:
+        notes.append(f"no member passed {threshold:g}; the best of each architecture were taken")
+    if refits:
+        notes.append("the score is that of the members before the refit; the test is predicted by the refits")
+    if chosen := _chosen_on_valid(kept):
+        notes.append(f"chosen on the validation rows before: {', '.join(chosen)}; honest does not cover that")
+    if unknown := int((valid.targets == UNKNOWN).sum()):
+        notes.append(f"{unknown} of {len(valid.targets)} validation rows have no target and are not scored")
+    return notes
+
+
+def _table(plan: Plan, judged: Judged) -> tuple[MemberRow, ...]:
+    fitted = judged.fitted
+    weights = fitted.rule.weights(fitted.params)
+    by_index = {} if weights is None else dict(zip(fitted.selection.kept, weights.tolist(), strict=True))
+    rows = [
+        MemberRow(
+            id=plan.ids[i],
+            arch=plan.archs[i],
+            accuracy=float(fitted.accuracies[i]),
+            weight=by_index.get(i),
+            kept=i in fitted.selection.kept,
+            why=fitted.selection.reasons[i],
+        )
+        for i in range(len(plan.ids))
+    ]
+    return tuple(sorted(rows, key=lambda row: (not row.kept, -row.accuracy, row.id)))

@@ -1,0 +1,61 @@
+"""How far a score may be off: 95 % intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ensemble.metrics import Metric
+from ensemble.predictions import Floats, Ints, Texts
+
+DRAWS = 1000
+SEED = 0
+Z95 = 1.959963984540054
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share: `hits` of `n` rows, n at least 1."""
+    share, spread = hits / n, Z95**2 / n
+    middle = (share + spread / 2) / (1 + spread)
+    half = Z95 / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def interval(metric: Metric, probs: Floats, targets: Ints, groups: Texts | None) -> tuple[float, float]:
+    """The 95 % interval of a score: probs (n, k), targets (n,) all known, groups (n,) or None.
+
+    Wilson's for the accuracy of rows that are independent; else the bootstrap's percentiles, whole groups
+    drawn together.
+    """
+    if metric.name == "accuracy" and groups is None:
+        return wilson(round(metric(probs, targets) * len(targets)), len(targets))
+    return bootstrap(metric, probs, targets, groups)
+
+
+def bootstrap(
+    metric: Metric, probs: Floats, targets: Ints, groups: Texts | None = None, draws: int = DRAWS
+) -> tuple[float, float]:
+    """The 2.5th and 97.5th percentile of the score over seeded draws of rows, or of whole groups."""
+    looked_at = metric.of(probs, targets)
+    scores = [metric.summary(looked_at[rows], targets[rows]) for rows in _draws(len(targets), groups, draws)]
+    low, high = np.percentile(scores, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _draws(n: int, groups: Texts | None, draws: int) -> Iterator[Ints]:
+    random = np.random.default_rng(SEED)
+    if groups is None:
+        for _ in range(draws):
+            yield random.integers(0, n, n)
+        return
+    _, group_of = np.unique(groups, return_inverse=True)
+    by_group = np.argsort(group_of, kind="stable")
+    sizes = np.bincount(group_of)
+    starts = np.cumsum(sizes) - sizes
+    for _ in range(draws):
+        drawn = random.integers(0, len(sizes), len(sizes))
+        lengths = sizes[drawn]
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        yield by_group[np.repeat(starts[drawn], lengths) + within]

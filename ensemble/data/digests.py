@@ -1,0 +1,182 @@
+"""The sha256 and the readability of every file, found in parallel and remembered between commands."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ensemble.errors import DataError, EnsError, one_line
+from ensemble.files import sha256_json, write_atomically
+from ensemble.recipe.schema import DataSpec
+
+Progress = Callable[[int, int], None]
+Signature = tuple[int, int]
+
+_READER = 1
+"""Raised when what is readable changes, so that remembered answers are asked again."""
+
+_ROUND = 512
+"""Files handed to the threads at a time: an interruption waits for no more."""
+
+
+@dataclass
+class Digests:
+    """What is known of files so far.
+
+    sha256: path -> of its bytes, empty where they cannot be read.  problems: path -> why it is no image.
+    """
+
+    sha256: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def add(self, path: str, sha256: str, problem: str | None) -> None:
+        """File what is known of one path."""
+        self.sha256[path] = sha256
+        if problem is not None:
+            self.problems[path] = problem
+
+
+class UnreadableFiles(DataError):
+    """Images that cannot be read. problems: path -> reason, for all of them."""
+
+    def __init__(self, problems: Mapping[str, str], total: int) -> None:
+        self.problems = dict(problems)
+        super().__init__(
+            f"{len(problems)} of {total} images cannot be used: {described(problems)};"
+            " correct or remove them, or go on without them: --set data.skip_unreadable=true"
+        )
+
+
+def described(problems: Mapping[str, str], limit: int = 5) -> str:
+    """The first few names with their reasons, and how many more there are."""
+    shown = "; ".join(f"{one_line(path)} {reason}" for path, reason in list(problems.items())[:limit])
+    rest = len(problems) - limit
+    return f"{shown}; and {rest} more" if rest > 0 else shown
+
+
+def digest_files(
+    spec: DataSpec, paths: Iterable[str], folder: Path, progress: Progress | None = None
+) -> Digests:
+    """The digest and readability of every path (relative to `spec.path`), each file read once and remembered.
+
+    folder: where answers are remembered, by path, size and time of change. It only saves time: an
+    unreadable or unwritable memory changes nothing.
+    """
+    root = os.path.abspath(spec.path)  # noqa: PTH100 — Path.resolve would follow links
+    memory = folder / f"digests-{_settings(spec, root)[:16]}.json"
+    known = read_memory(memory)
+    digests = Digests()
+    todo: dict[str, Signature | None] = {}
+    for path in paths:
+        signature = _signature(f"{root}/{path}")
+        entry = known.get(path)
+        if entry is None or signature is None or (entry[0], entry[1]) != signature:
+            todo[path] = signature
+        else:
+            digests.add(path, entry[2], entry[3])
+    if todo:
+        _add(digests, todo, spec, root, known, memory, progress)
+    return digests
+
+
+def _add(
+    digests: Digests,
+    todo: Mapping[str, Signature | None],
+    spec: DataSpec,
+    root: str,
+    known: dict[str, Any],
+    memory: Path,
+    progress: Progress | None,
+) -> None:
+    """Read the files of `todo`, and remember them even when interrupted."""
+    total = len(digests.sha256) + len(todo)
+    try:
+        for path, sha256, problem in _examined(spec, root, list(todo)):
+            digests.add(path, sha256, problem)
+            signature = todo[path]
+            if signature is not None:
+                known[path] = [*signature, sha256, problem]
+            if progress:
+                progress(len(digests.sha256), total)
+    finally:
+        write_memory(memory, known)
+
+
+def _signature(path: str) -> Signature | None:
+    """Size and time of change of a plain file, else None."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 — a Path for each of 50,000 files would double the time
+    except (OSError, ValueError):
+        return None
+    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+
+
+def _settings(spec: DataSpec, root: str) -> str:
+    """What, besides a file, decides whether it can be read."""
+    from PIL import __version__ as pillow
+
+    return sha256_json([root, spec.max_pixels, spec.background, pillow, _READER])
+
+
+def _examined(spec: DataSpec, root: str, paths: Sequence[str]) -> Iterator[tuple[str, str, str | None]]:
+    def examine(path: str) -> tuple[str, str, str | None]:
+        return path, *examined(Path(root, path), max_pixels=spec.max_pixels, background=spec.background)
+
+    with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
+        for start in range(0, len(paths), _ROUND):
+            part = paths[start : start + _ROUND]
+            yield from pool.map(examine, part)
+
+
+def examined(
+    path: Path, *, max_pixels: int, background: tuple[int, int, int] | None
+) -> tuple[str, str | None]:
+    """The sha256 of one file, and why it is no image that can be used or None."""
+    from ensemble.data.images import decode, open_regular
+
+    sha256 = ""
+    try:
+        with open_regular(path) as file:
+            sha256 = _sha256(file)
+            decode(file, max_pixels=max_pixels, background=background)
+    except DataError as error:
+        return sha256, str(error)
+    return sha256, None
+
+
+def _sha256(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    try:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror or error})") from error
+    return digest.hexdigest()
+
+
+def read_memory(path: Path) -> dict[str, list[Any]]:
+    """path -> [size, time, sha256, problem]; empty for a file that is not exactly as it was written."""
+    try:
+        checksum, _, body = path.read_bytes().partition(b"\n")
+    except OSError:
+        return {}
+    if hashlib.sha256(body).hexdigest().encode() != checksum:
+        return {}
+    entries: dict[str, list[Any]] = json.loads(body)
+    return entries
+
+
+def write_memory(path: Path, entries: Mapping[str, list[Any]]) -> None:
+    """Write what `read_memory` reads; a disk that refuses is let be, as only time is lost."""
+    body = json.dumps(entries, separators=(",", ":")).encode()
+    checksum = hashlib.sha256(body).hexdigest().encode()
+    with contextlib.suppress(EnsError):
+        write_atomically(path, checksum + b"\n" + body)

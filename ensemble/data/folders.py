@@ -1,0 +1,108 @@
+"""Class folders, and flat folders of images without labels.
+
+    <path>/train/<class>/…/<name>.png      labelled: the first folder is the class
+    <path>/test/<name>.png                 without labels
+An item's id is its path inside the split's folder without the extension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+
+from ensemble.data.listing import HELD_OUT, Found, Rows
+from ensemble.data.names import natural_key, nfc, refuse_shared_ids, stem
+from ensemble.data.scan import Found as Scanned
+from ensemble.data.scan import scan
+from ensemble.errors import DataError, first_few, one_line
+from ensemble.recipe.schema import DataSpec
+
+VALID_NAMES = ("valid", "val", "validation")
+
+
+def list_folders(spec: DataSpec, leave_out: frozenset[Path]) -> Found:
+    """List class folders. leave_out: folders, resolved, that hold no data (the runs). Raises DataError."""
+    root = Path(spec.path)
+    valid = _valid(spec, root)
+    test = spec.test if spec.test is not None else _beside(spec, root, ("test",))
+    tests = ({"test": test} if test else {}) | {f"test-{name}": path for name, path in spec.tests.items()}
+    folders = {"train": spec.train, **({"valid": valid} if isinstance(valid, str) else {}), **tests}
+    whole = {split: (root / name).resolve() for split, name in folders.items()}
+    notes: list[str] = []
+    splits = {}
+    for split, name in folders.items():
+        others = leave_out | {path for other, path in whole.items() if other != split}
+        splits[split] = folder_rows(root, name, split, frozenset(others), notes)
+    return Found(root, splits, None, None if isinstance(valid, str) else valid, notes)
+
+
+def _valid(spec: DataSpec, root: Path) -> str | float:
+    if spec.valid is not None:
+        return spec.valid
+    return _beside(spec, root, VALID_NAMES) or HELD_OUT
+
+
+def _beside(spec: DataSpec, root: Path, names: Sequence[str]) -> str | None:
+    """The first of `names` that is a folder beside train, relative to the root."""
+    train = PurePath(spec.train)
+    if train == PurePath():
+        return None  # then the root's own folders are the classes
+    for name in names:
+        if (root / train.parent / name).is_dir():
+            return (train.parent / name).as_posix()
+    return None
+
+
+def folder_rows(root: Path, name: str, split: str, leave_out: frozenset[Path], notes: list[str]) -> Rows:
+    """One split: class folders, or, for a test, a flat folder of unlabelled images. Raises DataError."""
+    folder = root / name
+    if not folder.is_dir():
+        raise DataError(f"{split}: no folder {one_line(folder)}; {_hint(root, split)}")
+    found = scan(folder, leave_out)
+    _note_others(found, folder, notes)
+    ids = [nfc(stem(path)) for path in found.images]
+    prefix = "" if PurePath(name) == PurePath() else f"{PurePath(name).as_posix()}/"
+    paths = [prefix + path for path in found.images]
+    refuse_shared_ids(ids, paths, split)
+    if not ids:
+        raise DataError(
+            f"{split}: no images in {one_line(folder)} ({len(found.others)} other files); put a folder of"
+            " images for each class there"
+            + ("" if split in ("train", "valid") else ", or images without labels")
+        )
+    if split not in ("train", "valid") and not any("/" in path for path in found.images):
+        order = sorted(range(len(ids)), key=lambda row: natural_key(ids[row]))
+        return Rows([ids[row] for row in order], [paths[row] for row in order])
+    return Rows(ids, paths, _labels(found, ids, folder, split))
+
+
+def _labels(found: Scanned, ids: Sequence[str], folder: Path, split: str) -> list[str]:
+    """The first folder of each id."""
+    loose = [path for path in found.images if "/" not in path]
+    if loose:
+        raise DataError(
+            f"{split}: {len(loose)} images lie in {one_line(folder)} outside its class folders:"
+            f" {first_few(loose)}; move them into one"
+        )
+    labels = [name.split("/", 1)[0] for name in ids]
+    empty = sorted({nfc(name) for name in found.folders} - set(labels))
+    if empty and split == "train":
+        raise DataError(
+            f"train: class folders without an image in {one_line(folder)}: {first_few(empty)};"
+            " add images or remove the folder"
+        )
+    return labels
+
+
+def _note_others(found: Scanned, folder: Path, notes: list[str]) -> None:
+    if found.others:
+        count = "1 file is" if len(found.others) == 1 else f"{len(found.others)} files are"
+        notes.append(f"{one_line(folder)}: {count} no image and passed over: {first_few(found.others)}")
+
+
+def _hint(root: Path, split: str) -> str:
+    key = f"data.tests.{split.removeprefix('test-')}" if split.startswith("test-") else f"data.{split}"
+    if not root.is_dir():
+        return "there is no such data folder at all; check data.path"
+    there = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return f"set {key} to one that is there ({first_few(there) or 'there is none'})"

@@ -1,0 +1,188 @@
+"""One image file as an upright 8-bit RGB image, or one error that says why not.
+
+Whatever the file holds is either read as its maker meant it or refused by name: nothing is saturated, turned,
+whitened or cut short in silence.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ensemble.errors import DataError, one_line
+
+Colour = tuple[int, int, int]
+
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "MPO", "PPM", "JPEG2000", "AVIF")
+"""Pillow's other readers are left out: some run programs (EPS), some take anything for an image (TGA)."""
+
+_WIDE_GREY = {"PNG", "PPM"}
+"""Formats that have no grey deeper than 16 bits, which older Pillows open as 32-bit `I`."""
+
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# As Pillow's manual advises. It acts where Pillow's own limit is met before ours can be checked.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+
+
+class _Refused(DataError):
+    """Why a file is not read, without its name."""
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """path below `root` -> image. A plain value, so that loader processes can receive it under spawn.
+
+    root: folder.  max_pixels: width times height.  background: RGB behind transparent pixels, or None.
+    """
+
+    root: str
+    max_pixels: int
+    background: Colour | None = None
+
+    def __call__(self, path: str) -> Image.Image:
+        """The upright 8-bit RGB image. Raises DataError that names the file."""
+        return read_image(Path(self.root, path), max_pixels=self.max_pixels, background=self.background)
+
+
+def read_image(path: Path, *, max_pixels: int, background: Colour | None) -> Image.Image:
+    """The image in `path`, upright, 8-bit RGB. Raises DataError that names the file and says what to do."""
+    try:
+        with open_regular(path) as file:
+            return decode(file, max_pixels=max_pixels, background=background)
+    except DataError as error:
+        raise DataError(f"{one_line(path)}: {error}") from error
+
+
+def problem_with(path: Path, *, max_pixels: int, background: Colour | None) -> str | None:
+    """Why `read_image` would refuse `path`, without its name; None when it is read."""
+    try:
+        with open_regular(path) as file:
+            decode(file, max_pixels=max_pixels, background=background)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """`path` opened for reading. Raises DataError (without the name) for what is no file that can be read."""
+    try:
+        if path.is_dir():
+            raise _Refused("is a folder, an image file expected")
+        # a named pipe would wait for ever for somebody to write to it
+        if path.exists() and not path.is_file():
+            raise _Refused("is a device or a pipe, an image file expected")
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise _Refused("no such file") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise _Refused(f"cannot be opened ({one_line(reason)})") from error
+
+
+def decode(file: BinaryIO, *, max_pixels: int, background: Colour | None) -> Image.Image:
+    """The upright 8-bit RGB image in `file`, read from its start. Raises DataError without a name."""
+    if file.seek(0, 2) == 0:
+        raise _Refused("is empty (0 bytes)")
+    file.seek(0)
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels  # the recipe allows more than Pillow would
+    try:
+        with Image.open(file, formats=_formats()) as image:
+            _check_header(image, max_pixels)
+            return _decoded(image, background)
+    except DataError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large("", max_pixels) from error
+    except UnidentifiedImageError as error:
+        raise _Refused("is not an image of a known format; convert it to PNG or JPEG") from error
+    except Exception as error:  # Pillow's parsers raise whatever they stumble over in a broken file
+        reason = one_line(error) or type(error).__name__
+        raise _Refused(f"is broken or cut short ({reason})") from error
+
+
+@lru_cache(maxsize=1)
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _too_large(found: str, max_pixels: int) -> _Refused:
+    return _Refused(f"has more than {max_pixels} pixels{found}; shrink it or raise data.max_pixels")
+
+
+def _check_header(image: Image.Image, max_pixels: int) -> None:
+    """Refuse by what the header says, before anything is decoded."""
+    width, height = image.size
+    if width * height > max_pixels:
+        raise _too_large(f" ({width} x {height})", max_pixels)
+    # a phone's MPO is one still with previews behind it
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise _Refused("is animated or has several pages; save one frame of it as PNG or JPEG")
+    if image.mode == "F" or (image.mode == "I" and image.format not in _WIDE_GREY):
+        raise _Refused("has 32-bit pixels, whose range is not known; save it with 8 or 16 bits")
+
+
+def _decoded(image: Image.Image, background: Colour | None) -> Image.Image:
+    raw = _raw_mode(image)
+    if raw == "I;12":
+        raise _Refused("has 12-bit pixels; save it with 8 or 16 bits")
+    image.load()
+    if image.mode.startswith("I"):
+        plain = _from_16_bit(image)
+    elif raw.startswith("RGB;16") and "transparency" in image.info:
+        raise _Refused(
+            "names one of its 16-bit colours transparent; save it with 8 bits or with an alpha channel"
+        )
+    else:
+        plain = image
+    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    flat = _opaque(plain, background) if plain.has_transparency_data else plain.convert("RGB")
+    return flat if turn is None else flat.transpose(turn)
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the file packs its pixels, where the format's reader says so."""
+    tiles = getattr(image, "tile", None) or [(None, None, None, None)]
+    arguments = tiles[0][3]
+    raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return raw if isinstance(raw, str) else ""
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    """The high byte of 16-bit grey; the one value that a PNG may name transparent becomes alpha."""
+    wide = np.asarray(image)
+    grey = Image.fromarray((wide >> 8).astype(np.uint8))
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey.putalpha(Image.fromarray(np.where(wide == clear, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _opaque(image: Image.Image, background: Colour | None) -> Image.Image:
+    """RGB; what is really transparent is laid over `background`. Raises DataError where that is not known."""
+    layers = image.convert("RGBA")
+    lowest, _ = layers.getchannel("A").getextrema()
+    if lowest == 255:
+        return layers.convert("RGB")
+    if background is None:
+        raise _Refused(
+            "has transparent pixels; set data.background: [255, 255, 255] to say what lies behind them"
+        )
+    return Image.alpha_composite(Image.new("RGBA", layers.size, (*background, 255)), layers).convert("RGB")

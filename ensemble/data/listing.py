@@ -1,0 +1,196 @@
+"""From the text that folders and tables give to numbered classes: the splits of a data set, unopened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble.data.dataset import Items
+from ensemble.data.names import has_control, natural_key, nfc
+from ensemble.data.splits import held_out
+from ensemble.errors import DataError, RecipeError, first_few, one_line
+from ensemble.predictions import UNKNOWN, Ints, Texts
+
+HELD_OUT = 0.2
+"""The share of train that becomes valid where nothing else is said."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One split in words.
+
+    ids, paths: n each; paths relative to the data set's root.  labels: n class names (or their numbers), ""
+    where unknown; None where the split has none.  groups: n or None.  soft: float32 (n, k), columns in
+    the order of `Forms.own_order`, or None.
+    """
+
+    ids: Sequence[str]
+    paths: Sequence[str]
+    labels: Sequence[str] | None = None
+    groups: Sequence[str] | None = None
+    soft: npt.NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a form of data lists, before classes have numbers.
+
+    splits: `train` first, then perhaps `valid`, `test`, `test-<name>`.  own_order: the set's own list of
+    classes, or None for natural order.  fraction: of train, still to be held out as valid; None when there
+    is a valid split.  notes: lines that a person should see.
+    """
+
+    root: Path
+    splits: Mapping[str, Rows]
+    own_order: Sequence[str] | None
+    fraction: float | None
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The same with numbered classes. classes: str (k,)."""
+
+    root: Path
+    classes: Texts
+    splits: Mapping[str, Items]
+    fraction: float | None
+    notes: Sequence[str] = ()
+
+
+def numbered(found: Found, classes: Sequence[str]) -> Listing:
+    """`found` with every label as an index. classes: the recipe's list, or nothing.
+
+    Raises DataError for rows of train or valid without a label and for a class that train does not have.
+    """
+    for split in ("train", "valid"):
+        if split in found.splits:
+            _refuse_unlabelled(split, found.splits[split])
+    names, numbers = _class_numbers(found, [nfc(name) for name in classes])
+    columns = None if found.own_order is None else [list(found.own_order).index(name) for name in names]
+    items = {
+        split: _items(split, rows, numbers, columns, listed=bool(classes))
+        for split, rows in found.splits.items()
+    }
+    return Listing(found.root, np.array(names, np.str_), items, found.fraction, found.notes)
+
+
+def _refuse_unlabelled(split: str, rows: Rows) -> None:
+    if rows.labels is None:
+        raise DataError(f"{split}: no labels found; each training and validation image needs one")
+    bare = [name for name, label in zip(rows.ids, rows.labels, strict=True) if not label]
+    if bare:
+        raise DataError(f"{split}: {len(bare)} rows without a label: {first_few(bare)}; label or remove them")
+
+
+def _class_numbers(found: Found, listed: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+    """The names of the classes in order, and the index that each label stands for."""
+    labels = {label for rows in found.splits.values() for label in rows.labels or () if label}
+    if not listed:
+        trained = set(found.splits["train"].labels or ())
+        names = list(found.own_order or sorted(trained, key=natural_key))
+        return names, {name: index for index, name in enumerate(names)}
+    if len(set(listed)) < len(listed):
+        raise RecipeError(f"data.classes: the same class twice in {', '.join(listed)}")
+    if found.own_order is not None and set(listed) != set(found.own_order):
+        raise RecipeError(f"data.classes: {first_few(listed)} found, {first_few(found.own_order)} expected")
+    by_name = {name: index for index, name in enumerate(listed)}
+    by_number = {str(index): index for index in range(len(listed))}
+    return list(listed), by_number if labels - by_name.keys() and labels <= by_number.keys() else by_name
+
+
+def _items(
+    split: str, rows: Rows, numbers: Mapping[str, int], columns: Sequence[int] | None, *, listed: bool
+) -> Items:
+    soft = rows.soft if rows.soft is None or columns is None else rows.soft[:, columns]
+    return Items(
+        ids=np.array(rows.ids, np.str_),
+        paths=np.array(rows.paths, np.str_),
+        targets=_targets(split, rows, numbers, listed) if soft is None else _largest(soft),
+        groups=None if rows.groups is None else np.array(rows.groups, np.str_),
+        soft=soft,
+    )
+
+
+def _targets(split: str, rows: Rows, numbers: Mapping[str, int], listed: bool) -> Ints:
+    if rows.labels is None:
+        return np.full(len(rows.ids), UNKNOWN, np.int64)
+    unknown = sorted(set(rows.labels) - numbers.keys() - {""}, key=natural_key)
+    if unknown:
+        owner = "data.classes does" if listed else "train does"
+        raise DataError(
+            f"{split}: classes that {owner} not have: {first_few(unknown)} (it has {first_few(numbers)})"
+        )
+    return np.array([numbers[label] if label else UNKNOWN for label in rows.labels], np.int64)
+
+
+def _largest(soft: npt.NDArray[np.float32]) -> Ints:
+    """The most probable class of each row, the lower index where two are; rows of NaN have none."""
+    known = ~np.isnan(soft).any(axis=1)
+    return np.where(known, np.argmax(np.nan_to_num(soft), axis=1), UNKNOWN).astype(np.int64)
+
+
+def without(listing: Listing, paths: set[str]) -> Listing:
+    """The listing without the items whose file is one of `paths`."""
+    splits = {
+        split: items.take(np.array([path not in paths for path in items.paths.tolist()], bool))
+        for split, items in listing.splits.items()
+    }
+    return replace(listing, splits=splits)
+
+
+def divided(listing: Listing, seed: int) -> Listing:
+    """The listing with train and valid, each in the order of ids; `fraction` is held out of every class.
+
+    Raises DataError where that cannot be, and for a training set that nothing can be learned from.
+    """
+    _check_train(listing)
+    splits = dict(listing.splits)
+    train = splits.pop("train")
+    if listing.fraction is None:
+        parts = {"train": train, "valid": splits.pop("valid")}
+    else:
+        _refuse_single_images(listing)
+        mask = held_out(train.ids, train.targets, listing.fraction, seed, train.groups)
+        parts = {"train": train.take(~mask), "valid": train.take(mask)}
+    for split, items in {**parts, **splits}.items():
+        if not len(items):
+            raise DataError(
+                f"{split}: no images are left; give it some, or leave data.{split.split('-')[0]} out"
+            )
+    # training goes through the rows in this order, and the order of a table's rows must not decide a result
+    parts = {split: items.take(np.argsort(items.ids, kind="stable")) for split, items in parts.items()}
+    return replace(listing, splits={**parts, **splits}, fraction=None)
+
+
+def _check_train(listing: Listing) -> None:
+    train, classes = listing.splits["train"], listing.classes
+    where = one_line(listing.root)
+    if not len(train):
+        raise DataError(f"{where}: no training images found; check data.path, data.train and data.images")
+    if len(classes) < 2:
+        raise DataError(f"{where}: 1 class found ({classes[0]!s}), at least 2 expected")
+    bad = [name for name in classes.tolist() if not name or has_control(name)]
+    if bad:
+        raise DataError(f"{where}: class names with control characters: {first_few(map(one_line, bad))}")
+    missing = np.bincount(train.targets, minlength=len(classes)) == 0
+    if missing.any() and train.soft is None:
+        raise DataError(
+            f"{where}: classes without a training image: {first_few(classes[missing])};"
+            " add images or take the class out"
+        )
+
+
+def _refuse_single_images(listing: Listing) -> None:
+    counts = Counter(listing.splits["train"].targets.tolist())
+    single = [name for index, name in enumerate(listing.classes.tolist()) if counts[index] == 1]
+    if single:
+        raise DataError(
+            f"a part of each class is to be held out, but these have a single image: {first_few(single)};"
+            " add images, or name a validation set in data.valid"
+        )

@@ -1,0 +1,59 @@
+"""Names of files, ids and classes: which are images, how they are spelled, how they sort."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from ensemble.errors import DataError, first_few
+
+_KNOWN = frozenset(
+    "jpg jpeg jpe jfif png gif bmp dib tif tiff webp mpo ppm pgm pbm pnm jp2 j2k avif heic heif".split()  # noqa: SIM905
+)
+"""Names that end so, in any case of letters, are taken for images; HEIC only to be refused by name."""
+
+_UNWANTED = {"Cc", "Cs", "Zl", "Zp"}
+_DIGITS = re.compile(r"([0-9]+)")
+
+
+def extension(name: str) -> str:
+    """The known image extension that `name` ends in, dot included, as it is spelled there; else nothing."""
+    before, dot, after = name.rpartition(".")
+    known = (after in _KNOWN or after.lower() in _KNOWN) and before and before[-1] != "/"
+    return dot + after if known else ""
+
+
+def stem(name: str) -> str:
+    """`name` without its image extension; folders in it are kept."""
+    ending = extension(name)
+    return name[: -len(ending)] if ending else name
+
+
+def has_control(text: str) -> bool:
+    """Whether `text` holds a line break, another control character or a byte that is no UTF-8."""
+    return not text.isprintable() and any(unicodedata.category(c) in _UNWANTED for c in text)
+
+
+def nfc(text: str) -> str:
+    """`text` in Unicode's composed form, the only one that ids and classes have."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def natural_key(text: str) -> tuple[list[tuple[int, str]], str]:
+    """Sorts `2` before `10`; names that differ in leading zeros only keep a fixed order."""
+    parts = _DIGITS.split(text)
+    return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)], text
+
+
+def refuse_shared_ids(ids: Sequence[str], sources: Sequence[str], where: str) -> None:
+    """Raise DataError that names the files or rows that share an id."""
+    if len(set(ids)) == len(ids):
+        return
+    first: dict[str, str] = {}
+    pairs = []
+    for name, source in zip(ids, sources, strict=True):
+        if name in first:
+            pairs.append(f"{name}: {first[name]} and {source}")
+        first.setdefault(name, source)
+    raise DataError(f"{where}: {len(pairs)} ids are not unique, rename the files or rows: {first_few(pairs)}")

@@ -1,0 +1,73 @@
+"""Every file below a folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ensemble.data.names import extension, has_control
+from ensemble.errors import DataError, one_line
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies below a folder, as paths relative to it, `/`-separated, each list sorted.
+
+    images: by their extension.  others: every other file.  folders: the folders directly in it.
+    """
+
+    images: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+
+
+def scan(folder: Path, leave_out: frozenset[Path] = frozenset()) -> Found:
+    """Everything below `folder`; links are followed, names that begin with a dot passed over.
+
+    leave_out: folders, resolved, that are passed over too. Raises DataError for a folder that cannot be read,
+    a circle of links, and a name with a line break or another control character.
+    """
+    found = Found()
+    _walk(folder, "", (), found, leave_out)
+    for names in (found.images, found.others, found.folders):
+        names.sort()
+    return found
+
+
+def _walk(
+    folder: Path, prefix: str, above: tuple[tuple[int, int], ...], found: Found, leave_out: frozenset[Path]
+) -> None:
+    here, entries = _entries(folder)
+    if here in above:
+        raise DataError(f"{one_line(folder)} is a link to a folder that it lies in (a loop); remove the link")
+    for name, is_folder in entries:
+        if name.startswith(".") or name == "__MACOSX":
+            continue
+        if has_control(name):
+            raise DataError(f"{one_line(folder)}: a control character in the file name {name!r}; rename it")
+        if not is_folder:
+            (found.images if extension(name) else found.others).append(prefix + name)
+        elif not (leave_out and (folder / name).resolve() in leave_out):
+            if not prefix:
+                found.folders.append(name)
+            _walk(folder / name, f"{prefix}{name}/", (*above, here), found, leave_out)
+
+
+def _entries(folder: Path) -> tuple[tuple[int, int], list[tuple[str, bool]]]:
+    """What the folder is, (device, inode), and (name, is a folder) for each thing in it."""
+    try:
+        status = folder.stat()
+        with os.scandir(folder) as listing:
+            return (status.st_dev, status.st_ino), [(entry.name, _is_folder(entry)) for entry in listing]
+    except OSError as error:
+        raise DataError(f"cannot read the folder {one_line(folder)}: {error.strerror or error}") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        raise DataError(
+            f"{one_line(entry.path)} is a link that leads nowhere ({error.strerror}); remove the link"
+        ) from error

@@ -1,0 +1,164 @@
+"""CSV files with an id or path column, and one label column or a column for each class.
+
+An id is the value of the id column, without the extension where it is the name of an image file; with a path
+column alone it is the path without its extension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from ensemble.data.columns import numbers, one_hot_labels, soft_rows
+from ensemble.data.csvfile import Table, read_csv
+from ensemble.data.folders import VALID_NAMES, folder_rows
+from ensemble.data.index import ImageIndex, index_images
+from ensemble.data.listing import HELD_OUT, Found, Rows
+from ensemble.data.names import nfc, refuse_shared_ids, stem
+from ensemble.errors import DataError, RecipeError, first_few
+from ensemble.recipe.schema import DataSpec
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of the set's tables mean. `label` and `labels` exclude each other."""
+
+    id: str | None
+    path: str | None
+    label: str | None
+    labels: tuple[str, ...]
+    group: str | None
+    unnamed: str | None
+    soft: bool
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The classes that columns name, the unnamed one last; None with one label column."""
+        return None if not self.labels else self.labels + ((self.unnamed,) if self.unnamed else ())
+
+
+def list_tables(spec: DataSpec, leave_out: frozenset[Path]) -> Found:
+    """List CSV files. leave_out: resolved folders without data (the runs). Raises DataError, RecipeError."""
+    root = Path(spec.path)
+    train_path = root / _with_csv(root, spec.train)
+    train = read_csv(train_path)
+    columns = column_roles(spec, train)
+    index = index_images(root, spec.images, spec.extension, leave_out)
+    notes: list[str] = []
+    valid = spec.valid if spec.valid is not None else _beside(train_path, VALID_NAMES) or HELD_OUT
+    splits = {"train": table_rows(train, train_path, columns, index, "train")}
+    if isinstance(valid, str):
+        path = root / _with_csv(root, valid)
+        splits["valid"] = table_rows(read_csv(path), path, columns, index, "valid")
+    for split, name in _tests(spec, train_path).items():
+        if (root / name).is_dir():
+            splits[split] = folder_rows(root, name, split, leave_out, notes)
+        else:
+            path = root / _with_csv(root, name)
+            splits[split] = table_rows(read_csv(path), path, columns, index, split)
+    return Found(root, splits, columns.class_names, None if isinstance(valid, str) else valid, notes)
+
+
+def _tests(spec: DataSpec, train_path: Path) -> dict[str, str]:
+    test = spec.test if spec.test is not None else _beside(train_path, ("test",))
+    return ({"test": test} if test else {}) | {f"test-{name}": path for name, path in spec.tests.items()}
+
+
+def _with_csv(root: Path, name: str) -> str:
+    """`train` may stand for `train.csv`."""
+    return f"{name}.csv" if not (root / name).is_file() and PurePath(name).suffix == "" else name
+
+
+def _beside(train_path: Path, names: Sequence[str]) -> str | None:
+    """The first of `names` that is a CSV beside that of train, as an absolute path."""
+    for name in names:
+        path = train_path.with_name(f"{name}{train_path.suffix}").absolute()
+        if path.is_file() and path != train_path.absolute():
+            return str(path)
+    return None
+
+
+def column_roles(spec: DataSpec, train: Table) -> Columns:
+    """What each column means, where the recipe does not say. Raises RecipeError, DataError."""
+    _refuse_contradictions(spec)
+    labels = tuple(nfc(name) for name in spec.label_columns)
+    named = {spec.path_column, spec.label_column, spec.group_column, *labels} - {None}
+    id_column = spec.id_column
+    if id_column is None and spec.path_column is None:
+        id_column = next((name for name in train.columns if name not in named), None)
+        if id_column is None:
+            raise DataError(f"{train.name}: no column of ids; set data.id_column or data.path_column")
+    label = spec.label_column
+    if label is None and not labels:
+        others = [name for name in train.columns if name not in named | {id_column}]
+        if len(others) != 1:
+            raise DataError(
+                f"{train.name}: {len(others)} columns may be the label ({first_few(others)}); set"
+                " data.label_column, or data.label_columns for a column a class"
+            )
+        label = others[0]
+    return Columns(
+        id_column, spec.path_column, label, labels, spec.group_column, spec.unnamed_class, spec.soft_labels
+    )
+
+
+def _refuse_contradictions(spec: DataSpec) -> None:
+    if spec.label_column is not None and spec.label_columns:
+        raise RecipeError("data: both label_column and label_columns found; one expected")
+    if not spec.label_columns and (spec.soft_labels or spec.unnamed_class is not None):
+        raise RecipeError("data: soft_labels and unnamed_class need label_columns, a column for each class")
+    names = (*spec.label_columns, *([spec.unnamed_class] if spec.unnamed_class is not None else []))
+    if len(set(names)) < len(names):
+        raise RecipeError(f"data.label_columns and unnamed_class: a class twice in {', '.join(names)}")
+
+
+def table_rows(table: Table, path: Path, columns: Columns, index: ImageIndex, split: str) -> Rows:
+    """One split of a table. A test may lack the labels and groups. Raises DataError."""
+    is_test = split not in ("train", "valid")
+    ids, names = _ids_and_names(table, columns)
+    empty = [f"row {row + 1}" for row, name in enumerate(ids) if not name]
+    if empty:
+        raise DataError(f"{table.name}: rows without an id: {first_few(empty)}")
+    refuse_shared_ids(ids, [f"row {row + 1}" for row in range(len(ids))], table.name)
+    has_groups = columns.group is not None and not (is_test and nfc(columns.group) not in table.columns)
+    found = Rows(ids, index.find(names, path), groups=_groups(table, columns, ids) if has_groups else None)
+    return _labelled(found, table, columns, is_test)
+
+
+def _ids_and_names(table: Table, columns: Columns) -> tuple[list[str], list[str]]:
+    """The ids, and the names by which the image files are found."""
+    if columns.path is None:
+        assert columns.id is not None
+        names = table.column(columns.id, "id_column")
+        return [stem(name) for name in names], names
+    names = table.column(columns.path, "path_column")
+    if columns.id is not None:
+        return table.column(columns.id, "id_column"), names
+    return [stem(name.replace("\\", "/")) for name in names], names
+
+
+def _groups(table: Table, columns: Columns, ids: Sequence[str]) -> list[str]:
+    assert columns.group is not None
+    groups = table.column(columns.group, "group_column")
+    bare = [name for name, group in zip(ids, groups, strict=True) if not group]
+    if bare:
+        raise DataError(f"{table.name}: rows without a group in {columns.group!r}: {first_few(bare)}")
+    return groups
+
+
+def _labelled(found: Rows, table: Table, columns: Columns, is_test: bool) -> Rows:
+    wanted = columns.labels or ((nfc(columns.label),) if columns.label else ())
+    if is_test and not any(name in table.columns for name in wanted):
+        return found
+    if columns.label is not None:
+        return Rows(found.ids, found.paths, table.column(columns.label, "label_column"), found.groups)
+    names = columns.class_names
+    assert names is not None
+    values, unnamed = numbers(table, columns.labels), columns.unnamed is not None
+    if not columns.soft:
+        labels = one_hot_labels(values, found.ids, names, unnamed, table.name)
+        return Rows(found.ids, found.paths, labels, found.groups)
+    soft = soft_rows(values, found.ids, unnamed, table.name)
+    labels = ["" if row[0] != row[0] else names[int(row.argmax())] for row in soft]
+    return Rows(found.ids, found.paths, labels, found.groups, soft)

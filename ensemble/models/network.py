@@ -1,0 +1,102 @@
+"""The network of one member: a body and a head, and the three groups that its parameters form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ensemble.architectures import lookup, refuse_unfit
+from ensemble.models.fitting import fit_body, fit_pretrained, from_run
+from ensemble.models.heads import concat_head
+from ensemble.models.skeleton import Shape
+from ensemble.models.stems import shrink_stem
+from ensemble.recipe.schema import Recipe
+
+DEFAULT_SIZE = 224
+
+
+class Network(nn.Sequential):
+    """Exactly (body, head): images float (n, 3, h, w) -> logits float32 (n, k).
+
+    compute_dtype: what autocast computes in; None for plain float32.
+    channels_last: whether inputs are laid out that way; the weights are laid out by whoever sets it.
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Module) -> None:
+        super().__init__(body, head)
+        self.compute_dtype: torch.dtype | None = None
+        self.channels_last = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.as_subclass(Tensor)  # fastai's image tensors dispatch every operation through Python
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        with self._precision(x.device.type):
+            logits: Tensor = self[1](self[0](x))
+        return logits.float()
+
+    def _precision(self, device: str) -> AbstractContextManager[Any]:
+        return torch.autocast(device, self.compute_dtype) if self.compute_dtype else nullcontext()
+
+
+def build_network(recipe: Recipe, n_classes: int, state: Mapping[str, Tensor] | None = None) -> Network:
+    """The network of a resolved recipe, its body from `state` where given, all else random.
+
+    Draws from torch's global generator only: seed it first. Raises RecipeError for keys, a stem or an image
+    size that the architecture does not take, MissingWeights for a state that does not fit it.
+    """
+    architecture = lookup(recipe.arch)
+    size = recipe.image_size or DEFAULT_SIZE
+    refuse_unfit(recipe, architecture, size)
+    skeleton = architecture.builder(recipe)
+    run_state = state if state and from_run(state) else None
+    if state is not None and run_state is None:
+        fit_pretrained(skeleton, state, recipe.arch)
+    if recipe.stem == "small":
+        shrink_stem(skeleton.whole)
+    body = skeleton.cut(skeleton.whole, size)
+    if run_state is not None:
+        fit_body(body, run_state, recipe.arch)
+    shape = feature_shape(body, size)
+    if skeleton.head:
+        return Network(body, skeleton.head(shape, n_classes))
+    return Network(body, concat_head(shape, n_classes, dropout=recipe.dropout))
+
+
+def feature_shape(body: nn.Module, size: int) -> Shape:
+    """The shape of the features of one image of `size` pixels, found by running a blank one."""
+    training = body.training
+    body.eval()
+    with torch.no_grad():
+        shape = tuple(body(torch.zeros(1, 3, size, size)).shape[1:])
+    body.train(training)
+    return shape
+
+
+def parameter_groups(network: nn.Module) -> list[list[nn.Parameter]]:
+    """[early body, late body, head]: every parameter in exactly one group, none empty. A fastai splitter.
+
+    The body's modules are taken in the order of registration and divided where half of its convolutions and
+    linear layers are passed, so that the same network has the same groups whichever library builds it.
+    """
+    body, head = network.children()
+    owners = [module for module in body.modules() if any(True for _ in module.parameters(recurse=False))]
+    layers = sum(map(_is_layer, owners))
+    seen: set[nn.Parameter] = set()
+    early: list[nn.Parameter] = []
+    late: list[nn.Parameter] = []
+    passed = 0
+    for module in owners:
+        passed += _is_layer(module)
+        own = [parameter for parameter in module.parameters(recurse=False) if parameter not in seen]
+        seen.update(own)
+        (early if passed <= layers // 2 else late).extend(own)
+    return [early, late, [parameter for parameter in head.parameters() if parameter not in seen]]
+
+
+def _is_layer(module: nn.Module) -> bool:
+    return isinstance(module, (nn.modules.conv._ConvNd, nn.Linear))

@@ -1,0 +1,161 @@
+"""A recipe file: `data`, `defaults`, `members`, `combine`, `submit`, `sweep`; or one member's recipe.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ensemble.errors import RecipeError
+from ensemble.recipe import text
+from ensemble.recipe.problems import refuse, validated
+from ensemble.recipe.resolve import resolved, training_stages
+from ensemble.recipe.schema import CombineSpec, DataSpec, Recipe, SubmitSpec
+from ensemble.registry import did_you_mean
+
+_SECTIONS = ("data", "defaults", "members", "combine", "submit", "sweep")
+_SEEDS = "seeds"
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A validated recipe file: members are resolved, in the file's order, seeds multiplied out.
+
+    defaults: the keys that members share, as they were written.
+    """
+
+    data: DataSpec = field(default_factory=DataSpec)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    members: tuple[Recipe, ...] = ()
+    combine: CombineSpec = field(default_factory=CombineSpec)
+    submit: SubmitSpec = field(default_factory=SubmitSpec)
+    sweep: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "the built-in digits"
+
+
+def read_recipe_file(
+    path: Path, *, data: DataSpec | None = None, overrides: Mapping[str, Any] | None = None
+) -> RecipeFile:
+    """Read and check a recipe file. `data` replaces its data; `overrides` are keys that win over every member's.
+
+    Raises RecipeError that lists everything that is wrong with it.
+    """
+    raw = text.read(path)
+    if isinstance(raw, Mapping) and "arch" in raw and "members" not in raw:  # a run's recipe.yaml
+        member = dict(raw)
+        raw = {"data": member.pop("data", {}), "members": [member]}
+    return build(raw, source=str(path), data=data, overrides=overrides or {})
+
+
+def build(
+    raw: Any, *, source: str, data: DataSpec | None = None, overrides: Mapping[str, Any] | None = None
+) -> RecipeFile:
+    """A RecipeFile from plain values. Raises RecipeError that lists everything that is wrong."""
+    problems: list[str] = []
+    if not isinstance(raw, Mapping):
+        raise RecipeError(f"{source}: {type(raw).__name__} found, the keys {', '.join(_SECTIONS)} expected")
+    for key in raw:
+        if key not in _SECTIONS:
+            problems.append(f"{key}: unknown key{did_you_mean(str(key), _SECTIONS)}")
+    data_spec = data or data_section(raw.get("data") or {}, problems)
+    combine = validated(CombineSpec, raw.get("combine") or {}, "combine", problems)
+    submit = validated(SubmitSpec, raw.get("submit") or {}, "submit", problems)
+    defaults = _defaults(raw.get("defaults") or {}, problems)
+    members = _members(
+        raw.get("members") or [], defaults, data_spec or DataSpec(), dict(overrides or {}), problems
+    )
+    sweep = raw.get("sweep") or {}
+    if not isinstance(sweep, Mapping):
+        problems.append(f"sweep: {sweep!r} found, keys and values expected")
+    refuse(problems, source)
+    assert data_spec is not None and combine is not None and submit is not None
+    return RecipeFile(data_spec, defaults, members, combine, submit, sweep, source)
+
+
+def data_section(value: Any, problems: list[str]) -> DataSpec | None:
+    """A DataSpec from `data:`; the bare word `digits` will do, and a `path` without a form means folders."""
+    if value == "digits" or value == {}:
+        return DataSpec()
+    if isinstance(value, Mapping) and "form" not in value:
+        looks_tabular = str(value.get("train", "")).lower().endswith(".csv")
+        value = {"form": "csv" if looks_tabular else "folders", **value}
+    return validated(DataSpec, value, "data", problems)
+
+
+def member(values: Mapping[str, Any], data: DataSpec, where: str, problems: list[str]) -> Iterable[Recipe]:
+    """The resolved recipes of one entry of `members`, one for each of its seeds."""
+    values = dict(values)
+    seeds = values.pop("seeds", None)
+    if seeds is not None and "seed" in values:
+        problems.append(f"{where}: both `seed` and `seeds`; one expected")
+    if seeds is not None and (not isinstance(seeds, Sequence) or isinstance(seeds, str) or not seeds):
+        problems.append(f"{where}.seeds: {seeds!r} found, a list such as [0, 1, 2] expected")
+        return
+    for seed in [None] if seeds is None else seeds:
+        entry = values if seed is None else {**values, "seed": seed}
+        recipe = validated(Recipe, {**entry, "data": data}, where, problems)
+        if recipe is not None:
+            recipe = resolved(recipe)
+            for complaint in contradictions(recipe):
+                if f"{where}: {complaint}" not in problems:
+                    problems.append(f"{where}: {complaint}")
+            yield recipe
+
+
+def contradictions(recipe: Recipe) -> Iterable[str]:
+    """What each key alone allows but the keys together do not."""
+    if recipe.stages and (recipe.epochs or recipe.frozen_epochs or recipe.lr != "auto"):
+        yield "`stages` say the epochs and rates; leave out epochs, frozen_epochs and lr"
+    if not training_stages(recipe):
+        yield "epochs and frozen_epochs are both 0; at least one epoch expected"
+    if recipe.full and (recipe.early_stopping or recipe.keep == "best"):
+        yield "a refit has no validation rows to stop by; leave out early_stopping and keep, and fix the epochs"
+    if recipe.full and recipe.folds:
+        yield "`full` and `folds` exclude each other; refit without folds"
+    if recipe.fold is not None and (recipe.folds is None or recipe.fold >= recipe.folds):
+        yield f"fold {recipe.fold} found, a fold below `folds` ({recipe.folds}) expected"
+
+
+def _defaults(raw: Any, problems: list[str]) -> dict[str, Any]:
+    """The keys of `defaults`, checked by themselves, so that a mistake there is told once."""
+    if not isinstance(raw, Mapping):
+        problems.append(f"defaults: {raw!r} found, keys and values expected")
+        return {}
+    known = (*Recipe.model_fields, _SEEDS)
+    good = {}
+    for key, value in raw.items():
+        if key not in known or key == "data":
+            problems.append(f"defaults.{key}: unknown key{did_you_mean(str(key), known)}")
+        elif key == _SEEDS or validated(Recipe, {"arch": "any", key: value}, "defaults", problems):
+            good[key] = value
+    return good
+
+
+def _members(
+    entries: Any, defaults: dict[str, Any], data: DataSpec, overrides: dict[str, Any], problems: list[str]
+) -> tuple[Recipe, ...]:
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        problems.append(f"members: {entries!r} found, a list expected")
+        return ()
+    members: list[Recipe] = []
+    for index, entry in enumerate(entries):
+        where = f"members[{index}]"
+        entry = {"arch": entry} if isinstance(entry, str) else entry
+        if not isinstance(entry, Mapping):
+            problems.append(f"{where}: {entry!r} found, keys and values expected")
+        elif "data" in entry:
+            problems.append(f"{where}.data: members share the file's data; leave it out")
+        else:
+            members.extend(member(_merged(defaults, entry, overrides), data, where, problems))
+    return tuple(members)
+
+
+def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Later layers win; `seed` and `seeds` are one question, and the later answer to it stands."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        if "seed" in layer or _SEEDS in layer:
+            merged = {key: value for key, value in merged.items() if key not in ("seed", _SEEDS)}
+        merged |= layer
+    return merged

@@ -1,0 +1,81 @@
+"""From what a person wrote to members with every default written out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ensemble.files import sha256_json
+from ensemble.recipe.schema import Recipe, Stage
+
+PIPELINE = 1
+"""Raised by a change that alters what the same recipe computes; part of every run's hash."""
+
+_NOT_HASHED = {"name", "data", "weights"}
+
+
+def resolved(recipe: Recipe) -> Recipe:
+    """`recipe` with every default that depends on another key filled in."""
+    digits = recipe.data.form == "digits"
+    weights = recipe.weights or ("none" if digits else "imagenet")
+    scratch = weights == "none"
+    fill: dict[str, Any] = {
+        "name": recipe.arch.rsplit("/", 1)[-1].replace(":", "-"),
+        "weights": weights,
+        "image_size": 32 if digits else 224,
+        # fastai's augmentation mirrors images, and a mirrored digit is no digit
+        "augment": "orientation" if digits else "standard",
+    }
+    if not recipe.stages:
+        # frozen epochs on a random body would train a head on noise
+        fill |= {"frozen_epochs": 0 if scratch else 1, "epochs": (20 if digits else 30) if scratch else 3}
+    missing = {key: value for key, value in fill.items() if getattr(recipe, key) is None}
+    return recipe.model_copy(update=missing)
+
+
+def training_stages(recipe: Recipe) -> tuple[Stage, ...]:
+    """The stages of a resolved recipe: its own, or head then everything, as fastai's `fine_tune` does.
+
+    The second stage has half the first one's rate; `auto` is decided when its stage begins.
+    """
+    if recipe.stages:
+        return recipe.stages
+    stages = []
+    if recipe.frozen_epochs:
+        stages.append(
+            Stage(train="head", epochs=recipe.frozen_epochs, lr=recipe.lr, schedule=recipe.schedule)
+        )
+    if recipe.epochs:
+        lr = recipe.lr if recipe.lr == "auto" or not stages else recipe.lr / 2
+        stages.append(Stage(train="all", epochs=recipe.epochs, lr=lr, schedule=recipe.schedule))
+    return tuple(stages)
+
+
+def hashed_keys(recipe: Recipe) -> dict[str, Any]:
+    """The keys of a resolved recipe that its hash covers: `arch` and whatever is not at its default."""
+    base = resolved(Recipe(data=recipe.data, arch=recipe.arch, weights=recipe.weights))
+    changed = {
+        key: value
+        for key, value in recipe.model_dump(mode="json").items()
+        if key not in _NOT_HASHED and getattr(recipe, key) != getattr(base, key)
+    }
+    if recipe.data.background is not None:  # what lies behind transparent pixels changes what is seen
+        changed["background"] = list(recipe.data.background)
+    return {"arch": recipe.arch, "seed": recipe.seed, **changed}
+
+
+def run_hash(recipe: Recipe, fingerprint: str, weights_sha256: str | None) -> str:
+    """The full sha256 of a member: its resolved recipe, data, initial weights and the pipeline's number."""
+    return sha256_json(
+        {
+            "recipe": hashed_keys(recipe),
+            "data": fingerprint,
+            "weights": weights_sha256,
+            "pipeline": PIPELINE,
+        }
+    )
+
+
+def as_mapping(recipe: Recipe) -> Mapping[str, Any]:
+    """A resolved recipe as plain values for recipe.yaml, every default written out."""
+    return recipe.model_dump(mode="json")

@@ -1,0 +1,104 @@
+"""Writing the files of a run that needs no training: an ensemble, an import, a student's labels."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble import __version__
+from ensemble.errors import RecipeError, one_line
+from ensemble.files import Content, read_json, sha256_file, write_atomically, write_json
+from ensemble.metrics import score
+from ensemble.predictions import Predictions, save
+from ensemble.runs.lock import locked
+from ensemble.runs.run import SCHEMA, Run
+
+_FORBIDDEN = set('/\\:*?"<>|')
+
+
+def run_id(name: str, full_hash: str) -> str:
+    """`<name>-<hash8>`. Raises RecipeError for a name that no file system would take."""
+    if (
+        not name
+        or name != name.strip()
+        or name[0] in ".-"
+        or set(name) & _FORBIDDEN
+        or not name.isprintable()
+    ):
+        raise RecipeError(
+            f"the name {one_line(name)!r} cannot name a folder; use one without slashes, colons, quotes"
+            " or a leading dot or dash"
+        )
+    return f"{name}-{full_hash[:8]}"
+
+
+def versions() -> dict[str, str]:
+    """What may change a number below the waterline."""
+    return {"python": platform.python_version(), "ensemble": __version__, "numpy": np.__version__}
+
+
+def parent_facts(run: Run) -> dict[str, Any]:
+    """How a run names one that it was made from: its id and the sha256 of its predictions."""
+    return {"id": run.id, "sha256": {split: sha256_file(run.path / f"{split}.npz") for split in run.splits()}}
+
+
+def arrays_content(arrays: Mapping[str, npt.NDArray[Any]]) -> Content:
+    """An npz of plain arrays, whose bytes repeat exactly."""
+
+    def write(file: BinaryIO) -> None:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    return write
+
+
+def split_metrics(predictions: Predictions) -> dict[str, Any]:
+    """`{n, metric: value}` of the rows with a target; empty where there is none."""
+    if predictions.targets is None:
+        return {}
+    known = predictions.labelled
+    return {"n": int(known.sum()), **score(predictions.probs[known], predictions.targets[known])}
+
+
+def write_run(
+    path: Path,
+    facts: Mapping[str, Any],
+    *,
+    predictions: Mapping[str, Predictions],
+    files: Mapping[str, Content] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> Run:
+    """Write a whole run under its lock: run.json, `files`, an npz for each split, metrics.json last.
+
+    facts: run.json without `schema`, `created` and `versions`.  metrics: entries of metrics.json beside the
+    scores of the splits. Made again from the same input, the run keeps its `created` and every byte.
+    """
+    with locked(path.parent, path.name):
+        write_json(path / "run.json", {"schema": SCHEMA, **facts, **_first_made(path)})
+        for name, content in (files or {}).items():
+            write_atomically(path / name, content)
+        for split, one in predictions.items():
+            save(path / f"{split}.npz", one)
+        scores = {split: split_metrics(one) for split, one in predictions.items()}
+        kept = {split: values for split, values in scores.items() if values}
+        write_json(path / "metrics.json", {"schema": SCHEMA, **kept, **(metrics or {})})
+    return Run(path)
+
+
+def _first_made(path: Path) -> dict[str, Any]:
+    if (path / "metrics.json").is_file():
+        facts = read_json(path / "run.json")
+        return {key: facts[key] for key in ("created", "versions") if key in facts}
+    # to the microsecond, so that the newest of two made in one second is known
+    return {"created": datetime.now(timezone.utc).isoformat(timespec="microseconds"), "versions": versions()}
+
+
+def total(values: Sequence[float | None]) -> float | None:
+    """The sum of costs; None when one of them is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known and len(known) == len(values) else None

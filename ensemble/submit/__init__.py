@@ -1,0 +1,1 @@
+"""Predictions to a file that a competition accepts, checked before it is written."""

@@ -1,0 +1,163 @@
+"""A run's predictions to a submission file and its JSON sidecar, checked before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensemble.combine.record import read_ensemble
+from ensemble.data.names import natural_key
+from ensemble.errors import DataError, RecipeError, first_few, one_line
+from ensemble.files import sha256_file, write_atomically, write_json
+from ensemble.predictions import Predictions
+from ensemble.runs.run import Run
+from ensemble.submit.formats import Format, formats
+from ensemble.submit.sheet import Sheet, Spec, zipped
+from ensemble.submit.template import fill, read_template
+
+FOLDER = Path("submissions")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A file that was written, and the facts that its sidecar holds."""
+
+    path: Path
+    sidecar: Path
+    facts: Mapping[str, Any]
+
+
+def submit(
+    run: Run,
+    spec: Spec,
+    *,
+    out: Path | None = None,
+    sample: Path | None = None,
+    split: str = "test",
+    unnamed: str | None = None,
+) -> Submission:
+    """Write the predictions of `split` by `run` as `spec` says, and `<out>.json` beside them.
+
+    out: by default submissions/<run id>.<csv or zip>.  sample: a sample submission to follow.  unnamed: the
+    class that a sample may have no column for. Raises DataError or RecipeError, and then nothing is written.
+    """
+    form = formats.get(spec.format)
+    predictions = _ordered(_predictions(run, split), spec)
+    path = _path(run, split, out, as_zip=form.zipped or spec.zip)
+    sheet = _sheet(form, predictions, spec, sample, unnamed)
+    check(sheet, len(predictions))
+    content = sheet.csv()
+    if path.suffix.lower() == ".zip":
+        content = zipped(content, spec.inner_name if form.zipped else path.with_suffix(".csv").name)
+    if sample is not None and path.exists() and path.samefile(sample):
+        raise RecipeError(f"--out {one_line(path)} is the sample itself; name another file")
+    facts = _facts(run, split, form, sheet, path, content, sample)
+    write_atomically(path, content)
+    return Submission(path, write_json(path.with_name(f"{path.name}.json"), facts), facts)
+
+
+def _predictions(run: Run, split: str) -> Predictions:
+    if not run.has(split):
+        have = [name for name in run.splits() if name != "valid"]
+        raise DataError(
+            f"{run.id} has no predictions of {split!r} (there are: {first_few(have) or 'none'});"
+            " give the recipe a test split and type `ens train` and `ens combine` again"
+        )
+    predictions = run.predictions(split)
+    if not len(predictions):
+        raise DataError(f"{run.id}/{split}.npz has no rows; at least one item to submit expected")
+    return predictions
+
+
+def _ordered(predictions: Predictions, spec: Spec) -> Predictions:
+    if spec.order != "natural":
+        return predictions
+    ids = predictions.ids.tolist()
+    rows = np.array(sorted(range(len(ids)), key=lambda row: natural_key(ids[row])), dtype=np.int64)
+    return replace(predictions, ids=predictions.ids[rows], probs=predictions.probs[rows])
+
+
+def _path(run: Run, split: str, out: Path | None, *, as_zip: bool) -> Path:
+    """Where to write. A name that ends in .zip is a zip; a zip has no other ending."""
+    if out is None:
+        name = run.id if split == "test" else f"{run.id}-{split}"
+        return FOLDER / f"{name}.{'zip' if as_zip else 'csv'}"
+    if as_zip and out.suffix.lower() != ".zip":
+        raise RecipeError(f"--out {one_line(out)} found, a name that ends in .zip expected for a zip")
+    if out.is_dir():
+        raise RecipeError(f"--out {one_line(out)} is a folder, a file expected")
+    return out
+
+
+def _sheet(
+    form: Format, predictions: Predictions, spec: Spec, sample: Path | None, unnamed: str | None
+) -> Sheet:
+    if sample is None:
+        return form.build(predictions, spec)
+    template = read_template(sample, spec, predictions.classes)
+    return fill(template, predictions, spec, probabilities=form.probabilities(spec), unnamed=unnamed)
+
+
+def check(sheet: Sheet, n: int) -> None:
+    """Raises DataError unless there are n rows as wide as the header, no column twice and no empty cell."""
+    twice = [name for name, count in Counter(sheet.header).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"two columns are called {first_few(twice)}; set id_column or label_column under `submit:`"
+        )
+    if len(sheet.rows) != n:
+        raise DataError(f"the submission has {len(sheet.rows)} rows, {n} were predicted")
+    odd = [row[0] for row in sheet.rows if len(row) != len(sheet.header) or not all(row)]
+    if odd:
+        raise DataError(f"rows with an empty cell or the wrong number of cells: {first_few(odd)}")
+
+
+def _facts(
+    run: Run, split: str, form: Format, sheet: Sheet, path: Path, content: bytes, sample: Path | None
+) -> dict[str, Any]:
+    facts = {
+        "schema": 1,
+        "file": path.name,
+        "format": form.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "rows": len(sheet.rows),
+        "columns": list(sheet.header),
+        "run": run.id,
+        "kind": run.kind,
+        "split": split,
+        "sample": None if sample is None else {"file": sample.name, "sha256": sha256_file(sample)},
+        **_source(run),
+        "data": run.facts.get("data", {}),
+        "chosen_on_valid": run.facts.get("chosen_on_valid", []),
+        "created": run.facts.get("created"),
+        "versions": run.facts.get("versions", {}),
+    }
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def _source(run: Run) -> dict[str, Any]:
+    """Where the predictions come from: the members with their weights, and the score to expect."""
+    metrics = run.metrics
+    if run.kind != "ensemble":
+        return {"valid": metrics.get("valid")}
+    ensemble = read_ensemble(run)
+    weights = ensemble.weights or (None,) * len(ensemble.members)
+    rows = zip(ensemble.members, ensemble.sources, ensemble.archs, weights, strict=True)
+    members = [
+        {"id": one, **({"refit": source} if source != one else {}), "arch": arch, "weight": weight}
+        for one, source, arch, weight in rows
+    ]
+    return {
+        "rule": ensemble.rule,
+        "threshold": ensemble.threshold,
+        "calibration": None if ensemble.temperature is None else {"temperature": ensemble.temperature},
+        "members": members,
+        "honest": metrics.get("honest"),
+        "score_of": metrics.get("score_of"),
+    }

@@ -1,0 +1,1 @@
+"""fastai learners trained in stages, resumable to the bit at every epoch. Above the waterline."""

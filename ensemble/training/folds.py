@@ -1,0 +1,64 @@
+"""A `folds` run: the out-of-fold predictions of its members pooled, and the mean of what they say of the test."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ensemble.data.dataset import Dataset
+from ensemble.files import write_atomically
+from ensemble.predictions import Predictions, align, save, stacked
+from ensemble.recipe import text
+from ensemble.recipe.resolve import as_mapping
+from ensemble.training.member import write_metrics
+from ensemble.training.plan import Job
+from ensemble.training.record import new_facts, parent_facts, write_facts
+
+
+def pool_folds(job: Job, dataset: Dataset) -> None:
+    """Make the run of a `folds` job whose members are complete."""
+    runs = [part.run for part in job.parts]
+    found = {"valid": pooled([run.predictions("valid") for run in runs])}
+    for split in dataset.tests:
+        found[split] = mean([run.predictions(split) for run in runs])
+    members = [run.facts for run in runs]
+    facts = new_facts(job, dataset, members[0]["device"]) | {
+        "parents": [parent_facts(run) for run in runs],
+        "mean": members[0]["mean"],
+        "std": members[0]["std"],
+        "parameters": sum(facts["parameters"] for facts in members),
+        "bytes": sum(facts["bytes"] for facts in members),
+        "seconds": round(sum(facts["seconds"] for facts in members), 3),
+        "seconds_per_image": round(sum(facts["seconds_per_image"] for facts in members), 7),
+    }
+    write_atomically(job.path / "recipe.yaml", text.dump(as_mapping(job.recipe)))
+    for split, predictions in found.items():
+        save(job.path / f"{split}.npz", predictions)
+    write_facts(job.path, facts)
+    write_metrics(job.run)
+
+
+def pooled(parts: list[Predictions]) -> Predictions:
+    """Every row once, in the order of the ids; the parts hold disjoint rows of the same classes."""
+    classes = parts[0].classes
+    parts = [align(part, part.ids, classes) for part in parts]
+    ids = np.concatenate([part.ids for part in parts])
+    order = np.argsort(ids)
+    targets = [part.targets for part in parts if part.targets is not None]
+    groups = [part.groups for part in parts if part.groups is not None]
+    return Predictions(
+        ids=ids[order],
+        probs=np.concatenate([part.probs for part in parts])[order],
+        classes=classes,
+        targets=np.concatenate(targets)[order] if targets else None,
+        groups=np.concatenate(groups)[order] if groups else None,
+        source="pooled folds",
+    )
+
+
+def mean(parts: list[Predictions]) -> Predictions:
+    """The mean of the probabilities that several models gave for the same rows, in float64."""
+    first = parts[0]
+    probs = stacked([align(part, first.ids, first.classes) for part in parts]).mean(axis=0, dtype=np.float64)
+    return replace(first, probs=probs.astype(np.float32))

@@ -1,0 +1,124 @@
+"""What each epoch did: our own record, because fastai's forgets all stages but the last."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from fastai.callback.core import Callback
+
+from ensemble.errors import TrainingFailed
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of history.csv. Losses and accuracies are means over the images; None where nothing was measured.
+
+    stage and epoch count from 0.  lr: the last group's rate at the epoch's end.  seconds: wall time.
+    """
+
+    stage: int
+    epoch: int
+    train_loss: float
+    valid_loss: float | None
+    train_accuracy: float
+    valid_accuracy: float | None
+    lr: float
+    seconds: float
+
+
+def to_csv(rows: Iterable[Epoch]) -> str:
+    """history.csv as text."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [field.name for field in fields(Epoch)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        {key: "" if value is None else value for key, value in asdict(row).items()} for row in rows
+    )
+    return out.getvalue()
+
+
+class _Mean:
+    """Loss and accuracy over the images of one pass."""
+
+    def __init__(self) -> None:
+        self.loss = self.correct = 0.0
+        self.count = 0
+
+    def add(self, loss: float, correct: float, count: int) -> None:
+        self.loss, self.correct, self.count = (
+            self.loss + loss * count,
+            self.correct + correct,
+            self.count + count,
+        )
+
+    def values(self) -> tuple[float | None, float | None]:
+        return (self.loss / self.count, self.correct / self.count) if self.count else (None, None)
+
+
+class History(Callback):  # type: ignore[misc]
+    """Collects an Epoch at each epoch's end and hands it to `on_epoch`; stops at a loss that is not finite."""
+
+    order = 80
+
+    def __init__(self, stage: int, on_epoch: Callable[[Epoch], None], on_batch: Callable[[], None]) -> None:
+        super().__init__()
+        self.stage, self.on_epoch, self.on_batch = stage, on_epoch, on_batch
+        self.train_mean, self.valid_mean = _Mean(), _Mean()
+
+    def before_epoch(self) -> None:
+        """Start the sums and the clock."""
+        self.train_mean, self.valid_mean = _Mean(), _Mean()
+        self.started = time.perf_counter()
+
+    def after_pred(self) -> None:
+        """Keep the logits: fastai drops them before `after_batch` of a cancelled batch."""
+        self.logits = self.learn.pred.detach()
+
+    def after_batch(self) -> None:
+        """Add one batch. Raises TrainingFailed on a loss that is not finite."""
+        loss = float(self.learn.loss.detach())
+        if self.training and not math.isfinite(loss):
+            raise TrainingFailed(
+                f"the training loss became {loss} in stage {self.stage}, epoch {self.epoch}; lower --lr"
+            )
+        target = self.learn.yb[0]
+        hard = target.argmax(1) if target.ndim == 2 else target
+        correct = float((self.logits.argmax(1) == hard).sum())
+        (self.train_mean if self.training else self.valid_mean).add(loss, correct, len(hard))
+        self.on_batch()
+
+    def after_epoch(self) -> None:
+        """Make the row, unless fastai skipped the epoch on the way to where a resumed run goes on."""
+        if not self.train_mean.count:
+            return
+        (train_loss, train_accuracy), (valid_loss, valid_accuracy) = (
+            self.train_mean.values(),
+            self.valid_mean.values(),
+        )
+        assert train_loss is not None and train_accuracy is not None
+        seconds = round(time.perf_counter() - self.started, 3)
+        lr = float(self.opt.hypers[-1]["lr"])
+        self.on_epoch(
+            Epoch(self.stage, self.epoch, train_loss, valid_loss, train_accuracy, valid_accuracy, lr, seconds)
+        )
+
+
+def finite(network: torch.nn.Module) -> bool:
+    """Whether every weight is a finite number."""
+    return all(
+        bool(torch.isfinite(value).all())
+        for value in network.state_dict().values()
+        if value.is_floating_point()
+    )
+
+
+def epoch_from(values: dict[str, Any]) -> Epoch:
+    """An Epoch from the plain values of a checkpoint."""
+    return Epoch(**values)

@@ -1,0 +1,226 @@
+"""One member from a job to a complete run: train, predict, record. Interrupted anywhere, it goes on from there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ensemble.architectures import lookup
+from ensemble.data.dataset import Dataset, Items
+from ensemble.data.pixels import PixelStore
+from ensemble.errors import TrainingFailed
+from ensemble.files import sha256_file, write_atomically, write_json
+from ensemble.inference import predict
+from ensemble.metrics import score
+from ensemble.models.network import Network, build_network
+from ensemble.models.weights import load_state, load_weights, save_weights
+from ensemble.predictions import Predictions, save
+from ensemble.recipe import text
+from ensemble.recipe.resolve import as_mapping
+from ensemble.recipe.schema import Recipe
+from ensemble.runs.run import SCHEMA, Run
+from ensemble.training.checkpoint import remove_checkpoint
+from ensemble.training.devices import describe, loader_workers
+from ensemble.training.finder import Curve, curves_csv
+from ensemble.training.history import finite, to_csv
+from ensemble.training.loaders import data_loaders
+from ensemble.training.loop import Training
+from ensemble.training.plan import Job
+from ensemble.training.probe import Format, apply_format, choose_format
+from ensemble.training.progress import ProgressWatcher
+from ensemble.training.record import new_facts, parent_facts, write_facts
+from ensemble.training.seeds import seed_everything
+
+
+@dataclass
+class Workshop:
+    """What the members of one command share: the data set, the device, and the images once they are read."""
+
+    dataset: Dataset
+    device: torch.device
+    stores: dict[tuple[int, str], PixelStore] = field(default_factory=dict)
+
+    def store(self, recipe: Recipe) -> PixelStore:
+        """The images at this recipe's size, shared by all members of that size."""
+        assert recipe.image_size is not None
+        key = (recipe.image_size, recipe.resize)
+        if key not in self.stores:
+            self.stores = {key: PixelStore(self.dataset, *key)}  # one size in memory at a time
+        return self.stores[key]
+
+
+def train_member(job: Job, dataset: Dataset, workshop: Workshop) -> None:
+    """Make the run of a `member` or `refit` job, whose lock the caller holds.
+
+    dataset: the job's own view of the data (a fold's, or pooled for a refit).
+    Raises TrainingFailed when the loss is not finite, having marked the run failed.
+    """
+    facts = new_facts(job, dataset, describe(workshop.device))
+    facts["parents"] = [parent_facts(part.run) for part in job.parts]
+    write_atomically(job.path / "recipe.yaml", text.dump(as_mapping(job.recipe)))
+    with ProgressWatcher(job.path.name, job.recipe) as watcher:
+        store = workshop.store(job.recipe)
+        paths = [path for items in dataset.splits.values() for path in items.paths.tolist()]
+        held = store.hold(paths, watcher.reading)
+        network = initial_network(job, dataset, workshop.device, facts)
+        if "weights" not in facts.get("files", {}):
+            workers = 0 if held else loader_workers(workshop.device)
+            with _marking_failure(job, watcher):
+                _train(job, dataset, network, store, watcher, facts, workers)
+        load_weights(network, job.path / "weights.safetensors", facts["files"]["weights"])
+        network.to(workshop.device)
+        splits = [split for split in dataset.splits if split != "train"]
+        _predict(job, dataset, splits, network, store, watcher, facts)
+    _finish(job.run, dataset, facts)
+
+
+def predict_new_tests(job: Job, dataset: Dataset, workshop: Workshop) -> list[str]:
+    """Predict the test sets that a complete run has not seen, or that have changed since; their names."""
+    facts = dict(job.run.facts)
+    known = facts["data"]["tests"]
+    splits = [split for split, print_ in dataset.test_fingerprints.items() if known.get(split) != print_]
+    if splits:
+        with ProgressWatcher(job.path.name, job.recipe) as watcher:
+            store = workshop.store(job.recipe)
+            network = build_network(job.recipe, len(dataset.classes), None)
+            load_weights(network, job.path / "weights.safetensors", facts["files"]["weights"])
+            apply_format(network, Format(**facts["auto"]["format"]))
+            _predict(job, dataset, splits, network.to(workshop.device), store, watcher, facts)
+        _finish(job.run, dataset, facts)
+    return splits
+
+
+def initial_network(job: Job, dataset: Dataset, device: torch.device, facts: dict[str, Any]) -> Network:
+    """The network with its initial weights, in the format that was chosen for it."""
+    stats = lookup(job.recipe.arch).stats
+    facts |= {"mean": list(stats.mean), "std": list(stats.std)}
+    seed_everything(job.recipe.seed, "weights")
+    state = load_state(job.weights) if job.weights else None
+    network = build_network(job.recipe, len(dataset.classes), state)
+    if "format" not in facts["auto"]:
+        parent = job.parts[0].run.facts["auto"] if job.parts else {}
+        chosen = (
+            Format(**parent["format"]) if "format" in parent else choose_format(job.recipe, network, device)
+        )
+        facts["auto"]["format"] = {"precision": chosen.precision, "layout": chosen.layout, "why": chosen.why}
+    apply_format(network, Format(**facts["auto"]["format"]))
+    facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+    return network.to(device)
+
+
+def _train(
+    job: Job,
+    dataset: Dataset,
+    network: Network,
+    store: PixelStore,
+    watcher: ProgressWatcher,
+    facts: dict[str, Any],
+    workers: int,
+) -> None:
+    """Train every stage and write the weights, the history and the finder's curve."""
+    seed_everything(job.recipe.seed, "loaders")
+    device = next(network.parameters()).device
+    read = store if workers == 0 else store.reader
+    loaders = data_loaders(
+        job.recipe, dataset, read, facts["mean"], facts["std"], device=device, workers=workers
+    )
+
+    def decide(stage: int, curve: Curve) -> None:
+        facts["auto"].setdefault("lr", {})[str(stage)] = {"value": curve.suggestion, "why": curve.reason}
+        write_atomically(job.path / "lr_find.csv", curves_csv({stage: curve}))
+        write_facts(job.path, facts)
+
+    # a refit has no validation rows: the rates are those that its parent was justified with
+    found = (job.parts[0].run.facts if job.parts else facts)["auto"].get("lr", {})
+    rates = {int(stage): float(choice["value"]) for stage, choice in found.items()}
+    write_facts(job.path, facts)
+    training = Training(job.recipe, network, loaders, job.path, rates, decide, watcher)
+    rows = training.run()
+    if not finite(network):
+        raise TrainingFailed("a weight is not finite after training; lower --lr")
+    write_atomically(job.path / "history.csv", to_csv(rows))
+    save_weights(job.path / "weights.safetensors", network)
+    facts["files"] = {"weights": sha256_file(job.path / "weights.safetensors")}
+    facts |= {
+        "bytes": (job.path / "weights.safetensors").stat().st_size,
+        "seconds": round(sum(row.seconds for row in rows), 3),
+        "rates": {str(stage): rate for stage, rate in training.used.items()},
+    }
+    write_facts(job.path, facts)
+
+
+@contextmanager
+def _marking_failure(job: Job, watcher: ProgressWatcher) -> Iterator[None]:
+    """A loss that is not finite marks the run failed; a full disk or a kill does not."""
+    try:
+        yield
+    except TrainingFailed as error:
+        done = {"stage": watcher.at, "epoch": watcher.done}
+        write_json(job.path / "failed.json", {"schema": SCHEMA, "reason": str(error), **done})
+        raise TrainingFailed(f"{job.path.name}: {error}") from error
+
+
+def _predict(
+    job: Job,
+    dataset: Dataset,
+    splits: Sequence[str],
+    network: Network,
+    store: PixelStore,
+    watcher: ProgressWatcher,
+    facts: dict[str, Any],
+) -> None:
+    """Write the predictions of `splits`; files of an earlier attempt are made again."""
+    started, count = time.perf_counter(), 0
+    for split in splits:
+        items = dataset.splits[split]
+        probs = predict(
+            network,
+            (store(path) for path in items.paths.tolist()),
+            mean=facts["mean"],
+            std=facts["std"],
+            tta=job.recipe.tta,
+            on_batch=watcher.batch,
+        )
+        save(job.path / f"{split}.npz", _predictions(job.path.name, items, dataset, probs))
+        count += len(items)
+    if count:
+        facts["seconds_per_image"] = round((time.perf_counter() - started) / count, 7)
+
+
+def _predictions(source: str, items: Items, dataset: Dataset, probs: Any) -> Predictions:
+    known = bool((items.targets >= 0).any())
+    return Predictions(
+        ids=items.ids,
+        probs=probs,
+        classes=dataset.classes,
+        targets=items.targets if known else None,
+        groups=items.groups,
+        source=source,
+    )
+
+
+def _finish(run: Run, dataset: Dataset, facts: dict[str, Any]) -> None:
+    """Write run.json once more and metrics.json last: now the run is complete."""
+    facts["data"] = {**facts["data"], "tests": dict(dataset.test_fingerprints)}
+    write_facts(run.path, facts)
+    write_metrics(run)
+    remove_checkpoint(run.path)
+
+
+def write_metrics(run: Run) -> None:
+    """metrics.json: every metric of every split that has labels. It is what makes a run complete."""
+    scores: dict[str, Any] = {"schema": SCHEMA}
+    for split in run.splits():
+        predictions = run.predictions(split)
+        if predictions.targets is not None:
+            known = predictions.labelled
+            scores[split] = {
+                "n": int(known.sum()),
+                **score(predictions.probs[known], predictions.targets[known]),
+            }
+    write_json(run.path / "metrics.json", scores)

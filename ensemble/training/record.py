@@ -1,0 +1,102 @@
+"""run.json of a trained run: what was asked, chosen and measured."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ensemble.data.dataset import Dataset
+from ensemble.files import read_json, sha256_file, write_json
+from ensemble.recipe.resolve import PIPELINE
+from ensemble.runs.run import SCHEMA, Run
+from ensemble.training.plan import Job
+
+_PACKAGES = ("ensemble", "fastai", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages whose version may change a number."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the working directory, with `-dirty` where files differ; None outside a repository."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def new_facts(job: Job, dataset: Dataset, device: str) -> dict[str, Any]:
+    """What is known before the first step; an interrupted run keeps what it had."""
+    path = job.path / "run.json"
+    facts: dict[str, Any] = {
+        "schema": SCHEMA,
+        "kind": job.kind,
+        "name": job.recipe.name,
+        "hash": job.hash,
+        "pipeline": PIPELINE,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "parents": [],
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "device": device,
+        "arch": job.recipe.arch,
+        "seed": job.recipe.seed,
+        "fold": job.recipe.fold,
+        "data": data_facts(job, dataset),
+        "classes": dataset.classes.tolist(),
+        "weights": None
+        if job.weights is None
+        else {"sha256": job.weights.sha256, "source": job.weights.source},
+        "auto": {},
+        "chosen_on_valid": chosen_on_valid(job),
+    }
+    return {**facts, **read_json(path)} if path.is_file() else facts
+
+
+def data_facts(job: Job, dataset: Dataset) -> dict[str, Any]:
+    """The data set's form, fingerprints and sizes."""
+    return {
+        "form": job.recipe.data.form,
+        "fingerprint": dataset.fingerprint,
+        "tests": dict(dataset.test_fingerprints),
+        "sizes": {split: len(items) for split, items in dataset.splits.items()},
+    }
+
+
+def chosen_on_valid(job: Job) -> list[str]:
+    """What the validation rows decided, which makes their score look better than it is."""
+    recipe = job.recipe
+    return [
+        *(["early stopping"] if recipe.early_stopping else []),
+        *(["best epoch"] if recipe.keep == "best" else []),
+    ]
+
+
+def parent_facts(run: Run) -> dict[str, Any]:
+    """How a run names one that it was made from: its id and the sha256 of its predictions."""
+    return {"id": run.id, "sha256": {split: sha256_file(run.path / f"{split}.npz") for split in run.splits()}}
+
+
+def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write run.json into the run directory `path`."""
+    write_json(path / "run.json", facts)

@@ -1,0 +1,139 @@
+"""Train every member that a command asks for: what is complete is left, what fails does not stop the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ensemble.architectures import lookup, refuse_unfit
+from ensemble.data.dataset import Dataset
+from ensemble.data.load import fold_of, refit_of
+from ensemble.errors import DataError, EnsError, RecipeError, one_line
+from ensemble.inference import views
+from ensemble.recipe.resolve import training_stages
+from ensemble.recipe.schema import Recipe
+from ensemble.runs.lock import locked
+from ensemble.training.augment import policies
+from ensemble.training.devices import choose_device
+from ensemble.training.folds import pool_folds
+from ensemble.training.losses import losses
+from ensemble.training.member import Workshop, predict_new_tests, train_member
+from ensemble.training.plan import Job, plan
+from ensemble.training.schedules import schedules
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one job: `error` is None where its run is complete."""
+
+    job: Job
+    error: EnsError | None = None
+
+
+def check_names(recipes: Sequence[Recipe]) -> None:
+    """Refuse names that no registry knows, for every member at once, before anything is trained."""
+    problems = []
+    for recipe in recipes:
+        for check in (
+            lambda: refuse_unfit(recipe, lookup(recipe.arch), recipe.image_size or 224),  # noqa: B023
+            lambda: policies.get(recipe.augment or "none"),  # noqa: B023
+            lambda: losses.get(recipe.loss),  # noqa: B023
+            lambda: views.get(recipe.tta),  # noqa: B023
+            *[lambda stage=stage: schedules.get(stage.schedule) for stage in training_stages(recipe)],
+        ):
+            try:
+                check()
+            except RecipeError as error:
+                problems.append(f"{recipe.name}: {error}")
+    if problems:
+        raise RecipeError("; ".join(dict.fromkeys(problems)))
+
+
+def plans(recipes: Sequence[Recipe], fingerprint: str, folder: Path) -> tuple[list[Job], list[EnsError]]:
+    """The jobs of all recipes, and the errors of those whose weights cannot be had."""
+    check_names(recipes)
+    jobs: list[Job] = []
+    errors: list[EnsError] = []
+    for recipe in recipes:
+        try:
+            job = plan(recipe, fingerprint, folder)
+        except RecipeError:
+            raise
+        except EnsError as error:
+            errors.append(error)
+            continue
+        if job.hash not in [known.hash for known in jobs]:
+            jobs.append(job)
+    return jobs, errors
+
+
+def train(
+    jobs: Sequence[Job], dataset: Dataset, folder: Path, *, device: str | None, retry: bool, note: Note
+) -> list[Outcome]:
+    """Train every job in turn. An error ends its own job and those that need it; the others go on."""
+    workshop = Workshop(dataset, choose_device(device))
+    outcomes = []
+    for top in jobs:
+        error: EnsError | None = None
+        for job in top.all():
+            try:
+                if error is None:
+                    _one(job, workshop, folder, retry, note)
+            except EnsError as problem:
+                error = problem
+                note(f"{job.path.name}: {one_line(problem)}")
+            except OSError as problem:
+                error = EnsError(f"{job.path.name}: {one_line(problem)}")
+                note(str(error))
+        outcomes.append(Outcome(top, error))
+    return outcomes
+
+
+def failure(errors: Sequence[EnsError], done: int) -> EnsError:
+    """One error for all: its code is that of the errors where they agree, else 1."""
+    text = "; ".join(dict.fromkeys(one_line(error) for error in errors))
+    codes = {error.exit_code for error in errors}
+    summary = EnsError(
+        text
+        if len(errors) == 1 and not done
+        else f"{len(errors)} of {len(errors) + done} members failed: {text}"
+    )
+    summary.exit_code = codes.pop() if len(codes) == 1 else 1
+    return summary
+
+
+def _one(job: Job, workshop: Workshop, folder: Path, retry: bool, note: Note) -> None:
+    with locked(folder, job.path.name):
+        if job.run.failed:
+            if not retry:
+                raise EnsError(
+                    f"{job.path.name} failed before (see failed.json); type --retry to train it again"
+                )
+            (job.path / "failed.json").unlink()
+        view = _view(job, workshop.dataset)
+        if job.run.complete:
+            fresh = predict_new_tests(job, view, workshop) if job.kind != "folds" else []
+            note(f"{job.path.name} is complete" + (f"; predicted {', '.join(fresh)}" if fresh else ""))
+        elif job.kind == "folds":
+            pool_folds(job, view)
+        else:
+            train_member(job, view, workshop)
+
+
+def _view(job: Job, dataset: Dataset) -> Dataset:
+    """The data set as this job sees it."""
+    if job.kind == "refit":
+        return refit_of(dataset)
+    if job.recipe.folds is None:
+        if "valid" not in dataset.splits:
+            raise DataError(
+                "the data set has no validation rows; set data.valid to a folder, a CSV or a fraction"
+            )
+        return dataset
+    if job.kind == "folds":
+        return replace(dataset)
+    assert job.recipe.fold is not None
+    return fold_of(dataset, job.recipe.folds, job.recipe.fold, job.recipe.data.split_seed)
