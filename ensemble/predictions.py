@@ -90,8 +90,8 @@ def as_texts(values: Any, what: str) -> Texts:
 
 
 def _refuse_repeats(names: Texts, complaint: str) -> None:
-    unique, counts = np.unique(names, return_counts=True)
-    if len(unique) < len(names):
+    if len(set(names.tolist())) < len(names):
+        unique, counts = np.unique(names, return_counts=True)
         raise DataError(f"{complaint}: {first_few(unique[counts > 1])}")
 
 
@@ -109,7 +109,10 @@ def _normalised(probs: Floats, ids: Texts, source: str) -> Floats:
         )
     if probs.dtype == np.float32 and bool((np.abs(totals - 1) <= 1e-6).all()):
         return probs  # reading a file of ours again gives the very same numbers
-    return (wide / totals[:, None]).astype(np.float32)
+    # summed by size, so that another order of classes gives the same bits
+    totals = np.sort(wide, axis=1).sum(axis=1)
+    rows: Floats = (wide / totals[:, None]).astype(np.float32)
+    return rows
 
 
 def _checked_targets(targets: Any, ids: Texts, k: int, source: str) -> Ints | None:
@@ -185,6 +188,8 @@ def align(predictions: Predictions, ids: Texts, classes: Texts) -> Predictions:
 
     Aligned by name, never by position. Raises MismatchedRuns when a class or an id is missing or extra.
     """
+    if np.array_equal(predictions.ids, ids) and np.array_equal(predictions.classes, classes):
+        return predictions
     columns = _positions(predictions.classes, classes, "classes", predictions.source)
     rows = _positions(predictions.ids, ids, "ids", predictions.source)
     targets = predictions.targets

@@ -119,7 +119,7 @@ def test_cmyk_from_adobe_is_not_inverted(tmp_path: Path) -> None:
 
 def transparent_images(folder: Path) -> list[Path]:
     clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
-    clear.paste(RED + (255,), (0, 0, 2, 4))
+    clear.paste((*RED, 255), (0, 0, 2, 4))
     paletted = Image.new("P", (4, 4), 1)
     paletted.putpalette([9, 9, 9, *RED])
     paletted.paste(0, (2, 0, 4, 4))

@@ -40,7 +40,7 @@ def command(
     \b
     ens import swin --valid swin-valid.csv --test swin-test.csv --arch swin_t
     """
-    from ensemble.data.load import current_fingerprint
+    from ensemble.cli.reading import load_with_progress
     from ensemble.runs.imports import import_run
     from ensemble.runs.run import named_run
 
@@ -52,10 +52,10 @@ def command(
         test=test,
         arch=arch,
         targets_from=named_run(settings.runs, targets_from) if targets_from else None,
-        fingerprint=current_fingerprint(found.data, settings.runs),
+        dataset=lambda: load_with_progress(found.data, settings.runs),
     )
     if made.matched is not None:
-        note(f"its ids are those of {made.matched.id}: same data set, targets compared or taken from there")
+        note(f"its ids are those of {made.matched}: same data set, targets compared or taken from there")
     elif not made.labelled:
         note("no targets: neither in the file nor in a run with the same ids; --targets-from names one")
     if as_json:

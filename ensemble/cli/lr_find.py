@@ -28,6 +28,7 @@ from ensemble.cli.train import chosen_members
 @click.pass_obj
 def command(
     settings: Settings,
+    /,
     archs: tuple[str, ...],
     recipe: Path | None,
     data: Path | None,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ensemble.recipe.file import RecipeFile
 
 
-class Rate(click.ParamType):
+class Rate(click.ParamType[Any]):
     """`auto` or a number."""
 
     name = "rate"
@@ -50,6 +50,7 @@ class Rate(click.ParamType):
 @click.pass_obj
 def command(
     settings: Settings,
+    /,
     archs: tuple[str, ...],
     recipe: Path | None,
     data: Path | None,

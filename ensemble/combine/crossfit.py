@@ -24,7 +24,7 @@ def folds_of(ids: Texts, targets: Ints, groups: Texts | None) -> Ints:
     A function of ids, targets and groups, never of the order of the rows. Raises DataError for one unit.
     """
     known = targets != UNKNOWN
-    units = len(np.unique((ids if groups is None else groups)[known]))
+    units = len(set((ids if groups is None else groups)[known].tolist()))
     if units < 2:
         noun = "row" if groups is None else "group"
         raise DataError(
@@ -45,7 +45,7 @@ def crossfitted(fit: Callable[[Mask], Fitted], full: Fitted, probs: Floats, fold
     target, which `full` predicts.
     """
     out = np.empty(probs.shape[1:], np.float32)
-    for fold in np.unique(folds).tolist():
+    for fold in sorted(set(folds.tolist())):
         here = folds == fold
         rest = ~here & (folds != UNKNOWN)
         fitted = full if fold == UNKNOWN else fit(rest)

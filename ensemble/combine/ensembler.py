@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ensemble.combine.account import facts_of, metrics_of, notes_of
 from ensemble.combine.candidates import leaves, refit_of
 from ensemble.combine.fitting import Plan
-from ensemble.combine.members import Split, gather
+from ensemble.combine.members import gather
 from ensemble.combine.record import PIPELINE, described
 from ensemble.combine.rules import rules
 from ensemble.combine.scores import Judged, Score, judge
 from ensemble.errors import DataError, MismatchedRuns, RecipeError, first_few
 from ensemble.files import sha256_file, sha256_json
-from ensemble.metrics import metrics, score
-from ensemble.predictions import UNKNOWN, Predictions, Texts
+from ensemble.metrics import metrics
+from ensemble.predictions import Predictions, Texts
 from ensemble.recipe import text
 from ensemble.runs.run import Run, all_runs
-from ensemble.runs.writing import arrays_content, parent_facts, run_id, total, write_run
+from ensemble.runs.writing import arrays_content, run_id, write_run
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def combine(
     digest = _digest(members, plan, metric, sources)
     path = folder / run_id(name, digest)
     tests, test_notes = _tests(judged, sources, valid.classes, path.name)
-    notes += _notes(judged, kept, refits, valid, threshold) + test_notes
-    facts = _facts(name, digest, kept, sources, valid.classes, tests)
+    notes += notes_of(judged, kept, refits, valid, threshold) + test_notes
+    facts = facts_of(name, digest, kept, sources, valid.classes, tests)
     run = write_run(
         path,
         facts,
@@ -107,7 +107,7 @@ def combine(
             "ensemble.yaml": text.dump(described(plan, judged.fitted, metric, sources)),
             "ensemble.npz": arrays_content(judged.fitted.params),
         },
-        metrics=_metrics(judged, valid, refits),
+        metrics=metrics_of(judged, valid, refits),
     )
     return Combined(
         run, rule, _table(plan, judged), judged.fitted.temperature, judged.scores[metric], tuple(notes)
@@ -160,6 +160,7 @@ def _tests(
     ):
         lacking = [run.id for run in sources if run not in have[split]]
         if not lacking:
+            _refuse_other_test(sources, split)
             items = gather(sources, split, classes)
             tests[split] = items.predictions(judged.fitted.predict_kept(items.probs), source)
         elif split == "test":
@@ -175,69 +176,16 @@ def _tests(
     ]
 
 
-def _metrics(judged: Judged, valid: Split, refits: bool) -> dict[str, Any]:
-    known = valid.targets != UNKNOWN
-    honest = {
-        name: {"value": ours.honest, "low": ours.low, "high": ours.high}
-        for name, (ours, _, _) in judged.scores.items()
-    }
-    apparent = {"n": int(known.sum()), **score(judged.apparent[known], valid.targets[known])}
-    return {
-        "apparent": apparent,
-        "honest": honest,
-        **({"score_of": "the members before the refit"} if refits else {}),
-    }
-
-
-def _facts(
-    name: str,
-    digest: str,
-    kept: Sequence[Run],
-    sources: Sequence[Run],
-    classes: Texts,
-    tests: Mapping[str, Predictions],
-) -> dict[str, Any]:
-    refits = [run for run in sources if run not in kept]
-    data: Mapping[str, Any] = next((run.facts.get("data", {}) for run in kept if run.kind != "import"), {})
-    data = data or kept[0].facts.get("data", {})
-    known = dict(data.get("tests", {}))
-    return {
-        "kind": "ensemble",
-        "name": name,
-        "hash": digest,
-        "pipeline": PIPELINE,
-        "parents": [parent_facts(run) for run in (*kept, *refits)],
-        "arch": None,
-        "fold": None,
-        "data": {
-            "form": data.get("form"),
-            "fingerprint": data.get("fingerprint", ""),
-            "tests": {split: known[split] for split in tests if split in known},
-        },
-        "classes": classes.tolist(),
-        **{
-            cost: total([run.facts.get(cost) for run in sources])
-            for cost in ("parameters", "bytes", "seconds", "seconds_per_image")
-        },
-        "chosen_on_valid": _chosen_on_valid(kept),
-    }
-
-
-def _chosen_on_valid(runs: Sequence[Run]) -> list[str]:
-    return sorted({str(what) for run in runs for what in run.facts.get("chosen_on_valid") or []})
-
-
-def _notes(judged: Judged, kept: Sequence[Run], refits: bool, valid: Split, threshold: float) -> list[str]:
-    notes = []
-    if not judged.fitted.selection.passed:
-        notes.append(f"no member passed {threshold:g}; the best of each architecture were taken")
-    if refits:
-        notes.append("the score is that of the members before the refit; the test is predicted by the refits")
-    if chosen := _chosen_on_valid(kept):
-        notes.append(f"chosen on the validation rows before: {', '.join(chosen)}; honest does not cover that")
-    if unknown := int((valid.targets == UNKNOWN).sum()):
-        notes.append(f"{unknown} of {len(valid.targets)} validation rows have no target and are not scored")
-    return notes
+def _refuse_other_test(sources: Sequence[Run], split: str) -> None:
+    """Raises MismatchedRuns when the images of a test set changed between the predictions of two runs."""
+    prints = {run.id: run.facts.get("data", {}).get("tests", {}).get(split) for run in sources}
+    known = {one: print_ for one, print_ in prints.items() if print_ is not None}
+    other = [one for one, print_ in known.items() if print_ != next(iter(known.values()))]
+    if other:
+        raise MismatchedRuns(
+            f"{first_few(other)} predicted another {split} than {next(iter(known))} (its images changed);"
+            " type `ens train` again, which predicts the new one"
+        )
 
 
 def _table(plan: Plan, judged: Judged) -> tuple[MemberRow, ...]:

@@ -11,7 +11,7 @@ from ensemble.metrics import SMALLEST, log_loss
 from ensemble.predictions import Floats, Ints
 
 RANGE = (0.05, 20.0)
-"""The temperatures that are searched."""
+"""The temperatures that are searched, ends included to seven digits."""
 
 _GOLDEN = (np.sqrt(5.0) - 1) / 2
 

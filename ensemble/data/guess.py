@@ -37,9 +37,9 @@ def guess_spec(path: Path) -> DataSpec:
     if train or _class_folders(path, folders):
         return _folder_spec(path, train or ".", folders)
     raise DataError(
-        f"{one_line(path)} holds neither train/ with a folder of images for each class, nor train.csv, nor"
-        f" class folders themselves ({_there(files, folders)}); point --data at one of them, or write a recipe:"
-        " `ens init`"
+        f"{one_line(path)} holds neither train/ with a folder of images for each class, nor"
+        f" train.csv, nor class folders themselves ({_there(files, folders)}); point --data at one of them,"
+        " or write a recipe: `ens init`"
     )
 
 

@@ -6,6 +6,7 @@ whitened or cut short in silence.
 
 from __future__ import annotations
 
+import stat
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -82,10 +83,11 @@ def problem_with(path: Path, *, max_pixels: int, background: Colour | None) -> s
 def open_regular(path: Path) -> BinaryIO:
     """`path` opened for reading. Raises DataError (without the name) for what is no file that can be read."""
     try:
-        if path.is_dir():
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
             raise _Refused("is a folder, an image file expected")
         # a named pipe would wait for ever for somebody to write to it
-        if path.exists() and not path.is_file():
+        if not stat.S_ISREG(mode):
             raise _Refused("is a device or a pipe, an image file expected")
         return path.open("rb")
     except FileNotFoundError as error:

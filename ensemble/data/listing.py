@@ -90,9 +90,8 @@ def _refuse_unlabelled(split: str, rows: Rows) -> None:
 
 def _class_numbers(found: Found, listed: Sequence[str]) -> tuple[list[str], dict[str, int]]:
     """The names of the classes in order, and the index that each label stands for."""
-    labels = {label for rows in found.splits.values() for label in rows.labels or () if label}
+    trained = set(found.splits["train"].labels or ())
     if not listed:
-        trained = set(found.splits["train"].labels or ())
         names = list(found.own_order or sorted(trained, key=natural_key))
         return names, {name: index for index, name in enumerate(names)}
     if len(set(listed)) < len(listed):
@@ -101,7 +100,9 @@ def _class_numbers(found: Found, listed: Sequence[str]) -> tuple[list[str], dict
         raise RecipeError(f"data.classes: {first_few(listed)} found, {first_few(found.own_order)} expected")
     by_name = {name: index for index, name in enumerate(listed)}
     by_number = {str(index): index for index in range(len(listed))}
-    return list(listed), by_number if labels - by_name.keys() and labels <= by_number.keys() else by_name
+    # labels that are names of the list stay names, even where the names are numbers
+    numeric = trained <= by_number.keys() and not trained <= by_name.keys()
+    return list(listed), by_number if numeric else by_name
 
 
 def _items(

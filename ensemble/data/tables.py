@@ -6,6 +6,7 @@ column alone it is the path without its extension.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -82,6 +83,9 @@ def _beside(train_path: Path, names: Sequence[str]) -> str | None:
 def column_roles(spec: DataSpec, train: Table) -> Columns:
     """What each column means, where the recipe does not say. Raises RecipeError, DataError."""
     _refuse_contradictions(spec)
+    for key in ("id_column", "path_column", "label_column", "group_column"):
+        if getattr(spec, key) is not None:
+            train.column(getattr(spec, key), key)
     labels = tuple(nfc(name) for name in spec.label_columns)
     named = {spec.path_column, spec.label_column, spec.group_column, *labels} - {None}
     id_column = spec.id_column
@@ -135,7 +139,7 @@ def _ids_and_names(table: Table, columns: Columns) -> tuple[list[str], list[str]
     names = table.column(columns.path, "path_column")
     if columns.id is not None:
         return table.column(columns.id, "id_column"), names
-    return [stem(name.replace("\\", "/")) for name in names], names
+    return [stem(posixpath.normpath(name.replace("\\", "/"))) for name in names], names
 
 
 def _groups(table: Table, columns: Columns, ids: Sequence[str]) -> list[str]:

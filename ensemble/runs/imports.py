@@ -5,18 +5,22 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ensemble.data.names import nfc
 from ensemble.errors import DataError, MismatchedRuns, first_few, one_line
 from ensemble.files import sha256_json
-from ensemble.predictions import UNKNOWN, Floats, Ints, Predictions, Texts, align, checked, load
+from ensemble.predictions import UNKNOWN, Floats, Ints, Predictions, align, checked, load
 from ensemble.runs.run import Run, all_runs
 from ensemble.runs.writing import run_id, write_run
+
+if TYPE_CHECKING:
+    from ensemble.data.dataset import Dataset
 
 TARGET_COLUMNS = ("target", "label")
 _PIPELINE = 1
@@ -24,11 +28,24 @@ _PIPELINE = 1
 
 @dataclass(frozen=True)
 class Imported:
-    """The run, and the run that its targets or data set were taken from, if any."""
+    """The run; what its targets and data set were taken from or compared with; whether it has targets."""
 
     run: Run
-    matched: Run | None
+    matched: str | None
     labelled: bool
+
+
+@dataclass(frozen=True)
+class Known:
+    """A set of validation rows that is known here: truth holds ids, classes, targets, groups, no real probs.
+
+    data: the `data` of run.json.  test_ids: of the test that `data` names.
+    """
+
+    name: str
+    truth: Predictions
+    data: Mapping[str, Any]
+    test_ids: frozenset[str]
 
 
 def import_run(
@@ -39,21 +56,23 @@ def import_run(
     test: Path | None = None,
     arch: str | None = None,
     targets_from: Run | None = None,
-    fingerprint: str = "",
+    dataset: Callable[[], Dataset] | None = None,
 ) -> Imported:
     """Make the run `folder/<name>-<hash8>` of kind `import` from a CSV or an npz for each split.
 
     Targets that the file lacks, the order of classes, groups and the data set come from `targets_from`, else
-    from a complete run with the same validation ids and classes, of the data set `fingerprint` before others.
-    arch: the architecture that it counts as; without one it is its own. Raises DataError or MismatchedRuns.
+    from a complete run with the same validation ids and classes, else from the current data set, which
+    `dataset` gives when it is needed. arch: the architecture that it counts as; without one it is its own.
+    Raises DataError or MismatchedRuns, and then nothing is written.
     """
     ours = read_predictions(valid)
-    matched = targets_from or _match(ours, all_runs(folder), fingerprint)
-    if matched is not None:
-        ours = _like(ours, matched)
+    known = known_run(targets_from) if targets_from else _match(ours, all_runs(folder), dataset)
+    if known is not None:
+        ours = _completed(ours, known.truth)
     splits = {"valid": ours}
     if test is not None:
-        splits["test"] = align_classes(read_predictions(test), ours.classes)
+        tested = read_predictions(test)
+        splits["test"] = align(tested, tested.ids, ours.classes)
     digest = sha256_json(
         {"pipeline": _PIPELINE, "kind": "import", "arch": arch, "valid": _fingerprint(ours, whole=True)}
     )
@@ -65,13 +84,13 @@ def import_run(
         "parents": [],
         "arch": arch,
         "fold": None,
-        "data": _data(ours, matched, "test" in splits),
+        "data": _data(splits, known),
         "classes": ours.classes.tolist(),
         "imported": {split: path.name for split, path in (("valid", valid), ("test", test)) if path},
         "chosen_on_valid": [],
     }
     run = write_run(folder / run_id(name, digest), facts, predictions=splits)
-    return Imported(run, matched, ours.targets is not None)
+    return Imported(run, None if known is None else known.name, ours.targets is not None)
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -105,10 +124,14 @@ def _read_csv(path: Path) -> Predictions:
 
 def _numbers(cells: list[list[str]], ids: list[str], source: str) -> Floats:
     try:
-        return np.array(cells, dtype=np.float64)
+        wide = np.array(cells, dtype=np.float64)
     except ValueError as error:
         wrong = [one for one, row in zip(ids, cells, strict=True) if not all(map(_is_number, row))]
         raise DataError(f"{source}: not a number in the rows {first_few(wrong)}") from error
+    narrow = wide.astype(np.float32)
+    # probabilities that we once wrote come back as the very same numbers
+    exact = np.abs(narrow.sum(axis=1, dtype=np.float64) - 1).max() <= 1e-6
+    return narrow if exact else wide
 
 
 def _is_number(cell: str) -> bool:
@@ -130,50 +153,71 @@ def _targets(names: list[str], classes: Sequence[str], source: str) -> Ints:
     return np.array([index[name] for name in names], dtype=np.int64)
 
 
-def align_classes(predictions: Predictions, classes: Texts) -> Predictions:
-    """The same rows with columns in the order of `classes`. Raises MismatchedRuns."""
-    return align(predictions, predictions.ids, classes)
+def known_run(run: Run) -> Known:
+    """The validation rows of a run."""
+    test_ids = frozenset(run.predictions("test").ids.tolist()) if run.has("test") else frozenset()
+    return Known(run.id, run.predictions("valid"), run.facts.get("data", {}), test_ids)
 
 
-def _match(ours: Predictions, runs: Sequence[Run], fingerprint: str) -> Run | None:
-    """A complete run with the same validation ids and classes: with targets first, of this data set first."""
-    ids, classes = set(ours.ids.tolist()), set(ours.classes.tolist())
-    found = []
-    for run in runs:
-        if run.complete and not run.failed and run.has("valid") and run.kind != "ensemble":
-            theirs = run.predictions("valid")
-            if set(theirs.ids.tolist()) == ids and set(theirs.classes.tolist()) == classes:
-                found.append((theirs.targets is None, run.fingerprint != fingerprint, run.id, run))
-    return min(found, key=lambda entry: entry[:3])[3] if found else None
+def known_dataset(dataset: Dataset) -> Known:
+    """The validation rows of a data set."""
+    valid, k = dataset.splits["valid"], len(dataset.classes)
+    anything = np.full((len(valid), k), 1 / k, np.float32)
+    truth = Predictions(
+        valid.ids, anything, dataset.classes, valid.targets, valid.groups, "the current data set"
+    )
+    data = {"fingerprint": dataset.fingerprint, "tests": dict(dataset.test_fingerprints)}
+    test = dataset.splits.get("test")
+    return Known(truth.source, truth, data, frozenset(test.ids.tolist() if test else ()))
 
 
-def _like(ours: Predictions, run: Run) -> Predictions:
-    """`ours` in the run's order of classes and ids, with its targets and groups. Raises MismatchedRuns."""
-    theirs = run.predictions("valid")
+def _match(ours: Predictions, runs: Sequence[Run], dataset: Callable[[], Dataset] | None) -> Known | None:
+    """Who knows these ids and classes: a run, the current data set's before others; else that data set."""
+    usable = [run for run in runs if run.complete and not run.failed and run.kind != "ensemble"]
+    found = [run for run in usable if run.has("valid") and _same_rows(ours, run.predictions("valid"))]
+    current = None
+    if dataset is not None and len({run.fingerprint for run in found}) != 1:
+        current = dataset()
+        found = [run for run in found if run.fingerprint == current.fingerprint] or found
+    if found:
+        return known_run(min(found, key=lambda run: (run.predictions("valid").targets is None, run.id)))
+    if current is not None and "valid" in current.splits:
+        known = known_dataset(current)
+        return known if _same_rows(ours, known.truth) else None
+    return None
+
+
+def _same_rows(ours: Predictions, theirs: Predictions) -> bool:
+    same_classes = set(theirs.classes.tolist()) == set(ours.classes.tolist())
+    return same_classes and len(ours) == len(theirs) and set(theirs.ids.tolist()) == set(ours.ids.tolist())
+
+
+def _completed(ours: Predictions, theirs: Predictions) -> Predictions:
+    """`ours` in their order of classes and ids, with their targets and groups. Raises MismatchedRuns."""
     ours = align(ours, theirs.ids, theirs.classes)
+    groups = theirs.groups if ours.groups is None else ours.groups
     if ours.targets is None or theirs.targets is None:
-        targets = theirs.targets if ours.targets is None else ours.targets
-        return replace(ours, targets=targets, groups=theirs.groups if ours.groups is None else ours.groups)
+        return replace(ours, targets=theirs.targets if ours.targets is None else ours.targets, groups=groups)
     clash = (ours.targets != theirs.targets) & ours.labelled & theirs.labelled
     if clash.any():
         raise MismatchedRuns(
             f"{ours.source} and {theirs.source} have other targets for {clash.sum()} items:"
             f" {first_few(ours.ids[clash])}; import the predictions of one data set"
         )
-    return replace(
-        ours,
-        targets=np.where(ours.labelled, ours.targets, theirs.targets),
-        groups=theirs.groups if ours.groups is None else ours.groups,
-    )
+    return replace(ours, targets=np.where(ours.labelled, ours.targets, theirs.targets), groups=groups)
 
 
-def _data(ours: Predictions, matched: Run | None, with_test: bool) -> dict[str, object]:
-    if matched is None:
-        return {"form": "import", "fingerprint": _fingerprint(ours), "tests": {}}
-    data = matched.facts.get("data", {})
-    known = data.get("tests", {})
-    tests = {"test": known["test"]} if with_test and "test" in known else {}
-    return {"form": data.get("form"), "fingerprint": matched.fingerprint, "tests": tests}
+def _data(splits: Mapping[str, Predictions], known: Known | None) -> dict[str, Any]:
+    """`data` of run.json: the known data set's, and its test where the ids are the same."""
+    if known is None:
+        return {"form": None, "fingerprint": _fingerprint(splits["valid"]), "tests": {}}
+    tests = known.data.get("tests", {})
+    same = "test" in splits and "test" in tests and known.test_ids == set(splits["test"].ids.tolist())
+    return {
+        "form": known.data.get("form"),
+        "fingerprint": str(known.data.get("fingerprint", "")),
+        "tests": {"test": tests["test"]} if same else {},
+    }
 
 
 def _fingerprint(ours: Predictions, *, whole: bool = False) -> str:

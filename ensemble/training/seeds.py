@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-States = dict[str, Any]
+States = Mapping[str, Any]
 
 
 def seed_everything(seed: int, *salt: object) -> None:
@@ -23,10 +24,10 @@ def seed_everything(seed: int, *salt: object) -> None:
 
 def random_states(loader_rng: random.Random) -> States:
     """The states of `random`, numpy, torch, its devices and a loader's own generator, as plain lists."""
-    numpy_state = np.random.get_state(legacy=True)  # noqa: NPY002
+    name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
         "random": _plain(random.getstate()),
-        "numpy": [numpy_state[0], np.asarray(numpy_state[1]).tolist(), *numpy_state[2:]],
+        "numpy": [name, np.asarray(keys).tolist(), *rest],
         "torch": torch.get_rng_state().tolist(),
         "cuda": [state.tolist() for state in torch.cuda.get_rng_state_all()]
         if torch.cuda.is_available()

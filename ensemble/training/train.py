@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ensemble.architectures import lookup, refuse_unfit
 from ensemble.data.dataset import Dataset
@@ -13,6 +14,7 @@ from ensemble.errors import DataError, EnsError, RecipeError, one_line
 from ensemble.inference import views
 from ensemble.recipe.resolve import training_stages
 from ensemble.recipe.schema import Recipe
+from ensemble.registry import Registry
 from ensemble.runs.lock import locked
 from ensemble.training.augment import policies
 from ensemble.training.devices import choose_device
@@ -35,21 +37,27 @@ class Outcome:
 
 def check_names(recipes: Sequence[Recipe]) -> None:
     """Refuse names that no registry knows, for every member at once, before anything is trained."""
-    problems = []
-    for recipe in recipes:
-        for check in (
-            lambda: refuse_unfit(recipe, lookup(recipe.arch), recipe.image_size or 224),  # noqa: B023
-            lambda: policies.get(recipe.augment or "none"),  # noqa: B023
-            lambda: losses.get(recipe.loss),  # noqa: B023
-            lambda: views.get(recipe.tta),  # noqa: B023
-            *[lambda stage=stage: schedules.get(stage.schedule) for stage in training_stages(recipe)],
-        ):
-            try:
-                check()
-            except RecipeError as error:
-                problems.append(f"{recipe.name}: {error}")
+    problems = [f"{recipe.name}: {problem}" for recipe in recipes for problem in _unknown_names(recipe)]
     if problems:
         raise RecipeError("; ".join(dict.fromkeys(problems)))
+
+
+def _unknown_names(recipe: Recipe) -> Iterator[RecipeError]:
+    names: list[tuple[Registry[Any], str]] = [
+        (policies, recipe.augment or "none"),
+        (losses, recipe.loss),
+        (views, recipe.tta),
+        *((schedules, stage.schedule) for stage in training_stages(recipe)),
+    ]
+    try:
+        refuse_unfit(recipe, lookup(recipe.arch), recipe.image_size or 224)
+    except RecipeError as error:
+        yield error
+    for registry, name in names:
+        try:
+            registry.get(name)
+        except RecipeError as error:
+            yield error
 
 
 def plans(recipes: Sequence[Recipe], fingerprint: str, folder: Path) -> tuple[list[Job], list[EnsError]]:

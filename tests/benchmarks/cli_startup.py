@@ -18,20 +18,19 @@ from pathlib import Path
 
 import numpy as np
 
+from ensemble.data.digits import DIGITS_FINGERPRINT
 from ensemble.files import write_json
 from ensemble.predictions import Predictions, save
 
-FINGERPRINT = "f" * 64
 REPEATS = 5
 
 
-def members(folder: Path, m: int = 9, n: int = 10_000, k: int = 10) -> list[str]:
-    """Write m complete members with valid and test predictions; their ids."""
+def members(folder: Path, m: int = 9, n: int = 10_000, k: int = 10) -> None:
+    """Write m complete members with valid and test predictions."""
     random = np.random.default_rng(0)
     ids = np.array([f"image{i:05d}" for i in range(n)])
     classes = np.array([f"class{i}" for i in range(k)])
     targets = random.integers(0, k, n)
-    made = []
     for index in range(m):
         path = folder / f"net{index}-{index:08x}"
         logits = random.normal(size=(n, k)) + 5 * np.eye(k)[targets] * random.random((n, 1))
@@ -41,7 +40,7 @@ def members(folder: Path, m: int = 9, n: int = 10_000, k: int = 10) -> list[str]
             "kind": "member",
             "arch": f"net{index % 4}",
             "fold": None,
-            "data": {"form": "folders", "fingerprint": FINGERPRINT, "tests": {}},
+            "data": {"form": "folders", "fingerprint": DIGITS_FINGERPRINT, "tests": {}},
             "classes": classes.tolist(),
         }
         path.mkdir(parents=True)
@@ -49,8 +48,6 @@ def members(folder: Path, m: int = 9, n: int = 10_000, k: int = 10) -> list[str]
         save(path / "valid.npz", Predictions(ids, probs.astype(np.float32), classes, targets))
         save(path / "test.npz", Predictions(ids, probs[::-1].astype(np.float32), classes))
         write_json(path / "metrics.json", {"schema": 1, "valid": {"n": n, "accuracy": 0.5}})
-        made.append(path.name)
-    return made
 
 
 def seconds(command: list[str]) -> float:
@@ -66,12 +63,12 @@ def main() -> None:
     """Print and perhaps keep the figures."""
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
-        ids = members(runs)
+        members(runs)
         ens = [sys.executable, "-m", "ensemble", "--runs", folder]
         commands = {
             "ens --help": [*ens, "--help"],
             "ens ls": [*ens, "ls"],
-            "ens combine": [*ens, "combine", *ids, "--threshold", "0.3"],
+            "ens combine": [*ens, "combine", "--threshold", "0.3"],
         }
         baseline = [sys.executable, "-c", "import click"]
         times: dict[str, list[float]] = {name: [] for name in ("import click", *commands)}

@@ -1,0 +1,83 @@
+"""What an ensemble's run says of itself: run.json, metrics.json, and the notes beside the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ensemble.combine.members import Split
+from ensemble.combine.record import PIPELINE
+from ensemble.combine.scores import Judged
+from ensemble.metrics import score
+from ensemble.predictions import UNKNOWN, Predictions, Texts
+from ensemble.runs.run import Run
+from ensemble.runs.writing import parent_facts, total
+
+
+def metrics_of(judged: Judged, valid: Split, refits: bool) -> dict[str, Any]:
+    """The entries of metrics.json beside the scores of the splits: apparent, and honest with its interval."""
+    known = valid.targets != UNKNOWN
+    honest = {
+        name: {"value": ours.honest, "low": ours.low, "high": ours.high}
+        for name, (ours, _, _) in judged.scores.items()
+    }
+    apparent = {"n": int(known.sum()), **score(judged.apparent[known], valid.targets[known])}
+    return {
+        "apparent": apparent,
+        "honest": honest,
+        **({"score_of": "the members before the refit"} if refits else {}),
+    }
+
+
+def facts_of(
+    name: str,
+    digest: str,
+    kept: Sequence[Run],
+    sources: Sequence[Run],
+    classes: Texts,
+    tests: Mapping[str, Predictions],
+) -> dict[str, Any]:
+    """run.json. kept: the members.  sources: the runs that predict, the same or their refits."""
+    refits = [run for run in sources if run not in kept]
+    data: Mapping[str, Any] = next((run.facts.get("data", {}) for run in kept if run.kind != "import"), {})
+    data = data or kept[0].facts.get("data", {})
+    known = dict(data.get("tests", {}))
+    return {
+        "kind": "ensemble",
+        "name": name,
+        "hash": digest,
+        "pipeline": PIPELINE,
+        "parents": [parent_facts(run) for run in (*kept, *refits)],
+        "arch": None,
+        "fold": None,
+        "data": {
+            "form": data.get("form"),
+            "fingerprint": data.get("fingerprint", ""),
+            "tests": {split: known[split] for split in tests if split in known},
+        },
+        "classes": classes.tolist(),
+        **{
+            cost: total([run.facts.get(cost) for run in sources])
+            for cost in ("parameters", "bytes", "seconds", "seconds_per_image")
+        },
+        "chosen_on_valid": chosen_on_valid(kept),
+    }
+
+
+def chosen_on_valid(runs: Sequence[Run]) -> list[str]:
+    """What the validation rows had decided already before the runs were combined."""
+    return sorted({str(what) for run in runs for what in run.facts.get("chosen_on_valid") or []})
+
+
+def notes_of(judged: Judged, kept: Sequence[Run], refits: bool, valid: Split, threshold: float) -> list[str]:
+    """What a reader must know beside the scores, one line each."""
+    notes = []
+    if not judged.fitted.selection.passed:
+        notes.append(f"no member passed {threshold:g}; the best of each architecture were taken")
+    if refits:
+        notes.append("the score is that of the members before the refit; the test is predicted by the refits")
+    if chosen := chosen_on_valid(kept):
+        notes.append(f"chosen on the validation rows before: {', '.join(chosen)}; honest does not cover that")
+    if unknown := int((valid.targets == UNKNOWN).sum()):
+        notes.append(f"{unknown} of {len(valid.targets)} validation rows have no target and are not scored")
+    return notes

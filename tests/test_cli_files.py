@@ -1,0 +1,203 @@
+"""The commands that work from files: exit codes, what goes to stdout and stderr, what is never imported."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from fake_runs import contents, member, predictions, run
+
+from ensemble.cli import run as ens
+from ensemble.cli.tables import duration, interval, millions, table
+from ensemble.data.digits import DIGITS_FINGERPRINT
+from ensemble.predictions import save
+
+DIGITS = {"form": "digits", "fingerprint": DIGITS_FINGERPRINT, "tests": {}}
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder without a recipe, with three members of the digits."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ENS_RUNS", raising=False)
+    for i in range(3):
+        member(tmp_path / "runs", f"net{i}-0000000{i}", seed=i, skill=0.5 + 0.1 * i, data=DIGITS)
+    return tmp_path
+
+
+def test_combine_then_submit_with_no_other_argument(here, capsys):
+    assert ens(["combine", "--threshold", "0.5"]) == 0
+    out, err = capsys.readouterr()
+    made = out.splitlines()[-1]
+    assert made.startswith("ensemble-")
+    assert out.startswith("member ")
+    assert {"apparent", "honest"} <= set(out.split())
+    assert ens(["submit", "--format", "kaggle"]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"submissions/{made}.csv\n".replace("/", os.sep)
+    assert f"submitting {made}, the newest ensemble" in err
+    assert ens(["ls"]) == 0
+    assert made in capsys.readouterr().out
+
+
+def test_json_is_all_there_is_on_stdout(here, capsys):
+    assert ens(["combine", "--json", "--threshold", "0.99", "--calibrate"]) == 0
+    out, err = capsys.readouterr()
+    value = json.loads(out)
+    assert {row["id"] for row in value["members"]} == {f"net{i}-0000000{i}" for i in range(3)}
+    assert value["temperature"] > 0
+    assert "no member passed" in err
+    for command in (["ls", "--json"], ["submit", "--json"]):
+        assert ens(command) == 0
+        json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--threshold", "nan"], 2, "not a finite number"),
+        (["--threshold", "inf"], 2, "not a finite number"),
+        (["--threshold", "1.5"], 2, "from 0 to 1"),
+        (["--per-arch", "-1"], 2, "per-arch"),
+        (["--rule", "acuracy"], 2, "did you mean 'accuracy'"),
+        (["--metric", "brierr"], 2, "did you mean 'brier'"),
+        (["--name", "a/b"], 2, "cannot name a folder"),
+        (["--threshold", "0.99", "--per-arch", "0"], 4, "net2-00000002 0."),
+        (["resnet"], 3, "0 runs"),
+        (["net1", "net1"], 3, "named twice"),
+        (["net1", "other"], 3, "different data sets"),
+        (["--refits"], 3, "has no refit"),
+    ],
+)
+def test_combine_fails_in_one_line_and_writes_nothing(here, capsys, arguments, code, message):
+    member(here / "runs", "other-1", seed=5)
+    before = contents(here)
+    assert ens(["combine", *arguments]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert message in err
+    assert contents(here) == before
+
+
+def test_a_recipe_holds_the_defaults_and_options_win(here, capsys):
+    (here / "ens.yaml").write_text(
+        "data: digits\ncombine:\n  threshold: 0.99\n  per_arch: 0\n  name: mine\n"
+        "submit:\n  format: kaggle-probs\n  out: out.csv\n  id_column: row\n"
+    )
+    assert ens(["combine"]) == 4
+    assert ens(["combine", "--threshold", "0"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("mine-")
+    assert ens(["submit"]) == 0
+    assert (here / "out.csv").read_text().startswith("row,ant,bee,cat\n")
+    assert ens(["submit", "--format", "codabench"]) == 2
+
+
+def test_submit_without_an_ensemble(here, capsys):
+    assert ens(["submit"]) == 3
+    assert "type `ens combine` first" in capsys.readouterr().err
+    assert ens(["submit", "net0"]) == 0
+
+
+def test_import_then_combine(here, capsys):
+    valid = save(here / "v.npz", predictions(60, 8, labelled=False))
+    test = save(here / "t.npz", predictions(20, 9, prefix="t", labelled=False))
+    arguments = ["import", "swin", "--valid", str(valid), "--test", str(test), "--arch", "swin_t"]
+    assert ens(arguments) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("swin-")
+    assert "net0-00000000" in err
+    assert ens(["combine"]) == 0
+    assert out.strip() in capsys.readouterr().out
+    assert ens([*arguments, "--targets-from", "nobody"]) == 3
+    assert ens(["import", "swin"]) == 2
+
+
+def test_a_full_disk_leaves_the_run_incomplete(here, capsys, monkeypatch):
+    from ensemble import files
+
+    real = files._write
+
+    def full(file, content):
+        if "metrics.json" in file.name:
+            raise OSError(28, "No space left on device")
+        real(file, content)
+
+    monkeypatch.setattr(files, "_write", full)
+    assert ens(["combine"]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert ens(["ls"]) == 0
+    assert "unfinished" in capsys.readouterr().out
+    assert ens(["combine"]) == 0
+
+
+def test_ls_of_nothing_failures_and_folds(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ens(["ls"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "no runs in runs" in err
+    (member(tmp_path / "runs", "bad-1", seed=1).path / "failed.json").write_text("{}")
+    (member(tmp_path / "runs", "broken-1", seed=1).path / "run.json").write_text("{")
+    run(tmp_path / "runs", "fold-1", {"valid": predictions(9, 1)}, fold=0)
+    assert ens(["ls"]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()] == ["run", "bad-1", "broken-1"]
+    assert "failed" in out and "unreadable" in out
+    assert ens(["ls", "--all"]) == 0
+    assert "fold-1" in capsys.readouterr().out
+
+
+def test_a_run_in_use_is_locked(here, capsys):
+    from ensemble.runs.lock import locked
+
+    assert ens(["combine"]) == 0
+    made = capsys.readouterr().out.splitlines()[-1]
+    with locked(here / "runs", made):
+        assert ens(["combine"]) == 5
+    assert made in capsys.readouterr().err
+
+
+HEAVY = ("torch", "torchvision", "fastai", "timm", "pandas", "sklearn", "scipy")
+WATCHED = """
+import sys
+from ensemble.cli import run
+code = run(sys.argv[1:])
+print(sorted(name for name in {heavy} if name in sys.modules), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["ls"],
+        ["combine"],
+        ["combine", "net0", "net1", "--rule", "uniform", "--metric", "macro_f1", "--calibrate"],
+        ["submit", "net0"],
+    ],
+)
+def test_what_is_never_imported(here, arguments):
+    """pandas and scikit-learn take a second, torch and fastai take five."""
+    program = WATCHED.format(heavy=HEAVY)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_tables():
+    text = table(("name", "n", "share"), [("a", 1, 0.5), ("bcd", 20, None)])
+    assert text == "name   n   share\na      1  0.5000\nbcd   20"
+    assert interval(0.1, 0.25) == "0.1000 to 0.2500"
+    assert [duration(s) for s in (None, 0.25, 42.0, 190.0, 7500.0)] == ["", "0.2s", "42s", "3m10s", "2h05m"]
+    assert [millions(c) for c in (None, 12, 4_600, 23_512_130)] == ["", "12", "5k", "23.5M"]

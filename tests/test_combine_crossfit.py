@@ -1,0 +1,158 @@
+"""Honest numbers: no row has a part in the decisions that its own prediction comes from."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ensemble.combine.crossfit import crossfitted, folds_of
+from ensemble.combine.fitting import Plan, fit_best, fit_in_fold
+from ensemble.combine.intervals import bootstrap, interval, wilson
+from ensemble.combine.members import Split
+from ensemble.combine.rules import accuracies, rules
+from ensemble.combine.scores import judge
+from ensemble.errors import DataError
+from ensemble.metrics import metrics
+
+
+def plan(m, **options):
+    ids = tuple(f"run{i}" for i in range(m))
+    return Plan(ids, options.pop("archs", ids), rules.get(options.pop("rule", "accuracy")), **options)
+
+
+def stack(m, n, k, seed):
+    random = np.random.default_rng(seed)
+    probs = random.dirichlet(np.ones(k), (m, n)).astype(np.float32)
+    return probs, random.integers(0, k, n)
+
+
+def split(probs, targets, groups=None):
+    ids = np.array([f"item{i}" for i in range(probs.shape[1])])
+    return Split(ids, np.array(list("abcdefgh"[: probs.shape[2]])), probs, targets, groups)
+
+
+@given(seed=st.integers(0, 100), fold=st.integers(0, 4), per_arch=st.integers(0, 1))
+def test_the_targets_of_a_fold_do_not_move_its_predictions(seed, fold, per_arch):
+    probs, targets = stack(3, 40, 3, seed)
+    folds = np.random.default_rng(seed + 1).integers(0, 5, 40)
+    chosen = plan(3, threshold=0.3, per_arch=per_arch, calibrate=True)
+
+    def predicted(targets):
+        def on(rows):
+            return fit_in_fold(chosen, probs[:, rows], targets[rows])
+
+        return crossfitted(on, on(folds >= 0), probs, folds)
+
+    other = targets.copy()
+    other[folds == fold] = (other[folds == fold] + 1) % 3
+    here = folds == fold
+    assert predicted(targets)[here].tobytes() == predicted(other)[here].tobytes()
+
+
+def test_cross_fitting_is_what_doing_it_by_hand_gives():
+    probs, targets = stack(4, 30, 3, 5)
+    judged = judge(plan(4, threshold=0.35), split(probs, targets), ["accuracy"])
+    folds = folds_of(split(probs, targets).ids, targets, None)
+    for fold in range(5):
+        here, rest = folds == fold, folds != fold
+        scores = accuracies(probs[:, rest], targets[rest])
+        kept = [i for i in range(4) if scores[i] > 0.35] + [i for i in range(4) if scores[i] <= 0.35]
+        mixed = sum(scores[i] * probs[i][here].astype(float) for i in kept) / sum(scores[i] for i in kept)
+        assert judged.crossfitted[here] == pytest.approx(mixed, abs=1e-6)
+
+
+def test_rows_without_a_target_are_predicted_by_the_full_fit():
+    probs, targets = stack(3, 40, 3, 7)
+    targets[::7] = -1
+    judged = judge(plan(3), split(probs, targets), ["accuracy"])
+    unknown = targets == -1
+    assert judged.crossfitted[unknown].tobytes() == judged.apparent[unknown].tobytes()
+    assert judged.crossfitted[~unknown].tobytes() != judged.apparent[~unknown].tobytes()
+
+
+def test_choosing_among_noise_looks_good_only_apparently():
+    """Of fifty coins the best looks like more than a coin; honestly it is one."""
+    gaps, honest = [], []
+    for seed in range(20):
+        probs, targets = stack(50, 60, 2, seed)
+        best = judge(plan(50), split(probs, targets), ["accuracy"]).scores["accuracy"][2]
+        gaps.append(best.apparent - best.honest)
+        honest.append(best.honest)
+    assert np.mean(gaps) > 0.08
+    assert abs(np.mean(honest) - 0.5) < 0.05
+
+
+def test_a_fold_where_none_is_above_the_bar_takes_its_best():
+    probs, targets = stack(3, 20, 2, 3)
+    chosen = plan(3, threshold=1.0, per_arch=0)
+    fitted = fit_in_fold(chosen, probs, targets)
+    assert fitted.selection.kept == fit_best(chosen, accuracies(probs, targets)).selection.kept
+    assert fitted.predict(probs) == pytest.approx(probs[fitted.selection.kept[0]], abs=1e-7)
+
+
+@given(n=st.integers(2, 40), seed=st.integers(0, 50), order=st.randoms(use_true_random=False))
+def test_folds_do_not_depend_on_the_order_of_rows(n, seed, order):
+    random = np.random.default_rng(seed)
+    ids, targets = np.array([f"i{i}" for i in range(n)]), random.integers(-1, 3, n)
+    if (targets >= 0).sum() < 2:
+        targets[:2] = 0
+    rows = list(range(n))
+    order.shuffle(rows)
+    folds = folds_of(ids, targets, None)
+    assert (folds[rows] == folds_of(ids[rows], targets[rows], None)).all()
+    assert ((folds == -1) == (targets == -1)).all()
+    assert folds.max() == min(5, (targets >= 0).sum()) - 1
+
+
+def test_groups_stay_whole():
+    ids, groups = np.array([f"i{i}" for i in range(60)]), np.array([f"g{i % 9}" for i in range(60)])
+    folds = folds_of(ids, np.arange(60) % 4, groups)
+    assert all(len(set(folds[groups == group])) == 1 for group in set(groups))
+
+
+@pytest.mark.parametrize(("targets", "groups"), [([0, -1, -1], None), ([0, 1, 1], ["g", "g", "g"])])
+def test_one_unit_cannot_be_cross_fitted(targets, groups):
+    with pytest.raises(DataError, match="at least 2 expected"):
+        folds_of(np.array(["a", "b", "c"]), np.array(targets), None if groups is None else np.array(groups))
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [
+        (0, 10, 0.0, 0.277533),
+        (5, 10, 0.236593, 0.763407),
+        (10, 10, 0.722467, 1.0),
+        (95, 100, 0.888249, 0.978456),
+    ],
+)
+def test_wilson(hits, n, low, high):
+    assert wilson(hits, n) == pytest.approx((low, high), abs=1e-6)
+
+
+def test_the_bootstrap_of_independent_rows_is_near_wilson():
+    probs, targets = stack(1, 400, 3, 0)
+    accuracy = metrics.get("accuracy")
+    assert bootstrap(accuracy, probs[0], targets) == pytest.approx(
+        interval(accuracy, probs[0], targets, None), abs=0.015
+    )
+
+
+def test_groups_widen_the_interval():
+    """Forty rows, each ten times over: the interval is that of forty rows."""
+    probs, targets = stack(1, 40, 3, 0)
+    accuracy, groups = metrics.get("accuracy"), np.array([f"g{i % 40}" for i in range(400)])
+    many, answers = np.tile(probs[0], (10, 1)), np.tile(targets, 10)
+    low, high = interval(accuracy, many, answers, groups)
+    few = bootstrap(accuracy, probs[0], targets)
+    alone = interval(accuracy, many, answers, None)
+    assert high - low == pytest.approx(few[1] - few[0], abs=0.04)
+    assert high - low > 2 * (alone[1] - alone[0])
+
+
+@pytest.mark.parametrize("name", metrics.names())
+def test_intervals_hold_the_score_and_repeat(name):
+    probs, targets = stack(1, 120, 3, 4)
+    metric = metrics.get(name)
+    low, high = interval(metric, probs[0], targets, None)
+    assert low < metric(probs[0], targets) < high
+    assert (low, high) == interval(metric, probs[0], targets, None)

@@ -1,0 +1,93 @@
+"""Rules: checked by hand, the same for one row and a thousand, whatever the layout in memory."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ensemble.combine.rules import normalised, rules, stored_weights, weighted_mean
+from ensemble.combine.temperature import fit_temperature, heated
+from ensemble.errors import RecipeError
+from ensemble.metrics import metrics
+
+
+def stack(m, n, k, seed):
+    random = np.random.default_rng(seed)
+    probs = random.dirichlet(np.ones(k), (m, n)).astype(np.float32)
+    return probs, random.integers(0, k, n)
+
+
+def test_accuracy_weights_by_hand():
+    # members right on 3, 2 and 1 of four rows
+    targets = np.array([0, 0, 0, 0])
+    right, wrong = [0.75, 0.25], [0.125, 0.875]
+    probs = np.array([[right] * hits + [wrong] * (4 - hits) for hits in (3, 2, 1)], np.float32)
+    params = rules.get("accuracy").fit(probs, targets)
+    assert params["weights"].tolist() == [3 / 6, 2 / 6, 1 / 6]
+    mixed = rules.get("accuracy").apply(params, probs)
+    assert mixed[1] == pytest.approx([(5 * 0.75 + 0.125) / 6, (5 * 0.25 + 0.875) / 6], abs=1e-15)
+
+
+def test_accuracy_of_members_that_are_always_wrong_is_the_plain_mean():
+    probs = np.array([[[0.1, 0.9]], [[0.2, 0.8]]], np.float32)
+    assert rules.get("accuracy").fit(probs, np.array([0]))["weights"].tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("name", rules.names())
+@given(m=st.integers(1, 5), n=st.integers(1, 40), k=st.integers(2, 20), seed=st.integers(0, 99))
+def test_a_rule_works_row_by_row(name, m, n, k, seed):
+    probs, targets = stack(m, n, k, seed)
+    rule = rules.get(name)
+    params = rule.fit(probs, targets)
+    together = rule.apply(params, probs)
+    alone = np.concatenate([rule.apply(params, probs[:, i : i + 1]) for i in range(n)])
+    strided = rule.apply(params, np.asfortranarray(probs))
+    assert together.dtype == np.float64
+    assert together.tobytes() == alone.tobytes() == np.ascontiguousarray(strided).tobytes()
+    assert np.abs(together.sum(axis=1) - 1).max() < 1e-12
+
+
+@given(n=st.integers(1, 40), k=st.integers(2, 20), seed=st.integers(0, 99), temperature=st.floats(0.05, 20))
+def test_a_temperature_works_row_by_row_and_keeps_the_order(n, k, seed, temperature):
+    probs = stack(1, n, k, seed)[0][0].astype(np.float64)
+    together = heated(probs, temperature)
+    alone = np.concatenate([heated(probs[i : i + 1], temperature) for i in range(n)])
+    assert together.tobytes() == alone.tobytes()
+    assert np.abs(together.sum(axis=1) - 1).max() < 1e-12
+    order = np.argsort(probs, axis=1)
+    assert (np.diff(np.take_along_axis(together, order, axis=1), axis=1) >= 0).all()
+
+
+@given(seed=st.integers(0, 50), true=st.floats(0.2, 5))
+def test_the_fitted_temperature_is_the_best_on_a_fine_grid(seed, true):
+    probs, targets = stack(1, 200, 4, seed)
+    probs = heated(probs[0].astype(np.float64), true)
+    log_loss = metrics.get("log_loss")
+    found = log_loss(heated(probs, fit_temperature(probs, targets)), targets)
+    assert found <= min(log_loss(heated(probs, t), targets) for t in np.geomspace(0.05, 20, 60)) + 1e-6
+
+
+def test_temperature_is_found_again():
+    random = np.random.default_rng(1)
+    honest = random.dirichlet(np.full(3, 0.5), 20_000)
+    targets = (honest.cumsum(axis=1) > random.random((20_000, 1))).argmax(axis=1)
+    assert fit_temperature(heated(honest, 0.5), targets) == pytest.approx(2, rel=0.05)
+
+
+def test_a_rule_without_weights_says_so():
+    assert stored_weights({"coefficients": np.zeros(3)}) is None
+
+
+def test_weights_for_other_members_are_refused():
+    with pytest.raises(ValueError, match="zip"):
+        weighted_mean({"weights": np.array([1.0])}, np.zeros((2, 3, 4)))
+
+
+def test_normalised_sums_from_the_first_column_on():
+    rows = np.array([[1.0, 2.0**-53, 2.0**-53]])  # pairwise from the end would reach 1 + 2**-52
+    assert normalised(rows)[0, 0] == 1.0
+
+
+def test_an_unknown_rule_lists_the_known():
+    with pytest.raises(RecipeError, match=r"unknown combining rule 'logit'; known: accuracy, uniform"):
+        rules.get("logit")

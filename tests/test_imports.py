@@ -1,0 +1,197 @@
+"""Predictions made elsewhere become a run that is combined like ours."""
+
+import os
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from fake_runs import FINGERPRINT, contents, member, predictions, run
+
+from ensemble.combine.candidates import candidates
+from ensemble.combine.ensembler import combine
+from ensemble.data.dataset import Dataset, Items
+from ensemble.errors import DataError, MismatchedRuns, RecipeError
+from ensemble.predictions import Predictions, save
+from ensemble.runs.imports import import_run, read_predictions
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+def as_csv(path, one, *, target=None, columns=(0, 1, 2)):
+    header = ["image", *one.classes[list(columns)].tolist(), *([target] if target else [])]
+    lines = [",".join(header)]
+    for row, name in enumerate(one.ids.tolist()):
+        label = "" if one.targets is None or one.targets[row] < 0 else str(one.classes[one.targets[row]])
+        cells = [name, *(repr(float(p)) for p in one.probs[row, list(columns)]), *([label] if target else [])]
+        lines.append(",".join(cells))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def dataset(fingerprint, n=60):
+    """A data set with the rows of `predictions(n, ...)`."""
+    truth, test = predictions(n, 0), predictions(20, 0, prefix="t")
+    splits = {
+        "valid": Items(truth.ids, truth.ids, truth.targets),
+        "test": Items(test.ids, test.ids, test.targets),
+    }
+    return Dataset(truth.classes, splits, fingerprint, {"test": "b" * 64}, lambda path: None)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "runs"
+
+
+def test_a_csv_is_the_same_run_as_an_npz(tmp_path, folder):
+    ours = predictions(30, 1)
+    from_csv = import_run("x", folder=folder, valid=as_csv(tmp_path / "v.csv", ours, target="label"))
+    before = contents(from_csv.run.path)
+    from_npz = import_run("x", folder=folder, valid=save(tmp_path / "v.npz", ours))
+    assert from_npz.run.id == from_csv.run.id
+    after = contents(from_npz.run.path)
+    assert {name for name in before if before[name] != after[name]} == {"run.json"}  # which names the file
+    assert (from_csv.run.kind, from_csv.run.arch) == ("import", from_csv.run.id)
+    assert from_csv.run.metrics["valid"]["n"] == 30
+
+
+def test_it_joins_the_data_set_of_the_run_with_its_ids(tmp_path, folder):
+    ours = member(folder, "net-0", seed=1)
+    valid = replace(predictions(60, 2), targets=None)
+    rows = np.random.default_rng(0).permutation(60)
+    valid = replace(valid, ids=valid.ids[rows], probs=valid.probs[rows])
+    test = predictions(20, 3, prefix="t", labelled=False)
+    made = import_run(
+        "swin",
+        folder=folder,
+        valid=as_csv(tmp_path / "v.csv", valid, columns=(2, 0, 1)),
+        test=as_csv(tmp_path / "t.csv", test, columns=(1, 0, 2)),
+        arch="swin_t",
+    )
+    assert made.matched == ours.id
+    assert made.run.fingerprint == FINGERPRINT
+    assert made.run.arch == "swin_t"
+    back = made.run.predictions("valid")
+    assert back.classes.tolist() == ["ant", "bee", "cat"]
+    assert back.targets.tolist() == ours.predictions("valid").targets.tolist()
+    assert made.run.predictions("test").probs == pytest.approx(test.probs, abs=1e-7)
+    assert [one.id for one in candidates(folder, FINGERPRINT)] == [ours.id, made.run.id]
+    assert combine(candidates(folder, FINGERPRINT), folder=folder).has_test
+
+
+def test_without_a_match_it_has_a_fingerprint_of_its_own(tmp_path, folder):
+    one = import_run("x", folder=folder, valid=save(tmp_path / "v.npz", predictions(9, 1)))
+    two = import_run("y", folder=folder, valid=save(tmp_path / "w.npz", predictions(9, 2)))
+    assert one.run.fingerprint == two.run.fingerprint != FINGERPRINT
+    assert combine([one.run, two.run], folder=folder).run.complete
+
+
+def test_no_targets_anywhere(tmp_path, folder):
+    made = import_run("x", folder=folder, valid=save(tmp_path / "v.npz", predictions(9, 1, labelled=False)))
+    assert not made.labelled
+    assert made.run.complete
+    assert "valid" not in made.run.metrics
+
+
+def test_the_current_data_set_knows_targets_before_any_run_does(tmp_path, folder):
+    valid = save(tmp_path / "v.npz", predictions(60, 1, labelled=False))
+    test = save(tmp_path / "t.npz", predictions(20, 1, prefix="t", labelled=False))
+    made = import_run("x", folder=folder, valid=valid, test=test, dataset=partial(dataset, "d" * 64))
+    assert made.matched == "the current data set"
+    assert made.run.facts["data"] == {"form": None, "fingerprint": "d" * 64, "tests": {"test": "b" * 64}}
+    assert made.run.predictions("valid").targets.tolist() == predictions(60, 1).targets.tolist()
+    other = import_run("y", folder=folder, valid=valid, dataset=partial(pytest.fail, "a run knows these ids"))
+    assert other.matched == made.run.id
+    short = save(tmp_path / "w.npz", predictions(59, 1, labelled=False))
+    assert import_run("z", folder=folder, valid=short, dataset=partial(dataset, "d" * 64)).matched is None
+
+
+def test_targets_from_a_named_run(tmp_path, folder):
+    member(folder, "a-0", seed=1)
+    other = run(folder, "b-0", {"valid": predictions(60, 1)}, data={"fingerprint": "c" * 64})
+    valid = save(tmp_path / "v.npz", predictions(60, 1, labelled=False))
+    assert import_run("x", folder=folder, valid=valid, targets_from=other).run.fingerprint == "c" * 64
+    current = partial(dataset, fingerprint=FINGERPRINT)
+    assert import_run("x", folder=folder, valid=valid, dataset=current).run.fingerprint == FINGERPRINT
+    short = save(tmp_path / "w.npz", predictions(59, 1, labelled=False))
+    with pytest.raises(MismatchedRuns, match="missing: 'v059'"):
+        import_run("x", folder=folder, valid=short, targets_from=other)
+
+
+def test_targets_that_disagree_are_refused(tmp_path, folder):
+    member(folder, "net-0", seed=1)
+    one = predictions(60, 2)
+    targets = one.targets.copy()
+    targets[7] = (targets[7] + 1) % 3
+    before = contents(folder)
+    with pytest.raises(MismatchedRuns, match="other targets for 1 items: 'v007'"):
+        import_run("x", folder=folder, valid=save(tmp_path / "v.npz", replace(one, targets=targets)))
+    assert contents(folder) == before
+
+
+def test_a_test_file_added_later_keeps_the_id(tmp_path, folder):
+    valid = save(tmp_path / "v.npz", predictions(9, 1))
+    first = import_run("x", folder=folder, valid=valid).run
+    test = save(tmp_path / "t.npz", predictions(4, 1, prefix="t", labelled=False))
+    second = import_run("x", folder=folder, valid=valid, test=test).run
+    assert first.id == second.id
+    assert second.has("test")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a header with an id and a column for each class, and rows, expected"),
+        ("id,a,b\n", "and rows, expected"),
+        ("id,a,target\nx,1,a\n", "a column for each class"),
+        ("id,a,b\nx,0.5\n", "rows with other than 3 cells: 'x'"),
+        ("id,a,b\nx,0.5,half\ny,0.5,0.5\n", "not a number in the rows 'x'"),
+        ("id,a,b\nx,0.5,nan\n", "are not probabilities"),
+        ("id,a,b\nx,0.7,0.4\n", "are not probabilities"),
+        ("id,a,b\nx,0.5,0.5\nx,0.5,0.5\n", "the same id twice: 'x'"),
+        ("id,a,a\nx,0.5,0.5\n", "the same class twice: 'a'"),
+        ("id,a,b,label\nx,0.5,0.5,c\n", "targets that are no class: 'c'"),
+    ],
+)
+def test_files_that_are_no_predictions(tmp_path, folder, text, message):
+    path = tmp_path / "v.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        import_run("x", folder=folder, valid=path)
+    assert not folder.exists()
+
+
+def test_missing_files_and_pickles(tmp_path, folder):
+    with pytest.raises(DataError, match="cannot read"):
+        read_predictions(tmp_path / "none.csv")
+    with pytest.raises(DataError, match="no such file"):
+        read_predictions(tmp_path / "none.npz")
+    np.savez(tmp_path / "p.npz", ids=np.array([{}], dtype=object))
+    with pytest.raises(DataError, match="not an npz of plain arrays"):
+        read_predictions(tmp_path / "p.npz")
+
+
+def test_texts_stay_texts_and_are_composed(tmp_path):
+    path = tmp_path / "v.csv"
+    path.write_text("\ufeffid,NA,1\n0001,0.25,0.75\ne\u0301,0.5,0.5\n", encoding="utf-8")
+    read = read_predictions(path)
+    assert read.ids.tolist() == ["0001", "\u00e9"]
+    assert read.classes.tolist() == ["NA", "1"]
+
+
+def test_some_targets_may_be_unknown(tmp_path):
+    path = tmp_path / "v.csv"
+    path.write_text("id,a,b,Target\nx,0.5,0.5,b\ny,0.5,0.5,\n")
+    assert read_predictions(path).targets.tolist() == [1, -1]
+
+
+def test_a_name_that_is_no_folder(tmp_path, folder):
+    valid = save(
+        tmp_path / "v.npz", Predictions(np.array(["x"]), np.array([[1, 0]], "f4"), np.array(["a", "b"]))
+    )
+    with pytest.raises(RecipeError, match="cannot name a folder"):
+        import_run("../x", folder=folder, valid=valid)

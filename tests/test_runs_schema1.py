@@ -1,0 +1,170 @@
+"""Runs of schema 1, as the first release wrote them, are listed, combined and submitted byte for byte.
+
+The folder `fixtures/runs-schema1` never changes; `fixtures/runs-schema1-expected` is what must come of it.
+Scores are compared with a tolerance, as logarithms differ in the last digit between processors.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from fake_runs import contents
+
+from ensemble.cli.context import Settings
+from ensemble.cli.ls import command as ls
+from ensemble.combine.candidates import candidates
+from ensemble.combine.ensembler import combine
+from ensemble.combine.record import read_ensemble
+from ensemble.errors import DataError
+from ensemble.files import read_json, write_json
+from ensemble.predictions import read_arrays
+from ensemble.recipe.file import read_recipe_file
+from ensemble.recipe.schema import SubmitSpec
+from ensemble.runs.run import KINDS, Run, all_runs, named_run
+from ensemble.submit.submission import submit
+
+FIXTURE = Path(__file__).parent / "fixtures" / "runs-schema1"
+EXPECTED = Path(__file__).parent / "fixtures" / "runs-schema1-expected"
+SPECS = {
+    "kaggle.csv": SubmitSpec(),
+    "kaggle-probs.csv": SubmitSpec(format="kaggle-probs"),
+    "positive.csv": SubmitSpec(format="kaggle-probs", positive="NA", label_column="target"),
+    "codabench.zip": SubmitSpec(
+        format="codabench", inner_name="answer.tsv", separator="\t", header=False, label_as="index"
+    ),
+}
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return Path(shutil.copytree(FIXTURE, tmp_path / "runs"))
+
+
+def only(runs: Path, kind: str) -> Run:
+    (found,) = [run for run in all_runs(runs) if run.kind == kind and not run.is_fold][:1]
+    return found
+
+
+def recombined(runs: Path) -> Run:
+    """The committed ensemble once more, under another name."""
+    members = read_ensemble(only(runs, "ensemble")).members
+    return combine([named_run(runs, one) for one in members], folder=runs, threshold=0.5, name="again").run
+
+
+def listing(runs: Path) -> str:
+    result = CliRunner().invoke(ls, ["--all"], obj=Settings(runs, False), catch_exceptions=False)
+    return result.stdout
+
+
+def test_there_is_one_of_each_kind():
+    assert {run.kind for run in all_runs(FIXTURE)} == set(KINDS)
+    assert all(run.complete and not run.failed for run in all_runs(FIXTURE))
+
+
+def test_listed():
+    assert listing(FIXTURE) == (EXPECTED / "ls.txt").read_text(encoding="utf-8")
+
+
+def test_combined(runs):
+    made = recombined(runs)
+    expected = EXPECTED / "again"
+    assert made.id == (EXPECTED / "id.txt").read_text().strip()
+    assert (made.path / "ensemble.yaml").read_bytes() == (expected / "ensemble.yaml").read_bytes()
+    for name in ("valid.npz", "test.npz", "ensemble.npz"):
+        ours, theirs = (read_arrays(folder / name, name) for folder in (made.path, expected))
+        assert ours.keys() == theirs.keys()
+        for key in theirs:
+            assert ours[key].dtype == theirs[key].dtype
+            assert ours[key].tobytes() == theirs[key].tobytes()
+    facts, written = read_json(made.path / "run.json"), read_json(expected / "run.json")
+    assert {key: facts[key] for key in written if key not in ("created", "versions")} == {
+        key: written[key] for key in written if key not in ("created", "versions")
+    }
+    assert flat(read_json(made.path / "metrics.json")) == pytest.approx(
+        flat(read_json(expected / "metrics.json"))
+    )
+
+
+def flat(value, prefix=""):
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {
+        key: leaf for name, inner in value.items() for key, leaf in flat(inner, f"{prefix}/{name}").items()
+    }
+
+
+def test_the_committed_ensemble_is_made_again_as_it_was(runs):
+    ensemble = only(runs, "ensemble")
+    before = contents(runs)
+    members = [named_run(runs, one) for one in read_ensemble(ensemble).members]
+    assert combine(members, folder=runs, threshold=0.5).run.id == ensemble.id
+    after = contents(runs)
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed <= {f"{ensemble.id}/metrics.json"}  # its last digits may differ, see above
+    assert after.keys() == before.keys()
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_submitted(tmp_path, name):
+    written = submit(only(FIXTURE, "ensemble"), SPECS[name], out=tmp_path / name)
+    assert written.path.read_bytes() == (EXPECTED / name).read_bytes()
+    assert written.sidecar.read_bytes() == (EXPECTED / f"{name}.json").read_bytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_can_be_submitted(tmp_path, kind):
+    assert submit(only(FIXTURE, kind), SubmitSpec(), out=tmp_path / "out.csv").facts["rows"] == 12
+
+
+def test_candidates_are_of_one_data_set():
+    member, folds = only(FIXTURE, "member"), only(FIXTURE, "folds")
+    assert {run.kind for run in candidates(FIXTURE, member.fingerprint)} == {"member", "import"}
+    assert [run.id for run in candidates(FIXTURE, folds.fingerprint)] == [folds.id]
+
+
+def test_refits_predict(runs):
+    refit = only(runs, "refit")
+    parent = named_run(runs, refit.facts["parents"][0]["id"])
+    made = combine([parent], folder=runs, refits=True).run
+    assert made.predictions("test").probs.tobytes() == refit.predictions("test").probs.tobytes()
+
+
+def test_recipes_are_read():
+    for run in all_runs(FIXTURE):
+        if (run.path / "recipe.yaml").is_file():
+            assert read_recipe_file(run.path / "recipe.yaml").members[0].arch == run.facts["arch"]
+
+
+def test_unknown_keys_are_carried_and_a_newer_schema_is_refused(runs):
+    run = only(runs, "member")
+    facts = read_json(run.path / "run.json")
+    write_json(run.path / "run.json", {**facts, "from_the_future": [1]})
+    assert only(runs, "member").predictions("valid").ids[0] == "v/0000"
+    write_json(run.path / "run.json", {**facts, "schema": 2})
+    with pytest.raises(DataError, match="is of schema 2, this version reads up to 1; upgrade ensemble"):
+        combine([Run(run.path)], folder=runs)
+    assert "unreadable" in listing(runs)
+
+
+def write_expected() -> None:
+    """Writes what this version makes of the fixture: `python tests/test_runs_schema1.py`."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        runs = Path(shutil.copytree(FIXTURE, Path(folder) / "runs"))
+        made = recombined(runs)
+        shutil.rmtree(EXPECTED, ignore_errors=True)
+        shutil.copytree(made.path, EXPECTED / "again")
+        (EXPECTED / "id.txt").write_text(made.id + "\n")
+    (EXPECTED / "ls.txt").write_text(listing(FIXTURE), encoding="utf-8")
+    for name, spec in SPECS.items():
+        submit(only(FIXTURE, "ensemble"), spec, out=EXPECTED / name)
+    assert zipfile.is_zipfile(EXPECTED / "codabench.zip")
+
+
+if __name__ == "__main__":
+    write_expected()

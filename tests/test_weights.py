@@ -1,0 +1,397 @@
+"""Where initial weights are found, what is refused, and a run's own weights."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ensemble.errors import EnsError, MissingWeights
+from ensemble.recipe.schema import Recipe
+
+pytestmark = pytest.mark.slow
+
+ARCH = "squeezenet1_1"  # the smallest file
+FILE = "squeezenet1_1-b8a52dc0.pth"
+REAL_FOLDER = os.environ.get("ENS_WEIGHTS")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet_imports() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip("fastai.vision.learner")
+
+
+@pytest.fixture(autouse=True)
+def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty caches, no $ENS_WEIGHTS, and a network that is away."""
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
+    monkeypatch.setattr(socket, "getaddrinfo", away)
+    for name in ("ENS_WEIGHTS", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """$ENS_WEIGHTS, empty."""
+    path = tmp_path / "weights"
+    path.mkdir()
+    monkeypatch.setenv("ENS_WEIGHTS", str(path))
+    return path
+
+
+def library_state(arch: str = ARCH) -> dict[str, Any]:
+    from ensemble.architectures import lookup
+
+    state: dict[str, Any] = lookup(arch).builder(Recipe(arch=arch)).whole.state_dict()
+    return state
+
+
+def built(state: Any = None, arch: str = ARCH, **keys: Any) -> Any:
+    from ensemble.models.network import build_network
+
+    return build_network(Recipe.model_validate({"arch": arch, "image_size": 64, **keys}), 4, state)
+
+
+def write(path: Path, state: dict[str, Any]) -> Path:
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(state, path)
+    return path
+
+
+def write_pth(path: Path, value: Any) -> Path:
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(value, path)
+    return path
+
+
+def located(arch: str = ARCH, weights: str = "imagenet") -> Any:
+    from ensemble.models.weights import locate_weights
+
+    return locate_weights(arch, weights)
+
+
+def with_digits(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Make `path` the file that torchvision promises, although a test wrote it."""
+    from ensemble.architectures import Architecture
+
+    digits = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    monkeypatch.setattr(Architecture, "weights_digits", digits)
+
+
+def test_none_means_no_file() -> None:
+    assert located(weights="none") is None
+
+
+def test_the_folder_comes_before_the_caches(folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    cached = write_pth(tmp_path / "torch" / "hub" / "checkpoints" / FILE, library_state())
+    with_digits(monkeypatch, cached)
+    assert located().path == cached
+    mine = write(folder / f"{ARCH}.safetensors", library_state())
+    assert located().path == mine
+    assert located().sha256 == hashlib.sha256(mine.read_bytes()).hexdigest()
+    assert located().source == f"$ENS_WEIGHTS/{ARCH}.safetensors"
+
+
+def test_the_librarys_own_file_in_the_folder_is_found(folder: Path, monkeypatch: Any) -> None:
+    path = write_pth(folder / FILE, library_state())
+    with_digits(monkeypatch, path)
+    assert located().path == path
+
+
+@pytest.mark.parametrize("place", ["weights", "torch/hub/checkpoints"])
+def test_a_torch_file_with_another_checksum_is_refused(folder: Path, tmp_path: Path, place: str) -> None:
+    path = write_pth(tmp_path / place / FILE, library_state())
+    found = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    with pytest.raises(MissingWeights, match=f"{FILE} is damaged.*{found}, b8a52dc0 expected"):
+        located()
+
+
+def test_a_timm_file_is_found_in_the_hugging_face_cache_and_checked(tmp_path: Path) -> None:
+    repo = tmp_path / "hf" / "models--timm--test_vit.r160_in1k"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text("abc")
+    path = write(repo / "snapshots" / "abc" / "model.safetensors", library_state("test_vit"))
+    found = located("test_vit")
+    assert found.path == path and found.source == "timm/test_vit.r160_in1k/model.safetensors"
+    blob = repo / "blobs" / ("0" * 64)
+    blob.parent.mkdir()
+    path.rename(blob)
+    path.symlink_to(blob)
+    with pytest.raises(MissingWeights, match="damaged"):
+        located("test_vit")
+
+
+@pytest.mark.parametrize(
+    ("arch", "url", "name"),
+    [
+        (ARCH, f"https://download.pytorch.org/models/{FILE}", FILE),
+        ("test_vit", "https://huggingface.co/timm/test_vit.r160_in1k/", "test_vit.safetensors"),
+        ("timm/resnet34", "https://huggingface.co/timm/resnet34.a1_in1k/", "timm/resnet34.safetensors"),
+    ],
+)
+def test_without_network_and_file_one_line_says_what_to_put_where(arch: str, url: str, name: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(MissingWeights) as caught:
+        located(arch)
+    message = str(caught.value)
+    assert time.monotonic() - started < 10
+    assert "\n" not in message and url in message and f"$ENS_WEIGHTS/{name}" in message
+    assert "Name or service not known" in message
+
+
+def test_own_architectures_have_no_imagenet_weights() -> None:
+    with pytest.raises(MissingWeights, match="no ImageNet weights of customnet; add --weights none"):
+        located("customnet")
+
+
+def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingWeights, match=r"no file .*nothing\.safetensors"):
+        located(weights=str(tmp_path / "nothing.safetensors"))
+
+
+class Response:
+    """What urlopen returns: a body, perhaps shorter than announced."""
+
+    def __init__(self, body: bytes, announced: int) -> None:
+        self.body, self.headers = body, {"Content-Length": str(announced)}
+
+    def __enter__(self) -> Response:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def read(self, size: int = -1) -> bytes:
+        block, self.body = self.body[:size], self.body[size:]
+        return block
+
+
+@pytest.mark.parametrize(
+    ("announced", "digits", "complaint"),
+    [(4, "88d4266f", None), (4, "00000000", "arrived damaged"), (9, "88d4266f", "ended after 4 of 9 bytes")],
+)
+def test_a_download_is_whole_and_right_or_leaves_nothing(
+    tmp_path: Path, monkeypatch: Any, announced: int, digits: str, complaint: str | None
+) -> None:
+    from ensemble.models import download
+
+    monkeypatch.setattr(download, "urlopen", lambda *_, **__: Response(b"abcd", announced))
+    path = tmp_path / "cache" / "x.pth"
+    if complaint is None:
+        assert download.from_url("https://x.org/x.pth", path, digits).read_bytes() == b"abcd"
+        return
+    with pytest.raises(MissingWeights, match=complaint):
+        download.from_url("https://x.org/x.pth", path, digits)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_half_precision_and_wrapped_files_read_as_plain_float32(tmp_path: Path) -> None:
+    import torch
+
+    from ensemble.models.weights import WeightsFile, load_state
+
+    state = library_state()
+    half = {name: value.half() for name, value in state.items()}
+    wrapped = {"epoch": 3, "state_dict": {f"module.{name}": value for name, value in half.items()}}
+    for path in (
+        write(tmp_path / "a.safetensors", half),
+        write_pth(tmp_path / "b.pth", half),
+        write_pth(tmp_path / "c.pth", wrapped),
+    ):
+        found = load_state(WeightsFile(path, "", ""))
+        assert found.keys() == state.keys()
+        assert all(torch.equal(found[name], half[name].float()) for name in state)
+        assert {value.dtype for value in found.values()} == {torch.float32}
+
+
+def _truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _text(path: Path) -> None:
+    path.write_text("<html>\nnot found\n</html>")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("spoil", [_truncated, _empty, _text])
+def test_a_broken_file_is_refused_in_one_line(
+    tmp_path: Path, suffix: str, spoil: Callable[[Path], None]
+) -> None:
+    from ensemble.models.weights import WeightsFile, load_state
+
+    path = (write if suffix == ".safetensors" else write_pth)(tmp_path / f"w{suffix}", library_state())
+    spoil(path)
+    with pytest.raises(MissingWeights, match=f"w{suffix} is not a whole file of weights") as caught:
+        load_state(WeightsFile(path, "", ""))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    from ensemble.models.weights import WeightsFile, load_state
+
+    path = write_pth(tmp_path / "evil.pth", {"a": Recipe})
+    with pytest.raises(MissingWeights):
+        load_state(WeightsFile(path, "", ""))
+    with pytest.raises(MissingWeights, match="holds no state dict"):
+        load_state(WeightsFile(write_pth(tmp_path / "odd.pth", {"a": 3}), "", ""))
+
+
+@pytest.mark.parametrize("arch", ["squeezenet1_1", "mobilenet_v2", "resnet18", "densenet121", "inception_v3"])
+def test_pretrained_weights_reach_the_body_whole_headless_or_with_another_head(arch: str) -> None:
+    import torch
+
+    state = {
+        name: torch.full_like(value, 0.5) if value.is_floating_point() else value
+        for name, value in library_state(arch).items()
+        if not name.endswith("num_batches_tracked")
+    }
+    heads = ("classifier.", "fc.")
+    headless = {name: value for name, value in state.items() if not name.startswith(heads)}
+    other = {
+        **headless,
+        "fc.weight": torch.zeros(7, 3),
+        "classifier.9.odd": torch.zeros(2),
+        "AuxLogits.a": torch.zeros(1),
+    }
+    for given in (state, headless, other):
+        body, head = built(given, arch, image_size=75).children()
+        assert all(bool((parameter == 0.5).all()) for parameter in body.parameters())
+        assert not all(bool((parameter == 0.5).all()) for parameter in head.parameters())
+
+
+def test_weights_load_under_a_small_stem_too() -> None:
+    import torch
+
+    state = library_state("resnet18")
+    network = built(state, "resnet18", stem="small")
+    assert torch.equal(network[0].conv1.weight, state["conv1.weight"])
+
+
+def test_densenets_old_names_are_understood() -> None:
+    import re
+
+    import torch
+
+    state = library_state("densenet121")
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", name): value
+        for name, value in state.items()
+    }
+    assert old.keys() != state.keys()
+    new, again = built(state, "densenet121"), built(old, "densenet121")
+    assert all(torch.equal(a, b) for a, b in zip(new[0].parameters(), again[0].parameters(), strict=True))
+
+
+def test_a_transformers_positions_are_resampled_to_the_image_size() -> None:
+    import torch
+
+    state = library_state("test_vit")
+    network = built(state, "test_vit", image_size=64)
+    assert torch.equal(network[0].model.blocks[0].attn.qkv.weight, state["blocks.0.attn.qkv.weight"])
+    assert network[0].model.pos_embed.shape[1] < state["pos_embed"].shape[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda s: s.pop("features.0.weight"), r"features.0.weight: missing, \(64, 3, 3, 3\) expected"),
+        (lambda s: s.update(x=s["features.0.bias"]), r"x: \(64\) found, none expected"),
+        (
+            lambda s: s.update({"features.0.bias": s["features.0.weight"]}),
+            r"features.0.bias: \(64, 3, 3, 3\) found, \(64\) expected",
+        ),
+        (lambda s: s.clear(), r"features.0.weight: missing.*; and 45 more"),
+    ],
+)
+def test_a_body_that_does_not_fit_is_refused_leaf_by_leaf(change: Any, complaint: str) -> None:
+    state = library_state()
+    change(state)
+    with pytest.raises(MissingWeights, match=f"the weights do not fit squeezenet1_1: .*{complaint}"):
+        built(state)
+
+
+def test_a_timm_network_refuses_strange_weights_too() -> None:
+    with pytest.raises(MissingWeights, match="do not fit test_vit: cls_token: missing"):
+        built(library_state(), "test_vit")
+
+
+def test_a_runs_weights_come_back_exactly_and_do_not_depend_on_layout(tmp_path: Path) -> None:
+    import torch
+
+    from ensemble.models.weights import load_weights, save_weights
+
+    first, second = built(arch="customnet_deep"), built(arch="customnet_deep")
+    path = save_weights(tmp_path / "weights.safetensors", first)
+    data = path.read_bytes()
+    load_weights(second, path, hashlib.sha256(data).hexdigest())
+    for (name, a), b in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    first.to(memory_format=torch.channels_last)
+    assert save_weights(path, first).read_bytes() == data
+
+
+def test_a_runs_weights_start_another_member() -> None:
+    import torch
+
+    first = built(arch="densenet121", image_size=32)
+    second = built(first.state_dict(), "densenet121", image_size=32)
+    assert all(torch.equal(a, b) for a, b in zip(first[0].parameters(), second[0].parameters(), strict=True))
+    with pytest.raises(MissingWeights, match="the run's weights do not fit squeezenet1_1"):
+        built(first.state_dict())
+
+
+def test_a_flipped_bit_or_another_network_is_refused(tmp_path: Path) -> None:
+    from ensemble.models.weights import load_weights, save_weights
+
+    network = built(arch="customnet")
+    path = save_weights(tmp_path / "weights.safetensors", network)
+    data = bytearray(path.read_bytes())
+    sha256 = hashlib.sha256(data).hexdigest()
+    with pytest.raises(
+        EnsError, match=r"does not fit the network: 0\.0\.weight: \(32, 3, 3, 3\) found, \(64, 3, 3, 3\) exp"
+    ):
+        load_weights(built(arch="squeezenet1_1"), path, sha256)
+    data[-100] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(EnsError, match=f"damaged: .*{sha256[:8]}… recorded"):
+        load_weights(network, path, sha256)
+    path.unlink()
+    with pytest.raises(EnsError, match="no file"):
+        load_weights(network, path, sha256)
+
+
+@pytest.mark.parametrize("arch", ["mobilenet_v2", "squeezenet1_1"])
+def test_real_half_precision_files_fit(arch: str, monkeypatch: Any) -> None:
+    import torch
+
+    from ensemble.models.weights import load_state
+
+    if not REAL_FOLDER or not (Path(REAL_FOLDER) / f"{arch}.safetensors").is_file():
+        pytest.skip(f"$ENS_WEIGHTS holds no {arch}.safetensors")
+    monkeypatch.setenv("ENS_WEIGHTS", REAL_FOLDER)
+    state = load_state(located(arch))
+    body = built(state, arch)[0]
+    first = "features.0.0.weight" if arch == "mobilenet_v2" else "features.0.weight"
+    assert torch.equal(next(body.parameters()), state[first])
