@@ -75,11 +75,7 @@ def read_json(path: Path) -> Any:
 def sha256_file(path: Path) -> str:
     """The sha256 of the bytes of `path`, in hex."""
     with path.open("rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else _sha256(file)
-        )
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
 
 
 def _sha256(file: BinaryIO) -> str:

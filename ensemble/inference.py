@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ensemble.data.pixels import Pixels
 from ensemble.models.network import Network
 from ensemble.predictions import Floats
 from ensemble.registry import Registry
-from ensemble.data.pixels import Pixels
 
 View = Callable[[Tensor], Tensor]
 

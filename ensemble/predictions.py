@@ -99,9 +99,7 @@ def _normalised(probs: Floats, ids: Texts, source: str) -> Floats:
     wide = probs.astype(np.float64)
     totals = wide.sum(axis=1)
     with np.errstate(invalid="ignore"):
-        bad = ~(
-            np.isfinite(wide).all(axis=1) & (wide >= 0).all(axis=1) & (np.abs(totals - 1) <= ROW_TOLERANCE)
-        )
+        bad = ~(np.isfinite(wide).all(axis=1) & (wide >= 0).all(axis=1) & (np.abs(totals - 1) <= ROW_TOLERANCE))
     if bad.any():
         raise DataError(
             f"{source}: {bad.sum()} rows are not probabilities that sum to one within {ROW_TOLERANCE:g}"
@@ -159,9 +157,7 @@ def load(path: Path, *, source: str | None = None) -> Predictions:
     arrays = read_arrays(path, source)
     missing = {"ids", "probs", "classes"} - arrays.keys()
     if missing:
-        raise DataError(
-            f"{source}: no array named {first_few(sorted(missing))}; ids, probs, classes expected"
-        )
+        raise DataError(f"{source}: no array named {first_few(sorted(missing))}; ids, probs, classes expected")
     return checked(
         arrays["ids"],
         arrays["probs"],

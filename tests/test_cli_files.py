@@ -189,9 +189,7 @@ sys.exit(code)
 def test_what_is_never_imported(here, arguments):
     """pandas and scikit-learn take a second, torch and fastai take five."""
     program = WATCHED.format(heavy=HEAVY)
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
     assert done.stderr.splitlines()[-1] == "[]"
 
 

@@ -82,11 +82,7 @@ def test_a_permuted_member_is_put_right(tmp_path, which, axis):
         if permuted:
             for split in ("valid", "test"):
                 one = runs[which].predictions(split)
-                rows = (
-                    np.random.default_rng(1).permutation(len(one))
-                    if axis != "classes"
-                    else np.arange(len(one))
-                )
+                rows = np.random.default_rng(1).permutation(len(one)) if axis != "classes" else np.arange(len(one))
                 columns = np.array([2, 0, 1]) if axis != "rows" else np.arange(3)
                 targets = None if one.targets is None else np.argsort(columns)[one.targets][rows]
                 changed = replace(
@@ -272,9 +268,7 @@ def test_named_runs(tmp_path, three):
         named(tmp_path, ["resnet"])
 
 
-@pytest.mark.parametrize(
-    ("name", "valid"), [("a/b", False), ("..", False), ("-x", False), ("späte Füchse", True)]
-)
+@pytest.mark.parametrize(("name", "valid"), [("a/b", False), ("..", False), ("-x", False), ("späte Füchse", True)])
 def test_names_of_ensembles(tmp_path, three, name, valid):
     if valid:
         assert combine(three, folder=tmp_path, name=name).run.id.startswith(name)
@@ -299,9 +293,7 @@ def test_refits_predict_and_the_parents_are_scored(tmp_path, three):
     assert made.run.id != plain.run.id
     assert made.run.predictions("valid").probs.tobytes() == plain.run.predictions("valid").probs.tobytes()
     weights = read_ensemble(made.run).weights
-    expected = sum(
-        w * one.predictions("test").probs.astype(float) for w, one in zip(weights, refits, strict=True)
-    )
+    expected = sum(w * one.predictions("test").probs.astype(float) for w, one in zip(weights, refits, strict=True))
     assert made.run.predictions("test").probs == pytest.approx(expected, abs=1e-6)
     assert any("before the refit" in line for line in made.notes)
     assert made.run.metrics["score_of"] == "the members before the refit"
@@ -314,9 +306,7 @@ def test_a_member_without_a_refit_is_named(tmp_path, three):
 
 
 def test_a_refit_cannot_be_weighed(tmp_path, three):
-    refit = run(
-        tmp_path, "full-1", {"test": predictions(20, 1, prefix="t")}, kind="refit", parents=[three[0]]
-    )
+    refit = run(tmp_path, "full-1", {"test": predictions(20, 1, prefix="t")}, kind="refit", parents=[three[0]])
     with pytest.raises(DataError, match="name its parent and add --refits"):
         combine([*three, refit], folder=tmp_path)
 

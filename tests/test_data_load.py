@@ -146,9 +146,7 @@ def test_skipping_every_image_of_a_class_is_refused(photos: Path) -> None:
         load(photos, skip_unreadable=True)
 
 
-def test_files_are_read_once_and_again_when_they_change(
-    photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_are_read_once_and_again_when_they_change(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     truly = digests.examined
 

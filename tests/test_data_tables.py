@@ -104,9 +104,7 @@ def test_a_path_column_with_and_without_ids(tmp_path: Path) -> None:
     write(root / "train.csv", "name,file,label", *rows)
     keys = {"images": "photos", "path_column": "file", "label_column": "label"}
     data = load(root, **keys)
-    assert {*data.splits["train"].ids, *data.splits["valid"].ids} == {
-        f"{a}/{i}" for a in "ab" for i in range(3)
-    }
+    assert {*data.splits["train"].ids, *data.splits["valid"].ids} == {f"{a}/{i}" for a in "ab" for i in range(3)}
     named = load(root, **keys, id_column="name")
     assert "a0.png" in {*named.splits["train"].ids, *named.splits["valid"].ids}
 

@@ -221,9 +221,7 @@ def _samples() -> list[bytes]:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.sampled_from(_samples()), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=8)
-)
+@given(st.sampled_from(_samples()), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=8))
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_bytes_give_an_image_or_a_data_error(
     tmp_path: Path, sample: bytes, damage: list[tuple[int, int]]
@@ -243,7 +241,5 @@ def test_the_reader_travels_to_a_fresh_process(tmp_path: Path) -> None:
     quadrants().save(tmp_path / "a.png")
     reader = ImageReader(str(tmp_path), CAP)
     code = "import pickle, sys; print(pickle.loads(sys.stdin.buffer.read())('a.png').size)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], input=pickle.dumps(reader), capture_output=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(reader), capture_output=True, check=True)
     assert done.stdout.strip() == b"(32, 16)"

@@ -190,8 +190,6 @@ def test_some_targets_may_be_unknown(tmp_path):
 
 
 def test_a_name_that_is_no_folder(tmp_path, folder):
-    valid = save(
-        tmp_path / "v.npz", Predictions(np.array(["x"]), np.array([[1, 0]], "f4"), np.array(["a", "b"]))
-    )
+    valid = save(tmp_path / "v.npz", Predictions(np.array(["x"]), np.array([[1, 0]], "f4"), np.array(["a", "b"])))
     with pytest.raises(RecipeError, match="cannot name a folder"):
         import_run("../x", folder=folder, valid=valid)

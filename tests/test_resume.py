@@ -1,4 +1,4 @@
-"""`kill -9` at any moment and the same command again: the bits of an undisturbed run. Real processes, real training."""
+"""`kill -9` at any moment and the same command again: the bits of an undisturbed run, in real processes."""
 
 from __future__ import annotations
 
@@ -142,8 +142,6 @@ def test_the_run_holds_what_the_design_promises(undisturbed: Path) -> None:
         assert valid["probs"].shape == (len(valid["ids"]), 10)
         assert np.allclose(valid["probs"].sum(1), 1, atol=1e-5)
         accuracy = (valid["probs"].argmax(1) == valid["targets"]).mean()
-    assert json.loads((undisturbed / "metrics.json").read_text())["valid"]["accuracy"] == pytest.approx(
-        accuracy
-    )
+    assert json.loads((undisturbed / "metrics.json").read_text())["valid"]["accuracy"] == pytest.approx(accuracy)
     header = (undisturbed / "history.csv").read_text().splitlines()[0]
     assert header == "stage,epoch,train_loss,valid_loss,train_accuracy,valid_accuracy,lr,seconds"

@@ -84,17 +84,13 @@ def test_combined(runs):
     assert {key: facts[key] for key in written if key not in ("created", "versions")} == {
         key: written[key] for key in written if key not in ("created", "versions")
     }
-    assert flat(read_json(made.path / "metrics.json")) == pytest.approx(
-        flat(read_json(expected / "metrics.json"))
-    )
+    assert flat(read_json(made.path / "metrics.json")) == pytest.approx(flat(read_json(expected / "metrics.json")))
 
 
 def flat(value, prefix=""):
     if not isinstance(value, dict):
         return {prefix: value}
-    return {
-        key: leaf for name, inner in value.items() for key, leaf in flat(inner, f"{prefix}/{name}").items()
-    }
+    return {key: leaf for name, inner in value.items() for key, leaf in flat(inner, f"{prefix}/{name}").items()}
 
 
 def test_the_committed_ensemble_is_made_again_as_it_was(runs):

@@ -18,9 +18,7 @@ def named(n: int) -> np.ndarray:
 
 
 @given(labels, st.integers(2, 6), seeds, st.randoms(use_true_random=False))
-def test_the_order_of_rows_decides_nothing(
-    targets: list[int], n_folds: int, seed: int, random: object
-) -> None:
+def test_the_order_of_rows_decides_nothing(targets: list[int], n_folds: int, seed: int, random: object) -> None:
     ids, classes = named(len(targets)), np.array(targets, np.int64)
     order = list(range(len(targets)))
     random.shuffle(order)  # type: ignore[attr-defined]
@@ -31,9 +29,7 @@ def test_the_order_of_rows_decides_nothing(
 
 
 @given(labels, st.integers(2, 6), seeds)
-def test_each_class_and_the_whole_are_spread_to_within_one(
-    targets: list[int], n_folds: int, seed: int
-) -> None:
+def test_each_class_and_the_whole_are_spread_to_within_one(targets: list[int], n_folds: int, seed: int) -> None:
     classes = np.array(targets, np.int64)
     folds = stratified_folds(named(len(targets)), classes, n_folds, seed)
     for label in np.unique(classes):

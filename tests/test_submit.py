@@ -145,9 +145,7 @@ def test_a_sample_decides_columns_spelling_and_order(tmp_path, net):
     test = net.predictions("test")
     ids = [f"{one}.JPG" if i % 2 else one for i, one in enumerate(test.ids[::-1].tolist())]
     text = "\ufeffcat,image,ant,bee\r\n" + "".join(f"0.2,{one},0.4,0.4\r\n" for one in ids)
-    written = submit(
-        net, SubmitSpec(id_column="image"), sample=sample(tmp_path, text), out=tmp_path / "a.csv"
-    )
+    written = submit(net, SubmitSpec(id_column="image"), sample=sample(tmp_path, text), out=tmp_path / "a.csv")
     rows = table(written.path)
     assert rows[0] == ["cat", "image", "ant", "bee"]
     assert [row[1] for row in rows[1:]] == ids
@@ -161,8 +159,7 @@ def test_a_sample_with_labels(tmp_path, net):
     rows = table(submit(net, SubmitSpec(), sample=sample(tmp_path, text), out=tmp_path / "a.csv").path, ";")
     assert rows[0] == ["name", "class"]
     assert rows[1:] == [
-        [f"{one}.png", str(test.classes[best])]
-        for one, best in zip(test.ids, labels(test.probs), strict=True)
+        [f"{one}.png", str(test.classes[best])] for one, best in zip(test.ids, labels(test.probs), strict=True)
     ]
 
 
@@ -180,9 +177,7 @@ def test_a_single_probability_needs_the_positive_class(tmp_path, net, format):
     path = sample(tmp_path, "id,target\n" + "".join(f"{one},0.5\n" for one in test.ids.tolist()))
     with pytest.raises(RecipeError, match="say of which class with `positive:`"):
         submit(net, SubmitSpec(format=format), sample=path, out=tmp_path / "a.csv")
-    rows = table(
-        submit(net, SubmitSpec(format=format, positive="cat"), sample=path, out=tmp_path / "a.csv").path
-    )
+    rows = table(submit(net, SubmitSpec(format=format, positive="cat"), sample=path, out=tmp_path / "a.csv").path)
     assert np.array([row[1] for row in rows[1:]], dtype=np.float32).tobytes() == test.probs[:, 2].tobytes()
 
 

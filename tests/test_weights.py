@@ -236,9 +236,7 @@ def _text(path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("spoil", [_truncated, _empty, _text])
-def test_a_broken_file_is_refused_in_one_line(
-    tmp_path: Path, suffix: str, spoil: Callable[[Path], None]
-) -> None:
+def test_a_broken_file_is_refused_in_one_line(tmp_path: Path, suffix: str, spoil: Callable[[Path], None]) -> None:
     from ensemble.models.weights import WeightsFile, load_state
 
     path = (write if suffix == ".safetensors" else write_pth)(tmp_path / f"w{suffix}", library_state())
@@ -296,8 +294,7 @@ def test_densenets_old_names_are_understood() -> None:
 
     state = library_state("densenet121")
     old = {
-        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", name): value
-        for name, value in state.items()
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", name): value for name, value in state.items()
     }
     assert old.keys() != state.keys()
     new, again = built(state, "densenet121"), built(old, "densenet121")

@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("runs", nargs=-1)
-@click.option(
-    "--threshold", type=share, help="Keep members whose accuracy is strictly above. [default: 0, all]"
-)
+@click.option("--threshold", type=share, help="Keep members whose accuracy is strictly above. [default: 0, all]")
 @click.option("--per-arch", type=click.IntRange(min=0), help="At least so many an architecture. [default: 1]")
 @click.option("--rule", help="How members are weighed: accuracy or uniform. [default: accuracy]")
 @click.option("--metric", help="What the scores are of. [default: accuracy]")

@@ -12,9 +12,7 @@ from ensemble.cli.options import current, data_options
 
 @click.command(name="import")
 @click.argument("name")
-@click.option(
-    "--valid", type=click.Path(path_type=Path), required=True, help="Validation predictions: CSV or npz."
-)
+@click.option("--valid", type=click.Path(path_type=Path), required=True, help="Validation predictions: CSV or npz.")
 @click.option("--test", type=click.Path(path_type=Path), help="Test predictions: CSV or npz.")
 @click.option("--arch", help="The architecture it counts as. [default: one of its own]")
 @click.option("--targets-from", metavar="RUN", help="The run with the same ids to take the targets from.")

@@ -21,9 +21,7 @@ from ensemble.cli.train import chosen_members
 @click.option("--weights", help="`imagenet`, `none`, or a file.")
 @click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="Any other key of a recipe.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="A folder for CSV and PNG. [default: <runs>/lr-find]"
-)
+@click.option("--out", type=click.Path(path_type=Path), help="A folder for CSV and PNG. [default: <runs>/lr-find]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(
@@ -62,9 +60,7 @@ def command(
     for job in jobs:
         curve = rate_curve(job, dataset, workshop)
         table, picture = write_curve(curve, (out or settings.runs / "lr-find") / job.path.name)
-        results.append(
-            {"run": job.path.name, "lr": curve.suggestion, "why": curve.reason, "png": str(picture)}
-        )
+        results.append({"run": job.path.name, "lr": curve.suggestion, "why": curve.reason, "png": str(picture)})
         if not as_json:
             click.echo(f"{job.path.name}  {curve.suggestion:.2e}  ({curve.reason})  {table}  {picture}")
     if as_json:

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path), required=False)
 @click.option("--data", type=click.Path(path_type=Path), help="A folder of images, instead of the recipe's.")
-@click.option(
-    "--set", "settings_", multiple=True, metavar="KEY=VALUE", help="A key that wins over every member's."
-)
+@click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="A key that wins over every member's.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
 @click.option("--retry", is_flag=True, help="Train runs again that failed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
@@ -44,9 +42,7 @@ def command(
 
     found = current(recipe, data, parse_settings(settings_))
     if not found.members:
-        raise RecipeError(
-            f"no member to train: {found.source} names none; type `ens run RECIPE`, or `ens demo`"
-        )
+        raise RecipeError(f"no member to train: {found.source} names none; type `ens run RECIPE`, or `ens demo`")
     say_source(found)
     pipeline(settings, found, device=device, retry=retry, dry_run=dry_run)
 
@@ -61,9 +57,7 @@ def pipeline(
     from ensemble.cli.ls import print_leaderboard
     from ensemble.cli.submit import submit_and_print
 
-    base = replace(
-        found, members=tuple(member.model_copy(update={"full": False}) for member in found.members)
-    )
+    base = replace(found, members=tuple(member.model_copy(update={"full": False}) for member in found.members))
     ids = train_and_print(settings, base, device=device, retry=retry, dry_run=dry_run)
     if dry_run:
         return

@@ -29,19 +29,13 @@ class Rate(click.ParamType[Any]):
 @data_options
 @click.option("--image-size", type=int, help="Pixels a side. [default: 224; digits: 32]")
 @click.option("--epochs", type=int, help="Epochs of the whole network.")
-@click.option(
-    "--frozen-epochs", type=int, help="Epochs of the head alone, before. [default: 1; from scratch: 0]"
-)
+@click.option("--frozen-epochs", type=int, help="Epochs of the head alone, before. [default: 1; from scratch: 0]")
 @click.option("--batch-size", type=int, help="Images a batch. [default: 64]")
-@click.option(
-    "--lr", type=Rate(), help="The highest learning rate, or `auto` for the finder. [default: auto]"
-)
+@click.option("--lr", type=Rate(), help="The highest learning rate, or `auto` for the finder. [default: auto]")
 @click.option("--seed", "seeds", type=int, multiple=True, help="A seed; several make several members.")
 @click.option("--weights", help="`imagenet`, `none`, or a file. [default: imagenet; digits: none]")
 @click.option("--folds", type=int, help="Train on k folds; validation rows are then all rows.")
-@click.option(
-    "--full", is_flag=True, help="Refit on train + valid what the same command without --full justified."
-)
+@click.option("--full", is_flag=True, help="Refit on train + valid what the same command without --full justified.")
 @click.option("--tta", help="Views averaged when predicting: none or flip.")
 @click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="Any other key of a recipe.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
@@ -112,7 +106,7 @@ def train_and_print(
     dataset = load_with_progress(found.data, settings.runs)
     jobs, errors = plans(found.members, dataset.fingerprint, settings.runs)
     if dry_run:
-        for job in (part for job in jobs for part in job.all()):
+        for job in (part for top in jobs for part in top.all()):
             click.echo(f"{job.path.name}\t{job.kind}\t{'complete' if job.run.complete else 'to train'}")
     outcomes = [] if dry_run else train(jobs, dataset, settings.runs, device=device, retry=retry, note=note)
     done = [outcome.job.path.name for outcome in outcomes if outcome.error is None]

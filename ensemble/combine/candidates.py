@@ -95,9 +95,7 @@ def newest_ensemble(folder: Path, fingerprint: str) -> Run:
         if run.kind == "ensemble" and run.complete and run.fingerprint == fingerprint
     ]
     if not found:
-        raise DataError(
-            f"no complete ensemble of this data set in {one_line(folder)}; type `ens combine` first"
-        )
+        raise DataError(f"no complete ensemble of this data set in {one_line(folder)}; type `ens combine` first")
     return max(found, key=lambda run: (str(run.facts.get("created", "")), run.id))
 
 
@@ -107,17 +105,13 @@ def refit_of(member: Run, runs: Sequence[Run]) -> Run:
     Raises DataError when there is none.
     """
     refits = [
-        run
-        for run in runs
-        if run.kind == "refit" and run.complete and not run.failed and _names(run, member.id)
+        run for run in runs if run.kind == "refit" and run.complete and not run.failed and _names(run, member.id)
     ]
     if refits:
         return max(refits, key=lambda run: (str(run.facts.get("created", "")), run.id))
     if member.kind == "import":
         return member
-    raise DataError(
-        f"{member.id} has no refit; type `ens train` with its recipe and --full, or leave out --refits"
-    )
+    raise DataError(f"{member.id} has no refit; type `ens train` with its recipe and --full, or leave out --refits")
 
 
 def _names(run: Run, parent: str) -> bool:

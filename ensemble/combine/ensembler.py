@@ -109,9 +109,7 @@ def combine(
         },
         metrics=metrics_of(judged, valid, refits),
     )
-    return Combined(
-        run, rule, _table(plan, judged), judged.fitted.temperature, judged.scores[metric], tuple(notes)
-    )
+    return Combined(run, rule, _table(plan, judged), judged.fitted.temperature, judged.scores[metric], tuple(notes))
 
 
 def _plan(members: Sequence[Run], threshold: float, per_arch: int, rule: str, calibrate: bool | None) -> Plan:
@@ -155,9 +153,7 @@ def _tests(
     """
     have = {split: [run for run in sources if run.has(split)] for run in sources for split in run.splits()}
     tests, notes = {}, []
-    for split in sorted(
-        (one for one in have if one.split("-")[0] == "test"), key=lambda one: (one != "test", one)
-    ):
+    for split in sorted((one for one in have if one.split("-")[0] == "test"), key=lambda one: (one != "test", one)):
         lacking = [run.id for run in sources if run not in have[split]]
         if not lacking:
             _refuse_other_test(sources, split)

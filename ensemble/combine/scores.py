@@ -68,9 +68,7 @@ def judge(plan: Plan, valid: Split, metric_names: list[str]) -> Judged:
     }
     scores = {}
     for metric_name in metric_names:
-        ours, plain, single = (
-            _score(name, metrics.get(metric_name), *pair, valid) for name, pair in rows.items()
-        )
+        ours, plain, single = (_score(name, metrics.get(metric_name), *pair, valid) for name, pair in rows.items())
         scores[metric_name] = (ours, plain, single)
     apparent, honest = rows["this ensemble"]
     return Judged(fitted, apparent, honest, scores)
@@ -81,6 +79,4 @@ def _score(name: str, metric: Metric, apparent: Probs, honest: Probs, valid: Spl
     targets = valid.targets[known]
     groups = None if valid.groups is None else valid.groups[known]
     low, high = interval(metric, honest[known], targets, groups)
-    return Score(
-        name, metric.name, metric(apparent[known], targets), metric(honest[known], targets), low, high
-    )
+    return Score(name, metric.name, metric(apparent[known], targets), metric(honest[known], targets), low, high)

@@ -51,9 +51,7 @@ def select(
     return Selection(tuple(sorted(kept)), tuple(reasons), len(above))
 
 
-def _nothing(
-    ids: Sequence[str], accuracies: Sequence[float], best_first: Sequence[int], threshold: float
-) -> str:
+def _nothing(ids: Sequence[str], accuracies: Sequence[float], best_first: Sequence[int], threshold: float) -> str:
     best = ", ".join(f"{ids[i]} {accuracies[i]:.4f}" for i in best_first[:5])
     return (
         f"none of {len(ids)} members is above {threshold:g}; the best are {best};"

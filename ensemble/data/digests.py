@@ -62,9 +62,7 @@ def described(problems: Mapping[str, str], limit: int = 5) -> str:
     return f"{shown}; and {rest} more" if rest > 0 else shown
 
 
-def digest_files(
-    spec: DataSpec, paths: Iterable[str], folder: Path, progress: Progress | None = None
-) -> Digests:
+def digest_files(spec: DataSpec, paths: Iterable[str], folder: Path, progress: Progress | None = None) -> Digests:
     """The digest and readability of every path (relative to `spec.path`), each file read once and remembered.
 
     folder: where answers are remembered, by path, size and time of change. It only saves time: an
@@ -136,9 +134,7 @@ def _examined(spec: DataSpec, root: str, paths: Sequence[str]) -> Iterator[tuple
             yield from pool.map(examine, part)
 
 
-def examined(
-    path: Path, *, max_pixels: int, background: tuple[int, int, int] | None
-) -> tuple[str, str | None]:
+def examined(path: Path, *, max_pixels: int, background: tuple[int, int, int] | None) -> tuple[str, str | None]:
     """The sha256 of one file, and why it is no image that can be used or None."""
     from ensemble.data.images import decode, open_regular
 

@@ -67,8 +67,7 @@ def folder_rows(root: Path, name: str, split: str, leave_out: frozenset[Path], n
     if not ids:
         raise DataError(
             f"{split}: no images in {one_line(folder)} ({len(found.others)} other files); put a folder of"
-            " images for each class there"
-            + ("" if split in ("train", "valid") else ", or images without labels")
+            " images for each class there" + ("" if split in ("train", "valid") else ", or images without labels")
         )
     if split not in ("train", "valid") and not any("/" in path for path in found.images):
         order = sorted(range(len(ids)), key=lambda row: natural_key(ids[row]))

@@ -149,9 +149,7 @@ def _decoded(image: Image.Image, background: Colour | None) -> Image.Image:
     if image.mode.startswith("I"):
         plain = _from_16_bit(image)
     elif raw.startswith("RGB;16") and "transparency" in image.info:
-        raise _Refused(
-            "names one of its 16-bit colours transparent; save it with 8 bits or with an alpha channel"
-        )
+        raise _Refused("names one of its 16-bit colours transparent; save it with 8 bits or with an alpha channel")
     else:
         plain = image
     turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
@@ -184,7 +182,5 @@ def _opaque(image: Image.Image, background: Colour | None) -> Image.Image:
     if lowest == 255:
         return layers.convert("RGB")
     if background is None:
-        raise _Refused(
-            "has transparent pixels; set data.background: [255, 255, 255] to say what lies behind them"
-        )
+        raise _Refused("has transparent pixels; set data.background: [255, 255, 255] to say what lies behind them")
     return Image.alpha_composite(Image.new("RGBA", layers.size, (*background, 255)), layers).convert("RGB")

@@ -57,9 +57,7 @@ class ImageIndex:
                 f"{one_line(csv)}: {len(missing)} of {len(names)} images are not in {one_line(self.folder)}:"
                 f" {first_few(missing)}; check data.images and data.extension"
             )
-        several = [
-            f"{name}: {' and '.join(files)}" for name, files in zip(names, hits, strict=True) if files[1:]
-        ]
+        several = [f"{name}: {' and '.join(files)}" for name, files in zip(names, hits, strict=True) if files[1:]]
         if several:
             raise DataError(
                 f"{one_line(csv)}: {len(several)} names fit several images: {first_few(several)};"

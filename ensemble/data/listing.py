@@ -74,8 +74,7 @@ def numbered(found: Found, classes: Sequence[str]) -> Listing:
     names, numbers = _class_numbers(found, [nfc(name) for name in classes])
     columns = None if found.own_order is None else [list(found.own_order).index(name) for name in names]
     items = {
-        split: _items(split, rows, numbers, columns, listed=bool(classes))
-        for split, rows in found.splits.items()
+        split: _items(split, rows, numbers, columns, listed=bool(classes)) for split, rows in found.splits.items()
     }
     return Listing(found.root, np.array(names, np.str_), items, found.fraction, found.notes)
 
@@ -161,9 +160,7 @@ def divided(listing: Listing, seed: int) -> Listing:
         parts = {"train": train.take(~mask), "valid": train.take(mask)}
     for split, items in {**parts, **splits}.items():
         if not len(items):
-            raise DataError(
-                f"{split}: no images are left; give it some, or leave data.{split.split('-')[0]} out"
-            )
+            raise DataError(f"{split}: no images are left; give it some, or leave data.{split.split('-')[0]} out")
     # training goes through the rows in this order, and the order of a table's rows must not decide a result
     parts = {split: items.take(np.argsort(items.ids, kind="stable")) for split, items in parts.items()}
     return replace(listing, splits={**parts, **splits}, fraction=None)

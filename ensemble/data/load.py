@@ -25,9 +25,7 @@ __all__ = ["current_fingerprint", "fold_of", "load_dataset", "refit_of"]
 Note = Callable[[str], None]
 
 
-def load_dataset(
-    spec: DataSpec, runs: Path, progress: Progress | None = None, note: Note | None = None
-) -> Dataset:
+def load_dataset(spec: DataSpec, runs: Path, progress: Progress | None = None, note: Note | None = None) -> Dataset:
     """Everything that `spec` stands for, and `<runs>/.data/<fingerprint>/items.csv` that lists it.
 
     progress: called with (files read, files).  note: called with lines that a person should see.
@@ -116,6 +114,4 @@ def _item_rows(split: str, items: Items, dataset: Dataset) -> list[tuple[str, st
     names = [*dataset.classes.tolist(), ""]  # UNKNOWN is -1, the last
     labels = [names[target] for target in items.targets.tolist()]
     groups = [""] * len(items) if items.groups is None else items.groups.tolist()
-    return list(
-        zip(items.ids.tolist(), items.paths.tolist(), [split] * len(items), labels, groups, strict=True)
-    )
+    return list(zip(items.ids.tolist(), items.paths.tolist(), [split] * len(items), labels, groups, strict=True))

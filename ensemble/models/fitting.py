@@ -57,9 +57,7 @@ def misfits(own: State, state: State, head_names: tuple[str, ...] = ()) -> list[
         elif name not in state and not name.endswith(_COUNTER):
             wrong.append(f"{name}: missing, {expected} expected")
     wrong.extend(
-        f"{name}: {_shape(state[name])} found, none expected"
-        for name in filter(counts, state)
-        if name not in own
+        f"{name}: {_shape(state[name])} found, none expected" for name in filter(counts, state) if name not in own
     )
     return wrong
 

@@ -11,9 +11,7 @@ from ensemble.models.skeleton import Shape
 M = TypeVar("M", bound=nn.Module)
 
 
-def concat_head(
-    shape: Shape, classes: int, *, hidden: tuple[int, ...] = (512,), dropout: float = 0.5
-) -> nn.Module:
+def concat_head(shape: Shape, classes: int, *, hidden: tuple[int, ...] = (512,), dropout: float = 0.5) -> nn.Module:
     """fastai's head for features of one image: a map (c, h, w), pooled by mean and maximum, or a row (c,).
 
     Returns a module (n, *shape) -> (n, classes), initialised as fastai does.

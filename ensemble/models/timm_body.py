@@ -41,9 +41,7 @@ def cut_timm(name: str, model: nn.Module, size: int) -> TimmBody:
     features: Any = _dry(body, size)
     width = any_model.num_features
     body.pooled = not (
-        isinstance(features, Tensor)
-        and features.ndim == 4
-        and width == features.shape[1] != features.shape[3]
+        isinstance(features, Tensor) and features.ndim == 4 and width == features.shape[1] != features.shape[3]
     )
     _drop_idle(body, size)
     return body

@@ -69,9 +69,7 @@ def _in_folder(arch: str, architecture: Architecture) -> WeightsFile | None:
         return WeightsFile(path, sha256_file(path), f"${FOLDER}/{path.name}")
     original = folder / (architecture.weights_file or path.name)
     if original.is_file():
-        return WeightsFile(
-            original, _checked(original, architecture.weights_digits), f"${FOLDER}/{original.name}"
-        )
+        return WeightsFile(original, _checked(original, architecture.weights_digits), f"${FOLDER}/{original.name}")
     return None
 
 
@@ -79,9 +77,7 @@ def _in_caches(architecture: Architecture) -> WeightsFile | None:
     if architecture.weights_file:
         path = _hub_folder() / architecture.weights_file
         if path.is_file():
-            return WeightsFile(
-                path, _checked(path, architecture.weights_digits), architecture.weights_url or ""
-            )
+            return WeightsFile(path, _checked(path, architecture.weights_digits), architecture.weights_url or "")
     cached = in_hub_cache(architecture)
     return None if cached is None else _from_hub(cached, architecture)
 

@@ -62,9 +62,7 @@ def build(
     combine = validated(CombineSpec, raw.get("combine") or {}, "combine", problems)
     submit = validated(SubmitSpec, raw.get("submit") or {}, "submit", problems)
     defaults = _defaults(raw.get("defaults") or {}, problems)
-    members = _members(
-        raw.get("members") or [], defaults, data_spec or DataSpec(), dict(overrides or {}), problems
-    )
+    members = _members(raw.get("members") or [], defaults, data_spec or DataSpec(), dict(overrides or {}), problems)
     sweep = raw.get("sweep") or {}
     if not isinstance(sweep, Mapping):
         problems.append(f"sweep: {sweep!r} found, keys and values expected")

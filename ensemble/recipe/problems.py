@@ -33,7 +33,8 @@ def _lines(model: type[BaseModel], error: ValidationError, where: str) -> Iterab
     for item in error.errors(include_url=False, include_context=False):
         place = _place(item["loc"])
         if item["type"] == "extra_forbidden":
-            yield f"{_join(where, place)}: unknown key{did_you_mean(place.split('.')[-1], _keys(model, item['loc']))}"
+            hint = did_you_mean(place.split(".")[-1], _keys(model, item["loc"]))
+            yield f"{_join(where, place)}: unknown key{hint}"
             continue
         reason = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         expected.setdefault(place, []).append(reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ensemble.architectures import architectures
 from ensemble.files import sha256_json
 from ensemble.recipe.schema import Recipe, Stage
 
@@ -17,7 +18,7 @@ _NOT_HASHED = {"name", "data", "weights"}
 def resolved(recipe: Recipe) -> Recipe:
     """`recipe` with every default that depends on another key filled in."""
     digits = recipe.data.form == "digits"
-    weights = recipe.weights or ("none" if digits else "imagenet")
+    weights = recipe.weights or ("none" if digits or not _has_weights(recipe.arch) else "imagenet")
     scratch = weights == "none"
     fill: dict[str, Any] = {
         "name": recipe.arch.rsplit("/", 1)[-1].replace(":", "-"),
@@ -28,9 +29,17 @@ def resolved(recipe: Recipe) -> Recipe:
     }
     if not recipe.stages:
         # frozen epochs on a random body would train a head on noise
-        fill |= {"frozen_epochs": 0 if scratch else 1, "epochs": (20 if digits else 30) if scratch else 3}
+        fill |= {"frozen_epochs": 0 if scratch else 1, "epochs": (12 if digits else 30) if scratch else 3}
     missing = {key: value for key, value in fill.items() if getattr(recipe, key) is None}
     return recipe.model_copy(update=missing)
+
+
+def _has_weights(arch: str) -> bool:
+    """False for our own networks, which nobody has trained on ImageNet; timm's names are taken at their word."""
+    if arch not in architectures:
+        return True
+    known = architectures.get(arch)()
+    return bool(known.weights_url or known.hub_repo)
 
 
 def training_stages(recipe: Recipe) -> tuple[Stage, ...]:
@@ -42,9 +51,7 @@ def training_stages(recipe: Recipe) -> tuple[Stage, ...]:
         return recipe.stages
     stages = []
     if recipe.frozen_epochs:
-        stages.append(
-            Stage(train="head", epochs=recipe.frozen_epochs, lr=recipe.lr, schedule=recipe.schedule)
-        )
+        stages.append(Stage(train="head", epochs=recipe.frozen_epochs, lr=recipe.lr, schedule=recipe.schedule))
     if recipe.epochs:
         lr = recipe.lr if recipe.lr == "auto" or not stages else recipe.lr / 2
         stages.append(Stage(train="all", epochs=recipe.epochs, lr=lr, schedule=recipe.schedule))

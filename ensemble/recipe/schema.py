@@ -23,9 +23,7 @@ def _plain_name(value: str) -> str:
         or value[0] in ".-"
         or any(c in '/\\:*?"<>|' or not c.isprintable() for c in value)
     ):
-        raise ValueError(
-            "a name without slashes, colons, quotes, line breaks or a leading dot or dash is expected"
-        )
+        raise ValueError("a name without slashes, colons, quotes, line breaks or a leading dot or dash is expected")
     return value
 
 

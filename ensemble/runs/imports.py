@@ -163,9 +163,7 @@ def known_dataset(dataset: Dataset) -> Known:
     """The validation rows of a data set."""
     valid, k = dataset.splits["valid"], len(dataset.classes)
     anything = np.full((len(valid), k), 1 / k, np.float32)
-    truth = Predictions(
-        valid.ids, anything, dataset.classes, valid.targets, valid.groups, "the current data set"
-    )
+    truth = Predictions(valid.ids, anything, dataset.classes, valid.targets, valid.groups, "the current data set")
     data = {"fingerprint": dataset.fingerprint, "tests": dict(dataset.test_fingerprints)}
     test = dataset.splits.get("test")
     return Known(truth.source, truth, data, frozenset(test.ids.tolist() if test else ()))
@@ -223,9 +221,7 @@ def _data(splits: Mapping[str, Predictions], known: Known | None) -> dict[str, A
 def _fingerprint(ours: Predictions, *, whole: bool = False) -> str:
     """The sha256 of ids and classes whatever their order; `whole`: of the probabilities too."""
     rows, columns = np.argsort(ours.ids), np.argsort(ours.classes)
-    digest = hashlib.sha256(
-        "\0".join([*ours.ids[rows].tolist(), "", *ours.classes[columns].tolist()]).encode()
-    )
+    digest = hashlib.sha256("\0".join([*ours.ids[rows].tolist(), "", *ours.classes[columns].tolist()]).encode())
     if whole:
         digest.update(np.ascontiguousarray(ours.probs[rows][:, columns], dtype="<f4").tobytes())
     return digest.hexdigest()

@@ -24,13 +24,7 @@ _FORBIDDEN = set('/\\:*?"<>|')
 
 def run_id(name: str, full_hash: str) -> str:
     """`<name>-<hash8>`. Raises RecipeError for a name that no file system would take."""
-    if (
-        not name
-        or name != name.strip()
-        or name[0] in ".-"
-        or set(name) & _FORBIDDEN
-        or not name.isprintable()
-    ):
+    if not name or name != name.strip() or name[0] in ".-" or set(name) & _FORBIDDEN or not name.isprintable():
         raise RecipeError(
             f"the name {one_line(name)!r} cannot name a folder; use one without slashes, colons, quotes"
             " or a leading dot or dash"

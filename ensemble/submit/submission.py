@@ -95,9 +95,7 @@ def _path(run: Run, split: str, out: Path | None, *, as_zip: bool) -> Path:
     return out
 
 
-def _sheet(
-    form: Format, predictions: Predictions, spec: Spec, sample: Path | None, unnamed: str | None
-) -> Sheet:
+def _sheet(form: Format, predictions: Predictions, spec: Spec, sample: Path | None, unnamed: str | None) -> Sheet:
     if sample is None:
         return form.build(predictions, spec)
     template = read_template(sample, spec, predictions.classes)
@@ -108,9 +106,7 @@ def check(sheet: Sheet, n: int) -> None:
     """Raises DataError unless there are n rows as wide as the header, no column twice and no empty cell."""
     twice = [name for name, count in Counter(sheet.header).items() if count > 1]
     if twice:
-        raise DataError(
-            f"two columns are called {first_few(twice)}; set id_column or label_column under `submit:`"
-        )
+        raise DataError(f"two columns are called {first_few(twice)}; set id_column or label_column under `submit:`")
     if len(sheet.rows) != n:
         raise DataError(f"the submission has {len(sheet.rows)} rows, {n} were predicted")
     odd = [row[0] for row in sheet.rows if len(row) != len(sheet.header) or not all(row)]

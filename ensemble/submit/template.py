@@ -117,9 +117,7 @@ def _answers(
 def _holds_probability(template: Template) -> bool:
     """Whether the single answer column of the sample holds fractions such as 0.5, which no label is."""
     values = {row[1 - template.id_at] for row in template.cells}
-    return (
-        bool(values) and all(_is_share(value) for value in values) and any("." in value for value in values)
-    )
+    return bool(values) and all(_is_share(value) for value in values) and any("." in value for value in values)
 
 
 def _is_share(value: str) -> bool:

@@ -88,9 +88,7 @@ def flip_and_shift(size: int) -> list[Any]:
 def orientation(size: int) -> list[Any]:
     """Turned by up to 10 degrees, zoomed by up to 10 %, moved by up to a sixteenth of the side; never mirrored."""
     return [
-        *aug_transforms(
-            do_flip=False, max_rotate=10.0, max_zoom=1.1, max_warp=0.0, max_lighting=0.0, size=None
-        ),
+        *aug_transforms(do_flip=False, max_rotate=10.0, max_zoom=1.1, max_warp=0.0, max_lighting=0.0, size=None),
         FlipShift(flip=0.0, shift=max(1, size // 16)),
     ]
 

@@ -96,8 +96,7 @@ def remove_checkpoint(folder: Path) -> None:
 def packed(tensors: Mapping[str, Tensor]) -> Tensors:
     """On the CPU, contiguous and unshared, as safetensors wants them; the values are the same."""
     return {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in tensors.items()
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
     }
 
 

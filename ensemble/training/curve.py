@@ -39,9 +39,7 @@ def write_curve(curve: Curve, stem: Path) -> tuple[Path, Path]:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.plot(curve.rates, curve.losses, color="tab:blue")
-    axes.axvline(
-        curve.suggestion, color="tab:red", linestyle="--", label=f"suggestion {curve.suggestion:.2e}"
-    )
+    axes.axvline(curve.suggestion, color="tab:red", linestyle="--", label=f"suggestion {curve.suggestion:.2e}")
     axes.set(xscale="log", xlabel="learning rate", ylabel="smoothed training loss", title=stem.name)
     axes.grid(alpha=0.3)
     axes.legend()

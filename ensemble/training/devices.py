@@ -18,9 +18,7 @@ def choose_device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise RecipeError(
-            f"device {name!r} is not usable here; type --device cpu, or leave it out"
-        ) from error
+        raise RecipeError(f"device {name!r} is not usable here; type --device cpu, or leave it out") from error
     return device
 
 

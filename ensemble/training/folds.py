@@ -11,9 +11,10 @@ from ensemble.files import write_atomically
 from ensemble.predictions import Predictions, align, save, stacked
 from ensemble.recipe import text
 from ensemble.recipe.resolve import as_mapping
+from ensemble.runs.writing import parent_facts
 from ensemble.training.member import write_metrics
 from ensemble.training.plan import Job
-from ensemble.training.record import new_facts, parent_facts, write_facts
+from ensemble.training.record import new_facts, write_facts
 
 
 def pool_folds(job: Job, dataset: Dataset) -> None:

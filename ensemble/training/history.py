@@ -38,9 +38,7 @@ def to_csv(rows: Iterable[Epoch]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, [field.name for field in fields(Epoch)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(
-        {key: "" if value is None else value for key, value in asdict(row).items()} for row in rows
-    )
+    writer.writerows({key: "" if value is None else value for key, value in asdict(row).items()} for row in rows)
     return out.getvalue()
 
 
@@ -113,9 +111,7 @@ class History(Callback):  # type: ignore[misc]
 def finite(network: torch.nn.Module) -> bool:
     """Whether every weight is a finite number."""
     return all(
-        bool(torch.isfinite(value).all())
-        for value in network.state_dict().values()
-        if value.is_floating_point()
+        bool(torch.isfinite(value).all()) for value in network.state_dict().values() if value.is_floating_point()
     )
 
 

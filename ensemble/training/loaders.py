@@ -14,10 +14,10 @@ from fastai.data.transforms import IntToFloatTensor, Normalize
 from fastai.vision.core import TensorImage
 
 from ensemble.data.dataset import Dataset, Items
+from ensemble.data.pixels import Pixels
 from ensemble.errors import DataError
 from ensemble.recipe.schema import Recipe
 from ensemble.training.augment import policies
-from ensemble.data.pixels import Pixels
 
 Read = Callable[[str], Pixels]
 
@@ -62,9 +62,7 @@ def data_block(
     assert recipe.image_size is not None and recipe.augment is not None
     soft = dataset.splits["train"].soft is not None
     labels = (
-        RegressionBlock(n_out=len(dataset.classes))
-        if soft
-        else CategoryBlock(list(dataset.classes), sort=False)
+        RegressionBlock(n_out=len(dataset.classes)) if soft else CategoryBlock(list(dataset.classes), sort=False)
     )
     return DataBlock(
         blocks=(TransformBlock(type_tfms=[_Open(read)]), labels),
@@ -108,7 +106,5 @@ def data_loaders(
 def _rows(items: Items | None, dataset: Dataset, *, valid: bool) -> list[Row]:
     if items is None:
         return []
-    targets: Sequence[Any] = (
-        dataset.classes[items.targets].tolist() if items.soft is None else list(items.soft)
-    )
+    targets: Sequence[Any] = dataset.classes[items.targets].tolist() if items.soft is None else list(items.soft)
     return [Row(path, target, valid) for path, target in zip(items.paths.tolist(), targets, strict=True)]

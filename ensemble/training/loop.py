@@ -16,7 +16,6 @@ from fastai.callback.schedule import ParamScheduler
 from fastai.callback.training import BnFreeze
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
-from fastai.optimizer import Adam
 
 from ensemble.models.network import Network, parameter_groups
 from ensemble.recipe.resolve import training_stages
@@ -33,6 +32,7 @@ from ensemble.training.checkpoint import (
 from ensemble.training.finder import Curve, find_rate
 from ensemble.training.history import Epoch, History
 from ensemble.training.losses import losses
+from ensemble.training.optimizers import FusedAdam
 from ensemble.training.schedules import Rates, schedules
 from ensemble.training.seeds import random_states, restore_random_states, seed_everything
 from ensemble.training.stopping import best_epoch, should_stop
@@ -117,7 +117,7 @@ class Training:
             self.loaders,
             self.network,
             loss_func=losses.get(self.recipe.loss)(self.recipe),
-            opt_func=Adam,
+            opt_func=FusedAdam,
             splitter=parameter_groups,
             wd=self.recipe.weight_decay,
             path=self.folder,

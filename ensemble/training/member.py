@@ -16,7 +16,6 @@ from ensemble.data.pixels import PixelStore
 from ensemble.errors import TrainingFailed
 from ensemble.files import sha256_file, write_atomically, write_json
 from ensemble.inference import predict
-from ensemble.metrics import score
 from ensemble.models.network import Network, build_network
 from ensemble.models.weights import load_state, load_weights, save_weights
 from ensemble.predictions import Predictions, save
@@ -24,6 +23,7 @@ from ensemble.recipe import text
 from ensemble.recipe.resolve import as_mapping
 from ensemble.recipe.schema import Recipe
 from ensemble.runs.run import SCHEMA, Run
+from ensemble.runs.writing import parent_facts, split_metrics
 from ensemble.training.checkpoint import remove_checkpoint
 from ensemble.training.devices import describe, loader_workers
 from ensemble.training.finder import Curve, curves_csv
@@ -33,7 +33,7 @@ from ensemble.training.loop import Training
 from ensemble.training.plan import Job
 from ensemble.training.probe import Format, apply_format, choose_format
 from ensemble.training.progress import ProgressWatcher
-from ensemble.training.record import new_facts, parent_facts, write_facts
+from ensemble.training.record import new_facts, write_facts
 from ensemble.training.seeds import seed_everything
 
 
@@ -104,9 +104,7 @@ def initial_network(job: Job, dataset: Dataset, device: torch.device, facts: dic
     network = build_network(job.recipe, len(dataset.classes), state)
     if "format" not in facts["auto"]:
         parent = job.parts[0].run.facts["auto"] if job.parts else {}
-        chosen = (
-            Format(**parent["format"]) if "format" in parent else choose_format(job.recipe, network, device)
-        )
+        chosen = Format(**parent["format"]) if "format" in parent else choose_format(job.recipe, network, device)
         facts["auto"]["format"] = {"precision": chosen.precision, "layout": chosen.layout, "why": chosen.why}
     apply_format(network, Format(**facts["auto"]["format"]))
     facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
@@ -126,9 +124,7 @@ def _train(
     seed_everything(job.recipe.seed, "loaders")
     device = next(network.parameters()).device
     read = store if workers == 0 else store.reader
-    loaders = data_loaders(
-        job.recipe, dataset, read, facts["mean"], facts["std"], device=device, workers=workers
-    )
+    loaders = data_loaders(job.recipe, dataset, read, facts["mean"], facts["std"], device=device, workers=workers)
 
     def decide(stage: int, curve: Curve) -> None:
         facts["auto"].setdefault("lr", {})[str(stage)] = {"value": curve.suggestion, "why": curve.reason}
@@ -214,13 +210,6 @@ def _finish(run: Run, dataset: Dataset, facts: dict[str, Any]) -> None:
 
 def write_metrics(run: Run) -> None:
     """metrics.json: every metric of every split that has labels. It is what makes a run complete."""
-    scores: dict[str, Any] = {"schema": SCHEMA}
-    for split in run.splits():
-        predictions = run.predictions(split)
-        if predictions.targets is not None:
-            known = predictions.labelled
-            scores[split] = {
-                "n": int(known.sum()),
-                **score(predictions.probs[known], predictions.targets[known]),
-            }
+    found = {split: split_metrics(run.predictions(split)) for split in run.splits()}
+    scores = {"schema": SCHEMA, **{split: values for split, values in found.items() if values}}
     write_json(run.path / "metrics.json", scores)

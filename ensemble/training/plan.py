@@ -57,8 +57,7 @@ def plan(recipe: Recipe, fingerprint: str, folder: Path) -> Job:
     if recipe.folds and recipe.fold is None:
         folds = range(recipe.folds)
         parts = tuple(
-            job(recipe.model_copy(update={"fold": fold}), "member", f"{recipe.name}-fold{fold}")
-            for fold in folds
+            job(recipe.model_copy(update={"fold": fold}), "member", f"{recipe.name}-fold{fold}") for fold in folds
         )
         return job(recipe, "folds", recipe.name, parts)
     return job(recipe, "member", recipe.name)
@@ -67,7 +66,5 @@ def plan(recipe: Recipe, fingerprint: str, folder: Path) -> Job:
 def _path(folder: Path, name: str, full_hash: str) -> Path:
     """The run's directory; a run that was made under another name is the same run."""
     suffix = f"-{full_hash[:8]}"
-    same = [
-        run.path for run in all_runs(folder) if run.id.endswith(suffix) and run.facts.get("hash") == full_hash
-    ]
+    same = [run.path for run in all_runs(folder) if run.id.endswith(suffix) and run.facts.get("hash") == full_hash]
     return same[0] if same else folder / f"{name}{suffix}"

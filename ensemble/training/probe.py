@@ -60,19 +60,10 @@ def apply_format(network: Network, chosen: Format) -> None:
     network.to(memory_format=torch.channels_last if network.channels_last else torch.contiguous_format)
 
 
-def _remembered(
-    recipe: Recipe, network: Network, device: torch.device, wanted: list[tuple[str, str]]
-) -> Format:
-    key = sha256_json(
-        [recipe.arch, recipe.stem, recipe.image_size, recipe.filters, recipe.dense, recipe.batch_norm]
-        + [
-            device.type,
-            torch.get_num_threads(),
-            torch.__version__,
-            torch.backends.cpu.get_cpu_capability(),
-            wanted,
-        ]
-    )
+def _remembered(recipe: Recipe, network: Network, device: torch.device, wanted: list[tuple[str, str]]) -> Format:
+    shape = recipe.model_dump(include={"arch", "stem", "image_size", "filters", "kernel", "dense", "batch_norm"})
+    machine = [device.type, torch.get_num_threads(), torch.__version__, torch.backends.cpu.get_cpu_capability()]
+    key = sha256_json([shape, machine, wanted])
     path = user_cache_path("ensemble") / "formats" / f"{key[:16]}.json"
     with contextlib.suppress(DataError, KeyError, TypeError):
         known = read_json(path)

@@ -15,8 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ensemble.recipe.schema import Recipe, Stage
 from ensemble.recipe.resolve import training_stages
+from ensemble.recipe.schema import Recipe, Stage
 from ensemble.training.history import Epoch
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.data.dataset import Dataset
-from ensemble.files import read_json, sha256_file, write_json
+from ensemble.files import read_json, write_json
 from ensemble.recipe.resolve import PIPELINE
-from ensemble.runs.run import SCHEMA, Run
+from ensemble.runs.run import SCHEMA
 from ensemble.training.plan import Job
 
 _PACKAGES = ("ensemble", "fastai", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
@@ -64,9 +64,7 @@ def new_facts(job: Job, dataset: Dataset, device: str) -> dict[str, Any]:
         "fold": job.recipe.fold,
         "data": data_facts(job, dataset),
         "classes": dataset.classes.tolist(),
-        "weights": None
-        if job.weights is None
-        else {"sha256": job.weights.sha256, "source": job.weights.source},
+        "weights": None if job.weights is None else {"sha256": job.weights.sha256, "source": job.weights.source},
         "auto": {},
         "chosen_on_valid": chosen_on_valid(job),
     }
@@ -90,11 +88,6 @@ def chosen_on_valid(job: Job) -> list[str]:
         *(["early stopping"] if recipe.early_stopping else []),
         *(["best epoch"] if recipe.keep == "best" else []),
     ]
-
-
-def parent_facts(run: Run) -> dict[str, Any]:
-    """How a run names one that it was made from: its id and the sha256 of its predictions."""
-    return {"id": run.id, "sha256": {split: sha256_file(run.path / f"{split}.npz") for split in run.splits()}}
 
 
 def write_facts(path: Path, facts: Mapping[str, Any]) -> None:

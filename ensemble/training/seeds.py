@@ -29,9 +29,7 @@ def random_states(loader_rng: random.Random) -> States:
         "random": _plain(random.getstate()),
         "numpy": [name, np.asarray(keys).tolist(), *rest],
         "torch": torch.get_rng_state().tolist(),
-        "cuda": [state.tolist() for state in torch.cuda.get_rng_state_all()]
-        if torch.cuda.is_available()
-        else [],
+        "cuda": [state.tolist() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_available() else [],
         "mps": torch.mps.get_rng_state().tolist() if torch.backends.mps.is_available() else [],
         "loader": _plain(loader_rng.getstate()),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,9 +106,7 @@ def failure(errors: Sequence[EnsError], done: int) -> EnsError:
     text = "; ".join(dict.fromkeys(one_line(error) for error in errors))
     codes = {error.exit_code for error in errors}
     summary = EnsError(
-        text
-        if len(errors) == 1 and not done
-        else f"{len(errors)} of {len(errors) + done} members failed: {text}"
+        text if len(errors) == 1 and not done else f"{len(errors)} of {len(errors) + done} members failed: {text}"
     )
     summary.exit_code = codes.pop() if len(codes) == 1 else 1
     return summary
@@ -117,10 +116,8 @@ def _one(job: Job, workshop: Workshop, folder: Path, retry: bool, note: Note) ->
     with locked(folder, job.path.name):
         if job.run.failed:
             if not retry:
-                raise EnsError(
-                    f"{job.path.name} failed before (see failed.json); type --retry to train it again"
-                )
-            (job.path / "failed.json").unlink()
+                raise EnsError(f"{job.path.name} failed before (see failed.json); type --retry to train it again")
+            shutil.rmtree(job.path)  # its checkpoint would only lead to the same failure again
         view = _view(job, workshop.dataset)
         if job.run.complete:
             fresh = predict_new_tests(job, view, workshop) if job.kind != "folds" else []
@@ -137,9 +134,7 @@ def _view(job: Job, dataset: Dataset) -> Dataset:
         return refit_of(dataset)
     if job.recipe.folds is None:
         if "valid" not in dataset.splits:
-            raise DataError(
-                "the data set has no validation rows; set data.valid to a folder, a CSV or a fraction"
-            )
+            raise DataError("the data set has no validation rows; set data.valid to a folder, a CSV or a fraction")
         return dataset
     if job.kind == "folds":
         return replace(dataset)

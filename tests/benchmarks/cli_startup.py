@@ -53,9 +53,7 @@ def members(folder: Path, m: int = 9, n: int = 10_000, k: int = 10) -> None:
 def seconds(command: list[str]) -> float:
     """The wall time of one run of `command`."""
     started = time.perf_counter()
-    subprocess.run(
-        command, check=True, capture_output=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
-    )
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""})
     return time.perf_counter() - started
 
 

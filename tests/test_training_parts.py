@@ -1,0 +1,124 @@
+"""Laws of the parts of training: optimizer, augmentation, finder, stopping, seeds."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from fastai.optimizer import Adam
+from torch import nn
+
+from ensemble.training.augment import flip_shift
+from ensemble.training.finder import FALLBACK, STEPS, suggest
+from ensemble.training.history import Epoch
+from ensemble.training.loop import group_rates
+from ensemble.training.optimizers import FusedAdam
+from ensemble.training.schedules import schedules
+from ensemble.training.seeds import random_states, restore_random_states, seed_everything
+from ensemble.training.stopping import best_epoch, should_stop
+
+pytestmark = pytest.mark.slow  # they import fastai, which takes seconds
+
+
+def small_network(layout: torch.memory_format) -> nn.Module:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    return network.to(memory_format=layout)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_fused_adam_is_fastais_adam(layout: torch.memory_format) -> None:
+    networks = [small_network(layout), small_network(layout)]
+    optimizers = []
+    for network, kind in zip(networks, (Adam, FusedAdam), strict=True):
+        groups = [list(network[0].parameters()), list(network[1:].parameters())]
+        optimizer = kind(groups, lr=1e-2)
+        optimizer.set_hypers(wd=0.1)
+        optimizer.state[network[1].weight]["do_wd"] = False
+        optimizers.append(optimizer)
+    for step in range(12):
+        x, y = torch.randn(8, 3, 8, 8), torch.randint(0, 2, (8,))
+        for network, optimizer in zip(networks, optimizers, strict=True):
+            optimizer.set_hyper("lr", [1e-3 * (step + 1), 2e-3])
+            optimizer.set_hyper("mom", 0.95 - 0.01 * step)
+            nn.functional.cross_entropy(network(x), y).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    for one, other in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+        assert not torch.equal(one, torch.zeros_like(one))
+
+
+def test_flip_shift_only_moves_and_mirrors() -> None:
+    torch.manual_seed(0)
+    x = torch.arange(2 * 3 * 9 * 9).float().view(2, 3, 9, 9)
+    assert torch.equal(flip_shift(x, 0.0, 0), x)
+    assert torch.equal(flip_shift(x, 1.0, 0), x.flip(-1))
+    padded = nn.functional.pad(x, (2, 2, 2, 2), mode="reflect")
+    windows = [padded[:, :, i : i + 9, j : j + 9] for i in range(5) for j in range(5)]
+    for _ in range(20):
+        moved = flip_shift(x, 0.5, 2)
+        for image in range(2):
+            candidates = [w[image] for w in windows] + [w[image].flip(-1) for w in windows]
+            assert any(torch.equal(moved[image], candidate) for candidate in candidates)
+
+
+def test_the_finder_falls_back_on_a_curve_too_short_to_read() -> None:
+    curve = suggest([1e-7] * 12, [2.0] * 12)
+    assert curve.suggestion == FALLBACK
+    assert "12" not in curve.reason
+    assert "usable steps" in curve.reason
+
+
+def test_the_finder_suggests_inside_the_valley() -> None:
+    rates = list(np.geomspace(1e-7, 10, STEPS))
+    losses = [2.3 - 2 * np.exp(-((np.log10(rate) + 1.5) ** 2)) for rate in rates]
+    assert 1e-5 < suggest(rates, losses).suggestion < 3e-2
+
+
+def rows(*losses: float | None) -> list[Epoch]:
+    return [Epoch(0, i, 1.0, loss, 0.5, 0.5, 1e-3, 1.0) for i, loss in enumerate(losses)]
+
+
+def test_early_stopping_counts_epochs_since_the_best() -> None:
+    assert best_epoch(rows(3, 1, 1, 2)) == 1
+    assert not should_stop(rows(3, 1, 2), 2)
+    assert should_stop(rows(3, 1, 2, 2), 2)
+    assert not should_stop(rows(3, 1, 2, 2, 2), None)
+    assert not should_stop([], 1)
+
+
+def test_rates_differ_by_group_only_when_fine_tuning() -> None:
+    assert group_rates(1e-2, 3, True) == pytest.approx([1e-4, 1e-3, 1e-2])
+    assert group_rates(1e-2, 3, False) == pytest.approx([1e-2] * 3)
+
+
+def test_one_cycle_rises_then_falls_to_almost_nothing() -> None:
+    lr = schedules.get("one-cycle")(np.array([1.0]), False, False)["lr"]
+    assert lr(0.0) == pytest.approx([1 / 25])
+    assert lr(0.3) == pytest.approx([1.0])
+    assert lr(1.0) == pytest.approx([1e-5])
+
+
+def test_random_states_come_back() -> None:
+    seed_everything(3, "a")
+    loader = random.Random(1)
+    states = random_states(loader)
+
+    def draw() -> list[float]:
+        return [random.random(), np.random.rand(), torch.rand(1).item(), loader.random()]  # noqa: NPY002
+
+    first = draw()
+    assert draw() != first
+    restore_random_states(states, loader)
+    assert draw() == first
+
+
+def test_seeds_for_different_purposes_differ() -> None:
+    draws = set()
+    for salt in [("stage", 0), ("stage", 1), ("weights",)]:
+        seed_everything(0, *salt)
+        draws.add(torch.rand(1).item())
+    assert len(draws) == 3
