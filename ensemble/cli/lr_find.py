@@ -45,15 +45,17 @@ def command(
     import json
 
     from ensemble.cli.reading import load_with_progress
-    from ensemble.training.curve import rate_curve, write_curve
-    from ensemble.training.devices import choose_device
-    from ensemble.training.member import Workshop
-    from ensemble.training.train import failure, plans
 
     overrides = {key: value for key, value in keys.items() if value is not None} | parse_settings(settings_)
     found = chosen_members(archs, recipe, data, [], overrides)
     say_source(found)
     dataset = load_with_progress(found.data, settings.runs)
+    # after the data is known to be good: torch takes seconds to import
+    from ensemble.training.curve import rate_curve, write_curve
+    from ensemble.training.devices import choose_device
+    from ensemble.training.member import Workshop
+    from ensemble.training.train import failure, plans
+
     jobs, errors = plans(found.members, dataset.fingerprint, settings.runs)
     workshop = Workshop(dataset, choose_device(device))
     results = []

@@ -101,9 +101,11 @@ def train_and_print(
 ) -> list[str]:
     """Train every member of `found`, print the ids of the runs that are complete and return them."""
     from ensemble.cli.reading import load_with_progress
-    from ensemble.training.train import failure, plans, train
 
     dataset = load_with_progress(found.data, settings.runs)
+    # after the data is known to be good: torch takes seconds to import
+    from ensemble.training.train import failure, plans, train
+
     jobs, errors = plans(found.members, dataset.fingerprint, settings.runs)
     if dry_run:
         for job in (part for top in jobs for part in top.all()):

@@ -44,6 +44,7 @@ CHECKPOINT_SHARE = 0.1
 class Watcher(Protocol):
     """Who is told how training goes: a progress bar, a log, nobody."""
 
+    def resumed(self, epochs: int) -> None: ...
     def stage(self, index: int, stage: Stage, batches: int) -> None: ...
     def batch(self) -> None: ...
     def epoch(self, row: Epoch) -> None: ...
@@ -76,6 +77,7 @@ class Training:
         if resumed:
             self.network.load_state_dict(resumed.model)
             self.rows, self.best = list(resumed.rows), resumed.best
+            self.watcher.resumed(len(self.rows))
         self._written = time.monotonic()
         for index, stage in enumerate(training_stages(self.recipe)):
             if resumed and index < resumed.stage:

@@ -39,7 +39,7 @@ class ProgressWatcher:
         )
         self.task = self.bar.add_task(name, total=None)
         self.stages: list[Stage] = []
-        self.done = self.at = 0
+        self.done = self.before = self.at = 0
 
     def __enter__(self) -> ProgressWatcher:
         self.bar.start()
@@ -50,10 +50,16 @@ class ProgressWatcher:
     ) -> None:
         self.bar.stop()
 
+    def resumed(self, epochs: int) -> None:
+        """So many epochs were done before an interruption."""
+        self.done = self.before = epochs
+
     def stage(self, index: int, stage: Stage, batches: int) -> None:
         """A stage begins; `batches` training batches an epoch."""
-        self.batches, self.at = batches, index
-        self.bar.update(self.task, description=f"{self.name} {stage.train}", total=None)
+        self.at = index
+        done = self.bar.tasks[0].completed
+        left = batches * (self.epochs - self.done)  # a first guess, mended after an epoch with its validation
+        self.bar.update(self.task, description=f"{self.name} {stage.train}", total=done + left)
 
     def batch(self) -> None:
         """One batch is done, of training, validation or the finder."""
@@ -62,8 +68,8 @@ class ProgressWatcher:
     def epoch(self, row: Epoch) -> None:
         """An epoch is done: print its line, and tell the bar how much is left."""
         self.done += 1
-        steps = self.bar.tasks[0].completed / self.done
-        self.bar.update(self.task, total=int(steps * self.epochs))
+        steps = self.bar.tasks[0].completed / (self.done - self.before)
+        self.bar.update(self.task, total=int(steps * (self.epochs - self.before)))
         self.console.print(f"{self.name}  {describe(row, self.done, self.epochs)}")
 
     def reading(self, done: int, total: int) -> None:
