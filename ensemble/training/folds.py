@@ -12,7 +12,7 @@ from ensemble.predictions import Predictions, align, save, stacked
 from ensemble.recipe import text
 from ensemble.recipe.resolve import as_mapping
 from ensemble.runs.writing import parent_facts
-from ensemble.training.member import write_metrics
+from ensemble.training.member import Workshop, new_tests, write_metrics
 from ensemble.training.plan import Job
 from ensemble.training.record import new_facts, write_facts
 
@@ -38,6 +38,14 @@ def pool_folds(job: Job, dataset: Dataset) -> None:
         save(job.path / f"{split}.npz", predictions)
     write_facts(job.path, facts)
     write_metrics(job.run)
+
+
+def pool_new_tests(job: Job, dataset: Dataset, workshop: Workshop) -> list[str]:
+    """Pool again where the members have predicted test sets that the complete run does not know; their names."""
+    splits = new_tests(job, dataset)
+    if splits:
+        pool_folds(job, dataset)
+    return splits
 
 
 def pooled(parts: list[Predictions]) -> Predictions:

@@ -82,8 +82,7 @@ def train_member(job: Job, dataset: Dataset, workshop: Workshop) -> None:
 def predict_new_tests(job: Job, dataset: Dataset, workshop: Workshop) -> list[str]:
     """Predict the test sets that a complete run has not seen, or that have changed since; their names."""
     facts = dict(job.run.facts)
-    known = facts["data"]["tests"]
-    splits = [split for split, print_ in dataset.test_fingerprints.items() if known.get(split) != print_]
+    splits = new_tests(job, dataset)
     if splits:
         with ProgressWatcher(job.path.name, job.recipe) as watcher:
             store = workshop.store(job.recipe)
@@ -93,6 +92,12 @@ def predict_new_tests(job: Job, dataset: Dataset, workshop: Workshop) -> list[st
             _predict(job, dataset, splits, network.to(workshop.device), store, watcher, facts)
         _finish(job.run, dataset, facts)
     return splits
+
+
+def new_tests(job: Job, dataset: Dataset) -> list[str]:
+    """The test sets that are not those which the run has predicted."""
+    known = job.run.facts["data"]["tests"]
+    return [split for split, content in dataset.test_fingerprints.items() if known.get(split) != content]
 
 
 def initial_network(job: Job, dataset: Dataset, device: torch.device, facts: dict[str, Any]) -> Network:

@@ -68,7 +68,8 @@ def new_facts(job: Job, dataset: Dataset, device: str) -> dict[str, Any]:
         "auto": {},
         "chosen_on_valid": chosen_on_valid(job),
     }
-    return {**facts, **read_json(path)} if path.is_file() else facts
+    # the test sets may have changed since; everything else is as it was begun
+    return {**facts, **read_json(path), "data": facts["data"]} if path.is_file() else facts
 
 
 def data_facts(job: Job, dataset: Dataset) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ensemble.registry import Registry
 from ensemble.runs.lock import locked
 from ensemble.training.augment import policies
 from ensemble.training.devices import choose_device
-from ensemble.training.folds import pool_folds
+from ensemble.training.folds import pool_folds, pool_new_tests
 from ensemble.training.losses import losses
 from ensemble.training.member import Workshop, predict_new_tests, train_member
 from ensemble.training.plan import Job, plan
@@ -120,7 +120,7 @@ def _one(job: Job, workshop: Workshop, folder: Path, retry: bool, note: Note) ->
             shutil.rmtree(job.path)  # its checkpoint would only lead to the same failure again
         view = _view(job, workshop.dataset)
         if job.run.complete:
-            fresh = predict_new_tests(job, view, workshop) if job.kind != "folds" else []
+            fresh = (pool_new_tests if job.kind == "folds" else predict_new_tests)(job, view, workshop)
             note(f"{job.path.name} is complete" + (f"; predicted {', '.join(fresh)}" if fresh else ""))
         elif job.kind == "folds":
             pool_folds(job, view)

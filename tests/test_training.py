@@ -1,0 +1,185 @@
+"""Whole commands on tiny images: failures, folds, refits, test sets that come later, choices made on valid."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ensemble.cli import run as ens
+from ensemble.predictions import Predictions, load
+
+pytestmark = pytest.mark.slow
+
+SMALL = ["--set", "filters=[4, 8]", "--image-size", "8", "--batch-size", "8", "--lr", "0.01", "--epochs", "2"]
+
+
+def photos(folder: Path, each: int, seed: int) -> None:
+    """Red and blue squares with noise: a question that two filters can answer."""
+    random = np.random.default_rng(seed)
+    for label, channel in (("red", 0), ("blue", 2)):
+        (folder / label).mkdir(parents=True)
+        for index in range(each):
+            pixels = random.integers(0, 120, (8, 8, 3), dtype=np.uint8)
+            pixels[..., channel] += 100
+            Image.fromarray(pixels).save(folder / label / f"{seed}-{index}.png")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ENS_RUNS", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for split, each, seed in (("train", 16, 0), ("valid", 6, 1), ("test", 4, 2)):
+        photos(tmp_path / "photos" / split, each, seed)
+    return tmp_path
+
+
+def train(capfd: pytest.CaptureFixture[str], *args: str, code: int = 0) -> tuple[list[Path], str]:
+    """Train customnet on the photos; the runs printed, and stderr."""
+    capfd.readouterr()
+    assert ens(["train", "--arch", "customnet", "--data", "photos", *SMALL, *args]) == code
+    out, err = capfd.readouterr()
+    return [Path("runs") / name for name in out.split()], err
+
+
+def test_a_member_learns_and_its_files_agree(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (run,), _ = train(capfd, "--epochs", "12")
+    valid = load(run / "valid.npz")
+    assert valid.targets is not None
+    assert sorted(valid.ids) == sorted(f"{c}/1-{i}" for c in ("red", "blue") for i in range(6))
+    accuracy = float((valid.probs.argmax(1) == valid.targets).mean())
+    assert accuracy >= 0.9
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["valid"]["accuracy"] == pytest.approx(accuracy)
+    assert metrics["valid"]["n"] == 12
+    assert metrics["test"]["n"] == 8
+    last = (run / "history.csv").read_text().splitlines()[-1].split(",")
+    assert float(last[5]) == pytest.approx(accuracy)
+
+
+def test_a_loss_that_is_not_finite_fails_its_member_alone(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from ensemble.training.losses import losses
+
+    if "broken" not in losses:
+        losses.register("broken")(lambda recipe: lambda logits, targets: logits.sum() * float("nan"))
+    (here / "r.yaml").write_text(
+        "data: {form: folders, path: photos}\n"
+        "defaults: {filters: [4, 8], image_size: 8, batch_size: 8, lr: 0.01, epochs: 2}\n"
+        "members: [{arch: customnet, name: bad, loss: broken}, {arch: customnet, name: good}]\n"
+    )
+    assert ens(["train", "--recipe", "r.yaml"]) == 1
+    out, err = capfd.readouterr()
+    (good,) = out.split()
+    assert good.startswith("good-")
+    assert "training loss became nan" in err.splitlines()[-1]
+    (bad,) = (here / "runs").glob("bad-*")
+    failed = json.loads((bad / "failed.json").read_text())
+    assert failed.keys() >= {"reason", "stage", "epoch"}
+    assert not (bad / "metrics.json").exists()
+    assert ens(["combine", "--recipe", "r.yaml"]) == 0
+    assert "bad-" not in capfd.readouterr().out
+    assert ens(["combine", bad.name]) == 3
+    assert ens(["train", "--recipe", "r.yaml"]) == 1
+    assert "--retry" in capfd.readouterr().err.splitlines()[-1]
+    assert ens(["train", "--recipe", "r.yaml", "--retry"]) == 1
+    assert "training loss became nan" in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_a_batch_larger_than_the_set_is_refused(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    _, err = train(capfd, "--batch-size", "33", code=3)
+    assert err.splitlines()[-1] == ("ens: a batch of 33 is larger than the 32 training images; type --batch-size 8")
+
+
+def test_folds_predict_every_row_once_and_the_test_with_their_mean(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (run,), _ = train(capfd, "--folds", "3")
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["kind"] == "folds"
+    folds = [Path("runs") / parent["id"] for parent in facts["parents"]]
+    assert len(folds) == 3
+    valid = load(run / "valid.npz")
+    assert len(valid) == 44
+    parts = [load(fold / "valid.npz") for fold in folds]
+    assert sum(len(part) for part in parts) == 44
+    for part in parts:
+        rows = {name: valid.probs[i] for i, name in enumerate(valid.ids)}
+        assert all((rows[name] == part.probs[i]).all() for i, name in enumerate(part.ids))
+    tests: list[Predictions] = [load(fold / "test.npz") for fold in folds]
+    mean = np.mean([test.probs for test in tests], axis=0, dtype=np.float64)
+    np.testing.assert_allclose(load(run / "test.npz").probs, mean, atol=1e-7)
+    assert ens(["combine", "--data", "photos"]) == 0  # the folds' members do not join on their own
+    assert capfd.readouterr().out.splitlines()[1].startswith(run.name)
+
+
+def test_a_refit_has_no_validation_score_and_names_its_reason(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (refit,), _ = train(capfd, "--full")
+    facts = json.loads((refit / "run.json").read_text())
+    parent = Path("runs") / facts["parents"][0]["id"]
+    assert facts["kind"] == "refit"
+    assert facts["data"]["sizes"] == {"train": 44, "test": 8}
+    assert not (refit / "valid.npz").exists()
+    assert "valid" not in json.loads((refit / "metrics.json").read_text())
+    assert load(refit / "test.npz").probs.tolist() != load(parent / "test.npz").probs.tolist()
+    history = (refit / "history.csv").read_text().splitlines()
+    assert history[1].split(",")[3] == ""
+    assert ens(["combine", "--refits", parent.name]) == 0
+    out, err = capfd.readouterr()
+    assert "before the refit" in err
+    made = load(Path("runs") / out.split()[-1] / "test.npz")
+    np.testing.assert_allclose(made.probs, load(refit / "test.npz").probs, atol=1e-6)
+
+
+def test_a_test_set_that_comes_later_is_predicted_and_nothing_trained(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (run,), _ = train(capfd)
+    weights = (run / "weights.safetensors").stat().st_mtime_ns
+    photos(here / "more", 3, 7)
+    (again,), err = train(capfd, "--set", "data.tests={later: ../more}")
+    assert again == run
+    assert "predicted test-later" in err
+    assert len(load(run / "test-later.npz")) == 6
+    assert json.loads((run / "metrics.json").read_text())["test-later"]["n"] == 6
+    assert (run / "weights.safetensors").stat().st_mtime_ns == weights
+
+
+def test_what_valid_chose_is_recorded_and_the_best_epoch_kept(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (run,), _ = train(capfd, "--epochs", "6", "--set", "keep=best", "--set", "early_stopping=2")
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["chosen_on_valid"] == ["early stopping", "best epoch"]
+    rows = [line.split(",") for line in (run / "history.csv").read_text().splitlines()[1:]]
+    best = min(float(row[3]) for row in rows)
+    log_loss = json.loads((run / "metrics.json").read_text())["valid"]["log_loss"]
+    assert log_loss == pytest.approx(best, rel=0.05)  # the history is in the training precision
+    assert ens(["combine", "--data", "photos"]) == 0
+    assert "best epoch" in capfd.readouterr().err
+
+
+def test_labels_may_be_probabilities(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for split in ("train", "valid"):
+        rows = [
+            f"{path.relative_to('photos')},{red:.1f},{1 - red:.1f}"
+            for label, red in (("red", 0.9), ("blue", 0.1))
+            for path in sorted(Path("photos", split, label).iterdir())
+        ]
+        Path("photos", f"{split}.csv").write_text("\n".join(["file,red,blue", *rows]) + "\n")
+    (here / "r.yaml").write_text(
+        "data: {form: csv, path: photos, train: train.csv, valid: valid.csv, path_column: file,\n"
+        "  label_columns: [red, blue], soft_labels: true}\n"
+        "members: [{arch: customnet, filters: [4, 8], image_size: 8, batch_size: 8, lr: 0.01, epochs: 8}]\n"
+    )
+    assert ens(["train", "--recipe", "r.yaml"]) == 0
+    run = Path("runs") / capfd.readouterr().out.split()[-1]
+    valid = load(run / "valid.npz")
+    assert valid.targets is not None
+    assert (valid.probs.argmax(1) == valid.targets).mean() > 0.8
+    assert valid.probs.max() < 0.99  # soft labels teach doubt
