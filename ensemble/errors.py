@@ -13,13 +13,28 @@ class EnsError(Exception):
 
     exit_code = 1
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        # not `args`: fastai writes its own words over those of an error that passes through a callback
+        return self.message
+
 
 class MissingWeights(EnsError):
     """Pretrained weights are neither on disk nor downloadable, or do not fit."""
 
 
 class TrainingFailed(EnsError):
-    """A member could not be trained (a loss that is not finite, a disk that is full)."""
+    """A member could not be trained: a loss, a weight or a probability is not finite.
+
+    stage, epoch: where, counted from 0 as in history.csv; None after the last epoch.
+    """
+
+    def __init__(self, message: str, stage: int | None = None, epoch: int | None = None) -> None:
+        super().__init__(message)
+        self.stage, self.epoch = stage, epoch
 
 
 class RecipeError(EnsError):

@@ -47,7 +47,7 @@ def command(
     from ensemble.cli.reading import load_with_progress
 
     overrides = {key: value for key, value in keys.items() if value is not None} | parse_settings(settings_)
-    found = chosen_members(archs, recipe, data, [], overrides)
+    found = chosen_members(archs, recipe, data, [], overrides | {"folds": None, "full": False})
     say_source(found)
     dataset = load_with_progress(found.data, settings.runs)
     # after the data is known to be good: torch takes seconds to import

@@ -113,7 +113,7 @@ def say_source(found: RecipeFile) -> None:
     """One line on stderr where the digits stand in for data that nobody named."""
     if found.data.form == "digits":
         click.echo(
-            "data: scikit-learn's built-in digits (8 x 8 pixels), members trained from scratch (--weights none);"
+            "data: scikit-learn's built-in digits (8 x 8 pixels), where --weights is none unless you say otherwise;"
             " `ens init FOLDER` sets up your own images",
             err=True,
         )

@@ -57,23 +57,43 @@ def pipeline(
     from ensemble.cli.ls import print_leaderboard
     from ensemble.cli.submit import submit_and_print
 
+    check_what_comes_after(found)
     base = replace(found, members=tuple(member.model_copy(update={"full": False}) for member in found.members))
-    ids = train_and_print(settings, base, device=device, retry=retry, dry_run=dry_run)
+    trained = train_and_print(settings, base, device=device, retry=retry, dry_run=dry_run)
     if dry_run:
         return
-    combined = combine_and_print(settings, found, ids, refits=False)
+    combined = combine_and_print(settings, found, list(trained), refits=False)
     if found.combine.refits:
-        chosen = set(combined.member_ids)
-        members = tuple(
-            recipe.model_copy(update={"full": True})
-            for recipe, run_id in zip(base.members, ids, strict=True)
-            if run_id in chosen
-        )
+        chosen = [trained[run_id] for run_id in combined.member_ids]
         note("refitting the members of the ensemble on train + valid")
-        train_and_print(settings, replace(found, members=members), device=device, retry=retry)
-        combined = combine_and_print(settings, found, ids, refits=True)
+        again = replace(found, members=tuple(member.model_copy(update={"full": True}) for member in chosen))
+        train_and_print(settings, again, device=device, retry=retry)
+        combined = combine_and_print(settings, found, list(trained), refits=True)
     if combined.has_test:
         submit_and_print(settings, found, combined.run_id)
     else:
         note("the data set has no test split, so there is nothing to submit")
     print_leaderboard(settings)
+
+
+def check_what_comes_after(found: RecipeFile) -> None:
+    """Refuse a rule, metric, format or sample that does not exist before hours of training. Raises RecipeError."""
+    from ensemble.combine.rules import rules
+    from ensemble.errors import RecipeError
+    from ensemble.metrics import metrics
+    from ensemble.recipe.problems import refuse
+    from ensemble.submit.formats import formats
+
+    problems = []
+    for registry, name in (
+        (rules, found.combine.rule),
+        (metrics, found.combine.metric),
+        (formats, found.submit.format),
+    ):
+        try:
+            registry.get(name)
+        except RecipeError as error:
+            problems.append(str(error))
+    if found.submit.sample and not Path(found.submit.sample).is_file():
+        problems.append(f"submit.sample: there is no file {found.submit.sample!r}")
+    refuse(problems, found.source)

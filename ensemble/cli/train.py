@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from ensemble.cli.params import finite_float
 
 if TYPE_CHECKING:
     from ensemble.recipe.file import RecipeFile
+    from ensemble.recipe.schema import Recipe
 
 
 class Rate(click.ParamType[Any]):
@@ -41,6 +43,7 @@ class Rate(click.ParamType[Any]):
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
 @click.option("--retry", is_flag=True, help="Train runs again that failed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the runs and their scores as JSON.")
 @click.pass_obj
 def command(
     settings: Settings,
@@ -54,6 +57,7 @@ def command(
     retry: bool,
     dry_run: bool,
     full: bool,
+    as_json: bool,
     **keys: Any,
 ) -> None:
     """Train members and print their run ids.
@@ -70,7 +74,7 @@ def command(
     overrides |= parse_settings(settings_) | ({"full": True} if full else {})
     found = chosen_members(archs, recipe, data, list(seeds), overrides)
     say_source(found)
-    train_and_print(settings, found, device=device, retry=retry, dry_run=dry_run)
+    train_and_print(settings, found, device=device, retry=retry, dry_run=dry_run, as_json=as_json)
 
 
 def chosen_members(
@@ -97,9 +101,15 @@ def chosen_members(
 
 
 def train_and_print(
-    settings: Settings, found: RecipeFile, *, device: str | None, retry: bool, dry_run: bool = False
-) -> list[str]:
-    """Train every member of `found`, print the ids of the runs that are complete and return them."""
+    settings: Settings,
+    found: RecipeFile,
+    *,
+    device: str | None,
+    retry: bool,
+    dry_run: bool = False,
+    as_json: bool = False,
+) -> dict[str, Recipe]:
+    """Train every member of `found`, print the ids of the runs that are complete; their recipes by run id."""
     from ensemble.cli.reading import load_with_progress
 
     dataset = load_with_progress(found.data, settings.runs)
@@ -110,11 +120,16 @@ def train_and_print(
     if dry_run:
         for job in (part for top in jobs for part in top.all()):
             click.echo(f"{job.path.name}\t{job.kind}\t{'complete' if job.run.complete else 'to train'}")
-    outcomes = [] if dry_run else train(jobs, dataset, settings.runs, device=device, retry=retry, note=note)
-    done = [outcome.job.path.name for outcome in outcomes if outcome.error is None]
-    for name in done:
-        click.echo(name)
-    errors += [outcome.error for outcome in outcomes if outcome.error is not None]
+        jobs = []
+    outcomes = train(jobs, dataset, settings.runs, device=device, retry=retry, note=note)
+    done = {outcome.job.path.name: outcome.job for outcome in outcomes if outcome.error is None}
+    if as_json:
+        rows = [{"run": name, "kind": job.kind, **job.run.metrics} for name, job in done.items()]
+        click.echo(json.dumps(rows, indent=2, allow_nan=False))
+    else:
+        for name in done:
+            click.echo(name)
+    errors |= {outcome.job.path.name: outcome.error for outcome in outcomes if outcome.error is not None}
     if errors:
         raise failure(errors, len(done))
-    return done
+    return {name: job.recipe for name, job in done.items()}

@@ -40,7 +40,7 @@ def _known(name: str) -> str:
     base, _, tag = plain.partition(".")
     if not is_model(base):
         ours = architectures.names()
-        near = get_close_matches(base, [*ours, *timm.list_models()], n=3, cutoff=0.6)
+        near = get_close_matches(base, sorted({*ours, *timm.list_models()}), n=3, cutoff=0.6)
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(ours)}"
         raise RecipeError(f"unknown architecture {name!r}, also to timm {timm.__version__}; {hint}")
     tags = [known.partition(".")[2] for known in get_arch_pretrained_cfgs(base)]

@@ -30,7 +30,6 @@ class RecipeFile:
     members: tuple[Recipe, ...] = ()
     combine: CombineSpec = field(default_factory=CombineSpec)
     submit: SubmitSpec = field(default_factory=SubmitSpec)
-    sweep: Mapping[str, Any] = field(default_factory=dict)
     source: str = "the built-in digits"
 
 
@@ -58,23 +57,37 @@ def build(
     for key in raw:
         if key not in _SECTIONS:
             problems.append(f"{key}: unknown key{did_you_mean(str(key), _SECTIONS)}")
-    data_spec = data or data_section(raw.get("data") or {}, problems)
-    combine = validated(CombineSpec, raw.get("combine") or {}, "combine", problems)
-    submit = validated(SubmitSpec, raw.get("submit") or {}, "submit", problems)
+    data_spec = data or data_section(raw.get("data", {}), problems)
+    combine = validated(CombineSpec, _section(raw, "combine"), "combine", problems)
+    submit = validated(SubmitSpec, _section(raw, "submit"), "submit", problems)
     defaults = _defaults(raw.get("defaults") or {}, problems)
     members = _members(raw.get("members") or [], defaults, data_spec or DataSpec(), dict(overrides or {}), problems)
-    sweep = raw.get("sweep") or {}
-    if not isinstance(sweep, Mapping):
-        problems.append(f"sweep: {sweep!r} found, keys and values expected")
+    if _section(raw, "sweep"):
+        problems.append("sweep: this version has no `ens sweep`; leave it out")
+    if combine is not None and combine.refits:
+        problems.extend(
+            f"{recipe.name}, combine.refits: {complaint}"
+            for recipe in members
+            for complaint in contradictions(recipe.model_copy(update={"full": True}))
+        )
     refuse(problems, source)
     assert data_spec is not None and combine is not None and submit is not None
-    return RecipeFile(data_spec, defaults, members, combine, submit, sweep, source)
+    return RecipeFile(data_spec, defaults, members, combine, submit, source)
+
+
+def _section(raw: Mapping[str, Any], key: str) -> Any:
+    """What stands under `key`; a section whose lines are all commented out is empty."""
+    value = raw.get(key)
+    return {} if value is None else value
 
 
 def data_section(value: Any, problems: list[str]) -> DataSpec | None:
     """A DataSpec from `data:`; the bare word `digits` will do, and a `path` without a form means folders."""
     if value == "digits" or value == {}:
         return DataSpec()
+    if value is None:
+        problems.append("data: nothing found; say form and path, or leave `data` out for the built-in digits")
+        return None
     if isinstance(value, Mapping) and "form" not in value:
         looks_tabular = str(value.get("train", "")).lower().endswith(".csv")
         value = {"form": "csv" if looks_tabular else "folders", **value}

@@ -49,9 +49,13 @@ def _lines(model: type[BaseModel], error: ValidationError, where: str) -> Iterab
 def _place(loc: tuple[int | str, ...]) -> str:
     """`stages.0.lr`; the names of union branches (`float`, `literal['auto']`, `function-after…`) are left out."""
     parts = [str(part) for part in loc]
-    noise = ("literal[", "constrained-", "function-", "str", "float", "int", "tuple[", "nullable[", "lax-or-")
-    kept = parts[:1] + [part for part in parts[1:] if not part.startswith(noise)]
+    kept = parts[:1] + [part for part in parts[1:] if not _is_branch(part)]
     return ".".join(kept)
+
+
+def _is_branch(part: str) -> bool:
+    noise = ("literal[", "constrained-", "function-", "tuple[", "nullable[", "lax-or-")
+    return part.startswith(noise) or part in ("str", "float", "int")
 
 
 def _keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

@@ -68,6 +68,8 @@ def hashed_keys(recipe: Recipe) -> dict[str, Any]:
     }
     if recipe.data.background is not None:  # what lies behind transparent pixels changes what is seen
         changed["background"] = list(recipe.data.background)
+    if recipe.folds and recipe.data.split_seed:  # it decides the folds of data that the fingerprint says are one
+        changed["split_seed"] = recipe.data.split_seed
     return {"arch": recipe.arch, "seed": recipe.seed, **changed}
 
 

@@ -82,9 +82,9 @@ class Recipe(Frozen):
     name: Name | None = None
     weights: str | None = None
     image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
-    resize: Literal["squash", "crop", "pad"] = "squash"
+    resize: str = "squash"
     stem: Literal["default", "small"] = "default"
-    filters: Counts | None = None
+    filters: Annotated[Counts, Field(min_length=1)] | None = None
     kernel: Annotated[int, Field(ge=1)] | None = None
     dense: Counts | None = None
     batch_norm: bool | None = None
@@ -92,7 +92,8 @@ class Recipe(Frozen):
     augment: str | None = None
     tta: str = "none"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    batch_size: Annotated[int, Field(ge=1)] = 64
+    # a batch norm cannot learn from a batch of one
+    batch_size: Annotated[int, Field(ge=2)] = 64
     frozen_epochs: Annotated[int, Field(ge=0)] | None = None
     epochs: Annotated[int, Field(ge=0)] | None = None
     lr: Literal["auto"] | Rate = "auto"
@@ -103,7 +104,7 @@ class Recipe(Frozen):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     early_stopping: Annotated[int, Field(ge=1)] | None = None
     keep: Literal["last", "best"] = "last"
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     layout: Literal["auto", "default", "channels_last"] = "auto"
     folds: Annotated[int, Field(ge=2)] | None = None
     fold: Annotated[int, Field(ge=0)] | None = None

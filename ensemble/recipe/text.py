@@ -77,6 +77,8 @@ def read(path: Path) -> Any:
         raise RecipeError(f"there is no recipe {one_line(path)}; type `ens init` to write one") from error
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read {one_line(path)}: {one_line(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{one_line(path)}: {one_line(error)}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""

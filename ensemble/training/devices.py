@@ -16,9 +16,13 @@ def choose_device(name: str | None) -> torch.device:
     assert name is not None
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise RecipeError(f"device {name!r} is not usable here; type --device cpu, or leave it out") from error
+        raise RecipeError(
+            f"device {name!r} is not usable here; type --device cpu, cuda or mps, or leave it out"
+        ) from error
     return device
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from ensemble.data.dataset import Dataset
+from ensemble.errors import DataError, first_few
 from ensemble.files import write_atomically
 from ensemble.predictions import Predictions, align, save, stacked
 from ensemble.recipe import text
@@ -51,6 +52,7 @@ def pool_new_tests(job: Job, dataset: Dataset, workshop: Workshop) -> list[str]:
 def pooled(parts: list[Predictions]) -> Predictions:
     """Every row once, in the order of the ids; the parts hold disjoint rows of the same classes."""
     classes = parts[0].classes
+    checked_apart(parts)
     parts = [align(part, part.ids, classes) for part in parts]
     ids = np.concatenate([part.ids for part in parts])
     order = np.argsort(ids)
@@ -64,6 +66,13 @@ def pooled(parts: list[Predictions]) -> Predictions:
         groups=np.concatenate(groups)[order] if groups else None,
         source="pooled folds",
     )
+
+
+def checked_apart(parts: list[Predictions]) -> None:
+    """Raise DataError when a row is in two of the parts."""
+    ids, counts = np.unique(np.concatenate([part.ids for part in parts]), return_counts=True)
+    if (counts > 1).any():
+        raise DataError(f"rows in two folds: {first_few(ids[counts > 1])}; train the folds again with --retry")
 
 
 def mean(parts: list[Predictions]) -> Predictions:

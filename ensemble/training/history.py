@@ -84,7 +84,9 @@ class History(Callback):  # type: ignore[misc]
         loss = float(self.learn.loss.detach())
         if self.training and not math.isfinite(loss):
             raise TrainingFailed(
-                f"the training loss became {loss} in stage {self.stage}, epoch {self.epoch}; lower --lr"
+                f"the training loss became {loss} in stage {self.stage}, epoch {self.epoch}; lower --lr",
+                self.stage,
+                self.epoch,
             )
         target = self.learn.yb[0]
         hard = target.argmax(1) if target.ndim == 2 else target

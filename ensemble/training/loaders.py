@@ -94,7 +94,7 @@ def data_loaders(
     if recipe.batch_size > len(train):
         raise DataError(
             f"a batch of {recipe.batch_size} is larger than the {len(train)} training images;"
-            f" type --batch-size {max(1, len(train) // 4)}"
+            f" type --batch-size {max(2, len(train) // 4)}"
         )
     block = data_block(recipe, dataset, read, mean, std)
     rows = _rows(train, dataset, valid=False) + _rows(dataset.splits.get("valid"), dataset, valid=True)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from ensemble.architectures import lookup
@@ -62,16 +63,13 @@ def train_member(job: Job, dataset: Dataset, workshop: Workshop) -> None:
     """
     facts = new_facts(job, dataset, describe(workshop.device))
     facts["parents"] = [parent_facts(part.run) for part in job.parts]
-    write_atomically(job.path / "recipe.yaml", text.dump(as_mapping(job.recipe)))
-    with ProgressWatcher(job.path.name, job.recipe) as watcher:
+    with ProgressWatcher(job.path.name, job.recipe) as watcher, _marking_failure(job):
         store = workshop.store(job.recipe)
-        paths = [path for items in dataset.splits.values() for path in items.paths.tolist()]
-        held = store.hold(paths, watcher.reading)
+        held = [store.hold(items.paths.tolist(), watcher.reading) for items in dataset.splits.values()]
         network = initial_network(job, dataset, workshop.device, facts)
         if "weights" not in facts.get("files", {}):
-            workers = 0 if held else loader_workers(workshop.device)
-            with _marking_failure(job, watcher):
-                _train(job, dataset, network, store, watcher, facts, workers)
+            workers = 0 if all(held) else loader_workers(workshop.device)
+            _train(job, dataset, network, store, watcher, facts, workers)
         load_weights(network, job.path / "weights.safetensors", facts["files"]["weights"])
         network.to(workshop.device)
         splits = [split for split in dataset.splits if split != "train"]
@@ -139,6 +137,7 @@ def _train(
     # a refit has no validation rows: the rates are those that its parent was justified with
     found = (job.parts[0].run.facts if job.parts else facts)["auto"].get("lr", {})
     rates = {int(stage): float(choice["value"]) for stage, choice in found.items()}
+    write_atomically(job.path / "recipe.yaml", text.dump(as_mapping(job.recipe)))
     write_facts(job.path, facts)
     training = Training(job.recipe, network, loaders, job.path, rates, decide, watcher)
     rows = training.run()
@@ -156,14 +155,14 @@ def _train(
 
 
 @contextmanager
-def _marking_failure(job: Job, watcher: ProgressWatcher) -> Iterator[None]:
-    """A loss that is not finite marks the run failed; a full disk or a kill does not."""
+def _marking_failure(job: Job) -> Iterator[None]:
+    """Numbers that are not finite mark the run failed; a full disk or a kill does not."""
     try:
         yield
     except TrainingFailed as error:
-        done = {"stage": watcher.at, "epoch": watcher.done}
-        write_json(job.path / "failed.json", {"schema": SCHEMA, "reason": str(error), **done})
-        raise TrainingFailed(f"{job.path.name}: {error}") from error
+        facts = {"schema": SCHEMA, "reason": str(error), "stage": error.stage, "epoch": error.epoch}
+        write_json(job.path / "failed.json", facts)
+        raise
 
 
 def _predict(
@@ -187,6 +186,8 @@ def _predict(
             tta=job.recipe.tta,
             on_batch=watcher.batch,
         )
+        if not np.isfinite(probs).all():
+            raise TrainingFailed(f"the network says NaN about images of {split}; lower --lr")
         save(job.path / f"{split}.npz", _predictions(job.path.name, items, dataset, probs))
         count += len(items)
     if count:

@@ -14,14 +14,14 @@ from ensemble.files import read_json, sha256_json, write_json
 from ensemble.models.network import Network
 from ensemble.recipe.schema import Recipe
 
-DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
 CANDIDATES = (("float32", "default"), ("float32", "channels_last"), ("bfloat16", "channels_last"))
 PROBE_BATCH, STEPS = 32, 2
 
 
 @dataclass(frozen=True)
 class Format:
-    """precision: float32, bfloat16 or float16.  layout: default or channels_last.  why: asked for, or measured."""
+    """precision: float32 or bfloat16.  layout: default or channels_last.  why: asked for, or measured."""
 
     precision: str
     layout: str
@@ -41,12 +41,10 @@ def choose_format(recipe: Recipe, network: Network, device: torch.device) -> For
     ]
     if "auto" not in (recipe.precision, recipe.layout):
         return Format(recipe.precision, recipe.layout, "asked for")
-    if not wanted:  # such as float16 with any layout
-        return Format(recipe.precision.replace("auto", "float32"), "channels_last", "asked for")
     if device.type == "mps":
         return Format(*wanted[0], why="the plain format of this device")
     if device.type == "cuda":
-        best = wanted[-1] if torch.cuda.is_bf16_supported() else wanted[0]
+        best = wanted[-1] if torch.cuda.is_bf16_supported(including_emulation=False) else wanted[0]
         return Format(*best, why="what this GPU has units for")
     if len(wanted) == 1:
         return Format(*wanted[0], why="asked for")
@@ -68,26 +66,26 @@ def _remembered(recipe: Recipe, network: Network, device: torch.device, wanted: 
     with contextlib.suppress(DataError, KeyError, TypeError):
         known = read_json(path)
         return Format(known["precision"], known["layout"], known["why"])
-    chosen = _measured(network, recipe.image_size or 224, wanted)
+    chosen = _measured(network, recipe.image_size or 224, min(PROBE_BATCH, recipe.batch_size), wanted)
     with contextlib.suppress(EnsError):  # a cache that cannot be written costs a measurement, not a run
         write_json(path, {"precision": chosen.precision, "layout": chosen.layout, "why": chosen.why})
     return chosen
 
 
-def _measured(network: Network, size: int, wanted: list[tuple[str, str]]) -> Format:
+def _measured(network: Network, size: int, batch: int, wanted: list[tuple[str, str]]) -> Format:
     speeds: dict[tuple[str, str], float] = {}
     for precision, layout in wanted:
         apply_format(network, Format(precision, layout, ""))
-        speeds[precision, layout] = _images_a_second(network, size)
+        speeds[precision, layout] = _images_a_second(network, size, batch)
     best = max(speeds, key=lambda choice: speeds[choice])
     why = ", ".join(f"{precision} {layout} {speed:.0f}" for (precision, layout), speed in speeds.items())
     return Format(*best, why=f"training images a second: {why}")
 
 
-def _images_a_second(network: Network, size: int) -> float:
+def _images_a_second(network: Network, size: int, count: int) -> float:
     """Forward and backward on a random batch; gradients are dropped and batch-norm statistics put back."""
     before = {name: value.clone() for name, value in network.named_buffers()}
-    batch = torch.rand(PROBE_BATCH, 3, size, size)
+    batch = torch.rand(count, 3, size, size)
     network.train()
     times = []
     for _ in range(STEPS + 1):
@@ -99,4 +97,4 @@ def _images_a_second(network: Network, size: int) -> float:
     network.zero_grad(set_to_none=True)
     for name, value in network.named_buffers():
         value.copy_(before[name])
-    return PROBE_BATCH / min(times[1:] or times)
+    return count / min(times[1:] or times)

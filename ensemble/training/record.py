@@ -68,8 +68,14 @@ def new_facts(job: Job, dataset: Dataset, device: str) -> dict[str, Any]:
         "auto": {},
         "chosen_on_valid": chosen_on_valid(job),
     }
+    if not path.is_file():
+        return facts
+    begun = read_json(path)
+    changed = {key: facts[key] for key in ("device", "versions") if begun.get(key) != facts[key]}
+    if changed:  # bit identity is promised for the same versions and machine only
+        begun["resumed"] = [*begun.get("resumed", []), {"at": facts["created"], **changed}]
     # the test sets may have changed since; everything else is as it was begun
-    return {**facts, **read_json(path), "data": facts["data"]} if path.is_file() else facts
+    return {**facts, **begun, "data": facts["data"]}
 
 
 def data_facts(job: Job, dataset: Dataset) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ from typing import Any
 from ensemble.architectures import lookup, refuse_unfit
 from ensemble.data.dataset import Dataset
 from ensemble.data.load import fold_of, refit_of
-from ensemble.errors import DataError, EnsError, RecipeError, one_line
+from ensemble.data.pixels import resizes
+from ensemble.errors import DataError, EnsError, MissingWeights, RecipeError, one_line
 from ensemble.inference import views
 from ensemble.recipe.resolve import training_stages
 from ensemble.recipe.schema import Recipe
 from ensemble.registry import Registry
 from ensemble.runs.lock import locked
 from ensemble.training.augment import policies
+from ensemble.training.checkpoint import remove_checkpoint
 from ensemble.training.devices import choose_device
 from ensemble.training.folds import pool_folds, pool_new_tests
 from ensemble.training.losses import losses
@@ -46,6 +49,7 @@ def check_names(recipes: Sequence[Recipe]) -> None:
 def _unknown_names(recipe: Recipe) -> Iterator[RecipeError]:
     names: list[tuple[Registry[Any], str]] = [
         (policies, recipe.augment or "none"),
+        (resizes, recipe.resize),
         (losses, recipe.loss),
         (views, recipe.tta),
         *((schedules, stage.schedule) for stage in training_stages(recipe)),
@@ -61,22 +65,19 @@ def _unknown_names(recipe: Recipe) -> Iterator[RecipeError]:
             yield error
 
 
-def plans(recipes: Sequence[Recipe], fingerprint: str, folder: Path) -> tuple[list[Job], list[EnsError]]:
-    """The jobs of all recipes, and the errors of those whose weights cannot be had."""
+def plans(recipes: Sequence[Recipe], fingerprint: str, folder: Path) -> tuple[list[Job], dict[str, EnsError]]:
+    """The jobs of all recipes, each once, and by member's name the errors of weights that cannot be had."""
     check_names(recipes)
-    jobs: list[Job] = []
-    errors: list[EnsError] = []
+    jobs: dict[str, Job] = {}
+    errors: dict[str, EnsError] = {}
     for recipe in recipes:
         try:
-            job = plan(recipe, fingerprint, folder)
-        except RecipeError:
-            raise
-        except EnsError as error:
-            errors.append(error)
-            continue
-        if job.hash not in [known.hash for known in jobs]:
-            jobs.append(job)
-    return jobs, errors
+            if recipe.name not in errors:
+                job = plan(recipe, fingerprint, folder)
+                jobs.setdefault(job.hash, job)
+        except MissingWeights as error:
+            errors[str(recipe.name)] = error
+    return list(jobs.values()), errors
 
 
 def train(
@@ -93,35 +94,40 @@ def train(
                     _one(job, workshop, folder, retry, note)
             except EnsError as problem:
                 error = problem
-                note(f"{job.path.name}: {one_line(problem)}")
-            except OSError as problem:
-                error = EnsError(f"{job.path.name}: {one_line(problem)}")
-                note(str(error))
+            except (OSError, RuntimeError, ValueError) as problem:  # torch's own, such as memory that ran out
+                error = EnsError(f"{type(problem).__name__}: {problem}")
+                error.__cause__ = problem
+            gc.collect()  # fastai's learners hold their network in a circle
+        if error is not None and len(jobs) > 1:
+            note(f"{top.path.name} failed, the others go on: {one_line(error)}")
         outcomes.append(Outcome(top, error))
     return outcomes
 
 
-def failure(errors: Sequence[EnsError], done: int) -> EnsError:
-    """One error for all: its code is that of the errors where they agree, else 1."""
-    text = "; ".join(dict.fromkeys(one_line(error) for error in errors))
-    codes = {error.exit_code for error in errors}
-    summary = EnsError(
-        text if len(errors) == 1 and not done else f"{len(errors)} of {len(errors) + done} members failed: {text}"
-    )
+def failure(errors: Mapping[str, EnsError], done: int) -> EnsError:
+    """One error for all, by what failed: its code is that of the errors where they agree, else 1."""
+    text = "; ".join(f"{name}: {one_line(error)}" for name, error in errors.items())
+    codes = {error.exit_code for error in errors.values()}
+    total = len(errors) + done
+    summary = EnsError(text if total == 1 else f"{len(errors)} of {total} members failed: {text}")
     summary.exit_code = codes.pop() if len(codes) == 1 else 1
+    summary.__cause__ = next(iter(errors.values()))
     return summary
 
 
 def _one(job: Job, workshop: Workshop, folder: Path, retry: bool, note: Note) -> None:
     with locked(folder, job.path.name):
+        for left in job.path.glob(".*.tmp"):  # half a file of a process that was killed
+            left.unlink()
         if job.run.failed:
             if not retry:
-                raise EnsError(f"{job.path.name} failed before (see failed.json); type --retry to train it again")
+                raise EnsError("it failed before (see its failed.json); type --retry to train it again")
             shutil.rmtree(job.path)  # its checkpoint would only lead to the same failure again
         view = _view(job, workshop.dataset)
         if job.run.complete:
             fresh = (pool_new_tests if job.kind == "folds" else predict_new_tests)(job, view, workshop)
             note(f"{job.path.name} is complete" + (f"; predicted {', '.join(fresh)}" if fresh else ""))
+            remove_checkpoint(job.path)
         elif job.kind == "folds":
             pool_folds(job, view)
         else:
