@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as tensors_of
 from safetensors.torch import load_file
 from safetensors.torch import save as bytes_of

@@ -1,0 +1,80 @@
+"""The waterline, and what the README promises about commands and places."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ensemble.cli import COMMANDS, cli
+from ensemble.cli import run as ens
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "ensemble"
+ABOVE = ("models", "training", "inference")
+NETWORK_LIBRARIES = {"torch", "torchvision", "fastai", "timm"}
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "__main__.py"}
+BELOW = [name for name in MODULES if not name.startswith(tuple(f"ensemble.{part}" for part in ABOVE))]
+
+
+def test_importing_everything_below_the_line_loads_no_network_library() -> None:
+    code = (
+        f"import sys\nfor name in {BELOW!r}: __import__(name)\n"
+        f"print(sorted({NETWORK_LIBRARIES!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", [name for name in BELOW if not name.startswith("ensemble.cli")])
+def test_nothing_below_the_line_names_what_is_above_it(name: str) -> None:
+    """Lazy imports inside functions count too; architecture records alone may reach their builders lazily."""
+    if name == "ensemble.architectures":
+        return
+    above = tuple(f"ensemble.{part}" for part in (*ABOVE, "cli"))
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        assert not [found for found in names if found.startswith(above) or found.split(".")[0] in NETWORK_LIBRARIES]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_in_the_readme_and_its_help_has_an_example(
+    command: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert f"ens {command}" in README
+    assert ens([command, "--help"]) == 0
+    assert re.search(rf"^  ens {command}\b", capfd.readouterr().out, re.MULTILINE)
+
+
+def test_help_lists_every_command(capfd: pytest.CaptureFixture[str]) -> None:
+    assert ens(["--help"]) == 0
+    out = capfd.readouterr().out
+    assert all(f"  {command} " in out for command in COMMANDS)
+    assert ens([]) == 2
+    assert cli.list_commands(None) == list(COMMANDS)  # type: ignore[arg-type]
+
+
+def test_every_place_that_the_readme_names_exists() -> None:
+    for place in re.findall(r"`((?:ensemble|recipes|tests|submissions)/[\w./-]+)`", README):
+        assert (ROOT / place).exists(), place
+
+
+def test_nothing_unpickles() -> None:
+    forbidden = (
+        r"load_learner|learn\.export|weights_only *= *False|allow_pickle *= *True|import pickle|pickle\.load"
+    )
+    for path in MODULES.values():
+        assert not re.search(forbidden, path.read_text(encoding="utf-8")), path
