@@ -75,7 +75,10 @@ def score(probs: Floats, targets: Ints) -> dict[str, float]:
 
 
 def labels(probs: Floats) -> Ints:
-    """The most probable class of each row, int64 (n,); ties go to the lower class index."""
+    """The most probable class of each row, int64 (n,); ties go to the lower class index.
+
+    float32 rounds away the last digits of a sum, so that what is a tie on paper is one here too.
+    """
     best: Ints = np.argmax(probs, axis=-1).astype(np.int64)
     return best
 

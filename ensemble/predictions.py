@@ -5,15 +5,18 @@ m members, n items, k classes, everywhere the same letters.
 
 from __future__ import annotations
 
+import io
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ensemble.data.names import has_control
 from ensemble.errors import DataError, MismatchedRuns, first_few, one_line
 from ensemble.files import write_atomically
 
@@ -23,6 +26,9 @@ Texts = npt.NDArray[np.str_]
 
 ROW_TOLERANCE = 1e-3
 """A row of probabilities may sum to one give or take this much."""
+
+_DAMAGED = (OSError, ValueError, EOFError, AttributeError, KeyError, TypeError, NotImplementedError)
+"""What numpy and zipfile raise for a file that is no npz, or no longer one."""
 
 UNKNOWN = -1
 """The target of an item whose label is not known."""
@@ -62,8 +68,9 @@ def checked(
     result is float32. Raises DataError that names `source` and the first five offenders.
     """
     ids, classes = as_texts(ids, f"{source}: ids"), as_texts(classes, f"{source}: classes")
-    _refuse_repeats(ids, f"{source}: the same id twice")
-    _refuse_repeats(classes, f"{source}: the same class twice")
+    for names, noun, plural in ((ids, "id", "ids"), (classes, "class", "classes")):
+        _refuse_mangled(names, noun, plural, source)
+        _refuse_repeats(names, f"{source}: the same {noun} twice")
     if len(classes) < 2:
         raise DataError(f"{source}: {len(classes)} class found, at least 2 expected")
     probs = np.asarray(probs)
@@ -87,6 +94,15 @@ def as_texts(values: Any, what: str) -> Texts:
     if array.ndim != 1 or (array.size and array.dtype.kind != "U"):
         raise DataError(f"{what}: {array.dtype} {array.shape} found, a list of text expected")
     return array.astype(np.str_)
+
+
+def _refuse_mangled(names: Texts, noun: str, plural: str, source: str) -> None:
+    listed = names.tolist()
+    if "" in listed:
+        raise DataError(f"{source}: an empty {noun} at place {listed.index('') + 1}; give it a name")
+    bad = [name for name in listed if has_control(name)]
+    if bad:
+        raise DataError(f"{source}: {plural} with control characters: {first_few(map(one_line, bad))}; rename them")
 
 
 def _refuse_repeats(names: Texts, complaint: str) -> None:
@@ -134,7 +150,12 @@ def _checked_groups(groups: Any, n: int, source: str) -> Texts:
 
 
 def save(path: Path, predictions: Predictions) -> Path:
-    """Write an npz with ids, probs, classes and, where known, targets and groups. The bytes repeat exactly."""
+    """Write `as_npz` to `path`."""
+    return write_atomically(path, as_npz(predictions))
+
+
+def as_npz(predictions: Predictions) -> bytes:
+    """An npz with ids, probs, classes and, where known, targets and groups. The bytes repeat exactly."""
     arrays: dict[str, npt.NDArray[Any]] = {
         "ids": predictions.ids,
         "probs": predictions.probs.astype(np.float32),
@@ -144,11 +165,14 @@ def save(path: Path, predictions: Predictions) -> Path:
         arrays["targets"] = predictions.targets
     if predictions.groups is not None:
         arrays["groups"] = predictions.groups
+    return npz_bytes(arrays)
 
-    def write(file: BinaryIO) -> None:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
 
-    return write_atomically(path, write)
+def npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """An npz of plain arrays, whose bytes repeat exactly."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
 
 
 def load(path: Path, *, source: str | None = None) -> Predictions:
@@ -175,7 +199,7 @@ def read_arrays(path: Path, source: str) -> dict[str, npt.NDArray[Any]]:
             return {name: npz[name] for name in npz.files}
     except FileNotFoundError as error:
         raise DataError(f"{source}: no such file") from error
-    except (OSError, ValueError, EOFError, AttributeError, KeyError, zipfile.BadZipFile) as error:
+    except (*_DAMAGED, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{source}: not an npz of plain arrays ({one_line(error)})") from error
 
 

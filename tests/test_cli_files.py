@@ -199,3 +199,26 @@ def test_tables():
     assert interval(0.1, 0.25) == "0.1000 to 0.2500"
     assert [duration(s) for s in (None, 0.25, 42.0, 190.0, 7500.0)] == ["", "0.2s", "42s", "3m10s", "2h05m"]
     assert [millions(c) for c in (None, 12, 4_600, 23_512_130)] == ["", "12", "5k", "23.5M"]
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_failed_run_says_how_to_go_on(here, capsys, complete):
+    bad = member(here / "runs", "bad-1", seed=1, data=DIGITS)
+    (bad.path / "failed.json").write_text("{}")
+    if not complete:
+        (bad.path / "metrics.json").unlink()
+    for command in (["combine", "bad-1"], ["submit", "bad-1"]):
+        assert ens(command) == 3
+        assert "--retry" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("facts", [{"data": None}, {"classes": 5}, {"classes": [1]}, {"data": []}, {"parents": 3}])
+def test_facts_of_another_shape_are_one_line(here, capsys, facts):
+    from ensemble.files import read_json, write_json
+
+    path = here / "runs" / "net0-00000000" / "run.json"
+    write_json(path, {**read_json(path), **facts})
+    assert ens(["combine", "net0", "net1"]) == 3
+    err = capsys.readouterr().err
+    assert "net0-00000000" in err and "run.json" in err and len(err.splitlines()) == 1
+    assert ens(["ls"]) == 0

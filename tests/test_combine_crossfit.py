@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from ensemble.combine.crossfit import crossfitted, folds_of
+from ensemble.combine.crossfit import folds_of
 from ensemble.combine.fitting import Plan, fit_best, fit_in_fold
 from ensemble.combine.intervals import bootstrap, interval, wilson
 from ensemble.combine.members import Split
 from ensemble.combine.rules import accuracies, rules
 from ensemble.combine.scores import judge
-from ensemble.errors import DataError
+from ensemble.errors import DataError, NothingPassed
 from ensemble.metrics import metrics
 
 
@@ -38,27 +38,53 @@ def test_the_targets_of_a_fold_do_not_move_its_predictions(seed, fold, per_arch)
     chosen = plan(3, threshold=0.3, per_arch=per_arch, calibrate=True)
 
     def predicted(targets):
-        def on(rows):
-            return fit_in_fold(chosen, probs[:, rows], targets[rows])
+        with pytest.MonkeyPatch.context() as patch:  # the real folds are stratified by the targets
+            patch.setattr("ensemble.combine.scores.folds_of", lambda *rows: folds)
+            try:
+                return judge(chosen, split(probs, targets), ["accuracy"]).crossfitted
+            except NothingPassed:
+                return reject()
 
-        return crossfitted(on, on(folds >= 0), probs, folds)
-
-    other = targets.copy()
-    other[folds == fold] = (other[folds == fold] + 1) % 3
     here = folds == fold
+    other = np.where(here, (targets + 1) % 3, targets)
     assert predicted(targets)[here].tobytes() == predicted(other)[here].tobytes()
 
 
-def test_cross_fitting_is_what_doing_it_by_hand_gives():
-    probs, targets = stack(4, 30, 3, 5)
-    judged = judge(plan(4, threshold=0.35), split(probs, targets), ["accuracy"])
-    folds = folds_of(split(probs, targets).ids, targets, None)
-    for fold in range(5):
+def by_hand(probs, targets, folds, bar, per_arch):
+    """The seed rule fold by fold, one architecture a member; and who was kept in each fold."""
+    out, chosen = np.empty(probs.shape[1:]), []
+    for fold in range(folds.max() + 1):
         here, rest = folds == fold, folds != fold
         scores = accuracies(probs[:, rest], targets[rest])
-        kept = [i for i in range(4) if scores[i] > 0.35] + [i for i in range(4) if scores[i] <= 0.35]
-        mixed = sum(scores[i] * probs[i][here].astype(float) for i in kept) / sum(scores[i] for i in kept)
-        assert judged.crossfitted[here] == pytest.approx(mixed, abs=1e-6)
+        above = [i for i in range(len(probs)) if scores[i] > bar or per_arch]
+        kept = above or [int(scores.argmax())]
+        out[here] = sum(scores[i] * probs[i][here].astype(float) for i in kept) / sum(scores[i] for i in kept)
+        chosen.append(tuple(kept))
+    return out, chosen
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("per_arch", [0, 1])
+def test_cross_fitting_is_what_doing_it_by_hand_gives(per_arch, grouped):
+    probs, targets = stack(4, 60, 3, 5)
+    groups = np.array([f"g{i // 4}" for i in range(60)]) if grouped else None
+    rows = split(probs, targets, groups)
+    bar = float(np.sort(accuracies(probs, targets))[-2]) - 0.01
+    judged = judge(plan(4, threshold=bar, per_arch=per_arch), rows, ["accuracy"])
+    expected, chosen = by_hand(probs, targets, folds_of(rows.ids, targets, groups), bar, per_arch)
+    assert judged.crossfitted == pytest.approx(expected, abs=1e-6)
+    # the bar is one that not every fold gives the same answer to
+    assert len(set(chosen)) == 1 if per_arch else len(set(chosen)) > 1
+
+
+def test_groups_divide_the_folds_and_widen_the_interval_of_the_score():
+    probs, targets = stack(3, 40, 3, 1)
+    many, answers = np.tile(probs, (1, 5, 1)), np.tile(targets, 5)
+    groups = np.array([f"g{i % 40}" for i in range(200)])
+    whole, alone = (judge(plan(3), split(many, answers, given), ["accuracy"]) for given in (groups, None))
+    assert whole.crossfitted.tobytes() != alone.crossfitted.tobytes()
+    wide, narrow = (one.scores["accuracy"][1] for one in (whole, alone))  # the plain mean, the same in both
+    assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
 
 
 def test_rows_without_a_target_are_predicted_by_the_full_fit():
@@ -156,3 +182,12 @@ def test_intervals_hold_the_score_and_repeat(name):
     low, high = interval(metric, probs[0], targets, None)
     assert low < metric(probs[0], targets) < high
     assert (low, high) == interval(metric, probs[0], targets, None)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("name", ["accuracy", "balanced_accuracy", "macro_f1"])
+def test_a_perfect_score_is_not_certain(name, grouped):
+    probs, targets = np.eye(3, dtype=np.float32)[np.arange(60) % 3], np.arange(60) % 3
+    groups = np.array([f"g{i // 3}" for i in range(60)]) if grouped else None
+    low, high = interval(metrics.get(name), probs, targets, groups)
+    assert (low, high) == pytest.approx(wilson(20, 20) if grouped else wilson(60, 60))

@@ -335,6 +335,8 @@ def test_the_newest_ensemble(tmp_path, three):
     combine(three, folder=tmp_path)
     last = combine(three, folder=tmp_path, rule="uniform")
     assert newest_ensemble(tmp_path, three[0].fingerprint).id == last.run.id
+    again = combine(three, folder=tmp_path)
+    assert newest_ensemble(tmp_path, three[0].fingerprint).id == again.run.id
 
 
 def test_a_broken_ensemble_yaml_is_one_line(tmp_path, three):
@@ -342,3 +344,31 @@ def test_a_broken_ensemble_yaml_is_one_line(tmp_path, three):
     (made.run.path / "ensemble.yaml").write_text("rule: accuracy\n")
     with pytest.raises(DataError, match="combine again"):
         read_ensemble(Run(made.run.path))
+
+
+def test_the_order_of_classes_is_that_of_run_json(tmp_path):
+    one = predictions(60, 1)
+    columns = np.array([2, 0, 1])
+    permuted = replace(
+        one, probs=one.probs[:, columns], classes=one.classes[columns], targets=np.argsort(columns)[one.targets]
+    )
+    made = run(tmp_path, "net-0", {"valid": permuted}, classes=one.classes.tolist())
+    assert combine([made], folder=tmp_path).run.predictions("valid").classes.tolist() == one.classes.tolist()
+
+
+@pytest.mark.parametrize("newest", [0, 1])
+def test_the_newest_refit_predicts(tmp_path, newest):
+    parent = member(tmp_path, "net-0", seed=1)
+    fulls = [
+        run(
+            tmp_path,
+            f"full-{i}",
+            {"test": predictions(20, 50 + i, prefix="t", labelled=False)},
+            kind="refit",
+            parents=[parent],
+            created=f"2026-01-0{2 if i == newest else 1}T00:00:00+00:00",
+        )
+        for i in range(2)
+    ]
+    made = combine([parent], folder=tmp_path, refits=True).run
+    assert read_ensemble(made).sources == (fulls[newest].id,)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ensemble.combine.order import agreed_order
 from ensemble.combine.rules import normalised, rules, stored_weights, weighted_mean
 from ensemble.combine.temperature import fit_temperature, heated
 from ensemble.errors import RecipeError
@@ -91,3 +92,12 @@ def test_normalised_sums_from_the_first_column_on():
 def test_an_unknown_rule_lists_the_known():
     with pytest.raises(RecipeError, match=r"unknown combining rule 'logit'; known: accuracy, uniform"):
         rules.get("logit")
+
+
+def test_a_tie_of_orders_is_settled_by_content():
+    natural, plain, odd = (np.array(names) for names in (["2", "10"], ["10", "2"], ["b", "a"]))
+    for orders, first in (((natural, plain), natural), ((odd, odd[::-1]), odd[::-1])):
+        for several in (orders, orders[::-1]):
+            assert agreed_order(several).tolist() == first.tolist()
+    x, y = np.array(["b", "c", "a"]), np.array(["c", "a", "b"])
+    assert agreed_order([x, y]).tolist() == agreed_order([y, x]).tolist() == ["b", "c", "a"]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ensemble.data.guess import guess_spec
 from ensemble.data.load import load_dataset
 from ensemble.errors import DataError
 from ensemble.recipe.schema import DataSpec
@@ -192,3 +193,18 @@ def test_empty_folders_are_refused(photos: Path) -> None:
     (photos / "train" / "empty").rmdir()
     (photos / "test").mkdir()
     assert "no images" in refused(photos)
+
+
+def test_a_folder_without_images_beside_the_class_folders_is_noted(tmp_path: Path) -> None:
+    for name in "abcde":
+        for kind in ("cat", "dog"):
+            path = tmp_path / "d" / kind / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (4, 4), ord(name) + len(kind)).save(path)
+    spec, notes = guess_spec(tmp_path / "d"), []
+    plain = load_dataset(spec, tmp_path / "runs")
+    (tmp_path / "d" / "submissions").mkdir()
+    (tmp_path / "d" / "submissions" / "a.csv").write_text("id,label\n")
+    data = load_dataset(spec, tmp_path / "runs", note=notes.append)
+    assert data.fingerprint == plain.fingerprint
+    assert any("'submissions'" in line and "no class" in line for line in notes)

@@ -307,3 +307,24 @@ def test_guesses_that_cannot_be_made_say_what_is_there(tmp_path: Path) -> None:
     for path, expected in ((tmp_path, "labels.csv"), (tmp_path / "absent", "does not exist")):
         with pytest.raises(DataError, match=expected):
             guess_spec(path)
+
+
+def test_the_fingerprint_covers_groups_and_soft_labels() -> None:
+    from dataclasses import replace
+
+    from ensemble.data.dataset import Items
+    from ensemble.data.fingerprint import fingerprint
+
+    names = np.array(["x", "y"])
+    items = Items(
+        names, names, np.array([0, 1]), np.array(["g", "h"]), np.array([[0.75, 0.25], [0.25, 0.75]], "f4")
+    )
+    others = [
+        items,
+        replace(items, groups=np.array(["g", "g"])),
+        replace(items, groups=None),
+        replace(items, soft=np.array([[1, 0], [0, 1]], "f4")),
+        replace(items, soft=None),
+    ]
+    content = {"x": "1", "y": "2"}
+    assert len({fingerprint({"train": one}, np.array(["a", "b"]), content) for one in others}) == len(others)

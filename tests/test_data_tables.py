@@ -262,3 +262,60 @@ def test_text_that_is_no_utf8_is_refused(table: Path) -> None:
 )
 def test_keys_that_exclude_each_other_are_a_mistake_in_the_recipe(table: Path, keys: dict) -> None:
     refused(table, code=2, **keys)
+
+
+def test_an_unnamed_class_has_a_name_and_a_composed_one(tmp_path: Path) -> None:
+    from pydantic import ValidationError
+
+    with pytest.raises(ValidationError, match="a name is expected"):
+        DataSpec(form="csv", label_columns=("a", "b"), unnamed_class=" ")
+    assert DataSpec(form="csv", label_columns=("a",), unnamed_class="e\u0301").unnamed_class == "\u00e9"
+
+
+@pytest.mark.parametrize("given", ["images/{}.png", "{root}/images/{}.png", "{}.png", "./images/{}.png"])
+def test_a_path_may_repeat_the_folder_of_the_images(tmp_path: Path, given: str) -> None:
+    root = images(tmp_path / "d", *[f"images/{row}.png" for row in range(6)])
+    rows = [f"{given.format(row, root=root.as_posix())},{'ab'[row % 2]}" for row in range(6)]
+    write(root / "train.csv", "file,label", *rows)
+    data = load(root, images="images", path_column="file")
+    assert {*data.splits["train"].paths, *data.splits["valid"].paths} == {f"images/{row}.png" for row in range(6)}
+
+
+def test_a_flat_test_folder_beside_the_table_is_the_test_set(table: Path) -> None:
+    (table / "test.csv").unlink()
+    images(table, "test/b10.png", "test/b9.png")
+    data = load(table, images="images")
+    assert data.splits["test"].paths.tolist() == ["test/b9.png", "test/b10.png"]
+    (table / "test" / "deeper").mkdir()
+    (table / "test" / "b9.png").rename(table / "test" / "deeper" / "b9.png")
+    assert "test" not in load(table, images="images").splits
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("id,label", '{id}, "{label}"'),
+        ("id,label,", "{id},{label},"),
+        (",id,label", "7{id},{id},{label}"),
+        ("Unnamed: 0,id,label", "7{id},{id},{label}"),
+        ("id,label", ".\\{id},{label}"),
+        ("id,label", "./{id}.png,{label}"),
+    ],
+)
+def test_tables_as_other_programs_write_them(table: Path, header: str, row: str) -> None:
+    plain = load(table)
+    rows = [row.format(id=f"{at:04}", label="NA" if at % 2 else "null") for at in range(6)]
+    write(table / "train.csv", header, *rows)
+    assert load(table, label_column="label").fingerprint == plain.fingerprint
+
+
+def test_a_line_break_in_a_column_that_nobody_reads_is_no_matter(table: Path) -> None:
+    plain = load(table)
+    rows = [f'{at:04},{"NA" if at % 2 else "null"},"two\nlines"' for at in range(6)]
+    write(table / "train.csv", "id,label,remark", *rows)
+    assert load(table, label_column="label").fingerprint == plain.fingerprint
+
+
+def test_two_ids_for_one_file_are_refused(table: Path) -> None:
+    write(table / "train.csv", "id,label", *[f"{row:04},{'ab'[row % 2]}" for row in range(6)], "images/0005,a")
+    assert "images/0005.png" in refused(table)

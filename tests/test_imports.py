@@ -166,7 +166,7 @@ def test_files_that_are_no_predictions(tmp_path, folder, text, message):
 
 
 def test_missing_files_and_pickles(tmp_path, folder):
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match="no such file"):
         read_predictions(tmp_path / "none.csv")
     with pytest.raises(DataError, match="no such file"):
         read_predictions(tmp_path / "none.npz")
@@ -193,3 +193,90 @@ def test_a_name_that_is_no_folder(tmp_path, folder):
     valid = save(tmp_path / "v.npz", Predictions(np.array(["x"]), np.array([[1, 0]], "f4"), np.array(["a", "b"])))
     with pytest.raises(RecipeError, match="cannot name a folder"):
         import_run("../x", folder=folder, valid=valid)
+
+
+def test_damaged_npz_files_are_one_line(tmp_path):
+    one = predictions(30, 1)
+    np.save(tmp_path / "bare.npy", one.probs)
+    (tmp_path / "bare.npy").rename(tmp_path / "bare.npz")
+    np.savez_compressed(tmp_path / "damaged.npz", ids=one.ids, probs=one.probs, classes=one.classes)
+    content = bytearray((tmp_path / "damaged.npz").read_bytes())
+    content[80:140] = bytes(60)
+    (tmp_path / "damaged.npz").write_bytes(content)
+    for name in ("bare.npz", "damaged.npz"):
+        with pytest.raises(DataError, match="not an npz of plain arrays") as caught:
+            read_predictions(tmp_path / name)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('id,a,b\nx,0.5,"0.5\n', "CSV"),
+        ('id,a,b\n"x\ny",0.5,0.5\n', "ids with control characters"),
+        ("id,a,b\n ,0.5,0.5\n", "an empty id"),
+        ("id,a, \nx,0.5,0.5\n", "an empty class"),
+    ],
+)
+def test_mangled_names_are_refused(tmp_path, text, message):
+    path = tmp_path / "v.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        read_predictions(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("separator", [";", "\t", ","])
+def test_names_lose_the_space_around_them_whatever_separates_them(tmp_path, separator):
+    path = tmp_path / "v.csv"
+    lines = [["id", " ant", "bee "], [" x", "0.25", "0.75"], ["y ", "0.5", " 0.5"]]
+    path.write_text("\n".join(map(separator.join, lines)) + "\n")
+    read = read_predictions(path)
+    assert (read.ids.tolist(), read.classes.tolist()) == (["x", "y"], ["ant", "bee"])
+
+
+def test_an_npz_is_composed_too(tmp_path):
+    one = predictions(9, 1, classes=["e\u0301", "b"])
+    ids = np.array([*one.ids[:-1], "e\u0301"])
+    read = read_predictions(save(tmp_path / "v.npz", replace(one, ids=ids)))
+    assert (read.ids[-1], read.classes[0]) == ("\u00e9", "\u00e9")
+    assert read.probs.tobytes() == one.probs.tobytes()
+
+
+def test_imported_again_without_a_test_there_is_none(tmp_path, folder):
+    valid = save(tmp_path / "v.npz", predictions(9, 1))
+    test = save(tmp_path / "t.npz", predictions(4, 1, prefix="t", labelled=False))
+    made = import_run("x", folder=folder, valid=valid, test=test).run
+    save(made.path / "test-night.npz", predictions(4, 1))
+    assert import_run("x", folder=folder, valid=valid).run.splits() == ["valid"]
+
+
+def test_a_kill_while_a_run_is_written_over_leaves_it_incomplete(tmp_path, folder, monkeypatch):
+    valid = save(tmp_path / "v.npz", predictions(9, 1))
+    test = save(tmp_path / "t.npz", predictions(4, 1, prefix="t", labelled=False))
+    made = import_run("x", folder=folder, valid=valid, test=test).run
+    created = made.facts["created"]
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ensemble.runs.writing.write_atomically", killed)
+        patch.setattr("ensemble.runs.writing.write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            import_run("x", folder=folder, valid=valid, test=test)
+        assert made.complete  # nothing would have changed
+        other = save(tmp_path / "t.npz", predictions(4, 2, prefix="t", labelled=False))
+        with pytest.raises(KeyboardInterrupt):
+            import_run("x", folder=folder, valid=valid, test=other)
+        assert not made.complete
+    again = import_run("x", folder=folder, valid=valid, test=other).run
+    assert again.complete and again.facts["created"] >= created
+
+
+def test_another_test_is_not_taken_for_the_known_one(tmp_path, folder):
+    member(folder, "net-0", seed=1)
+    valid = save(tmp_path / "v.npz", predictions(60, 2, labelled=False))
+    for prefix, tests in (("t", {"test": "b" * 64}), ("u", {})):
+        test = save(tmp_path / f"{prefix}.npz", predictions(20, 3, prefix=prefix, labelled=False))
+        assert import_run("x", folder=folder, valid=valid, test=test).run.facts["data"]["tests"] == tests

@@ -146,6 +146,30 @@ def test_unknown_keys_are_carried_and_a_newer_schema_is_refused(runs):
     assert "unreadable" in listing(runs)
 
 
+@pytest.mark.parametrize("name", ["zoo-plain", "zoo-refits"])
+def test_odd_names_groups_and_refits(runs, name):
+    before = named_run(runs, name)
+    kept = {path.name: path.read_bytes() for path in before.path.iterdir()}
+    members = [named_run(runs, one) for one in read_ensemble(before).members]
+    refits = name == "zoo-refits"
+    made = combine(members, folder=runs, per_arch=2, calibrate=True, refits=refits, name=name).run
+    assert made.id == before.id
+    assert made.splits() == ["valid", "test", "test-night"]
+    for split in made.splits():
+        one, other = made.predictions(split), Run(FIXTURE / made.id).predictions(split)
+        assert (one.ids.tolist(), one.classes.tolist()) == (other.ids.tolist(), other.classes.tolist())
+        assert one.probs == pytest.approx(other.probs, abs=1e-6)  # the temperature is a logarithm's
+    assert made.predictions("valid").groups[0] == "caf\u00e9 0"
+    assert (made.predictions("valid").targets == -1).sum() == 2
+    assert {"valid.npz", "test.npz", "test-night.npz"} <= kept.keys()
+
+
+@pytest.mark.parametrize("split", ["test", "test-night"])
+def test_odd_names_are_submitted(tmp_path, split):
+    out = submit(named_run(FIXTURE, "zoo-plain"), SubmitSpec(), split=split, out=tmp_path / f"zoo-{split}.csv").path
+    assert out.read_bytes() == (EXPECTED / f"zoo-{split}.csv").read_bytes()
+
+
 def write_expected() -> None:
     """Writes what this version makes of the fixture: `python tests/test_runs_schema1.py`."""
     import tempfile
@@ -159,6 +183,11 @@ def write_expected() -> None:
     (EXPECTED / "ls.txt").write_text(listing(FIXTURE), encoding="utf-8")
     for name, spec in SPECS.items():
         submit(only(FIXTURE, "ensemble"), spec, out=EXPECTED / name)
+    for split in ("test", "test-night"):
+        written = submit(
+            named_run(FIXTURE, "zoo-plain"), SubmitSpec(), split=split, out=EXPECTED / f"zoo-{split}.csv"
+        )
+        written.sidecar.unlink()
     assert zipfile.is_zipfile(EXPECTED / "codabench.zip")
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import shutil
 import zipfile
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from ensemble.files import read_json, sha256_file
 from ensemble.metrics import labels
 from ensemble.predictions import Predictions
 from ensemble.recipe.schema import SubmitSpec
+from ensemble.runs.run import Run
 from ensemble.submit.sheet import Sheet, numbers, zipped
 from ensemble.submit.submission import check, submit
 from ensemble.submit.template import fill, read_template
@@ -310,3 +312,88 @@ def test_sheets_are_checked(sheet, message):
 def test_a_zip_holds_no_time():
     assert zipped(b"x", "a.csv") == zipped(b"x", "a.csv")
     assert zipfile.ZipFile(io.BytesIO(zipped(b"x", "a.csv"))).infolist()[0].date_time == (1980, 1, 1, 0, 0, 0)
+
+
+@pytest.mark.parametrize("refits", [False, True])
+def test_an_ensemble_of_other_test_predictions_is_refused(tmp_path, refits):
+    runs = [member(tmp_path, f"net{i}-0", seed=i) for i in range(2)]
+    if refits:
+        for i, one in enumerate(runs):
+            test = predictions(20, 50 + i, prefix="t", labelled=False)
+            run(tmp_path, f"full{i}-1", {"test": test}, kind="refit", parents=[one])
+    made = combine(runs, folder=tmp_path, refits=refits).run
+    who = "full1-1" if refits else "net1-0"
+    rewritten(Run(tmp_path / who), "test", predictions(20, 77, prefix="t", labelled=False))
+    with pytest.raises(
+        DataError, match=f"made from other predictions of '{who}'; type `ens combine` again"
+    ) as caught:
+        submit(made, SubmitSpec(), out=tmp_path / "a.csv")
+    assert caught.value.exit_code == 3
+    assert not (tmp_path / "a.csv").exists()
+    shutil.rmtree(tmp_path / who)
+    assert submit(made, SubmitSpec(), out=tmp_path / "a.csv").facts["rows"] == 20
+
+
+def test_what_predicts_nothing_may_change(tmp_path):
+    runs = [member(tmp_path, f"net{i}-0", seed=i) for i in range(2)]
+    for i, one in enumerate(runs):
+        test = predictions(20, 50 + i, prefix="t", labelled=False)
+        run(tmp_path, f"full{i}-1", {"test": test}, kind="refit", parents=[one])
+    made = combine(runs, folder=tmp_path, refits=True).run
+    rewritten(runs[0], "test", predictions(20, 77, prefix="t", labelled=False))
+    assert submit(made, SubmitSpec(), out=tmp_path / "a.csv").facts["rows"] == 20
+
+
+def test_a_sample_with_an_open_quote_is_refused(tmp_path, net):
+    with pytest.raises(DataError, match="CSV") as caught:
+        submit(net, SubmitSpec(), sample=sample(tmp_path, 'id,label\n"t000,x\n'), out=tmp_path / "a.csv")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("separator", ["\n", "\r", '"', "\0", "a", "7", "\x1b"])
+def test_separators_that_would_break_the_file(separator):
+    with pytest.raises(ValueError, match="separator"):
+        SubmitSpec(separator=separator)
+    assert [SubmitSpec(separator=one).separator for one in ",;\t| "] == list(",;\t| ")
+
+
+@pytest.mark.parametrize(
+    ("values", "spec", "notes"),
+    [
+        (["Ant", "Bee"], {}, 1),
+        (["0", "2"], {}, 1),
+        (["0", "2"], {"label_as": "index"}, 0),
+        (["ant", "?"], {}, 0),
+        (["3", "4"], {"label_as": "index"}, 1),
+    ],
+)
+def test_labels_of_the_sample_that_are_no_class_are_noted(tmp_path, net, values, spec, notes):
+    text = "id,label\n" + "".join(f"t{i:03d},{values[i % 2]}\n" for i in range(20))
+    made = submit(net, SubmitSpec(**spec), sample=sample(tmp_path, text), out=tmp_path / "a.csv")
+    assert len(made.notes) == notes
+    assert all(values[0] in line for line in made.notes)
+    assert ("label_as: index" in "".join(made.notes)) == (values == ["0", "2"] and notes == 1)
+
+
+def test_classes_that_look_like_probabilities_are_labels(tmp_path):
+    random = member(tmp_path / "runs", "net-1", seed=1, classes=["0.0", "1.0"])
+    text = "id,label\n" + "".join(f"t{i:03d},0.0\n" for i in range(20))
+    written = submit(random, SubmitSpec(), sample=sample(tmp_path, text), out=tmp_path / "a.csv")
+    assert {row[1] for row in table(written.path)[1:]} <= {"0.0", "1.0"}
+    assert written.notes == ()
+
+
+def test_headers_and_ids_of_a_sample_are_met_whatever_their_spelling(tmp_path, net):
+    text = " Label , Id\n" + "".join(f"x, test/t{i:03d}.png\n" for i in range(20))
+    written = submit(net, SubmitSpec(), sample=sample(tmp_path, text), out=tmp_path / "a.csv")
+    rows = table(written.path)
+    assert rows[0] == ["Label", "Id"]
+    assert rows[1][1] == "test/t000.png"
+
+
+@pytest.mark.parametrize("spelled", [("e\u0301", "\u00e9"), ("\u00e9", "e\u0301")])
+def test_ids_meet_in_either_spelling_of_unicode(tmp_path, spelled):
+    ours, theirs = spelled
+    both = Predictions(np.array([ours, "z"]), np.eye(2, dtype=np.float32), np.array(["x", "y"]))
+    template = read_template(sample(tmp_path, f"id,label\nz,x\n{theirs},x\n"), SubmitSpec(), both.classes)
+    assert fill(template, both, SubmitSpec(), probabilities=False).rows == (("z", "y"), (theirs, "x"))

@@ -87,7 +87,10 @@ def submit_and_print(
 
 def _notes(written: Submission) -> list[str]:
     facts = written.facts
-    lines = [f"{facts['rows']} rows, columns {', '.join(facts['columns'][:12])}; facts in {written.sidecar}"]
+    lines = [
+        *written.notes,
+        f"{facts['rows']} rows, columns {', '.join(facts['columns'][:12])}; facts in {written.sidecar}",
+    ]
     for metric, score in (facts.get("honest") or {}).items():
         of = f", of {facts['score_of']}" if "score_of" in facts else ""
         bounds = f"{score['low']:.4f} to {score['high']:.4f}"

@@ -67,10 +67,10 @@ def _expanded(run: Run) -> list[Run]:
 
 
 def _refuse_unusable(run: Run) -> None:
-    if not run.complete:
-        raise DataError(f"{run.id} is not complete; type `ens train` again to resume it")
     if run.failed:
         raise DataError(f"{run.id} failed; train it again with --retry, or leave it out")
+    if not run.complete:
+        raise DataError(f"{run.id} is not complete; type `ens train` again to resume it")
     if not run.has("valid"):
         hint = "; name its parent and add --refits" if run.kind == "refit" else ""
         raise DataError(f"{run.id} is a {run.kind} without validation predictions{hint}")
@@ -96,7 +96,12 @@ def newest_ensemble(folder: Path, fingerprint: str) -> Run:
     ]
     if not found:
         raise DataError(f"no complete ensemble of this data set in {one_line(folder)}; type `ens combine` first")
-    return max(found, key=lambda run: (str(run.facts.get("created", "")), run.id))
+    return max(found, key=_made)
+
+
+def _made(run: Run) -> tuple[int, str, str]:
+    """Sorts by the last time: an ensemble that is combined again keeps its `created`, not its metrics.json."""
+    return (run.path / "metrics.json").stat().st_mtime_ns, str(run.facts.get("created", "")), run.id
 
 
 def refit_of(member: Run, runs: Sequence[Run]) -> Run:

@@ -15,7 +15,7 @@ SEED = 0
 Z95 = 1.959963984540054
 
 
-def wilson(hits: int, n: int) -> tuple[float, float]:
+def wilson(hits: float, n: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share: `hits` of `n` rows, n at least 1."""
     share, spread = hits / n, Z95**2 / n
     middle = (share + spread / 2) / (1 + spread)
@@ -27,11 +27,15 @@ def interval(metric: Metric, probs: Floats, targets: Ints, groups: Texts | None)
     """The 95 % interval of a score: probs (n, k), targets (n,) all known, groups (n,) or None.
 
     Wilson's for the accuracy of rows that are independent; else the bootstrap's percentiles, whole groups
-    drawn together.
+    drawn together, and Wilson's again where all draws of a share are the same.
     """
     if metric.name == "accuracy" and groups is None:
         return wilson(round(metric(probs, targets) * len(targets)), len(targets))
-    return bootstrap(metric, probs, targets, groups)
+    low, high = bootstrap(metric, probs, targets, groups)
+    if low == high and metric.higher and 0 <= low <= 1:  # every draw the same says little, not everything
+        n = len(targets) if groups is None else len(set(groups.tolist()))
+        return wilson(low * n, n)
+    return low, high
 
 
 def bootstrap(

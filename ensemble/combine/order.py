@@ -12,7 +12,7 @@ from ensemble.predictions import Texts
 
 
 def agreed_order(orders: Sequence[Texts]) -> Texts:
-    """The order that most members share; a tie goes to one in natural order, then to the first.
+    """The order that most members share; a tie goes to the natural order, then the plain, then the smallest.
 
     One member whose rows or columns were permuted is put right, and never moves the others.
     """
@@ -21,5 +21,6 @@ def agreed_order(orders: Sequence[Texts]) -> Texts:
     counts = Counter(tuple(order.tolist()) for order in orders)
     most = max(counts.values())
     tied = [names for names, count in counts.items() if count == most]
-    in_order = [names for names in tied if list(names) == sorted(names, key=natural_key)]
-    return np.array((in_order or tied)[0], dtype=np.str_)
+    natural = [names for names in tied if list(names) == sorted(names, key=natural_key)]
+    plain = [names for names in tied if list(names) == sorted(names)]
+    return np.array(min(natural or plain or tied), dtype=np.str_)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ensemble.data.csvrows import read_rows
 from ensemble.data.names import has_control, nfc
 from ensemble.errors import DataError, first_few, one_line
 from ensemble.registry import did_you_mean
@@ -32,7 +32,15 @@ class Table:
             raise DataError(
                 f"{self.name}: no column {name!r}, which data.{key} names{did_you_mean(name, self.columns)}"
             )
+        bad = [value for value in self.columns[name] if has_control(value)]
+        if bad:
+            raise DataError(f"{self.name}, column {name!r}: values with control characters: {_escaped(bad)}")
         return self.columns[name]
+
+    @property
+    def named(self) -> list[str]:
+        """The columns that mean something: not the row numbers that pandas writes without a name."""
+        return [name for name in self.columns if name and not name.startswith("Unnamed: ")]
 
 
 def read_csv(path: Path) -> Table:
@@ -41,46 +49,26 @@ def read_csv(path: Path) -> Table:
     Raises DataError for a file that is missing, no UTF-8 text, ragged, or without rows.
     """
     name = one_line(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header_line = file.readline()
-            separator = max(",;\t", key=header_line.count)
-            file.seek(0)
-            rows = list(_rows(csv.reader(file, delimiter=separator, strict=True), name))
-    except FileNotFoundError as error:
-        raise DataError(f"{name}: no such file, a CSV expected") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{name}: cannot be read as a CSV of UTF-8 text ({one_line(error)})") from error
+    rows, _ = read_rows(path)
+    for row in rows[1:]:
+        if len(row.cells) != len(rows[0].cells):
+            found, expected = len(row.cells), len(rows[0].cells)
+            raise DataError(f"{name}, line {row.line}: {found} values found, {expected} expected; correct it")
     if len(rows) < 2:
         raise DataError(f"{name}: no rows below the header; a header and a row for each image expected")
-    return Table(name, _columns(rows, name))
-
-
-def _rows(reader: Iterator[list[str]], name: str) -> Iterator[list[str]]:
-    """The rows that are not blank. Raises DataError for one with another number of values than the header."""
-    width = None
-    for row in reader:
-        if not any(value.strip() for value in row):
-            continue
-        width = len(row) if width is None else width
-        if len(row) != width:
-            line = getattr(reader, "line_num", 0)
-            raise DataError(f"{name}, line {line}: {len(row)} values found, {width} expected")
-        yield row
+    return Table(name, _columns([row.cells for row in rows], name))
 
 
 def _columns(rows: Sequence[Sequence[str]], name: str) -> dict[str, list[str]]:
     header = [nfc(value.strip()) for value in rows[0]]
-    repeated = [column for column in dict.fromkeys(header) if header.count(column) > 1]
+    texts = [[nfc(value.strip()) for value in values] for values in zip(*rows[1:], strict=True)]
+    # a separator at the end of every line makes a column of nothing
+    kept = [(column, values) for column, values in zip(header, texts, strict=True) if column or any(values)]
+    names = [column for column, _ in kept]
+    repeated = [column for column in dict.fromkeys(names) if names.count(column) > 1]
     if repeated:
         raise DataError(f"{name}: columns of the same name: {first_few(repeated)}; rename one")
-    columns = {}
-    for column, values in zip(header, zip(*rows[1:], strict=True), strict=True):
-        columns[column] = [nfc(value.strip()) for value in values]
-        bad = [value for value in columns[column] if has_control(value)]
-        if bad:
-            raise DataError(f"{name}, column {column!r}: values with control characters: {_escaped(bad)}")
-    return columns
+    return dict(kept)
 
 
 def _escaped(values: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ An item's id is its path inside the split's folder without the extension.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 from ensemble.data.listing import HELD_OUT, Found, Rows
@@ -72,6 +73,9 @@ def folder_rows(root: Path, name: str, split: str, leave_out: frozenset[Path], n
     if split not in ("train", "valid") and not any("/" in path for path in found.images):
         order = sorted(range(len(ids)), key=lambda row: natural_key(ids[row]))
         return Rows([ids[row] for row in order], [paths[row] for row in order])
+    if split == "train" and PurePath(name) == PurePath():
+        _note_no_classes(found, folder, notes)
+        found = replace(found, folders=[])
     return Rows(ids, paths, _labels(found, ids, folder, split))
 
 
@@ -91,6 +95,13 @@ def _labels(found: Scanned, ids: Sequence[str], folder: Path, split: str) -> lis
             " add images or remove the folder"
         )
     return labels
+
+
+def _note_no_classes(found: Scanned, folder: Path, notes: list[str]) -> None:
+    """A data set's own folder may hold other folders than its classes, submissions/ for one."""
+    classes = {path.split("/", 1)[0] for path in found.images}
+    if others := [name for name in found.folders if name not in classes]:
+        notes.append(f"{one_line(folder)}: folders without an image are no class: {first_few(others)}")
 
 
 def _note_others(found: Scanned, folder: Path, notes: list[str]) -> None:

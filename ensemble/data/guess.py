@@ -75,7 +75,7 @@ def _label_keys(table: Table) -> dict[str, Any]:
     named = [name for name in table.columns if name.lower() in _LABELS]
     if len(named) == 1:
         return {"label_column": named[0]}
-    others = list(table.columns)[1:]
+    others = table.named[1:]
     shares = [_shares(table.columns[name]) for name in others]
     if len(others) < 2 or any(share is None for share in shares):
         return {}

@@ -41,9 +41,14 @@ class ImageIndex:
         return keyed
 
     def candidates(self, name: str, table: str) -> list[str]:
-        """The files that `name` may mean: below the folder, in its folder `<table>`, or anywhere by name."""
+        """The files that `name` may mean: below the folder, in its folder `<table>`, or anywhere by name.
+
+        A name may repeat the folder, as the recipe or the root spells it.
+        """
         key = posixpath.normpath(name.replace("\\", "/"))
-        for place in (key, f"{table}/{key}"):
+        repeated = (f"{posixpath.normpath(self.folder.as_posix())}/", self.prefix)
+        bare = (key[len(start) :] for start in repeated if start and key.startswith(start))
+        for place in (key, f"{table}/{key}", *bare):
             if place in self._by_path:
                 return self._by_path[place]
         return self._by_name.get(key, [])

@@ -48,12 +48,23 @@ def natural_key(text: str) -> tuple[list[tuple[int, str]], str]:
 
 def refuse_shared_ids(ids: Sequence[str], sources: Sequence[str], where: str) -> None:
     """Raise DataError that names the files or rows that share an id."""
-    if len(set(ids)) == len(ids):
-        return
+    if pairs := _shared(ids, sources):
+        raise DataError(f"{where}: {len(pairs)} ids are not unique, rename the files or rows: {first_few(pairs)}")
+
+
+def refuse_shared_files(paths: Sequence[str], ids: Sequence[str], where: str) -> None:
+    """Raise DataError that names the files that more than one id stands for."""
+    if pairs := _shared(paths, ids):
+        raise DataError(f"{where}: {len(pairs)} files have two ids, remove a row of each: {first_few(pairs)}")
+
+
+def _shared(keys: Sequence[str], names: Sequence[str]) -> list[str]:
+    if len(set(keys)) == len(keys):
+        return []
     first: dict[str, str] = {}
     pairs = []
-    for name, source in zip(ids, sources, strict=True):
-        if name in first:
-            pairs.append(f"{name}: {first[name]} and {source}")
-        first.setdefault(name, source)
-    raise DataError(f"{where}: {len(pairs)} ids are not unique, rename the files or rows: {first_few(pairs)}")
+    for key, name in zip(keys, names, strict=True):
+        if key in first:
+            pairs.append(f"{key}: {first[key]} and {name}")
+        first.setdefault(key, name)
+    return pairs

@@ -16,7 +16,8 @@ from ensemble.data.csvfile import Table, read_csv
 from ensemble.data.folders import VALID_NAMES, folder_rows
 from ensemble.data.index import ImageIndex, index_images
 from ensemble.data.listing import HELD_OUT, Found, Rows
-from ensemble.data.names import nfc, refuse_shared_ids, stem
+from ensemble.data.names import nfc, refuse_shared_files, refuse_shared_ids, stem
+from ensemble.data.scan import scan
 from ensemble.errors import DataError, RecipeError, first_few
 from ensemble.recipe.schema import DataSpec
 
@@ -36,7 +37,7 @@ class Columns:
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """The classes that columns name, the unnamed one last; None with one label column."""
-        return None if not self.labels else self.labels + ((self.unnamed,) if self.unnamed else ())
+        return None if not self.labels else self.labels + ((self.unnamed,) if self.unnamed is not None else ())
 
 
 def list_tables(spec: DataSpec, leave_out: frozenset[Path]) -> Found:
@@ -62,8 +63,16 @@ def list_tables(spec: DataSpec, leave_out: frozenset[Path]) -> Found:
 
 
 def _tests(spec: DataSpec, train_path: Path) -> dict[str, str]:
-    test = spec.test if spec.test is not None else _beside(train_path, ("test",))
+    test = spec.test if spec.test is not None else _beside(train_path, ("test",)) or _flat_test(spec)
     return ({"test": test} if test else {}) | {f"test-{name}": path for name, path in spec.tests.items()}
+
+
+def _flat_test(spec: DataSpec) -> str | None:
+    """The folder `test` beside the table of train, relative to the root, where it holds nothing but images."""
+    place = PurePath(spec.train).parent / "test"
+    found = scan(Path(spec.path) / place) if (Path(spec.path) / place).is_dir() else None
+    flat = found is not None and found.images and not any("/" in path for path in found.images)
+    return place.as_posix() if flat else None
 
 
 def _with_csv(root: Path, name: str) -> str:
@@ -90,12 +99,12 @@ def column_roles(spec: DataSpec, train: Table) -> Columns:
     named = {spec.path_column, spec.label_column, spec.group_column, *labels} - {None}
     id_column = spec.id_column
     if id_column is None and spec.path_column is None:
-        id_column = next((name for name in train.columns if name not in named), None)
+        id_column = next((name for name in train.named if name not in named), None)
         if id_column is None:
             raise DataError(f"{train.name}: no column of ids; set data.id_column or data.path_column")
     label = spec.label_column
     if label is None and not labels:
-        others = [name for name in train.columns if name not in named | {id_column}]
+        others = [name for name in train.named if name not in named | {id_column}]
         if len(others) != 1:
             raise DataError(
                 f"{train.name}: {len(others)} columns may be the label ({first_few(others)}); set"
@@ -125,8 +134,10 @@ def table_rows(table: Table, path: Path, columns: Columns, index: ImageIndex, sp
     if empty:
         raise DataError(f"{table.name}: rows without an id: {first_few(empty)}")
     refuse_shared_ids(ids, [f"row {row + 1}" for row in range(len(ids))], table.name)
+    paths = index.find(names, path)
+    refuse_shared_files(paths, ids, table.name)
     has_groups = columns.group is not None and not (is_test and nfc(columns.group) not in table.columns)
-    found = Rows(ids, index.find(names, path), groups=_groups(table, columns, ids) if has_groups else None)
+    found = Rows(ids, paths, groups=_groups(table, columns, ids) if has_groups else None)
     return _labelled(found, table, columns, is_test)
 
 
@@ -135,11 +146,16 @@ def _ids_and_names(table: Table, columns: Columns) -> tuple[list[str], list[str]
     if columns.path is None:
         assert columns.id is not None
         names = table.column(columns.id, "id_column")
-        return [stem(name) for name in names], names
+        return [stem(_normal(name)) for name in names], names
     names = table.column(columns.path, "path_column")
     if columns.id is not None:
         return table.column(columns.id, "id_column"), names
-    return [stem(posixpath.normpath(name.replace("\\", "/"))) for name in names], names
+    return [stem(_normal(name)) for name in names], names
+
+
+def _normal(name: str) -> str:
+    """A path as ids spell it: `/` between folders, no `.` among them."""
+    return posixpath.normpath(name.replace("\\", "/")) if name else name
 
 
 def _groups(table: Table, columns: Columns, ids: Sequence[str]) -> list[str]:

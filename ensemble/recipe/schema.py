@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from ensemble.data.names import nfc
+
 
 def _to_text(value: Any) -> Any:
     """Class names, ids and columns are text; a bare number in YAML is taken as its digits."""
@@ -24,6 +26,18 @@ def _plain_name(value: str) -> str:
         or any(c in '/\\:*?"<>|' or not c.isprintable() for c in value)
     ):
         raise ValueError("a name without slashes, colons, quotes, line breaks or a leading dot or dash is expected")
+    return value
+
+
+def _class_name(value: str) -> str:
+    if not value.strip():
+        raise ValueError("a name is expected, not an empty text")
+    return nfc(value.strip())
+
+
+def _separator(value: str) -> str:
+    if len(value) != 1 or value == '"' or value.isalnum() or not (value == "\t" or value.isprintable()):
+        raise ValueError("a separator is one character: a comma, a semicolon, a tab or another mark")
     return value
 
 
@@ -55,7 +69,7 @@ class DataSpec(Frozen):
     path_column: Text | None = None
     label_column: Text | None = None
     label_columns: Texts = ()
-    unnamed_class: Text | None = None
+    unnamed_class: Annotated[Text, AfterValidator(_class_name)] | None = None
     group_column: Text | None = None
     classes: Texts = ()
     soft_labels: bool = False
@@ -133,7 +147,7 @@ class SubmitSpec(Frozen):
     label_column: Text = "label"
     positive: Text | None = None
     header: bool = True
-    separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    separator: Annotated[str, AfterValidator(_separator)] = ","
     inner_name: str = "prediction.csv"
     label_as: Literal["name", "index", "probabilities"] = "name"
     order: Literal["ids", "natural"] = "ids"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ensemble.data.csvrows import read_rows
 from ensemble.data.names import nfc
 from ensemble.errors import DataError, MismatchedRuns, first_few, one_line
 from ensemble.files import sha256_json
@@ -98,16 +97,18 @@ def read_predictions(path: Path) -> Predictions:
 
     Raises DataError.
     """
-    return load(path) if path.suffix.lower() == ".npz" else _read_csv(path)
+    return _composed(load(path)) if path.suffix.lower() == ".npz" else _read_csv(path)
+
+
+def _composed(read: Predictions) -> Predictions:
+    """With ids and classes as a CSV would give them."""
+    ids, classes = (np.array([nfc(name.strip()) for name in names.tolist()]) for names in (read.ids, read.classes))
+    return checked(ids, read.probs, classes, read.targets, read.groups, source=read.source)
 
 
 def _read_csv(path: Path) -> Predictions:
     source = one_line(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {source}: {one_line(error)}") from error
-    lines = [[nfc(cell) for cell in row] for row in csv.reader(io.StringIO(text, newline="")) if row]
+    lines = [[nfc(cell.strip()) for cell in row.cells] for row in read_rows(path)[0]]
     header, rows = (lines[0], lines[1:]) if lines else ([], [])
     target_at = next((at for at, name in enumerate(header) if at and name.lower() in TARGET_COLUMNS), None)
     class_at = [at for at in range(1, len(header)) if at != target_at]

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ensemble.errors import DataError
+from ensemble.errors import DataError, first_few
 from ensemble.files import read_json
 from ensemble.predictions import Predictions, load
 
 SCHEMA = 1
 KINDS = ("member", "folds", "refit", "import", "ensemble", "student")
+
+_SHAPES: Mapping[str, Callable[[Any], bool]] = {
+    "data": lambda value: isinstance(value, dict) and isinstance(value.get("tests", {}), dict),
+    "classes": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
+    "parents": lambda value: isinstance(value, list) and all(isinstance(entry, dict) for entry in value),
+}
+"""The keys of run.json that are looked into, and what they must be."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,11 @@ class Run:
         if facts["schema"] > SCHEMA:
             raise DataError(
                 f"{self.id} is of schema {facts['schema']}, this version reads up to {SCHEMA}; upgrade ensemble"
+            )
+        wrong = [key for key, fits in _SHAPES.items() if key in facts and not fits(facts[key])]
+        if wrong:
+            raise DataError(
+                f"{self.id}: run.json is not as it was written ({first_few(wrong)}); make the run again"
             )
         return facts
 
@@ -107,6 +119,8 @@ def named_run(folder: Path, name: str) -> Run:
             f"{len(found)} runs in {folder} are called {json.dumps(name)}, one expected (there are: {listed});"
             " type `ens ls`"
         )
+    if found[0].failed:
+        raise DataError(f"{found[0].id} failed; train it again with --retry, or name another run")
     if not found[0].complete:
         raise DataError(f"{found[0].id} is not complete; type `ens train` again to resume it")
     return found[0]

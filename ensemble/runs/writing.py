@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ensemble import __version__
 from ensemble.errors import RecipeError, one_line
-from ensemble.files import Content, read_json, sha256_file, write_atomically, write_json
+from ensemble.files import read_json, sha256_file, write_atomically, write_json
 from ensemble.metrics import score
-from ensemble.predictions import Predictions, save
+from ensemble.predictions import Predictions, as_npz, npz_bytes
 from ensemble.runs.lock import locked
 from ensemble.runs.run import SCHEMA, Run
 
@@ -42,13 +43,9 @@ def parent_facts(run: Run) -> dict[str, Any]:
     return {"id": run.id, "sha256": {split: sha256_file(run.path / f"{split}.npz") for split in run.splits()}}
 
 
-def arrays_content(arrays: Mapping[str, npt.NDArray[Any]]) -> Content:
+def arrays_content(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     """An npz of plain arrays, whose bytes repeat exactly."""
-
-    def write(file: BinaryIO) -> None:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-
-    return write
+    return npz_bytes(arrays)
 
 
 def split_metrics(predictions: Predictions) -> dict[str, Any]:
@@ -64,24 +61,43 @@ def write_run(
     facts: Mapping[str, Any],
     *,
     predictions: Mapping[str, Predictions],
-    files: Mapping[str, Content] | None = None,
+    files: Mapping[str, bytes | str] | None = None,
     metrics: Mapping[str, Any] | None = None,
 ) -> Run:
     """Write a whole run under its lock: run.json, `files`, an npz for each split, metrics.json last.
 
     facts: run.json without `schema`, `created` and `versions`.  metrics: entries of metrics.json beside the
-    scores of the splits. Made again from the same input, the run keeps its `created` and every byte.
+    scores of the splits. Made again from the same input, the run keeps its `created` and every byte; a test
+    split that is no longer among `predictions` goes.
     """
+    contents = {
+        **{name: text.encode() if isinstance(text, str) else text for name, text in (files or {}).items()},
+        **{f"{split}.npz": as_npz(one) for split, one in predictions.items()},
+    }
     with locked(path.parent, path.name):
-        write_json(path / "run.json", {"schema": SCHEMA, **facts, **_first_made(path)})
-        for name, content in (files or {}).items():
+        whole = {"schema": SCHEMA, **facts, **_first_made(path)}
+        gone = [old for old in path.glob("test*.npz") if old.name not in contents]
+        if (path / "metrics.json").is_file() and (gone or _differs(path, whole, contents)):
+            (path / "metrics.json").unlink()  # a kill from here on leaves a run that is not complete
+        for old in gone:
+            old.unlink()
+        write_json(path / "run.json", whole)
+        for name, content in contents.items():
             write_atomically(path / name, content)
-        for split, one in predictions.items():
-            save(path / f"{split}.npz", one)
         scores = {split: split_metrics(one) for split, one in predictions.items()}
         kept = {split: values for split, values in scores.items() if values}
         write_json(path / "metrics.json", {"schema": SCHEMA, **kept, **(metrics or {})})
     return Run(path)
+
+
+def _differs(path: Path, facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> bool:
+    """Whether the complete run at `path` holds anything else."""
+    there = [path / name for name in contents]
+    return (
+        not all(file.is_file() for file in there)
+        or any(file.read_bytes() != content for file, content in zip(there, contents.values(), strict=True))
+        or read_json(path / "run.json") != json.loads(json.dumps(facts))
+    )
 
 
 def _first_made(path: Path) -> dict[str, Any]:

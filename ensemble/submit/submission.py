@@ -19,18 +19,19 @@ from ensemble.predictions import Predictions
 from ensemble.runs.run import Run
 from ensemble.submit.formats import Format, formats
 from ensemble.submit.sheet import Sheet, Spec, zipped
-from ensemble.submit.template import fill, read_template
+from ensemble.submit.template import fill, label_notes, read_template
 
 FOLDER = Path("submissions")
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A file that was written, and the facts that its sidecar holds."""
+    """A file that was written, the facts that its sidecar holds, and what a person should see."""
 
     path: Path
     sidecar: Path
     facts: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def submit(
@@ -50,7 +51,7 @@ def submit(
     form = formats.get(spec.format)
     predictions = _ordered(_predictions(run, split), spec)
     path = _path(run, split, out, as_zip=form.zipped or spec.zip)
-    sheet = _sheet(form, predictions, spec, sample, unnamed)
+    sheet, notes = _sheet(form, predictions, spec, sample, unnamed)
     check(sheet, len(predictions))
     content = sheet.csv()
     if path.suffix.lower() == ".zip":
@@ -59,7 +60,7 @@ def submit(
         raise RecipeError(f"--out {one_line(path)} is the sample itself; name another file")
     facts = _facts(run, split, form, sheet, path, content, sample)
     write_atomically(path, content)
-    return Submission(path, write_json(path.with_name(f"{path.name}.json"), facts), facts)
+    return Submission(path, write_json(path.with_name(f"{path.name}.json"), facts), facts, notes)
 
 
 def _predictions(run: Run, split: str) -> Predictions:
@@ -69,10 +70,27 @@ def _predictions(run: Run, split: str) -> Predictions:
             f"{run.id} has no predictions of {split!r} (there are: {first_few(have) or 'none'});"
             " give the recipe a test split and type `ens train` and `ens combine` again"
         )
+    _refuse_stale(run, split)
     predictions = run.predictions(split)
     if not len(predictions):
         raise DataError(f"{run.id}/{split}.npz has no rows; at least one item to submit expected")
     return predictions
+
+
+def _refuse_stale(run: Run, split: str) -> None:
+    """Raises DataError when what `run` was made from has changed since; what is gone is not missed."""
+    if run.kind not in ("ensemble", "folds"):
+        return
+    sources = read_ensemble(run).sources if run.kind == "ensemble" else None
+    changed = []
+    for parent in run.facts.get("parents") or []:
+        path = run.path.parent / parent["id"] / f"{split}.npz"
+        recorded = parent["sha256"].get(split)
+        if (sources is None or parent["id"] in sources) and path.is_file() and sha256_file(path) != recorded:
+            changed.append(parent["id"])
+    if changed:
+        again = "ens combine" if run.kind == "ensemble" else "ens train"
+        raise DataError(f"{run.id} was made from other predictions of {first_few(changed)}; type `{again}` again")
 
 
 def _ordered(predictions: Predictions, spec: Spec) -> Predictions:
@@ -95,11 +113,16 @@ def _path(run: Run, split: str, out: Path | None, *, as_zip: bool) -> Path:
     return out
 
 
-def _sheet(form: Format, predictions: Predictions, spec: Spec, sample: Path | None, unnamed: str | None) -> Sheet:
+def _sheet(
+    form: Format, predictions: Predictions, spec: Spec, sample: Path | None, unnamed: str | None
+) -> tuple[Sheet, tuple[str, ...]]:
+    """The sheet, and notes on the sample."""
     if sample is None:
-        return form.build(predictions, spec)
+        return form.build(predictions, spec), ()
     template = read_template(sample, spec, predictions.classes)
-    return fill(template, predictions, spec, probabilities=form.probabilities(spec), unnamed=unnamed)
+    shares = form.probabilities(spec)
+    sheet = fill(template, predictions, spec, probabilities=shares, unnamed=unnamed)
+    return sheet, label_notes(template, predictions.classes.tolist(), spec, probabilities=shares)
 
 
 def check(sheet: Sheet, n: int) -> None:

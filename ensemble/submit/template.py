@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from ensemble.data.csvrows import read_rows
 from ensemble.data.names import nfc, stem
 from ensemble.errors import DataError, RecipeError, first_few, one_line
 from ensemble.predictions import Ints, Predictions, Texts
@@ -41,18 +41,14 @@ class Template:
 def read_template(path: Path, spec: Spec, classes: Texts) -> Template:
     """Read a sample submission. Raises DataError when it is not a table with ids and an answer."""
     source = one_line(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the sample {source}: {one_line(error)}") from error
-    separator = _separator(text, spec)
-    lines = [tuple(row) for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if row]
+    rows, separator = read_rows(path, f"{spec.separator},;\t")
+    lines = [row.cells for row in rows]
     if not lines:
         raise DataError(f"the sample {source} is empty; a header and a row for each item expected")
     if not spec.header:
         middle = (spec.label_column,) if len(lines[0]) == 2 else tuple(classes.tolist())
         lines.insert(0, (spec.id_column, *middle))
-    header, cells = lines[0], tuple(lines[1:])
+    header, cells = tuple(nfc(name.strip()) for name in lines[0]), tuple(lines[1:])
     ragged = [" ".join(row) for row in cells if len(row) != len(header)]
     if ragged or len(header) < 2:
         raise DataError(
@@ -60,13 +56,15 @@ def read_template(path: Path, spec: Spec, classes: Texts) -> Template:
             if ragged
             else f"the sample {source} has the one column {header[0]!r}; an id and an answer expected"
         )
-    id_at = header.index(spec.id_column) if spec.id_column in header else 0
-    return Template(header, cells, id_at, spec.header, separator, source)
+    return Template(header, cells, _id_at(header, nfc(spec.id_column)), spec.header, separator, source)
 
 
-def _separator(text: str, spec: Spec) -> str:
-    first = text.split("\n", 1)[0]
-    return max((spec.separator, ",", ";", "\t"), key=first.count)
+def _id_at(header: tuple[str, ...], name: str) -> int:
+    """The column of this name, in any case of letters where none is spelled so; else the first."""
+    cased = [column.casefold() for column in header]
+    if name in header:
+        return header.index(name)
+    return cased.index(name.casefold()) if name.casefold() in cased else 0
 
 
 def fill(
@@ -103,7 +101,7 @@ def _answers(
             f" (not a class: {first_few(strange) or 'none'}; missing: {first_few(lacking) or 'none'});"
             " rename the columns or the classes"
         )
-    if not probabilities and not _holds_probability(template):
+    if not probabilities and not holds_probability(template, classes):
         return [predicted_labels(predictions, spec)]
     positive = spec.positive or (asked[0] if asked[0] in classes else None)
     if positive is None:
@@ -114,10 +112,33 @@ def _answers(
     return [of_class(predictions, positive)]
 
 
-def _holds_probability(template: Template) -> bool:
-    """Whether the single answer column of the sample holds fractions such as 0.5, which no label is."""
-    values = {row[1 - template.id_at] for row in template.cells}
-    return bool(values) and all(_is_share(value) for value in values) and any("." in value for value in values)
+def label_notes(template: Template, classes: list[str], spec: Spec, *, probabilities: bool) -> tuple[str, ...]:
+    """What to say when the labels that the sample shows are none that we would write."""
+    if len(template.answers) > 1 or probabilities or {*template.answers} & {*classes}:
+        return ()
+    if holds_probability(template, classes):
+        return ()
+    numbered = {str(at) for at in range(len(classes))}
+    values = _values(template) - {""}
+    if not values or values & (numbered if spec.label_as == "index" else set(classes)):
+        return ()
+    shown = f"none of the sample's labels is one that is written: {first_few(sorted(values))}"
+    if values <= numbered:
+        return (f"{shown}; if they are places in the list of classes, set label_as: index under `submit:`",)
+    return (f"{shown}; the classes are {first_few(classes)}",)
+
+
+def _values(template: Template) -> set[str]:
+    """What the single answer column of the sample holds."""
+    return {nfc(row[1 - template.id_at].strip()) for row in template.cells}
+
+
+def holds_probability(template: Template, classes: list[str]) -> bool:
+    """Whether the single answer column holds fractions such as 0.5, which no label is but a class may be."""
+    values = _values(template)
+    if not values or values <= set(classes):
+        return False
+    return all(_is_share(value) for value in values) and any("." in value for value in values)
 
 
 def _is_share(value: str) -> bool:
@@ -130,14 +151,16 @@ def _is_share(value: str) -> bool:
 def matching_rows(template: Template, ids: Texts) -> Ints:
     """The row of `ids` (n,) for each id of the template, int64 (n,), with or without a picture's extension.
 
+    An id of the template may have folders before it that ours lacks.
+
     Raises DataError that names the first five that are duplicate, missing or extra.
     """
     wanted, have = template.ids, ids.tolist()
     exact = {one: row for row, one in enumerate(have)}
     stems: dict[str, list[int]] = {}
     for row, one in enumerate(have):
-        stems.setdefault(stem(nfc(one)), []).append(row)
-    found = [exact.get(one, _only(stems.get(stem(nfc(one)), []))) for one in wanted]
+        stems.setdefault(_key(one), []).append(row)
+    found = [exact.get(one, _meant(_key(one), stems)) for one in wanted]
     problems = {
         "no prediction for": [one for one, row in zip(wanted, found, strict=True) if row is None],
         "more than once": _repeated(wanted, found),
@@ -152,7 +175,12 @@ def matching_rows(template: Template, ids: Texts) -> Ints:
     return np.array(found, dtype=np.int64)
 
 
-def _only(rows: list[int]) -> int | None:
+def _key(name: str) -> str:
+    return stem(nfc(name.strip()))
+
+
+def _meant(key: str, stems: Mapping[str, list[int]]) -> int | None:
+    rows = stems.get(key) or stems.get(key.rpartition("/")[2], [])
     return rows[0] if len(rows) == 1 else None
 
 
