@@ -8,10 +8,10 @@ from ensemble.cli.context import Settings
 
 DEMO = {
     "members": [
-        {"arch": "vgg19_bn", "epochs": 7, "lr": 0.001},
-        {"arch": "resnet34", "epochs": 8, "lr": 0.002},
-        {"arch": "densenet121", "epochs": 8, "lr": 0.003},
-        {"arch": "efficientnet_b0", "epochs": 12, "lr": 0.01, "dropout": 0.2},
+        {"arch": "vgg19_bn", "epochs": 6, "lr": 0.001},
+        {"arch": "resnet34", "epochs": 10, "lr": 0.003, "dropout": 0.2},
+        {"arch": "densenet121", "epochs": 12, "lr": 0.005},
+        {"arch": "efficientnet_b0", "epochs": 15, "lr": 0.01, "dropout": 0.2},
     ],
     "combine": {"threshold": 0.95},
 }
