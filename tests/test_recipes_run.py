@@ -32,7 +32,7 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for split, each in (("train", 3), ("valid", 2)):
         for label in range(10):
             for index in range(each):
-                image(tmp_path / "cifar10" / split / f"class{label}" / f"{index}.png")
+                image(tmp_path / "cifar10" / split / f"class{label}" / f"{split}-{index}.png")
     for index in range(1, 12):
         image(tmp_path / "cifar10" / "test" / f"{index}.png")
     return tmp_path
@@ -54,6 +54,16 @@ def test_the_nine_members_are_trained_combined_refitted_and_submitted(
     assert rows[0] == ["id", "label"]
     assert [row[0] for row in rows[1:]] == [str(index) for index in range(1, 12)]
     assert {row[1] for row in rows[1:]} <= {f"class{label}" for label in range(10)}
+
+
+def test_ids_that_stand_in_the_way_of_a_refit_are_told_before_training(
+    cifar: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder,) = cifar.glob("cifar10/valid/class0")
+    (folder / "valid-0.png").rename(folder / "train-0.png")
+    assert ens(["run", str(RECIPES / "cifar10.yaml"), "--set", "weights=none"]) == 3
+    assert "class0/train-0" in capfd.readouterr().err
+    assert not list(cifar.glob("runs/*/run.json"))
 
 
 def test_a_rule_that_does_not_exist_is_told_before_training(cifar: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,8 @@ def ens(runs: Path, *args: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         cwd=runs.parent,
+        # a shell's background job ignores Ctrl-C, and its children with it
+        preexec_fn=None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env={**os.environ, "OMP_NUM_THREADS": "2"},
     )
 
@@ -104,18 +106,19 @@ def test_ctrl_c_ends_with_130(undisturbed: Path, tmp_path: Path) -> None:
     assert process.returncode == 130
 
 
-def test_of_two_processes_one_works_and_the_other_says_who(undisturbed: Path, tmp_path: Path) -> None:
+def test_of_two_processes_one_works_and_the_other_says_who(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    first = ens(runs, *TRAIN)
-    while not (runs / undisturbed.name / "run.json").exists() and first.poll() is None:
+    long = [*TRAIN, "--epochs", "2000"]  # the second process takes seconds to start
+    first = ens(runs, *long)
+    while not list(runs.glob("*/run.json")) and first.poll() is None:
         time.sleep(0.01)
-    second = ens(runs, *TRAIN)
+    second = ens(runs, *long)
     _, err = second.communicate(timeout=120)
     assert second.returncode == 5
     assert f"in use by process {first.pid}" in err
-    _, err = first.communicate(timeout=300)
-    assert first.returncode == 0, err
-    assert bits(runs / undisturbed.name) == bits(undisturbed)
+    assert first.poll() is None
+    first.kill()
+    first.communicate(timeout=60)
 
 
 def test_a_complete_run_is_left_alone(undisturbed: Path) -> None:

@@ -24,7 +24,9 @@ pytestmark = pytest.mark.slow  # they import fastai, which takes seconds
 
 def small_network(layout: torch.memory_format) -> nn.Module:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)
+    )
     return network.to(memory_format=layout)
 
 

@@ -57,7 +57,7 @@ def pipeline(
     from ensemble.cli.ls import print_leaderboard
     from ensemble.cli.submit import submit_and_print
 
-    check_what_comes_after(found)
+    check_what_comes_after(found, settings.runs)
     base = replace(found, members=tuple(member.model_copy(update={"full": False}) for member in found.members))
     trained = train_and_print(settings, base, device=device, retry=retry, dry_run=dry_run)
     if dry_run:
@@ -76,9 +76,15 @@ def pipeline(
     print_leaderboard(settings)
 
 
-def check_what_comes_after(found: RecipeFile) -> None:
-    """Refuse a rule, metric, format or sample that does not exist before hours of training. Raises RecipeError."""
+def check_what_comes_after(found: RecipeFile, runs: Path) -> None:
+    """Refuse before hours of training what would fail after them.
+
+    Raises RecipeError for a rule, metric, format or sample that does not exist, DataError for ids that a refit
+    could not pool.
+    """
+    from ensemble.cli.reading import load_with_progress
     from ensemble.combine.rules import rules
+    from ensemble.data.load import refit_of
     from ensemble.errors import RecipeError
     from ensemble.metrics import metrics
     from ensemble.recipe.problems import refuse
@@ -97,3 +103,5 @@ def check_what_comes_after(found: RecipeFile) -> None:
     if found.submit.sample and not Path(found.submit.sample).is_file():
         problems.append(f"submit.sample: there is no file {found.submit.sample!r}")
     refuse(problems, found.source)
+    if found.combine.refits:
+        refit_of(load_with_progress(found.data, runs))
