@@ -70,7 +70,6 @@ def test_flip_shift_only_moves_and_mirrors() -> None:
 def test_the_finder_falls_back_on_a_curve_too_short_to_read() -> None:
     curve = suggest([1e-7] * 12, [2.0] * 12)
     assert curve.suggestion == FALLBACK
-    assert "12" not in curve.reason
     assert "usable steps" in curve.reason
 
 

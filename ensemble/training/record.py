@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import subprocess
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -14,14 +13,15 @@ from ensemble.data.dataset import Dataset
 from ensemble.files import read_json, write_json
 from ensemble.recipe.resolve import PIPELINE
 from ensemble.runs.run import SCHEMA
+from ensemble.runs.writing import versions
 from ensemble.training.plan import Job
 
-_PACKAGES = ("ensemble", "fastai", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
+_PACKAGES = ("fastai", "torch", "torchvision", "timm", "pillow", "scikit-learn")
 
 
-def versions() -> dict[str, str]:
-    """Python and the packages whose version may change a number."""
-    found = {"python": platform.python_version()}
+def training_versions() -> dict[str, str]:
+    """What may change a number above the waterline, beside what may below it."""
+    found = versions()
     for package in _PACKAGES:
         try:
             found[package] = version(package)
@@ -56,7 +56,7 @@ def new_facts(job: Job, dataset: Dataset, device: str) -> dict[str, Any]:
         "pipeline": PIPELINE,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "parents": [],
-        "versions": versions(),
+        "versions": training_versions(),
         "git_commit": git_commit(),
         "device": device,
         "arch": job.recipe.arch,
