@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ensemble.cli.demo import DEMO
@@ -32,6 +32,7 @@ plain = st.recursive(
 
 
 @given(plain)
+@example({"...": "---"})
 def test_yaml_reads_back_what_it_wrote(value: object) -> None:
     assert text.parse(text.dump(value)) == value
 

@@ -60,7 +60,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    plain = re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", text) and isinstance(parse(text), str)
+    plain = re.fullmatch(r"[A-Za-z_/][A-Za-z0-9_./-]*", text) and isinstance(parse(text), str)
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
 
 
