@@ -1,13 +1,23 @@
 """Metrics are what scikit-learn says, and survive classes that no target names."""
 
+import math
+import subprocess
+import sys
+import time
+import warnings
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn import metrics as theirs
 
 from ensemble.errors import RecipeError
-from ensemble.metrics import labels, metrics, score
+from ensemble.metrics import SMALLEST, absent, check_name, find, labels, metrics, score
+
+CLASSES = ["melanoma", "seborrheic_keratosis", "nevus", "a:b", "a+b"]
+exact = {"rel": 1e-9, "abs": 1e-9}
 
 
 def softmax(logits):
@@ -15,50 +25,253 @@ def softmax(logits):
     return exp / exp.sum(axis=1, keepdims=True)
 
 
+def one_hot(logits):
+    return np.eye(logits.shape[1])[logits.argmax(axis=1)]
+
+
+def constant(logits):
+    return softmax(np.tile(logits[:1], (len(logits), 1)))
+
+
+def tied(logits):
+    return softmax(np.round(logits / 4))
+
+
 @st.composite
 def scored(draw):
+    """probs (n, k) and targets (n,) that name some of the classes; many ties in some."""
     n, k = draw(st.integers(1, 30)), draw(st.integers(2, 5))
     logits = draw(hnp.arrays(np.float64, (n, k), elements=st.floats(-5, 5, width=32)))
-    targets = draw(hnp.arrays(np.int64, n, elements=st.integers(0, k - 1)))
-    return softmax(logits), targets
+    probs = draw(st.sampled_from([softmax, one_hot, constant, tied]))(logits)
+    named = draw(st.lists(st.integers(0, k - 1), min_size=1, unique=True))
+    targets = draw(hnp.arrays(np.int64, n, elements=st.sampled_from(named)))
+    return probs.astype(draw(st.sampled_from([np.float32, np.float64]))), targets
 
 
-def by_hand(probs, targets):
-    """Every metric as its definition reads, in loops."""
-    said = [max(range(len(row)), key=lambda c: (row[c], -c)) for row in probs.tolist()]
-    present = sorted(set(targets.tolist()))
-    recalls, f1s = [], []
-    for c in present:
-        hit = sum(s == c and t == c for s, t in zip(said, targets, strict=True))
-        actual, claimed = sum(targets == c), sum(s == c for s in said)
-        recalls.append(hit / actual)
-        f1s.append(2 * hit / (actual + claimed))
-    rows = range(len(targets))
-    return {
-        "accuracy": sum(s == t for s, t in zip(said, targets, strict=True)) / len(targets),
-        "balanced_accuracy": sum(recalls) / len(present),
-        "macro_f1": sum(f1s) / len(present),
-        "log_loss": -sum(np.log(probs[i, targets[i]]) for i in rows) / len(targets),
-        "brier": sum(sum((probs[i] - np.eye(probs.shape[1])[targets[i]]) ** 2) for i in rows) / len(targets),
-    }
+def areas(probs, targets):
+    """scikit-learn's area of each class against the rest, of those with rows on both sides."""
+    sides = [targets == c for c in range(probs.shape[1])]
+    return {c: theirs.roc_auc_score(one, probs[:, c]) for c, one in enumerate(sides) if one.any() and not one.all()}
+
+
+def by_scikit_learn(probs, targets):
+    said, present, k = probs.argmax(axis=1), sorted(set(targets.tolist())), probs.shape[1]
+    one_sided = said.tolist() == targets.tolist() and len(present) == 1
+    wide = np.clip(probs.astype(np.float64), SMALLEST, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes that are predicted and absent, of rows that sum to 1 + 1e-7
+        found = {
+            "accuracy": theirs.accuracy_score(targets, said),
+            "balanced_accuracy": theirs.balanced_accuracy_score(targets, said),
+            "macro_f1": theirs.f1_score(targets, said, average="macro", labels=present, zero_division=0),
+            "kappa": 0.0 if one_sided else theirs.cohen_kappa_score(targets, said),
+            "log_loss": theirs.log_loss(targets, wide, labels=range(k)),
+            "brier": np.square(np.eye(k)[targets] - probs.astype(np.float64)).sum(axis=1).mean(),
+        }
+    of_classes = areas(probs, targets)
+    return found | ({"roc_auc": np.mean(list(of_classes.values()))} if of_classes else {})
+
+
+def ece_by_hand(probs, targets, bins=15):
+    """Guo 2017, equations 2 and 3, in a loop over bins that hold their upper end."""
+    confidence, said = probs.max(axis=1).astype(np.float64), probs.argmax(axis=1)
+    total = 0.0
+    for b in range(bins):
+        inside = [i for i in range(len(targets)) if b / bins < confidence[i] <= (b + 1) / bins]
+        if inside:
+            right = sum(said[i] == targets[i] for i in inside) / len(inside)
+            total += len(inside) / len(targets) * abs(right - sum(confidence[inside]) / len(inside))
+    return total
+
+
+@settings(deadline=None)
+@given(scored())
+@example((np.full((1, 2), 0.5, np.float32), np.array([1])))
+@example((np.eye(3, dtype=np.float32)[[2, 2, 2]], np.array([0, 0, 1])))
+def test_metrics_are_scikit_learns(case):
+    probs, targets = case
+    expected = by_scikit_learn(probs, targets) | {"ece": ece_by_hand(probs, targets)}
+    assert score(probs, targets) == pytest.approx(expected, **exact)
+
+
+@pytest.mark.parametrize("k", [3, 10])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_averages_of_scikit_learn(k, dtype):
+    """Where all classes are present they are ours, in log_loss but for rows that sum to 1 + 1e-7."""
+    random = np.random.default_rng(k)
+    probs, targets = softmax(random.normal(size=(500, k)).round(1)).astype(dtype), np.arange(500) % k
+    ours, wide = score(probs, targets), probs.astype(np.float64)
+    ranked = theirs.roc_auc_score(targets, probs, multi_class="ovr", average="macro")
+    assert ours["roc_auc"] == pytest.approx(ranked, **exact)
+    f1 = theirs.f1_score(targets, probs.argmax(axis=1), average="macro")
+    assert ours["macro_f1"] == pytest.approx(f1, **exact)
+    surprise = theirs.log_loss(targets, wide / wide.sum(axis=1, keepdims=True))
+    assert ours["log_loss"] == pytest.approx(surprise, rel=1e-6)
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_brier_is_scikit_learns(k):
+    random = np.random.default_rng(k)
+    probs, targets = softmax(random.normal(size=(300, k))), random.integers(0, k, 300)
+    try:
+        expected = theirs.brier_score_loss(targets, probs, scale_by_half=False, labels=list(range(k)))
+    except TypeError:
+        pytest.skip("before scikit-learn 1.7 brier_score_loss knew two classes only")
+    assert score(probs, targets)["brier"] == pytest.approx(expected, **exact)
+
+
+@given(scored(), st.randoms(use_true_random=False))
+def test_the_order_of_rows_changes_nothing(case, random):
+    probs, targets = case
+    rows = np.array(random.sample(range(len(targets)), len(targets)))
+    assert score(probs[rows], targets[rows]) == pytest.approx(score(probs, targets), **exact)
+
+
+@given(scored(), st.integers(0, 2**32 - 1))
+def test_a_view_can_be_drawn_from(case, seed):
+    """What the bootstrap does: look once, draw rows of what was seen."""
+    probs, targets = case
+    rows = np.random.default_rng(seed).integers(0, len(targets), len(targets))
+    names = [*metrics.names(), "roc_auc:nevus", "roc_auc+kappa", "roc_auc:nevus+roc_auc+accuracy", "ece+log_loss"]
+    for metric in (find(name, CLASSES) for name in names if "nevus" not in name or probs.shape[1] > 2):
+        drawn = metric.summary(metric.of(probs, targets)[rows], targets[rows])
+        assert drawn == pytest.approx(metric(probs[rows], targets[rows]), nan_ok=True, **exact)
 
 
 @given(scored())
-def test_metrics_are_their_definitions(case):
+def test_the_mean_of_the_rows_is_the_score(case):
     probs, targets = case
-    assert score(probs, targets) == pytest.approx(by_hand(probs, targets), rel=1e-9, abs=1e-12)
+    have = {name for name in metrics.names() if metrics.get(name).rows}
+    assert have == {"accuracy", "log_loss", "brier"}
+    for name in (*have, "log_loss+brier"):
+        metric = find(name, CLASSES)
+        values = metric.rows(metric.of(probs, targets), targets)
+        assert (values.shape, values.dtype) == (targets.shape, np.float64)
+        assert values.mean() == pytest.approx(metric(probs, targets), **exact)
+    assert find("accuracy+kappa", CLASSES).rows is None
 
 
-def test_metrics_agree_with_scikit_learn():
-    from sklearn import metrics as theirs
+@given(scored(), st.integers(1, 3))
+def test_a_class_that_is_nowhere_changes_nothing(case, more):
+    probs, targets = case
+    wider = np.hstack([probs, np.zeros((len(probs), more), probs.dtype)])
+    assert score(wider, targets) == pytest.approx(score(probs, targets), **exact)
 
+
+@settings(deadline=None)
+@given(scored())
+def test_one_class_against_the_rest(case):
+    probs, targets = case
+    expected = areas(probs, targets)
+    for c, name in enumerate(CLASSES[: probs.shape[1]]):
+        assert find(f"roc_auc:{name}", CLASSES)(probs, targets) == pytest.approx(
+            expected.get(c, math.nan), nan_ok=True, **exact
+        )
+
+
+def test_ties_in_float32_are_ties():
+    """Told apart in float64, one in the files: half a pair each."""
+    near = np.array([0.3, 0.3 + 1e-12, 0.3, 0.3 + 1e-12])
+    probs, targets = np.column_stack([1 - near, near]), np.array([0, 1, 0, 1])
+    assert find("roc_auc:yes", ["no", "yes"])(probs, targets) == 1
+    assert find("roc_auc:yes", ["no", "yes"])(probs.astype(np.float32), targets) == 0.5
+
+
+def test_the_area_is_the_same_to_the_last_bit_for_any_order_of_rows():
     random = np.random.default_rng(0)
-    probs, targets = softmax(random.normal(size=(200, 4))), random.integers(0, 4, 200)
-    ours, said = score(probs, targets), probs.argmax(axis=1)
-    assert ours["accuracy"] == pytest.approx(theirs.accuracy_score(targets, said))
-    assert ours["balanced_accuracy"] == pytest.approx(theirs.balanced_accuracy_score(targets, said))
-    assert ours["macro_f1"] == pytest.approx(theirs.f1_score(targets, said, average="macro"))
-    assert ours["log_loss"] == pytest.approx(theirs.log_loss(targets, probs))
+    probs, targets = softmax(random.normal(size=(999, 7))).astype(np.float32), random.integers(0, 7, 999)
+    rows = random.permutation(999)
+    assert score(probs[rows], targets[rows])["roc_auc"] == score(probs, targets)["roc_auc"]
+
+
+def test_what_rows_of_one_class_do_not_decide():
+    probs, targets = np.array([[0.9, 0.1], [0.8, 0.2]], np.float32), np.array([0, 0])
+    assert "roc_auc" not in score(probs, targets)
+    for name in ("roc_auc", "roc_auc:a", "roc_auc:b", "roc_auc:a+roc_auc:b"):
+        assert math.isnan(find(name, ["a", "b"])(probs, targets))
+    assert score(probs, targets)["kappa"] == 0
+    assert score(probs[:, ::-1], targets)["kappa"] == 0
+    assert score(probs, targets)["balanced_accuracy"] == 1
+
+
+def test_a_mean_is_plain_and_leaves_out_what_is_not_decided():
+    random = np.random.default_rng(0)
+    probs, targets = softmax(random.normal(size=(60, 3))), np.arange(60) % 2
+    first, second = (find(f"roc_auc:{name}", CLASSES)(probs, targets) for name in CLASSES[:2])
+    both = find("roc_auc:melanoma+roc_auc:seborrheic_keratosis", CLASSES)
+    assert both(probs, targets) == pytest.approx((first + second) / 2)
+    assert find("roc_auc:melanoma+roc_auc:nevus", CLASSES)(probs, targets) == pytest.approx(first)
+    assert find("accuracy+kappa", ())(probs, targets) == pytest.approx(
+        (score(probs, targets)["accuracy"] + score(probs, targets)["kappa"]) / 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [
+        ("roc_auc:a:b", ["a:b", "a"]),
+        ("roc_auc:a+b", ["a", "a+b"]),
+        ("roc_auc:a+kappas", ["a", "a+kappas"]),
+        ("roc_auc:a+b:c", ["a", "a+b:c"]),
+        ("roc_auc:roc_auc", ["no", "roc_auc"]),
+    ],
+)
+def test_a_class_may_hold_what_names_are_made_of(name, classes):
+    probs, targets = softmax(np.random.default_rng(0).normal(size=(40, 2))), np.arange(40) % 2
+    column = classes.index(name.removeprefix("roc_auc:"))
+    metric = find(name, np.array(classes))
+    assert metric.name == name
+    assert metric(probs, targets) == pytest.approx(theirs.roc_auc_score(targets == column, probs[:, column]))
+    check_name(name)
+    joined = find(f"accuracy+{name}+kappa", classes)
+    parts = [find(part, classes)(probs, targets) for part in ("accuracy", name, "kappa")]
+    assert joined(probs, targets) == pytest.approx(sum(parts) / 3)
+
+
+WRONG = [
+    ("acuracy", "unknown metric 'acuracy'; did you mean 'accuracy'"),
+    ("", "unknown metric ''; known: accuracy"),
+    ("accuracy+", "unknown metric ''; known: accuracy"),
+    ("accuracy+roc_acu", "unknown metric 'roc_acu'; did you mean 'roc_auc'"),
+    ("roc_acu:melanoma", "unknown metric 'roc_acu'; did you mean 'roc_auc'"),
+    ("accuracy:melanoma", "accuracy has no form for one class; type 'accuracy' or 'roc_auc:<class>'"),
+    ("roc_auc:", "names no class; type 'roc_auc' or 'roc_auc:<class>'"),
+    ("roc_auc:+kappa", "names no class; type 'roc_auc' or 'roc_auc:<class>'"),
+    ("accuracy+log_loss", "more is better for 'accuracy', less for 'log_loss'"),
+]
+
+
+@pytest.mark.parametrize(("name", "message"), WRONG)
+def test_a_wrong_name_is_told_what_to_type(name, message):
+    for look_up in (check_name, lambda name: find(name, CLASSES)):
+        with pytest.raises(RecipeError) as found:
+            look_up(name)
+        assert message in str(found.value)
+
+
+def test_an_unknown_class_names_the_nearest():
+    check_name("roc_auc:melanomas")
+    with pytest.raises(RecipeError, match="unknown class 'melanomas'; did you mean 'melanoma'"):
+        find("roc_auc:melanomas", CLASSES)
+    with pytest.raises(RecipeError, match="unknown class 'melanomas'"):
+        find("kappa+roc_auc:melanomas", CLASSES)
+
+
+def test_a_name_that_needs_classes_says_so():
+    for look_up in (metrics.get, lambda name: find(name, [])):
+        with pytest.raises(RecipeError, match="class names of a data set, and there are none here; type 'roc_auc'"):
+            look_up("roc_auc:melanoma")
+
+
+def test_plain_names_are_found_as_they_are():
+    for name in metrics.names():
+        check_name(name)
+        assert find(name, CLASSES) is find(name, ()) is metrics.get(name)
+
+
+def test_an_unknown_metric_names_the_nearest():
+    with pytest.raises(RecipeError, match="did you mean 'accuracy'"):
+        metrics.get("acuracy")
 
 
 def test_ties_go_to_the_lower_class():
@@ -67,20 +280,54 @@ def test_ties_go_to_the_lower_class():
 
 
 def test_a_probability_of_zero_is_not_infinitely_bad():
-    assert 30 < metrics.get("log_loss")(np.array([[1.0, 0.0]]), np.array([1])) < 40
+    assert metrics.get("log_loss")(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(-math.log(1e-15))
+
+
+def test_the_upper_end_belongs_to_a_bin():
+    """0.8 is the end of the twelfth bin of fifteen and makes up there for a miss; 0.81 is alone."""
+    probs, targets = np.array([[0.8, 0.2], [0.79, 0.21], [0.81, 0.19]]), np.array([0, 1, 0])
+    assert metrics.get("ece")(probs, targets) == pytest.approx(((0.79 - 0.2) + 0.19) / 3)
 
 
 def test_directions():
     lower = {name for name in metrics.names() if not metrics.get(name).higher}
-    assert lower == {"log_loss", "brier"}
-    assert metrics.get("brier").better(0.1, 0.2)
-    assert metrics.get("accuracy").better(0.2, 0.1)
+    assert lower == {"log_loss", "brier", "ece"}
+    assert find("brier+ece", ()).better(0.1, 0.2)
+    assert find("roc_auc:a+kappa", ["a", "b"]).better(0.2, 0.1)
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "log_loss"])
+def test_any_number_is_better_than_none(name):
+    metric = metrics.get(name)
+    assert metric.better(0.1, math.nan)
+    assert not metric.better(math.nan, 0.1)
+    assert not metric.better(math.nan, math.nan)
 
 
 def test_no_rows_no_scores():
     assert score(np.zeros((0, 3)), np.zeros(0, np.int64)) == {}
 
 
-def test_an_unknown_metric_names_the_nearest():
-    with pytest.raises(RecipeError, match="did you mean 'accuracy'"):
-        metrics.get("acuracy")
+def test_absent_classes_are_named():
+    assert absent(np.array([0, 2, -1, 2]), np.array(["cat", "10", "dog", "2"])) == ["10", "2"]
+    assert absent(np.array([1, 0]), ["cat", "dog"]) == []
+    assert absent(np.array([], np.int64), ["cat", "dog"]) == ["cat", "dog"]
+
+
+def test_drawing_a_thousand_times_is_quick():
+    random = np.random.default_rng(0)
+    probs, targets = softmax(random.normal(size=(5000, 10))).astype(np.float32), random.integers(0, 10, 5000)
+    view, started = metrics.get("roc_auc").of(probs, targets), time.process_time()
+    for _ in range(1000):
+        rows = random.integers(0, 5000, 5000)
+        metrics.get("roc_auc").summary(view[rows], targets[rows])
+    assert time.process_time() - started < 4  # 0.4 s measured on one core
+
+
+def test_scoring_imports_neither_scikit_learn_nor_scipy():
+    code = (
+        "import sys, numpy as np; from ensemble.metrics import find, score;"
+        "score(np.eye(3), np.arange(3)); find('roc_auc:a+kappa', ['a', 'b', 'c'])(np.eye(3), np.arange(3));"
+        "print(sorted({'sklearn', 'scipy', 'pandas', 'torch'} & set(sys.modules)))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
