@@ -59,9 +59,14 @@ def _fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_json(path: Path, value: Any) -> Path:
+def json_text(value: Any) -> str:
     """`value` as indented JSON; numbers that are not finite are refused with ValueError."""
-    return write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """`json_text` of `value` in a file."""
+    return write_atomically(path, json_text(value))
 
 
 def read_json(path: Path) -> Any:

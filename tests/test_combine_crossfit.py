@@ -6,13 +6,15 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from ensemble.combine.crossfit import folds_of
-from ensemble.combine.fitting import Plan, fit_best, fit_in_fold
+from ensemble.combine.fitting import Plan, Pool, best_alone, decide_in_fold
 from ensemble.combine.intervals import bootstrap, interval, wilson
 from ensemble.combine.members import Split
 from ensemble.combine.rules import accuracies, rules
 from ensemble.combine.scores import judge
 from ensemble.errors import DataError, NothingPassed
 from ensemble.metrics import metrics
+
+ACCURACY = metrics.get("accuracy")
 
 
 def plan(m, **options):
@@ -39,9 +41,9 @@ def test_the_targets_of_a_fold_do_not_move_its_predictions(seed, fold, per_arch)
 
     def predicted(targets):
         with pytest.MonkeyPatch.context() as patch:  # the real folds are stratified by the targets
-            patch.setattr("ensemble.combine.scores.folds_of", lambda *rows: folds)
+            patch.setattr("ensemble.combine.crossfit.folds_of", lambda *rows: folds)
             try:
-                return judge(chosen, split(probs, targets), ["accuracy"]).crossfitted
+                return judge(chosen, split(probs, targets), [ACCURACY]).crossfitted
             except NothingPassed:
                 return reject()
 
@@ -70,7 +72,7 @@ def test_cross_fitting_is_what_doing_it_by_hand_gives(per_arch, grouped):
     groups = np.array([f"g{i // 4}" for i in range(60)]) if grouped else None
     rows = split(probs, targets, groups)
     bar = float(np.sort(accuracies(probs, targets))[-2]) - 0.01
-    judged = judge(plan(4, threshold=bar, per_arch=per_arch), rows, ["accuracy"])
+    judged = judge(plan(4, threshold=bar, per_arch=per_arch), rows, [ACCURACY])
     expected, chosen = by_hand(probs, targets, folds_of(rows.ids, targets, groups), bar, per_arch)
     assert judged.crossfitted == pytest.approx(expected, abs=1e-6)
     # the bar is one that not every fold gives the same answer to
@@ -81,7 +83,7 @@ def test_groups_divide_the_folds_and_widen_the_interval_of_the_score():
     probs, targets = stack(3, 40, 3, 1)
     many, answers = np.tile(probs, (1, 5, 1)), np.tile(targets, 5)
     groups = np.array([f"g{i % 40}" for i in range(200)])
-    whole, alone = (judge(plan(3), split(many, answers, given), ["accuracy"]) for given in (groups, None))
+    whole, alone = (judge(plan(3), split(many, answers, given), [ACCURACY]) for given in (groups, None))
     assert whole.crossfitted.tobytes() != alone.crossfitted.tobytes()
     wide, narrow = (one.scores["accuracy"][1] for one in (whole, alone))  # the plain mean, the same in both
     assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
@@ -90,7 +92,7 @@ def test_groups_divide_the_folds_and_widen_the_interval_of_the_score():
 def test_rows_without_a_target_are_predicted_by_the_full_fit():
     probs, targets = stack(3, 40, 3, 7)
     targets[::7] = -1
-    judged = judge(plan(3), split(probs, targets), ["accuracy"])
+    judged = judge(plan(3), split(probs, targets), [ACCURACY])
     unknown = targets == -1
     assert judged.crossfitted[unknown].tobytes() == judged.apparent[unknown].tobytes()
     assert judged.crossfitted[~unknown].tobytes() != judged.apparent[~unknown].tobytes()
@@ -101,7 +103,7 @@ def test_choosing_among_noise_looks_good_only_apparently():
     gaps, honest = [], []
     for seed in range(20):
         probs, targets = stack(50, 60, 2, seed)
-        best = judge(plan(50), split(probs, targets), ["accuracy"]).scores["accuracy"][2]
+        best = judge(plan(50), split(probs, targets), [ACCURACY]).scores["accuracy"][2]
         gaps.append(best.apparent - best.honest)
         honest.append(best.honest)
     assert np.mean(gaps) > 0.08
@@ -111,8 +113,9 @@ def test_choosing_among_noise_looks_good_only_apparently():
 def test_a_fold_where_none_is_above_the_bar_takes_its_best():
     probs, targets = stack(3, 20, 2, 3)
     chosen = plan(3, threshold=1.0, per_arch=0)
-    fitted = fit_in_fold(chosen, probs, targets)
-    assert fitted.selection.kept == fit_best(chosen, accuracies(probs, targets)).selection.kept
+    pool, rows = Pool(probs, targets), np.arange(20)
+    (fitted,) = decide_in_fold(chosen, [chosen.rule], pool, rows)
+    assert fitted.selection.kept == best_alone(chosen, pool, rows).selection.kept
     assert fitted.predict(probs) == pytest.approx(probs[fitted.selection.kept[0]], abs=1e-7)
 
 
@@ -157,20 +160,19 @@ def test_wilson(hits, n, low, high):
 
 def test_the_bootstrap_of_independent_rows_is_near_wilson():
     probs, targets = stack(1, 400, 3, 0)
-    accuracy = metrics.get("accuracy")
-    assert bootstrap(accuracy, probs[0], targets) == pytest.approx(
-        interval(accuracy, probs[0], targets, None), abs=0.015
+    assert bootstrap(ACCURACY, [probs[0]], targets) == pytest.approx(
+        interval(ACCURACY, [probs[0]], targets, None), abs=0.015
     )
 
 
 def test_groups_widen_the_interval():
     """Forty rows, each ten times over: the interval is that of forty rows."""
     probs, targets = stack(1, 40, 3, 0)
-    accuracy, groups = metrics.get("accuracy"), np.array([f"g{i % 40}" for i in range(400)])
+    groups = np.array([f"g{i % 40}" for i in range(400)])
     many, answers = np.tile(probs[0], (10, 1)), np.tile(targets, 10)
-    low, high = interval(accuracy, many, answers, groups)
-    few = bootstrap(accuracy, probs[0], targets)
-    alone = interval(accuracy, many, answers, None)
+    low, high = interval(ACCURACY, [many], answers, groups)
+    few = bootstrap(ACCURACY, [probs[0]], targets)
+    alone = interval(ACCURACY, [many], answers, None)
     assert high - low == pytest.approx(few[1] - few[0], abs=0.04)
     assert high - low > 2 * (alone[1] - alone[0])
 
@@ -179,9 +181,9 @@ def test_groups_widen_the_interval():
 def test_intervals_hold_the_score_and_repeat(name):
     probs, targets = stack(1, 120, 3, 4)
     metric = metrics.get(name)
-    low, high = interval(metric, probs[0], targets, None)
+    low, high = interval(metric, [probs[0]], targets, None)
     assert low < metric(probs[0], targets) < high
-    assert (low, high) == interval(metric, probs[0], targets, None)
+    assert (low, high) == interval(metric, [probs[0]], targets, None)
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -189,5 +191,5 @@ def test_intervals_hold_the_score_and_repeat(name):
 def test_a_perfect_score_is_not_certain(name, grouped):
     probs, targets = np.eye(3, dtype=np.float32)[np.arange(60) % 3], np.arange(60) % 3
     groups = np.array([f"g{i // 3}" for i in range(60)]) if grouped else None
-    low, high = interval(metrics.get(name), probs, targets, groups)
+    low, high = interval(metrics.get(name), [probs], targets, groups)
     assert (low, high) == pytest.approx(wilson(20, 20) if grouped else wilson(60, 60))

@@ -12,10 +12,11 @@ import click
 from ensemble.cli.context import Settings, note
 from ensemble.cli.options import current, data_options
 from ensemble.cli.params import share
-from ensemble.cli.tables import interval, table
+from ensemble.cli.tables import Cell, interval, milliseconds, table
 
 if TYPE_CHECKING:
-    from ensemble.combine.ensembler import Combined
+    from ensemble.combine.ensembler import Combined, MemberRow
+    from ensemble.combine.report import Part
     from ensemble.recipe.file import RecipeFile
 
 
@@ -23,8 +24,16 @@ if TYPE_CHECKING:
 @click.argument("runs", nargs=-1)
 @click.option("--threshold", type=share, help="Keep members whose accuracy is strictly above. [default: 0, all]")
 @click.option("--per-arch", type=click.IntRange(min=0), help="At least so many an architecture. [default: 1]")
-@click.option("--rule", help="How members are weighed: accuracy or uniform. [default: accuracy]")
-@click.option("--metric", help="What the scores are of. [default: accuracy]")
+@click.option(
+    "--rule",
+    help="accuracy, uniform, log-odds, logit-mean, rank, convex, greedy, per-class, stack, or auto, which compares"
+    " them all. [default: accuracy]",
+)
+@click.option(
+    "--metric",
+    help="What is scored, and what greedy and auto optimise: accuracy, balanced_accuracy, macro_f1, kappa,"
+    " log_loss, brier, ece, roc_auc, roc_auc:CLASS; several joined by + for their mean. [default: accuracy]",
+)
 @click.option("--calibrate/--no-calibrate", default=None, help="Fit a temperature after averaging.")
 @click.option("--refits/--no-refits", default=None, help="Predict the test with the refits of the members.")
 @click.option("--name", help="The name of the ensemble. [default: ensemble]")
@@ -44,6 +53,8 @@ def command(
 
     \b
     ens combine --threshold 0.95
+    ens combine --rule auto --metric log_loss
+    ens combine --rule auto --metric roc_auc:melanoma+roc_auc:nevus
     ens combine --rule uniform --calibrate resnet34-1f2e3d4c vgg19-5a6b7c8d
     """
     combine_and_print(settings, current(recipe, data), runs, as_json=as_json, **options)
@@ -76,22 +87,43 @@ def combine_and_print(
 
 
 def _text(combined: Combined) -> str:
-    members = [
-        (row.id, row.arch, row.accuracy, "-" if row.weight is None else f"{row.weight:.4f}", row.why)
-        for row in combined.members
-    ]
     scores = [(row.name, row.apparent, row.honest, interval(row.low, row.high)) for row in combined.scores]
     metric = combined.scores[0].metric
+    rules = [
+        (one.rule, one.score, one.error, "*" if one.rule == combined.rule else "") for one in combined.tournament
+    ]
     return "\n".join(
         [
-            table(("member", "arch", "accuracy", "weight", "why"), members),
+            *_members(combined),
             "",
+            *([table((f"rule ({metric})", "honest", "+/-", ""), rules), ""] if rules else []),
             table((metric, "apparent", "honest", "95% interval"), scores),
             *([] if combined.temperature is None else [f"temperature {combined.temperature:.4f}"]),
+            "",
+            *combined.report.sentences(),
             "",
             combined.run.id,
         ]
     )
+
+
+def _members(combined: Combined) -> list[str]:
+    """The table of members: what each brings to those that were kept."""
+    parts = {part.id: part for part in combined.report.parts}
+    gains = [part for part in combined.report.parts if part.gain is not None]
+    header = ["member", "arch", "accuracy", "weight", *(["gain", "95% interval"] if gains else [])]
+    header += ["differs", "only it", "an image", "why"]
+    return [table(header, [_member(row, parts.get(row.id), bool(gains)) for row in combined.members])]
+
+
+def _member(row: MemberRow, part: Part | None, gains: bool) -> list[Cell]:
+    weight = "-" if row.weight is None else f"{row.weight:.4f}"
+    if part is None:
+        return [row.id, row.arch, row.accuracy, weight, *(["", ""] if gains else []), "", "", "", row.why]
+    gain = [] if part.gain is None else [f"{part.gain:+.4f}", f"{part.low:+.4f} to {part.high:+.4f}"]
+    differs, alone = f"{100 * part.disagreement:.1f}%", str(part.only_right)
+    cost = milliseconds(part.seconds_per_image)
+    return [row.id, row.arch, row.accuracy, weight, *gain, differs, alone, cost, row.why]
 
 
 def _json(combined: Combined) -> str:
@@ -103,6 +135,8 @@ def _json(combined: Combined) -> str:
         "temperature": combined.temperature,
         "members": [asdict(row) for row in combined.members],
         "scores": [asdict(row) for row in combined.scores],
+        "tournament": [asdict(row) for row in combined.tournament],
+        "report": combined.report.facts(),
         "notes": list(combined.notes),
     }
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)

@@ -86,18 +86,18 @@ def check_what_comes_after(found: RecipeFile, runs: Path) -> None:
     from ensemble.combine.rules import rules
     from ensemble.data.load import refit_of
     from ensemble.errors import RecipeError
-    from ensemble.metrics import metrics
+    from ensemble.metrics import check_name
     from ensemble.recipe.problems import refuse
     from ensemble.submit.formats import formats
 
     problems = []
-    for registry, name in (
-        (rules, found.combine.rule),
-        (metrics, found.combine.metric),
-        (formats, found.submit.format),
+    for check, name in (
+        (rules.get, found.combine.rule),
+        (check_name, found.combine.metric),
+        (formats.get, found.submit.format),
     ):
         try:
-            registry.get(name)
+            check(name)
         except RecipeError as error:
             problems.append(str(error))
     if found.submit.sample and not Path(found.submit.sample).is_file():

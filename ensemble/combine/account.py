@@ -8,7 +8,8 @@ from typing import Any
 from ensemble.combine.members import Split
 from ensemble.combine.record import PIPELINE
 from ensemble.combine.scores import Judged
-from ensemble.metrics import score
+from ensemble.errors import first_few
+from ensemble.metrics import absent, score
 from ensemble.predictions import UNKNOWN, Predictions, Texts
 from ensemble.runs.run import Run
 from ensemble.runs.writing import parent_facts, total
@@ -17,11 +18,13 @@ from ensemble.runs.writing import parent_facts, total
 def metrics_of(judged: Judged, valid: Split, refits: bool) -> dict[str, Any]:
     """The entries of metrics.json beside the scores of the splits: apparent, and honest with its interval."""
     known = valid.targets != UNKNOWN
-    honest = {
-        name: {"value": ours.honest, "low": ours.low, "high": ours.high}
-        for name, (ours, _, _) in judged.scores.items()
+    ours = {name: ours for name, (ours, _, _) in judged.scores.items()}
+    honest = {name: {"value": one.honest, "low": one.low, "high": one.high} for name, one in ours.items()}
+    apparent = {
+        "n": int(known.sum()),
+        **score(judged.apparent[known], valid.targets[known]),
+        **{name: one.apparent for name, one in ours.items()},
     }
-    apparent = {"n": int(known.sum()), **score(judged.apparent[known], valid.targets[known])}
     return {
         "apparent": apparent,
         "honest": honest,
@@ -72,6 +75,11 @@ def chosen_on_valid(runs: Sequence[Run]) -> list[str]:
 def notes_of(judged: Judged, kept: Sequence[Run], refits: bool, valid: Split, threshold: float) -> list[str]:
     """What a reader must know beside the scores, one line each."""
     notes = []
+    if lacking := absent(valid.targets, valid.classes.tolist()):
+        notes.append(
+            f"no validation row is {first_few(lacking)}: averages over classes are without, and nothing is known"
+            " about how well it is told"
+        )
     if not judged.fitted.selection.passed:
         notes.append(f"no member passed {threshold:g}; the best of each architecture were taken")
     if refits:

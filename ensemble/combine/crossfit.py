@@ -3,25 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from ensemble.combine.fitting import Fitted, Probs
+from ensemble.combine.fitting import Fitted, Pool, Probs
 from ensemble.data.splits import stratified_folds
 from ensemble.errors import DataError
-from ensemble.predictions import UNKNOWN, Floats, Ints, Texts
-
-Mask = npt.NDArray[np.bool_]
+from ensemble.predictions import UNKNOWN, Ints, Texts
 
 N_FOLDS = 5
 SEED = 0
+MOST_REPEATS = 3
+ENOUGH_ROWS = 6_000
+"""Where repeats times rows come to this, other folds would hardly move the score."""
 
 
-def folds_of(ids: Texts, targets: Ints, groups: Texts | None) -> Ints:
+@dataclass(frozen=True)
+class Folds:
+    """The fold of every row, int64 (n,), -1 without a target; and all rows in the order of their ids.
+
+    What is decided on rows is decided in that order, so that it never depends on the order of a file.
+    """
+
+    fold: Ints
+    order: Ints
+
+    @property
+    def names(self) -> list[int]:
+        """The folds that there are."""
+        return sorted(set(self.fold.tolist()) - {UNKNOWN})
+
+    def known(self) -> Ints:
+        """The rows with a target."""
+        return self.without()
+
+    def rows(self, fold: int) -> Ints:
+        """The rows of one fold."""
+        rows: Ints = self.order[self.fold[self.order] == fold]
+        return rows
+
+    def without(self, *folds: int) -> Ints:
+        """The rows with a target that are in none of `folds`."""
+        rows: Ints = self.order[~np.isin(self.fold[self.order], [UNKNOWN, *folds])]
+        return rows
+
+
+def folds_of(ids: Texts, targets: Ints, groups: Texts | None, seed: int = SEED) -> Ints:
     """The fold of every row, int64 (n,); -1 where the target is unknown. At most 5, fewer for fewer units.
 
-    A function of ids, targets and groups, never of the order of the rows. Raises DataError for one unit.
+    A function of ids, targets, groups and seed, never of the order of the rows. Raises DataError for one unit.
     """
     known = targets != UNKNOWN
     units = len(set((ids if groups is None else groups)[known].tolist()))
@@ -33,21 +64,41 @@ def folds_of(ids: Texts, targets: Ints, groups: Texts | None) -> Ints:
         )
     folds = np.full(len(ids), UNKNOWN, np.int64)
     folds[known] = stratified_folds(
-        ids[known], targets[known], min(N_FOLDS, units), SEED, None if groups is None else groups[known]
+        ids[known], targets[known], min(N_FOLDS, units), seed, None if groups is None else groups[known]
     )
     return folds
 
 
-def crossfitted(fit: Callable[[Mask], Fitted], full: Fitted, probs: Floats, folds: Ints) -> Probs:
-    """float32 (n, k): the rows of each fold predicted by what `fit` decides on the other folds.
+def repeated_folds(ids: Texts, targets: Ints, groups: Texts | None) -> list[Folds]:
+    """Folds of several seeds: three where rows are few, one where they are many. Raises DataError."""
+    known = int(np.count_nonzero(targets != UNKNOWN))
+    repeats = min(MOST_REPEATS, max(1, ENOUGH_ROWS // max(1, known)))
+    order = np.argsort(ids, kind="stable")
+    return [Folds(folds_of(ids, targets, groups, SEED + one), order) for one in range(repeats)]
 
-    fit: bool (n,), the rows to decide on -> Fitted.  probs: (m, n, k).  folds: (n,), -1 for rows without a
-    target, which `full` predicts.
+
+@dataclass(frozen=True)
+class Crossfitted:
+    """probs: float32 (n, k), each row predicted by what was decided without its fold.  fits: that, by fold.
+
+    Rows without a target are predicted by the fit of all, which is filed under -1.
     """
-    out = np.empty(probs.shape[1:], np.float32)
-    for fold in sorted(set(folds.tolist())):
-        here = folds == fold
-        rest = ~here & (folds != UNKNOWN)
-        fitted = full if fold == UNKNOWN else fit(rest)
-        out[here] = fitted.predict(probs[:, here])
-    return out
+
+    probs: Probs
+    fits: dict[int, Fitted]
+
+
+def crossfitted(decide: Callable[[Ints], Fitted], full: Fitted, pool: Pool, folds: Folds) -> Crossfitted:
+    """The rows of each fold predicted by what `decide` makes of the rows of the others."""
+    fits = {fold: decide(folds.without(fold)) for fold in folds.names}
+    return assembled({**fits, UNKNOWN: full}, pool, folds)
+
+
+def assembled(fits: dict[int, Fitted], pool: Pool, folds: Folds) -> Crossfitted:
+    """The predictions of `fits`, each for its own fold."""
+    out = np.empty(pool.probs.shape[1:], np.float32)
+    for fold, fitted in fits.items():
+        here = folds.rows(fold)
+        if len(here):
+            out[here] = fitted.predict_kept(pool.taken(fitted.selection.kept, here))
+    return Crossfitted(out, fits)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ensemble.combine.account import facts_of, metrics_of, notes_of
 from ensemble.combine.candidates import leaves, refit_of
 from ensemble.combine.fitting import Plan
-from ensemble.combine.members import gather
+from ensemble.combine.members import Split, gather
 from ensemble.combine.record import PIPELINE, described
+from ensemble.combine.report import Report, report
 from ensemble.combine.rules import rules
 from ensemble.combine.scores import Judged, Score, judge
+from ensemble.combine.tournament import Entry
 from ensemble.errors import DataError, MismatchedRuns, RecipeError, first_few
-from ensemble.files import sha256_file, sha256_json
-from ensemble.metrics import metrics
-from ensemble.predictions import Predictions, Texts
+from ensemble.files import json_text, sha256_file, sha256_json
+from ensemble.metrics import Metric, absent, check_name, find
+from ensemble.predictions import UNKNOWN, Predictions, Texts
 from ensemble.recipe import text
 from ensemble.runs.run import Run, all_runs
 from ensemble.runs.writing import arrays_content, run_id, write_run
@@ -38,7 +41,8 @@ class MemberRow:
 class Combined:
     """What `combine` made. scores: this ensemble, the plain mean, the best member, by the metric asked for.
 
-    notes: what a reader must know beside the scores, one line each.
+    rule: the winner's where `auto` chose.  tournament: every rule's cross-fitted score then.  report: what is
+    said beside the scores.  notes: what a reader must know, one line each.
     """
 
     run: Run
@@ -46,6 +50,8 @@ class Combined:
     members: tuple[MemberRow, ...]
     temperature: float | None
     scores: tuple[Score, ...]
+    report: Report
+    tournament: tuple[Entry, ...]
     notes: tuple[str, ...]
 
     @property
@@ -81,6 +87,7 @@ def combine(
     Ensembles among them stand for their members. calibrate None leaves it to the rule. Raises MismatchedRuns,
     DataError, RecipeError or NothingPassed, and then nothing is written.
     """
+    check_name(metric)
     members, notes = leaves(runs)
     if not members:
         raise DataError(f"no complete runs of this data set in {folder}; type `ens train`, or name the runs")
@@ -91,7 +98,9 @@ def combine(
             f"none of {first_few(run.id for run in members)} has validation targets;"
             " import them again with a target column or --targets-from"
         )
-    judged = judge(plan, valid, list(dict.fromkeys([metrics.get(metric).name, "accuracy"])))
+    plan = replace(plan, metric=_metric(metric, valid))
+    judged = judge(plan, valid, [plan.metric, *(() if metric == "accuracy" else (find("accuracy", ()),))])
+    said = report(plan, judged, valid, members)
     kept = [members[i] for i in judged.fitted.selection.kept]
     sources = [refit_of(run, all_runs(folder)) for run in kept] if refits else kept
     digest = _digest(members, plan, metric, sources)
@@ -106,10 +115,20 @@ def combine(
         files={
             "ensemble.yaml": text.dump(described(plan, judged.fitted, metric, sources)),
             "ensemble.npz": arrays_content(judged.fitted.params),
+            "report.json": json_text({**said.facts(), "tournament": [asdict(one) for one in judged.tournament]}),
         },
         metrics=metrics_of(judged, valid, refits),
     )
-    return Combined(run, rule, _table(plan, judged), judged.fitted.temperature, judged.scores[metric], tuple(notes))
+    return Combined(
+        run,
+        judged.fitted.rule.name,
+        _table(plan, judged),
+        judged.fitted.temperature,
+        judged.scores[plan.metric.name],
+        said,
+        judged.tournament,
+        tuple(notes),
+    )
 
 
 def _plan(members: Sequence[Run], threshold: float, per_arch: int, rule: str, calibrate: bool | None) -> Plan:
@@ -126,6 +145,18 @@ def _plan(members: Sequence[Run], threshold: float, per_arch: int, rule: str, ca
         per_arch=per_arch,
         calibrate=entry.calibrates if calibrate is None else calibrate,
     )
+
+
+def _metric(name: str, valid: Split) -> Metric:
+    """The metric of this name for the classes of `valid`. Raises DataError where its rows do not define it."""
+    metric = find(name, valid.classes.tolist())
+    known = valid.targets != UNKNOWN
+    if math.isnan(metric(valid.probs[0][known], valid.targets[known])):
+        lacking = absent(valid.targets[known], valid.classes.tolist())
+        raise DataError(
+            f"{name} is not defined on the validation rows (none is {first_few(lacking)}); choose another --metric"
+        )
+    return metric
 
 
 def _digest(members: Sequence[Run], plan: Plan, metric: str, sources: Sequence[Run]) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.combine.rules import Params, Rule, Wide, accuracies, rules
+from ensemble.combine.arrays import Wide, evenly
+from ensemble.combine.rules import Params, Rule, rules
 from ensemble.combine.selection import Selection, select
 from ensemble.combine.temperature import fit_temperature, heated
 from ensemble.errors import NothingPassed
+from ensemble.metrics import Metric, labels, metrics
 from ensemble.predictions import Floats, Ints
 
 Probs = npt.NDArray[np.float32]
@@ -18,7 +22,10 @@ Probs = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to decide and how: m candidates by id and architecture, the bar, the rule, calibrated or not."""
+    """What to decide and how: m candidates by id and architecture, the bar, the rule, calibrated or not.
+
+    metric: what a rule optimises, and what `auto` compares rules by.
+    """
 
     ids: tuple[str, ...]
     archs: tuple[str, ...]
@@ -26,6 +33,33 @@ class Plan:
     threshold: float = 0.0
     per_arch: int = 1
     calibrate: bool = False
+    metric: Metric = field(default_factory=lambda: metrics.get("accuracy"))
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All candidates on all rows: probs (m, n, k), targets (n,) with -1 where unknown."""
+
+    probs: Floats
+    targets: Ints
+
+    @cached_property
+    def hits(self) -> npt.NDArray[np.bool_]:
+        """bool (m, n): who is right on what."""
+        # member by member: the stack may be most of the memory there is
+        return np.stack([labels(member) == self.targets for member in self.probs])
+
+    def accuracies(self, rows: Ints) -> Wide:
+        """The accuracy (m,) of each candidate on some rows."""
+        right: Ints = np.count_nonzero(self.hits[:, rows], axis=1)
+        return right / np.float64(len(rows))
+
+    def taken(self, kept: Sequence[int], rows: Ints) -> Floats:
+        """The probs of some candidates on some rows, copied once."""
+        out = np.empty((len(kept), len(rows), self.probs.shape[2]), self.probs.dtype)
+        for position, index in enumerate(kept):
+            np.take(self.probs[index], rows, axis=0, out=out[position])
+        return out
 
 
 @dataclass(frozen=True)
@@ -40,7 +74,8 @@ class Fitted:
 
     def predict(self, probs: Floats) -> Probs:
         """float32 (n, k) from the probs (m, n, k) of all candidates."""
-        return self.predict_kept(probs[list(self.selection.kept)])
+        kept = self.selection.kept
+        return self.predict_kept(probs if len(kept) == len(probs) else probs[list(kept)])
 
     def predict_kept(self, probs: Floats) -> Probs:
         """float32 (n, k) from the probs of the kept candidates alone. Row by row."""
@@ -53,33 +88,37 @@ def applied(rule: Rule, params: Params, temperature: float | None, probs: Floats
     return (mixed if temperature is None else heated(mixed, temperature)).astype(np.float32)
 
 
-def fit(plan: Plan, probs: Floats, targets: Ints, scores: Wide | None = None) -> Fitted:
-    """Decide on probs (m, n, k) and targets (n,), all known. scores: their accuracies (m,), where at hand.
-
-    Raises NothingPassed.
-    """
-    scores = accuracies(probs, targets) if scores is None else scores
+def decide(plan: Plan, several: Sequence[Rule], pool: Pool, rows: Ints) -> list[Fitted]:
+    """What each of `several` rules decides on the labelled `rows`, in that order. Raises NothingPassed."""
+    scores = pool.accuracies(rows)
     chosen = select(plan.ids, plan.archs, scores.tolist(), threshold=plan.threshold, per_arch=plan.per_arch)
-    kept = probs[list(chosen.kept)]
-    params = plan.rule.fit(kept, targets)
-    temperature = fit_temperature(plan.rule.apply(params, kept), targets) if plan.calibrate else None
-    return Fitted(plan.rule, chosen, scores, params, temperature)
+    kept, targets = pool.taken(chosen.kept, rows), pool.targets[rows]
+    some = evenly(len(rows))
+
+    def fit(rule: Rule) -> Fitted:
+        params = rule.fit(kept, targets, plan.metric)
+        if not plan.calibrate:
+            return Fitted(rule, chosen, scores, params)
+        temperature = fit_temperature(rule.apply(params, kept[:, some]), targets[some])
+        return Fitted(rule, chosen, scores, params, temperature)
+
+    return [fit(rule) for rule in several]
 
 
-def fit_in_fold(plan: Plan, probs: Floats, targets: Ints, scores: Wide | None = None) -> Fitted:
+def decide_in_fold(plan: Plan, several: Sequence[Rule], pool: Pool, rows: Ints) -> list[Fitted]:
     """The same inside a fold, where the best candidate stands in when none is above the bar.
 
     All rows together passed it, so that an answer must be given for the rows of this fold too.
     """
-    scores = accuracies(probs, targets) if scores is None else scores
     try:
-        return fit(plan, probs, targets, scores)
+        return decide(plan, several, pool, rows)
     except NothingPassed:
-        return fit_best(plan, scores)
+        return [best_alone(plan, pool, rows)] * len(several)
 
 
-def fit_best(plan: Plan, scores: Wide) -> Fitted:
-    """The one candidate of the highest accuracy (m,), ties to the smaller id, as it is."""
+def best_alone(plan: Plan, pool: Pool, rows: Ints) -> Fitted:
+    """The one candidate of the highest accuracy on `rows`, ties to the smaller id, as it is."""
+    scores = pool.accuracies(rows)
     best = min(range(len(plan.ids)), key=lambda i: (-scores[i], plan.ids[i]))
     alone = Selection((best,), ("",) * len(plan.ids), 0)
     return Fitted(rules.get("uniform"), alone, scores, {"weights": np.ones(1)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -23,42 +23,55 @@ def wilson(hits: float, n: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def interval(metric: Metric, probs: Floats, targets: Ints, groups: Texts | None) -> tuple[float, float]:
-    """The 95 % interval of a score: probs (n, k), targets (n,) all known, groups (n,) or None.
+def interval(metric: Metric, several: Sequence[Floats], targets: Ints, groups: Texts | None) -> tuple[float, float]:
+    """The 95 % interval of a score: targets (n,) all known, groups (n,) or None.
 
-    Wilson's for the accuracy of rows that are independent; else the bootstrap's percentiles, whole groups
-    drawn together, and Wilson's again where all draws of a share are the same.
+    several: predictions (n, k) of the same rows, one for each repeat; the score is the mean of theirs. Wilson's
+    for the accuracy of rows that are independent; else the bootstrap's percentiles, whole groups drawn
+    together, and Wilson's again where all draws of a share are the same. nan where the score is.
     """
+    n = len(targets)
     if metric.name == "accuracy" and groups is None:
-        return wilson(round(metric(probs, targets) * len(targets)), len(targets))
-    low, high = bootstrap(metric, probs, targets, groups)
+        return wilson(float(np.mean([round(metric(probs, targets) * n) for probs in several])), n)
+    low, high = bootstrap(metric, several, targets, groups)
     if low == high and metric.higher and 0 <= low <= 1:  # every draw the same says little, not everything
-        n = len(targets) if groups is None else len(set(groups.tolist()))
-        return wilson(low * n, n)
+        units = n if groups is None else len(set(groups.tolist()))
+        return wilson(low * units, units)
     return low, high
 
 
 def bootstrap(
-    metric: Metric, probs: Floats, targets: Ints, groups: Texts | None = None, draws: int = DRAWS
+    metric: Metric, several: Sequence[Floats], targets: Ints, groups: Texts | None = None, count: int = DRAWS
 ) -> tuple[float, float]:
-    """The 2.5th and 97.5th percentile of the score over seeded draws of rows, or of whole groups."""
-    looked_at = metric.of(probs, targets)
-    scores = [metric.summary(looked_at[rows], targets[rows]) for rows in _draws(len(targets), groups, draws)]
-    low, high = np.percentile(scores, [2.5, 97.5])
+    """The 2.5th and 97.5th percentile of the score over seeded draws of rows, or of whole groups.
+
+    A draw on which the score is not defined is no draw.
+    """
+    views = [metric.of(probs, targets) for probs in several]
+
+    def scored(rows: Ints) -> float:
+        return float(np.mean([metric.summary(view[rows], targets[rows]) for view in views]))
+
+    scores = np.array([scored(rows) for rows in draws(len(targets), groups, count)])
+    known = scores[~np.isnan(scores)]
+    if not len(known):
+        return math.nan, math.nan
+    low, high = np.percentile(known, [2.5, 97.5])
     return float(low), float(high)
 
 
-def _draws(n: int, groups: Texts | None, draws: int) -> Iterator[Ints]:
+def draws(n: int, groups: Texts | None, count: int) -> Iterator[Ints]:
+    """Seeded draws of n rows with replacement, or of as many whole groups as there are."""
     random = np.random.default_rng(SEED)
     if groups is None:
-        for _ in range(draws):
+        for _ in range(count):
             yield random.integers(0, n, n)
         return
     _, group_of = np.unique(groups, return_inverse=True)
     by_group = np.argsort(group_of, kind="stable")
     sizes = np.bincount(group_of)
     starts = np.cumsum(sizes) - sizes
-    for _ in range(draws):
+    for _ in range(count):
         drawn = random.integers(0, len(sizes), len(sizes))
         lengths = sizes[drawn]
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)

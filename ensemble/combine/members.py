@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ensemble.combine.order import agreed_order
 from ensemble.errors import MismatchedRuns, first_few
-from ensemble.predictions import UNKNOWN, Floats, Ints, Predictions, Texts, align, stacked
+from ensemble.predictions import UNKNOWN, Floats, Ints, Predictions, Texts, align
 from ensemble.runs.run import Run
 
 
@@ -35,17 +35,48 @@ class Split:
 
 
 def gather(runs: Sequence[Run], split: str, classes: Texts | None = None) -> Split:
-    """The predictions of `split` by every run, in the order of `runs`.
+    """The predictions of `split` by every run, in the order of `runs`, read one after the other.
 
     classes: the order of the columns; else the one that most runs agree on. Raises MismatchedRuns that names
     the run and the first offenders when classes, ids, targets or groups disagree; DataError for a bad file.
     """
-    loaded = [run.predictions(split) for run in runs]
-    if classes is None:
-        classes = agreed_order([_class_order(run, one) for run, one in zip(runs, loaded, strict=True)])
-    ids = agreed_order([one.ids for one in loaded])
-    members = [align(one, ids, classes) for one in loaded]
-    return Split(ids, classes, stacked(members), _targets(members), _groups(members))
+    first = runs[0].predictions(split)
+    probs = np.empty((len(runs), *first.probs.shape), np.float32)
+    said_elsewhere = np.broadcast_to(np.float32(0), first.probs.shape)
+    members, id_orders, class_orders = [], [], []
+    for index, run in enumerate(runs):
+        one = run.predictions(split, like=first) if index else first
+        id_orders.append(one.ids)
+        class_orders.append(_class_order(run, one))
+        aligned = _aligned(one, first, runs, split)
+        probs[index] = aligned.probs
+        members.append(replace(aligned, probs=said_elsewhere))
+    ids = agreed_order(id_orders)
+    classes = agreed_order(class_orders) if classes is None else classes
+    _reorder(probs, first, ids, classes)
+    members = [align(one, ids, classes) for one in members]
+    return Split(ids, classes, probs, _targets(members), _groups(members))
+
+
+def _aligned(one: Predictions, first: Predictions, runs: Sequence[Run], split: str) -> Predictions:
+    """`one` in the order of the first run. Raises MismatchedRuns that names the run that most disagree with."""
+    try:
+        return align(one, first.ids, first.classes)
+    except MismatchedRuns:
+        loaded = [run.predictions(split) for run in runs]
+        classes = agreed_order([_class_order(run, other) for run, other in zip(runs, loaded, strict=True)])
+        ids = agreed_order([other.ids for other in loaded])
+        for other in loaded:
+            align(other, ids, classes)
+        raise
+
+
+def _reorder(probs: Floats, first: Predictions, ids: Texts, classes: Texts) -> None:
+    """Puts probs (m, n, k) from the order of `first` into that of `ids` and `classes`, member by member."""
+    if np.array_equal(first.ids, ids) and np.array_equal(first.classes, classes):
+        return
+    for member in probs:
+        member[:] = align(replace(first, probs=member.copy()), ids, classes).probs
 
 
 def _class_order(run: Run, predictions: Predictions) -> Texts:

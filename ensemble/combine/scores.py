@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.combine.crossfit import Mask, crossfitted, folds_of
-from ensemble.combine.fitting import Fitted, Plan, Probs, applied, fit, fit_best, fit_in_fold
+from ensemble.combine.crossfit import Crossfitted, Folds, crossfitted, repeated_folds
+from ensemble.combine.fitting import Fitted, Plan, Pool, Probs, applied, best_alone, decide, decide_in_fold
 from ensemble.combine.intervals import interval
 from ensemble.combine.members import Split
-from ensemble.combine.rules import Wide, rules
-from ensemble.metrics import Metric, labels, metrics
-from ensemble.predictions import UNKNOWN, Ints
+from ensemble.combine.rules import rules
+from ensemble.combine.tournament import Contest, Entry, contest
+from ensemble.metrics import Metric
+from ensemble.predictions import Ints
 
 
 @dataclass(frozen=True)
@@ -28,55 +30,90 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What was fitted on all rows, its predictions for them, the cross-fitted ones, and the scores by metric.
+class Side:
+    """One way to answer: its predictions (n, k) where it was fitted on the rows themselves, and the honest ones
+    of every repeat.
+    """
 
-    scores: for each metric the ensemble's, the plain mean's and the best member's.
+    name: str
+    apparent: Probs
+    honest: tuple[Probs, ...]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was fitted on all rows, and how good that is.
+
+    ours, plain, single: the ensemble, the plain mean of all candidates, the best member.  fits: what was
+    decided without each fold of the first repeat.  scores: of the three, by metric.  tournament: the rules
+    that `auto` compared, else nothing.
     """
 
     fitted: Fitted
-    apparent: Probs
-    crossfitted: Probs
+    ours: Side
+    plain: Side
+    single: Side
+    fits: Crossfitted
+    folds: Folds
     scores: dict[str, tuple[Score, Score, Score]]
+    tournament: tuple[Entry, ...] = ()
+
+    @property
+    def apparent(self) -> Probs:
+        """The ensemble's predictions of the rows that it was fitted on, (n, k)."""
+        return self.ours.apparent
+
+    @property
+    def crossfitted(self) -> Probs:
+        """The ensemble's predictions of rows that had no part in it, (n, k)."""
+        return self.ours.honest[0]
 
 
-def judge(plan: Plan, valid: Split, metric_names: list[str]) -> Judged:
-    """Fit on all labelled rows of `valid`, and score by cross-fitting. Raises NothingPassed."""
-    probs, targets, known = valid.probs, valid.targets, valid.targets != UNKNOWN
-    hits = labels(probs) == targets
-    folds = folds_of(valid.ids, targets, valid.groups)
-
-    def accuracies(rows: Mask) -> Wide:
-        right: Ints = np.count_nonzero(hits[:, rows], axis=1)
-        return right / np.float64(np.count_nonzero(rows))
-
-    def decided(rows: Mask) -> Fitted:
-        return fit_in_fold(plan, probs[:, rows], targets[rows], accuracies(rows))
-
-    def best_of(rows: Mask) -> Fitted:
-        return fit_best(plan, accuracies(rows))
-
-    fitted = fit(plan, probs[:, known], targets[known], accuracies(known))
-    best = best_of(known)
+def judge(plan: Plan, valid: Split, scored: Sequence[Metric]) -> Judged:
+    """Fit on all labelled rows of `valid`, and score by cross-fitting. Raises NothingPassed, DataError."""
+    pool = Pool(valid.probs, valid.targets)
+    several = repeated_folds(valid.ids, valid.targets, valid.groups)
+    found = _automatic(plan, pool, several, valid) if plan.rule.name == "auto" else _plain(plan, pool, several)
+    known = several[0].known()
+    best = best_alone(plan, pool, known)
+    best_honest = [crossfitted(lambda rows: best_alone(plan, pool, rows), best, pool, folds) for folds in several]
     # the plain mean of all candidates decides nothing, so its two numbers are one
     uniform = rules.get("uniform")
-    mean = applied(uniform, uniform.fit(probs, targets), None, probs)
-    rows = {
-        "this ensemble": (fitted.predict(probs), crossfitted(decided, fitted, probs, folds)),
-        f"plain mean of all {len(plan.ids)}": (mean, mean),
-        "best member": (best.predict(probs), crossfitted(best_of, best, probs, folds)),
-    }
+    mean = applied(uniform, uniform.fit(valid.probs, valid.targets), None, valid.probs)
+    ours = Side("this ensemble", found.full.predict(valid.probs), tuple(one.probs for one in found.honest))
+    plain = Side(f"plain mean of all {len(plan.ids)}", mean, (mean,))
+    single = Side("best member", best.predict(valid.probs), tuple(one.probs for one in best_honest))
     scores = {}
-    for metric_name in metric_names:
-        ours, plain, single = (_score(name, metrics.get(metric_name), *pair, valid) for name, pair in rows.items())
-        scores[metric_name] = (ours, plain, single)
-    apparent, honest = rows["this ensemble"]
-    return Judged(fitted, apparent, honest, scores)
+    for metric in scored:
+        first, second, third = (_score(side, metric, valid, known) for side in (ours, plain, single))
+        scores[metric.name] = (first, second, third)
+    return Judged(found.full, ours, plain, single, found.honest[0], several[0], scores, found.table)
 
 
-def _score(name: str, metric: Metric, apparent: Probs, honest: Probs, valid: Split) -> Score:
-    known = valid.targets != UNKNOWN
+def _automatic(plan: Plan, pool: Pool, several: Sequence[Folds], valid: Split) -> Contest:
+    return contest(plan, pool, several, valid.groups)
+
+
+def _plain(plan: Plan, pool: Pool, several: Sequence[Folds]) -> Contest:
+    """One rule, cross-fitted."""
+    (full,) = decide(plan, [plan.rule], pool, several[0].known())
+
+    def decided(rows: Ints) -> Fitted:
+        return decide_in_fold(plan, [plan.rule], pool, rows)[0]
+
+    return Contest(full, tuple(crossfitted(decided, full, pool, folds) for folds in several), ())
+
+
+def _score(side: Side, metric: Metric, valid: Split, known: Ints) -> Score:
     targets = valid.targets[known]
     groups = None if valid.groups is None else valid.groups[known]
-    low, high = interval(metric, honest[known], targets, groups)
-    return Score(name, metric.name, metric(apparent[known], targets), metric(honest[known], targets), low, high)
+    honest = [one[known] for one in side.honest]
+    low, high = interval(metric, honest, targets, groups)
+    return Score(
+        side.name,
+        metric.name,
+        metric(side.apparent[known], targets),
+        float(np.mean([metric(one, targets) for one in honest])),
+        low,
+        high,
+    )

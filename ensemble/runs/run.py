@@ -91,9 +91,9 @@ class Run:
         """Whether predictions of `split` (`valid`, `test`, `test-<name>`) are there."""
         return (self.path / f"{split}.npz").is_file()
 
-    def predictions(self, split: str) -> Predictions:
-        """The checked predictions of one split. Raises DataError."""
-        return load(self.path / f"{split}.npz", source=f"{self.id}/{split}.npz")
+    def predictions(self, split: str, like: Predictions | None = None) -> Predictions:
+        """The checked predictions of one split. like: as for `predictions.checked`. Raises DataError."""
+        return load(self.path / f"{split}.npz", source=f"{self.id}/{split}.npz", like=like)
 
     def splits(self) -> list[str]:
         """The splits with predictions, `valid` and `test` first."""

@@ -1,0 +1,123 @@
+"""What is said beside an ensemble's score: is it better, who brings what, who can go, what to train next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ensemble.combine.advice import Advice, advise
+from ensemble.combine.arrays import evenly
+from ensemble.combine.comparison import Comparison, compare
+from ensemble.combine.contributions import contributions
+from ensemble.combine.fitting import Plan, Pool
+from ensemble.combine.members import Split
+from ensemble.combine.reduced import Reduced
+from ensemble.combine.scores import Judged
+from ensemble.combine.shorter import Shorter, shorter
+from ensemble.predictions import Ints
+from ensemble.runs.run import Run
+
+_CELLS, _FEWEST = 10_000_000, 2_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """A kept member's part in the ensemble, as `contributions.Contribution` has it, and its cost."""
+
+    id: str
+    gain: float | None
+    low: float | None
+    high: float | None
+    disagreement: float
+    only_right: int
+    seconds_per_image: float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """rows: the validation rows looked at; evenly spaced ones stand for all where m n k is above 10 million.
+
+    against: the best member and the plain mean.  shorter, dropped: the ids that can go, where some can.
+    """
+
+    metric: str
+    rows: int
+    against: tuple[Comparison, ...]
+    parts: tuple[Part, ...]
+    shorter: Shorter | None
+    dropped: tuple[str, ...]
+    advice: Advice
+
+    def facts(self) -> dict[str, Any]:
+        """Everything as plain values; None for what is not defined."""
+        facts: dict[str, Any] = _plain(asdict(self))
+        return facts
+
+    def sentences(self) -> list[str]:
+        """What a reader should know, a line each."""
+        lines = [one.sentence for one in self.against]
+        if self.shorter is not None:
+            lines.append(f"{self.shorter.sentence}: {', '.join(self.dropped)}")
+        return [*lines, self.advice.sentence]
+
+
+def report(plan: Plan, judged: Judged, valid: Split, members: Sequence[Run]) -> Report:
+    """The report on a judged ensemble of some of `members`, by the metric of the plan."""
+    pool, kept = Pool(valid.probs, valid.targets), judged.fitted.selection.kept
+    known = judged.folds.known()
+    rows = known[evenly(len(known), max(_FEWEST, _CELLS // (len(members) * valid.probs.shape[2])))]
+    targets = valid.targets[rows]
+    groups = None if valid.groups is None else valid.groups[rows]
+    reduced = Reduced(kept, judged.fits, pool, judged.folds, rows)
+    whole, probs = judged.crossfitted[rows], pool.taken(range(len(members)), rows)
+    costs = [_cost(members[index]) for index in kept]
+    chosen = probs if len(kept) == len(members) else probs[list(kept)]
+    brought = contributions(plan.metric, whole, reduced, chosen, targets, groups)
+    fewer = shorter(plan.metric, whole, reduced, targets, groups, costs, [one.gain for one in brought])
+    alone = _only_right(pool, kept, known)
+    parts = [
+        Part(plan.ids[index], one.gain, one.low, one.high, one.disagreement, count, cost)
+        for index, one, count, cost in zip(kept, brought, alone, costs, strict=True)
+    ]
+    return Report(
+        metric=plan.metric.name,
+        rows=len(rows),
+        against=_against(plan, judged, valid, known) if len(members) > 1 else (),
+        parts=tuple(parts),
+        shorter=fewer,
+        dropped=tuple(plan.ids[kept[position]] for position in fewer.dropped) if fewer else (),
+        advice=advise(probs, targets, plan.archs),
+    )
+
+
+def _against(plan: Plan, judged: Judged, valid: Split, known: Ints) -> tuple[Comparison, ...]:
+    groups = None if valid.groups is None else valid.groups[known]
+    ours, targets = judged.crossfitted[known], valid.targets[known]
+    return tuple(
+        compare(plan.metric, ours, side.honest[0][known], targets, groups, name)
+        for side, name in ((judged.single, "the best member"), (judged.plain, "the plain mean"))
+    )
+
+
+def _only_right(pool: Pool, kept: Sequence[int], known: Ints) -> list[int]:
+    """For each kept member, the rows that it alone of them gets right."""
+    hits = pool.hits[np.ix_(np.array(kept), known)]
+    alone = hits[:, hits.sum(axis=0) == 1]
+    return [int(count) for count in alone.sum(axis=1)]
+
+
+def _cost(run: Run) -> float | None:
+    value = run.facts.get("seconds_per_image")
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,97 @@
+"""Stacking: a regression learns how the members' log-probabilities go together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble.combine.arrays import UNSEEN, Wide, evenly, softmax, uniform_weights
+from ensemble.combine.rules.base import Params, rule
+from ensemble.predictions import Floats, Ints
+
+SPREAD = 0.5
+"""The prior standard deviation of a coefficient, in shares of a member's weight in the mean of logits."""
+
+_FEWEST, _CELLS = 2_000, 5_000_000
+_STEPS = 60
+
+Narrow = npt.NDArray[np.float32]
+
+
+def features(member: Floats) -> Narrow:
+    """float32 (n, k): log-probabilities of a member, each row less its mean."""
+    logs: Narrow = np.log(np.maximum(member, np.float32(UNSEEN)), dtype=np.float32)
+    logs -= np.add.accumulate(logs, axis=1)[:, -1:] / np.float32(logs.shape[1])
+    return logs
+
+
+def regressed(params: Params, j: int, member: Floats) -> Wide:
+    """What member j adds to the logits (n, k): its log-probabilities times coefficients (k, k)."""
+    rows = features(member).astype(np.float64)
+    # one product a row, so that a row's digits do not depend on how many come with it
+    logits: Wide = np.matmul(rows[:, None, :], params["coefficients"][j])[:, 0]
+    return logits
+
+
+def exponentials(params: Params, total: Wide) -> Wide:
+    """The softmax of logits (n, k) and the bias (k,)."""
+    return softmax(total + params["bias"])
+
+
+def no_weights(params: Params) -> None:
+    """A coefficient is no weight: it may be negative, and has two classes."""
+
+
+def equal_shares(params: Params) -> Wide:
+    """1 / m each: the logits of some members count as much more as there are fewer of them."""
+    return uniform_weights(len(params["coefficients"]))
+
+
+@rule("stack", complexity=8, term=regressed, finish=exponentials, weights=no_weights, shares=equal_shares)
+def stack(probs: Floats, targets: Ints) -> Params:
+    """Multinomial logistic regression on log-probabilities (Wolpert 1992) with a strong L2 penalty.
+
+    The penalty pulls the coefficients to the mean of logits and not to nothing, so that few rows leave a good
+    rule as it is. Where n m k is above 5 million, evenly spaced rows stand for all.
+    """
+    m, n, k = probs.shape
+    some = evenly(n, max(_FEWEST, _CELLS // (m * k)))
+    rows = np.concatenate([features(member[some]) for member in probs], axis=1)
+    start = np.tile(np.eye(k) / m, (m, 1))
+    moved = _regression(rows, targets[some], start, precision=(m / SPREAD) ** 2)
+    return {"coefficients": (start + moved[:-1]).reshape(m, k, k), "bias": moved[-1]}
+
+
+def _regression(rows: Narrow, targets: Ints, start: Wide, precision: float) -> Wide:
+    """float64 (m k + 1, k): what to add to `start` (m k, k), and the bias, of the least penalised log-loss."""
+    from scipy.optimize import minimize
+
+    n, k = len(rows), start.shape[1]
+    offset = rows @ start.astype(np.float32)
+    hits = np.zeros((n, k), np.float32)
+    hits[np.arange(n), targets] = 1
+    shape = (rows.shape[1] + 1, k)
+    # per row, as the loss is; a bias is on the scale of logits and not of their coefficients
+    penalty = np.full((shape[0], 1), precision / n)
+    penalty[-1] = 1 / n
+
+    def loss(flat: Wide) -> tuple[float, Wide]:
+        change = flat.reshape(shape)
+        logits = (offset + rows @ change[:-1].astype(np.float32) + change[-1].astype(np.float32)).astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        likely = np.exp(logits)
+        sums = likely.sum(axis=1, keepdims=True)
+        value = float(np.mean(np.log(sums[:, 0]) - logits[np.arange(n), targets]))
+        residual = ((likely / sums) - hits).astype(np.float32) / np.float32(n)
+        slope = np.empty(shape)
+        slope[:-1] = rows.T @ residual
+        slope[-1] = residual.sum(axis=0)
+        slope += penalty * change
+        return value + float((penalty * change**2).sum()) / 2, slope.ravel()
+
+    options: dict[str, Any] = {"maxiter": _STEPS, "gtol": 1e-6, "ftol": 1e-9}
+    found = minimize(loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options=options)
+    change: Wide = found.x.reshape(shape)
+    return change

@@ -1,0 +1,146 @@
+"""`auto`: every rule cross-fitted on the same folds, then the simplest that is as good as the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from ensemble.combine.crossfit import Crossfitted, Folds, assembled
+from ensemble.combine.fitting import Fitted, Plan, Pool, Probs, decide, decide_in_fold
+from ensemble.combine.paired import differences
+from ensemble.combine.rules import Rule, rules
+from ensemble.metrics import Metric
+from ensemble.predictions import UNKNOWN, Ints, Texts
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A rule in the tournament. score: cross-fitted.  error: the paired standard error of its distance from
+    the best rule's score, 0 for the best itself.
+    """
+
+    rule: str
+    score: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What `auto` decided: the fit of the winner on all rows, its honest predictions by repeat, the table.
+
+    The honest predictions are nested: the rows of a fold have no part in the choice of the rule either.
+    """
+
+    full: Fitted
+    honest: tuple[Crossfitted, ...]
+    table: tuple[Entry, ...]
+
+
+def contestants() -> list[Rule]:
+    """Every rule but `auto`, the simplest first."""
+    return sorted((rules.get(name) for name in rules.names() if name != "auto"), key=lambda one: one.complexity)
+
+
+def contest(
+    plan: Plan, pool: Pool, several: Sequence[Folds], groups: Texts | None, *, nested: bool = True
+) -> Contest:
+    """The tournament over repeated folds. nested: with honest predictions. Raises NothingPassed."""
+    entrants = contestants()
+    rounds = [_Round(plan, entrants, pool, folds, groups) for folds in several]
+    table = _table([one.entries() for one in rounds], entrants)
+    winner = entrants[_simplest(table, plan.metric)]
+    (full,) = decide(plan, [winner], pool, several[0].known())
+    return Contest(full, tuple(one.nested(full) for one in rounds if nested), table)
+
+
+class _Round:
+    """The tournament on one division into folds.
+
+    What is decided without the folds f and g serves both of them: it chooses the rule for f by predicting g,
+    and the other way round. Ten fits stand in for the twenty of a plain nested cross-validation.
+    """
+
+    def __init__(self, plan: Plan, entrants: Sequence[Rule], pool: Pool, folds: Folds, groups: Texts | None):
+        self.plan, self.entrants, self.pool, self.folds, self.groups = plan, entrants, pool, folds, groups
+        self.fits = {fold: decide_in_fold(plan, entrants, pool, folds.without(fold)) for fold in folds.names}
+
+    def entries(self) -> list[Entry]:
+        """Every rule's cross-fitted score on all labelled rows."""
+        probs = self._predicted({fold: self.fits[fold] for fold in self.folds.names})
+        return _entries(self.plan.metric, self.entrants, probs, self.pool, self.folds.known(), self.groups)
+
+    def nested(self, full: Fitted) -> Crossfitted:
+        """Each fold predicted by the rule that wins on the others, fitted on the others."""
+        inner: dict[int, dict[int, list[Fitted]]] = {fold: {} for fold in self.folds.names}
+        for one, other in combinations(self.folds.names, 2):
+            rest = self.folds.without(one, other)
+            if len(rest):
+                both = decide_in_fold(self.plan, self.entrants, self.pool, rest)
+                inner[one][other], inner[other][one] = both, both
+        chosen = {fold: self.fits[fold][self._winner(inner[fold])] for fold in self.folds.names}
+        return assembled({**chosen, UNKNOWN: full}, self.pool, self.folds)
+
+    def _winner(self, fits: dict[int, list[Fitted]]) -> int:
+        if not fits:  # two folds leave nothing to choose on
+            return 0
+        rows = np.concatenate([self.folds.rows(fold) for fold in fits])
+        probs = self._predicted(fits)
+        return _simplest(
+            _entries(self.plan.metric, self.entrants, probs, self.pool, rows, self.groups), self.plan.metric
+        )
+
+    def _predicted(self, fits: dict[int, list[Fitted]]) -> list[Probs]:
+        """For each rule its predictions (n, k) of the folds that are keys; other rows are left as they are."""
+        out = [np.zeros(self.pool.probs.shape[1:], np.float32) for _ in self.entrants]
+        for fold, fitted in fits.items():
+            here = self.folds.rows(fold)
+            kept = fitted[0].selection.kept  # the same for every rule: they choose from the same members
+            probs = self.pool.taken(kept, here)
+            for index, one in enumerate(fitted):
+                out[index][here] = one.predict_kept(probs)
+        return out
+
+
+def _entries(
+    metric: Metric, entrants: Sequence[Rule], probs: Sequence[Probs], pool: Pool, rows: Ints, groups: Texts | None
+) -> list[Entry]:
+    targets = pool.targets[rows]
+    said = [one[rows] for one in probs]
+    scores = [metric(one, targets) for one in said]
+    best = _best(scores, metric)
+    found = differences(metric, said[best], said, targets, None if groups is None else groups[rows])
+    return [
+        Entry(rule.name, float(score), 0.0 if index == best else one.se)
+        for index, (rule, score, one) in enumerate(zip(entrants, scores, found, strict=True))
+    ]
+
+
+def _table(rounds: Sequence[Sequence[Entry]], entrants: Sequence[Rule]) -> tuple[Entry, ...]:
+    """The means over repeats of scores and of errors."""
+    return tuple(
+        Entry(
+            rule.name,
+            float(np.mean([one[index].score for one in rounds])),
+            float(np.mean([one[index].error for one in rounds])),
+        )
+        for index, rule in enumerate(entrants)
+    )
+
+
+def _simplest(table: Sequence[Entry], metric: Metric) -> int:
+    """The first rule, from the simplest on, within one standard error of the best."""
+    scores = [entry.score for entry in table]
+    best = scores[_best(scores, metric)]
+    near = (index for index, entry in enumerate(table) if abs(entry.score - best) <= entry.error)
+    # no score at all: the rows say nothing about this metric
+    return next(near, 0)
+
+
+def _best(scores: Sequence[float], metric: Metric) -> int:
+    known = [index for index, score in enumerate(scores) if np.isfinite(score)]
+    if not known:
+        return 0
+    return max(known, key=lambda index: (scores[index] if metric.higher else -scores[index], -index))
