@@ -41,7 +41,7 @@ def test_the_targets_of_a_fold_do_not_move_its_predictions(seed, fold, per_arch)
 
     def predicted(targets):
         with pytest.MonkeyPatch.context() as patch:  # the real folds are stratified by the targets
-            patch.setattr("ensemble.combine.crossfit.folds_of", lambda *rows: folds)
+            patch.setattr("ensemble.combine.crossfit.folds_of", lambda *rows, **options: folds)
             try:
                 return judge(chosen, split(probs, targets), [ACCURACY]).crossfitted
             except NothingPassed:

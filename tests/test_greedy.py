@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.combine.greedy import decisions, greedy_weights, losses
+from ensemble.combine.greedy import decisions, greedy_weights, losses, select
 from ensemble.combine.greedy.ragged import ragged
 from ensemble.metrics import find, metrics
 
@@ -69,15 +69,16 @@ def problems(draw, ties=None):
     return probs, targets
 
 
-@pytest.mark.parametrize("small", [0, decisions.SMALL])
+@pytest.mark.parametrize(("small", "together"), [(0, 0), (decisions.SMALL, 0), (0, select.TOGETHER)])
 @pytest.mark.parametrize("name", NAMES)
 @FEW
 @given(problem=problems(), rounds=st.integers(1, 12))
-def test_a_climb_is_the_naive_climb(name, small, problem, rounds):
+def test_a_climb_is_the_naive_climb(name, small, together, problem, rounds):
     probs, targets = problem
     metric = metric_of(name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decisions, "SMALL", small)
+        patch.setattr(select, "TOGETHER", together)
         found = greedy_weights(probs, targets, metric, rounds=rounds, bags=0)
     assert found == pytest.approx(naive(probs, targets, metric, rounds), abs=1e-12)
 
@@ -93,6 +94,7 @@ def test_blocks_and_copies_change_nothing(name, problem):
         patch.setattr(decisions, "BLOCK", 1)
         patch.setattr(decisions, "SMALL", 0)
         patch.setattr(losses, "BLOCK", 1)
+        patch.setattr(select, "TOGETHER", 0)
         assert greedy_weights(*problem, metrics.get(name), bags=3).tobytes() == whole.tobytes()
 
 
@@ -168,6 +170,18 @@ def test_a_tie_keeps_a_member_already_in():
     targets = np.zeros(6, np.int64)
     for name in KNOWN:
         assert greedy_weights(probs, targets, metrics.get(name), bags=0).tolist() == [1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("seed, m, n", [(1046, 3, 7), (2131, 4, 6), (1852, 3, 14), (434, 5, 10)])
+def test_a_tie_keeps_a_member_already_in_though_a_better_one_is_not(seed, m, n):
+    # found by search: here the other choice leads to other weights
+    random = np.random.default_rng(seed)
+    random.integers(3, 6), random.integers(5, 30)
+    targets = random.integers(0, 3, n)
+    probs = (random.multinomial(8, np.full(3, 1 / 3), (m, n)) / 8).astype(np.float32)
+    accuracy = metrics.get("accuracy")
+    found = greedy_weights(probs, targets, accuracy, bags=0)
+    assert found == pytest.approx(naive(probs, targets, accuracy, 25), abs=1e-12)
 
 
 def test_a_weak_member_that_is_right_where_others_err_is_taken():

@@ -13,9 +13,12 @@ from ensemble.errors import DataError
 from ensemble.predictions import UNKNOWN, Ints, Texts
 
 N_FOLDS = 5
+FEW_FOLDS = 3
+MANY_ROWS = 5_000
+"""From so many rows on a tournament makes do with three folds: two thirds of them are rows enough."""
 SEED = 0
 MOST_REPEATS = 3
-ENOUGH_ROWS = 6_000
+ENOUGH_ROWS = 2_000
 """Where repeats times rows come to this, other folds would hardly move the score."""
 
 
@@ -49,8 +52,8 @@ class Folds:
         return rows
 
 
-def folds_of(ids: Texts, targets: Ints, groups: Texts | None, seed: int = SEED) -> Ints:
-    """The fold of every row, int64 (n,); -1 where the target is unknown. At most 5, fewer for fewer units.
+def folds_of(ids: Texts, targets: Ints, groups: Texts | None, seed: int = SEED, most: int = N_FOLDS) -> Ints:
+    """The fold of every row, int64 (n,); -1 where the target is unknown. `most` folds, fewer for fewer units.
 
     A function of ids, targets, groups and seed, never of the order of the rows. Raises DataError for one unit.
     """
@@ -64,17 +67,17 @@ def folds_of(ids: Texts, targets: Ints, groups: Texts | None, seed: int = SEED) 
         )
     folds = np.full(len(ids), UNKNOWN, np.int64)
     folds[known] = stratified_folds(
-        ids[known], targets[known], min(N_FOLDS, units), seed, None if groups is None else groups[known]
+        ids[known], targets[known], min(most, units), seed, None if groups is None else groups[known]
     )
     return folds
 
 
-def repeated_folds(ids: Texts, targets: Ints, groups: Texts | None) -> list[Folds]:
+def repeated_folds(ids: Texts, targets: Ints, groups: Texts | None, most: int = N_FOLDS) -> list[Folds]:
     """Folds of several seeds: three where rows are few, one where they are many. Raises DataError."""
     known = int(np.count_nonzero(targets != UNKNOWN))
     repeats = min(MOST_REPEATS, max(1, ENOUGH_ROWS // max(1, known)))
     order = np.argsort(ids, kind="stable")
-    return [Folds(folds_of(ids, targets, groups, SEED + one), order) for one in range(repeats)]
+    return [Folds(folds_of(ids, targets, groups, SEED + one, most), order) for one in range(repeats)]
 
 
 @dataclass(frozen=True)

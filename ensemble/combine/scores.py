@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.combine.crossfit import Crossfitted, Folds, crossfitted, repeated_folds
+from ensemble.combine.crossfit import (
+    FEW_FOLDS,
+    MANY_ROWS,
+    N_FOLDS,
+    Crossfitted,
+    Folds,
+    crossfitted,
+    repeated_folds,
+)
 from ensemble.combine.fitting import Fitted, Plan, Pool, Probs, applied, best_alone, decide, decide_in_fold
 from ensemble.combine.intervals import interval
 from ensemble.combine.members import Split
@@ -72,8 +80,10 @@ class Judged:
 def judge(plan: Plan, valid: Split, scored: Sequence[Metric]) -> Judged:
     """Fit on all labelled rows of `valid`, and score by cross-fitting. Raises NothingPassed, DataError."""
     pool = Pool(valid.probs, valid.targets)
-    several = repeated_folds(valid.ids, valid.targets, valid.groups)
-    found = _automatic(plan, pool, several, valid) if plan.rule.name == "auto" else _plain(plan, pool, several)
+    automatic = plan.rule.name == "auto"
+    most = FEW_FOLDS if automatic and len(valid.ids) >= MANY_ROWS else N_FOLDS
+    several = repeated_folds(valid.ids, valid.targets, valid.groups, most)
+    found = contest(plan, pool, several, valid.groups) if automatic else _plain(plan, pool, several)
     known = several[0].known()
     best = best_alone(plan, pool, known)
     best_honest = [crossfitted(lambda rows: best_alone(plan, pool, rows), best, pool, folds) for folds in several]
@@ -88,10 +98,6 @@ def judge(plan: Plan, valid: Split, scored: Sequence[Metric]) -> Judged:
         first, second, third = (_score(side, metric, valid, known) for side in (ours, plain, single))
         scores[metric.name] = (first, second, third)
     return Judged(found.full, ours, plain, single, found.honest[0], several[0], scores, found.table)
-
-
-def _automatic(plan: Plan, pool: Pool, several: Sequence[Folds], valid: Split) -> Contest:
-    return contest(plan, pool, several, valid.groups)
 
 
 def _plain(plan: Plan, pool: Pool, several: Sequence[Folds]) -> Contest:

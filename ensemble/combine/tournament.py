@@ -51,7 +51,7 @@ def contest(
     entrants = contestants()
     rounds = [_Round(plan, entrants, pool, folds, groups) for folds in several]
     table = _table([one.entries() for one in rounds], entrants)
-    winner = entrants[_simplest(table, plan.metric)]
+    winner = entrants[simplest(table, plan.metric)]
     (full,) = decide(plan, [winner], pool, several[0].known())
     return Contest(full, tuple(one.nested(full) for one in rounds if nested), table)
 
@@ -88,7 +88,7 @@ class _Round:
             return 0
         rows = np.concatenate([self.folds.rows(fold) for fold in fits])
         probs = self._predicted(fits)
-        return _simplest(
+        return simplest(
             _entries(self.plan.metric, self.entrants, probs, self.pool, rows, self.groups), self.plan.metric
         )
 
@@ -130,7 +130,7 @@ def _table(rounds: Sequence[Sequence[Entry]], entrants: Sequence[Rule]) -> tuple
     )
 
 
-def _simplest(table: Sequence[Entry], metric: Metric) -> int:
+def simplest(table: Sequence[Entry], metric: Metric) -> int:
     """The first rule, from the simplest on, within one standard error of the best."""
     scores = [entry.score for entry in table]
     best = scores[_best(scores, metric)]

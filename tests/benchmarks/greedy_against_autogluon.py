@@ -35,7 +35,7 @@ ROUNDS = 25
 SHARED = 0.7
 SURENESS = (0.7, 1.6)
 # m, n, k, strengths that make members right about 80 to 95 % of the time, pools
-SIZES = [(50, 20_000, 10, (2.2, 3.2), 3), (200, 10_000, 100, (3.4, 4.6), 1)]
+SIZES = [(50, 20_000, 10, (2.2, 3.2), 3), (200, 10_000, 100, (3.4, 4.6), 3)]
 TIMES, ERRORS = 10.0, 2.0
 
 

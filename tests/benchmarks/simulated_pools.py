@@ -198,15 +198,18 @@ def markdown(table: list[dict[str, Any]], seeds: int) -> str:
     ]
     for metric, unit in (("accuracy", "points"), ("log_loss", "hundredths of a nat; not judged")):
         lines += ["", f"## {metric} ({unit})", "", HEADER, "|---" * 9 + "|"]
-        for row in (one for one in table if one["metric"] == metric):
-            gain = f"{row['gain']:+.2f} ± {row['gain_se']:.2f}" if "gain" in row else ""
-            lines.append(
-                f"| {row['pool']} | {row['n']:,} | {row['rule']} | {row['true']:.2f} |"
-                f" {row['apparent_error']:+.2f} ± {row['apparent_se']:.2f} |"
-                f" {row['honest_error']:+.2f} ± {row['honest_se']:.2f} |"
-                f" {row['apparent_absolute']:.2f}, {row['honest_absolute']:.2f} | {row['covered']:.1f} % | {gain} |"
-            )
+        lines += [_line(row) for row in table if row["metric"] == metric]
     return "\n".join(lines) + "\n"
+
+
+def _line(row: dict[str, Any]) -> str:
+    gain = f"{row['gain']:+.2f} ± {row['gain_se']:.2f}" if "gain" in row else ""
+    return (
+        f"| {row['pool']} | {row['n']:,} | {row['rule']} | {row['true']:.2f} |"
+        f" {row['apparent_error']:+.2f} ± {row['apparent_se']:.2f} |"
+        f" {row['honest_error']:+.2f} ± {row['honest_se']:.2f} |"
+        f" {row['apparent_absolute']:.2f}, {row['honest_absolute']:.2f} | {row['covered']:.1f} % | {gain} |"
+    )
 
 
 def main() -> None:
@@ -227,7 +230,7 @@ def main() -> None:
         table += rows
         names = [one["auto"]["rule"] for one in draws]
         chosen[f"{about['pool']}, {about['n']}"] = {name: names.count(name) for name in sorted(set(names))}
-        print(markdown(rows, asked.seeds).split("\n\n## ")[1], flush=True)
+        print("\n".join(map(_line, rows)), flush=True)
     page = markdown(table, asked.seeds)
     print(page)
     (HERE / "ensembler.md").write_text(page, encoding="utf-8")

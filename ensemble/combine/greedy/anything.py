@@ -15,9 +15,6 @@ class Anything:
     def __init__(self, probs: Floats, targets: Ints, metric: Metric) -> None:
         self.probs, self.targets, self.metric = probs, targets, metric
 
-    def own(self) -> Wide:
-        return np.array([self.score(member) for member in self.probs])
-
     def begin(self, candidates: Ints) -> Mean:
         return Mean(self, candidates)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -30,9 +31,6 @@ class Total(Protocol):
 class Judge(Protocol):
     """What is computed once for a metric and shared by all runs."""
 
-    def own(self) -> Wide:
-        """The score of each member alone, float64 (m,)."""
-
     def begin(self, candidates: Ints) -> Total:
         """The empty sum, to which any of `candidates` may be added."""
 
@@ -44,9 +42,9 @@ def climb(judge: Judge, candidates: Ints, rounds: int) -> Ints:
     prefix of `candidates`, and from the first of them alone, since no member of a long prefix is ever removed.
     """
     gains = _prefixes(judge, candidates[:rounds])
-    starts = dict.fromkeys((_earliest_best(gains) + 1, 1))
+    starts = dict.fromkeys((earliest_best(gains) + 1, 1))
     climbs = [_climb_from(judge, candidates, gains[:start], rounds) for start in starts]
-    return climbs[_earliest_best([score for score, _ in climbs])][1]
+    return climbs[earliest_best([score for score, _ in climbs])][1]
 
 
 def _climb_from(judge: Judge, candidates: Ints, gains: list[float], rounds: int) -> tuple[float, Ints]:
@@ -59,12 +57,12 @@ def _climb_from(judge: Judge, candidates: Ints, gains: list[float], rounds: int)
     inside = np.arange(len(candidates)) < kept
     for _ in range(rounds):
         tried = comparable(total.scores())
-        best = _pick(tried, inside)
+        best = pick(tried, inside)
         inside[best] = True
         total.add(int(candidates[best]))
         sequence.append(int(candidates[best]))
         scores.append(float(tried[best]))
-    best = _earliest_best(scores)
+    best = earliest_best(scores)
     return scores[best], np.array(sequence[: best + 1])
 
 
@@ -81,12 +79,13 @@ def comparable(scores: Wide) -> Wide:
     return np.where(np.isnan(scores), -np.inf, scores)
 
 
-def _pick(scores: Wide, inside: npt.NDArray[np.bool_]) -> int:
+def pick(scores: Wide, inside: npt.NDArray[np.bool_]) -> int:
     """The best candidate; among equals one that is already in, then the earlier one."""
     tied = scores >= scores.max() - TIE
     return int(np.argmax(tied & inside if (tied & inside).any() else tied))
 
 
-def _earliest_best(scores: list[float]) -> int:
+def earliest_best(scores: Sequence[float] | Wide) -> int:
+    """The first place whose score is within TIE of the best."""
     best = max(scores) - TIE
     return next(i for i, score in enumerate(scores) if score >= best)

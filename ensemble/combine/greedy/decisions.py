@@ -52,9 +52,6 @@ class Decisions:
         self.low, self.high = low.ravel()[at], high.ravel()[at]
         self.values, self.at = _values(probs, at)
 
-    def own(self) -> Wide:
-        return np.array([self.metric(member, self.targets) for member in self.probs])
-
     def begin(self, candidates: Ints) -> Votes:
         return Votes(self, candidates)
 

@@ -28,9 +28,6 @@ class Surprise:
         self.likelihoods = np.ones((m, TOGETHER * self.width), np.float32)
         self.likelihoods[:, :n] = probs[:, np.arange(n), targets]
 
-    def own(self) -> Wide:
-        return self.scores(np.zeros(self.likelihoods.shape[1]), 1, np.arange(len(self.likelihoods)))
-
     def begin(self, candidates: Ints) -> Likelihood:
         return Likelihood(self, candidates)
 
@@ -85,9 +82,6 @@ class Quadratic:
             errors = errors.reshape(m, -1)
             self.products += errors @ errors.T
         self.products /= n
-
-    def own(self) -> Wide:
-        return -np.diagonal(self.products)
 
     def begin(self, candidates: Ints) -> Errors:
         return Errors(self, candidates)

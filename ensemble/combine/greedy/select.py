@@ -9,15 +9,17 @@ import numpy as np
 from ensemble.combine.arrays import Wide, shares, uniform_weights
 from ensemble.combine.greedy.anything import Anything
 from ensemble.combine.greedy.climb import Judge, climb, comparable
+from ensemble.combine.greedy.counting import countings
 from ensemble.combine.greedy.decisions import Decisions
 from ensemble.combine.greedy.losses import Quadratic, Surprise
+from ensemble.combine.greedy.together import climb_together
 from ensemble.metrics import Metric
 from ensemble.predictions import Floats, Ints
 
 ROUNDS = 25
 """Members added after the sorted initialisation."""
 
-BAGS = 10
+BAGS = 5
 """Bags where they are cheap; fewer than FEWEST of them are not worth the members that each leaves out."""
 
 FEWEST = 3
@@ -28,6 +30,9 @@ SEED = 0
 
 DIGITS = 12
 """Of own scores, so that roundings sort no members."""
+
+TOGETHER = 300_000
+"""Probabilities in all bags up to which all climbs take their steps together."""
 
 judges: dict[str, Callable[[Floats, Ints, Metric], Judge]] = {
     "accuracy": Decisions,
@@ -67,8 +72,7 @@ def greedy_weights(
     worst; where each member's own is, all members weigh the same. The order of rows changes nothing but roundings
     below 1e-12; another order of members permutes the weights where no own scores are equal.
     """
-    judge = judges.get(metric.name, Anything)(probs, targets, metric)
-    own = judge.own()
+    own = np.array([metric(member, targets) for member in probs]) * (1 if metric.higher else -1)
     if np.isnan(own).all():
         return uniform_weights(len(probs))
     best_first = np.argsort(-comparable(own).round(DIGITS), kind="stable")
@@ -76,11 +80,19 @@ def greedy_weights(
         limit = KNOWN if metric.name in judges else ASKED
         bags = _affordable(limit // probs.size)
         best_first = best_first[: _worth_asking(metric, probs)]
-    runs = [climb(judge, candidates, rounds) for candidates in _bags(best_first, bags)]
+    runs = _runs(probs, targets, metric, _bags(best_first, bags), rounds)
     weights = np.zeros(len(probs))
     for run in runs:
         weights += np.bincount(run, minlength=len(probs)) / len(run)
     return shares(weights)
+
+
+def _runs(probs: Floats, targets: Ints, metric: Metric, bags: list[Ints], rounds: int) -> list[Ints]:
+    """The members that each bag's climb selects, with repetitions."""
+    if metric.name in countings and len(bags) * len(bags[0]) * probs[0].size <= TOGETHER:
+        return climb_together(probs, targets, metric, bags, rounds)
+    judge = judges.get(metric.name, Anything)(probs, targets, metric)
+    return [climb(judge, candidates, rounds) for candidates in bags]
 
 
 def _affordable(bags: int) -> int:

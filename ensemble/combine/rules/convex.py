@@ -26,7 +26,7 @@ def convex(probs: Floats, targets: Ints) -> Params:
     """
     m, n, _ = probs.shape
     temperatures = np.empty(m)
-    likely = np.empty((n, m))
+    likely = np.empty((m, n)).T
     some = evenly(n)
     for j, member in enumerate(probs):
         temperatures[j] = fit_temperature(member[some], targets[some])
