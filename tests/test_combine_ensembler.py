@@ -1,5 +1,6 @@
 """`combine` on runs: the seed rule by hand, the contract on classes and rows, the same bytes again."""
 
+import inspect
 import os
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from ensemble.combine.ensembler import combine
 from ensemble.combine.record import read_ensemble
 from ensemble.errors import DataError, MismatchedRuns, NothingPassed, RecipeError
 from ensemble.metrics import labels
+from ensemble.recipe.schema import CombineSpec
 from ensemble.runs.run import Run
 
 
@@ -372,3 +374,8 @@ def test_the_newest_refit_predicts(tmp_path, newest):
     ]
     made = combine([parent], folder=tmp_path, refits=True).run
     assert read_ensemble(made).sources == (fulls[newest].id,)
+
+
+def test_a_recipe_without_combine_says_what_no_recipe_says():
+    defaults = {name: one.default for name, one in inspect.signature(combine).parameters.items()}
+    assert CombineSpec().model_dump() == {name: defaults[name] for name in CombineSpec.model_fields}

@@ -10,6 +10,7 @@ from fake_runs import FINGERPRINT, contents, member, predictions, run
 
 from ensemble.combine.candidates import candidates
 from ensemble.combine.ensembler import combine
+from ensemble.combine.rules import rules
 from ensemble.data.dataset import Dataset, Items
 from ensemble.errors import DataError, MismatchedRuns, RecipeError
 from ensemble.predictions import Predictions, save
@@ -280,3 +281,60 @@ def test_another_test_is_not_taken_for_the_known_one(tmp_path, folder):
     for prefix, tests in (("t", {"test": "b" * 64}), ("u", {})):
         test = save(tmp_path / f"{prefix}.npz", predictions(20, 3, prefix=prefix, labelled=False))
         assert import_run("x", folder=folder, valid=valid, test=test).run.facts["data"]["tests"] == tests
+
+
+@pytest.mark.parametrize("rule", rules.names())
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("form", ["csv", "npz"])
+def test_an_import_is_combined_as_the_native_run_would_be(tmp_path, folder, monkeypatch, form, labelled, rule):
+    """With its rows and columns in another order, and under a name that sorts as the native one's does."""
+    monkeypatch.setattr("ensemble.combine.crossfit.MOST_REPEATS", 1)
+    first, native, last = [member(folder, f"net{i}-0", seed=i) for i in range(3)]
+    files = {
+        split: elsewhere(tmp_path / f"{split}.{form}", native.predictions(split), labelled and split == "valid")
+        for split in ("valid", "test")
+    }
+    imported = import_run("net1", folder=folder, **files).run
+    one, other = (
+        combine([first, each, last], folder=folder, rule=rule, name=each.id) for each in (native, imported)
+    )
+    for split in ("valid", "test"):
+        ours, theirs = (made.run.predictions(split) for made in (one, other))
+        assert ours.ids.tolist() == theirs.ids.tolist()
+        assert ours.classes.tolist() == theirs.classes.tolist()
+        assert ours.probs.tobytes() == theirs.probs.tobytes()
+    assert one.run.metrics == other.run.metrics
+    assert [row.weight for row in one.members] == [row.weight for row in other.members]
+
+
+def elsewhere(path, one, labelled):
+    """A file of the same predictions as somebody else would write it."""
+    rows, columns = np.random.default_rng(4).permutation(len(one)), np.array([1, 2, 0])
+    targets = np.argsort(columns)[one.targets[rows]] if labelled else None
+    mixed = Predictions(one.ids[rows], one.probs[rows][:, columns], one.classes[columns], targets)
+    return save(path, mixed) if path.suffix == ".npz" else as_csv(path, mixed, target="label" if labelled else None)
+
+
+@pytest.mark.parametrize("form", ["csv", "npz"])
+def test_imported_in_another_order_it_is_the_same_run(tmp_path, folder, form):
+    native = member(folder, "net-0", seed=1)
+    valid = native.predictions("valid")
+    before = import_run("x", folder=folder, valid=save(tmp_path / "plain.npz", valid)).run
+    old = contents(before.path)
+    after = import_run("x", folder=folder, valid=elsewhere(tmp_path / f"v.{form}", valid, True)).run
+    assert after.id == before.id
+    assert {name for name in old if contents(after.path)[name] != old[name]} == {"run.json"}  # which names the file
+
+
+def test_a_csv_of_float64_and_a_float64_npz_are_the_same_run(tmp_path, folder):
+    random = np.random.default_rng(0)
+    probs = random.dirichlet(np.ones(3), 30)
+    one = predictions(30, 1)
+    lines = [
+        "id,ant,bee,cat",
+        *(",".join([name, *map(repr, row)]) for name, row in zip(one.ids, probs.tolist(), strict=True)),
+    ]
+    (tmp_path / "v.csv").write_text("\n".join(lines) + "\n")
+    np.savez(tmp_path / "v.npz", ids=one.ids, probs=probs, classes=one.classes)
+    read = [read_predictions(tmp_path / f"v.{form}").probs.tobytes() for form in ("csv", "npz")]
+    assert read[0] == read[1]

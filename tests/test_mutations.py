@@ -1,4 +1,4 @@
-"""The same predictions in another order, layout or precision are the same ensemble to the last bit, by every rule."""
+"""The same predictions in another order, layout or precision are one ensemble, to the last bit, by every rule."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble.cli.context import Settings, note
-from ensemble.cli.options import current, data_options
+from ensemble.cli.options import current, data_options, has_recipe
 from ensemble.cli.params import share
 from ensemble.cli.tables import Cell, interval, milliseconds, table
 
@@ -57,33 +57,39 @@ def command(
     ens combine --rule auto --metric roc_auc:melanoma+roc_auc:nevus
     ens combine --rule uniform --calibrate resnet34-1f2e3d4c vgg19-5a6b7c8d
     """
-    combine_and_print(settings, current(recipe, data), runs, as_json=as_json, **options)
+    # without a recipe there is none to read, nor the reader of recipes to load
+    found = current(recipe, data) if has_recipe(recipe, data) else None
+    combine_and_print(settings, found, runs, as_json=as_json, **options)
 
 
 def combine_and_print(
-    settings: Settings, found: RecipeFile, names: Sequence[str], *, as_json: bool = False, **options: Any
+    settings: Settings, found: RecipeFile | None, names: Sequence[str], *, as_json: bool = False, **options: Any
 ) -> Combined:
     """Combine the runs called `names`, or the candidates of the data set; print members, weights and scores.
 
-    options: keys of the recipe's `combine` that win over it; None leaves the recipe's.
+    found: None stands for the digits and the defaults of `combine`.  options: keys of the recipe's `combine`
+    that win over it; None leaves the recipe's.
     """
     from ensemble.combine.candidates import candidates, named
     from ensemble.combine.ensembler import combine
 
-    if names:
-        runs = named(settings.runs, names)
-    else:
-        from ensemble.data.load import current_fingerprint
-
-        runs = candidates(settings.runs, current_fingerprint(found.data, settings.runs))
+    runs = named(settings.runs, names) if names else candidates(settings.runs, _fingerprint(found, settings.runs))
     asked = {key: value for key, value in options.items() if value is not None}
-    keys = ("threshold", "per_arch", "rule", "metric", "calibrate", "refits", "name")
-    chosen = {key: asked.get(key, getattr(found.combine, key)) for key in keys}
-    combined = combine(runs, folder=settings.runs, **chosen)
+    combined = combine(runs, folder=settings.runs, **{**(vars(found.combine) if found else {}), **asked})
     for line in combined.notes:
         note(line)
     click.echo(_json(combined) if as_json else _text(combined))
     return combined
+
+
+def _fingerprint(found: RecipeFile | None, runs: Path) -> str:
+    if found is None:
+        from ensemble.data.digits import DIGITS_FINGERPRINT
+
+        return DIGITS_FINGERPRINT
+    from ensemble.data.load import current_fingerprint
+
+    return current_fingerprint(found.data, runs)
 
 
 def _text(combined: Combined) -> str:

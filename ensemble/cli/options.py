@@ -31,6 +31,11 @@ def data_options(command: F) -> F:
     )(command)
 
 
+def has_recipe(recipe: Path | None, data: Path | None) -> bool:
+    """Whether anything names the data and the settings; else the built-in digits and every default hold."""
+    return recipe is not None or data is not None or DEFAULT_RECIPE.is_file()
+
+
 def current(recipe: Path | None, data: Path | None, overrides: Mapping[str, Any] | None = None) -> RecipeFile:
     """The recipe in force: --recipe, else --data alone, else ens.yaml, else the built-in digits.
 

@@ -20,6 +20,7 @@ from ensemble.combine.fitting import Fitted, Plan, Pool, Probs, applied, best_al
 from ensemble.combine.intervals import interval
 from ensemble.combine.members import Split
 from ensemble.combine.rules import rules
+from ensemble.combine.threads import one_thread
 from ensemble.combine.tournament import Contest, Entry, contest
 from ensemble.metrics import Metric
 from ensemble.predictions import Ints
@@ -83,7 +84,8 @@ def judge(plan: Plan, valid: Split, scored: Sequence[Metric]) -> Judged:
     automatic = plan.rule.name == "auto"
     most = FEW_FOLDS if automatic and len(valid.ids) >= MANY_ROWS else N_FOLDS
     several = repeated_folds(valid.ids, valid.targets, valid.groups, most)
-    found = contest(plan, pool, several, valid.groups) if automatic else _plain(plan, pool, several)
+    with one_thread(plan.rule.name):
+        found = contest(plan, pool, several, valid.groups) if automatic else _plain(plan, pool, several)
     known = several[0].known()
     best = best_alone(plan, pool, known)
     best_honest = [crossfitted(lambda rows: best_alone(plan, pool, rows), best, pool, folds) for folds in several]

@@ -30,8 +30,10 @@ def features(member: Floats) -> Narrow:
 def regressed(params: Params, j: int, member: Floats) -> Wide:
     """What member j adds to the logits (n, k): its log-probabilities times coefficients (k, k)."""
     rows = features(member).astype(np.float64)
-    # one product a row, so that a row's digits do not depend on how many come with it
-    logits: Wide = np.matmul(rows[:, None, :], params["coefficients"][j])[:, 0]
+    logits = np.zeros(rows.shape)
+    # no matrix product, whose last digits depend on how many rows there are
+    for c, coefficients in enumerate(params["coefficients"][j]):
+        logits += rows[:, c : c + 1] * coefficients
     return logits
 
 
