@@ -27,7 +27,7 @@ Texts = npt.NDArray[np.str_]
 ROW_TOLERANCE = 1e-3
 """A row of probabilities may sum to one give or take this much."""
 
-_DAMAGED = (OSError, ValueError, EOFError, AttributeError, KeyError, TypeError, NotImplementedError)
+_DAMAGED = (OSError, ValueError, EOFError, AttributeError, KeyError, TypeError, RuntimeError)
 """What numpy and zipfile raise for a file that is no npz, or no longer one."""
 
 UNKNOWN = -1
@@ -125,6 +125,9 @@ def _refuse_repeats(names: Texts, complaint: str) -> None:
 def _normalised(probs: Floats, ids: Texts, source: str) -> Floats:
     wide = probs.astype(np.float64)
     totals = wide.sum(axis=1)
+    near = np.abs(np.abs(totals - 1) - ROW_TOLERANCE) < 1e-9
+    # summed by size, so that another order of classes is not refused where this one is let in
+    totals[near] = np.sort(wide[near], axis=1).sum(axis=1)
     with np.errstate(invalid="ignore"):
         bad = ~(np.isfinite(wide).all(axis=1) & (wide >= 0).all(axis=1) & (np.abs(totals - 1) <= ROW_TOLERANCE))
     if bad.any():
@@ -132,8 +135,9 @@ def _normalised(probs: Floats, ids: Texts, source: str) -> Floats:
             f"{source}: {bad.sum()} rows are not probabilities that sum to one within {ROW_TOLERANCE:g}"
             f" (NaN, negative or another sum): {first_few(ids[bad])}"
         )
-    if probs.dtype == np.float32 and bool((np.abs(totals - 1) <= 1e-6).all()):
-        return probs  # reading a file of ours again gives the very same numbers
+    narrow: Floats = probs.astype(np.float32, copy=False)
+    if bool((np.abs(totals - 1) <= 1e-6).all()) and np.array_equal(narrow, wide):
+        return narrow  # reading a file of ours again gives the very same numbers
     # summed by size, so that another order of classes gives the same bits
     totals = np.sort(wide, axis=1).sum(axis=1)
     rows: Floats = (wide / totals[:, None]).astype(np.float32)
@@ -210,7 +214,8 @@ def load(path: Path, *, source: str | None = None, like: Predictions | None = No
 def read_arrays(path: Path, source: str) -> dict[str, npt.NDArray[Any]]:
     """Every array of an npz file. Raises DataError for a file that is missing, broken or pickled."""
     try:
-        with np.load(path, allow_pickle=False) as npz:
+        # opened here: numpy leaves a file open that is no whole zip
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
             return {name: npz[name] for name in npz.files}
     except FileNotFoundError as error:
         raise DataError(f"{source}: no such file") from error

@@ -207,6 +207,5 @@ def test_one_row_is_too_few(tmp_path: Path, rule: str, rows: Sequence[Any]) -> N
     assert len(list(tmp_path.iterdir())) == 3
 
 
-@pytest.mark.xfail(strict=True, reason="roundings of Wilson's interval leave out the share itself")
 def test_an_interval_of_none_or_all_holds_none_or_all() -> None:
     assert [n for n in range(1, 200) if wilson(0, n)[0] > 0 or wilson(n, n)[1] < 1] == []

@@ -17,11 +17,11 @@ from ensemble.runs.writing import parent_facts, total
 
 def metrics_of(judged: Judged, valid: Split, refits: bool) -> dict[str, Any]:
     """The entries of metrics.json beside the scores of the splits: apparent, and honest with its interval."""
-    known = valid.targets != UNKNOWN
+    known = judged.folds.known()  # in the order of the ids
     ours = {name: ours for name, (ours, _, _) in judged.scores.items()}
     honest = {name: {"value": one.honest, "low": one.low, "high": one.high} for name, one in ours.items()}
     apparent = {
-        "n": int(known.sum()),
+        "n": len(known),
         **score(judged.apparent[known], valid.targets[known]),
         **{name: one.apparent for name, one in ours.items()},
     }

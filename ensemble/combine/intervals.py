@@ -20,7 +20,8 @@ def wilson(hits: float, n: int) -> tuple[float, float]:
     share, spread = hits / n, Z95**2 / n
     middle = (share + spread / 2) / (1 + spread)
     half = Z95 / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # the share itself is inside, whatever the last digits say
+    return max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share))
 
 
 def interval(metric: Metric, several: Sequence[Floats], targets: Ints, groups: Texts | None) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ensemble.data.csvrows import read_rows
-from ensemble.data.names import nfc
+from ensemble.data.names import natural_key, nfc
 from ensemble.errors import DataError, MismatchedRuns, first_few, one_line
 from ensemble.files import sha256_json
 from ensemble.predictions import UNKNOWN, Floats, Ints, Predictions, align, checked, load
@@ -62,12 +62,14 @@ def import_run(
     Targets that the file lacks, the order of classes, groups and the data set come from `targets_from`, else
     from a complete run with the same validation ids and classes, else from the current data set, which
     `dataset` gives when it is needed. arch: the architecture that it counts as; without one it is its own.
-    Raises DataError or MismatchedRuns, and then nothing is written.
+    Classes that nobody lists are in natural order. Raises DataError or MismatchedRuns, and then nothing is written.
     """
     ours = read_predictions(valid)
     known = known_run(targets_from) if targets_from else _match(ours, all_runs(folder), dataset)
     if known is not None:
         ours = _completed(ours, known.truth)
+    else:  # nobody's list to go by
+        ours = align(ours, ours.ids, np.array(sorted(ours.classes.tolist(), key=natural_key)))
     splits = {"valid": ours}
     if test is not None:
         tested = read_predictions(test)

@@ -52,8 +52,10 @@ def split_metrics(predictions: Predictions) -> dict[str, Any]:
     """`{n, metric: value}` of the rows with a target; empty where there is none."""
     if predictions.targets is None:
         return {}
-    known = predictions.labelled
-    return {"n": int(known.sum()), **score(predictions.probs[known], predictions.targets[known])}
+    # in the order of the ids, so that another order of the rows adds up to the same digits
+    order = np.argsort(predictions.ids, kind="stable")
+    known = order[predictions.labelled[order]]
+    return {"n": len(known), **score(predictions.probs[known], predictions.targets[known])}
 
 
 def write_run(

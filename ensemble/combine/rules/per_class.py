@@ -9,7 +9,7 @@ from ensemble.combine.rules.base import Params, rule
 from ensemble.combine.simplex import quadratic
 from ensemble.predictions import Floats, Ints
 
-SHRINKAGE = 0.5
+SHRINKAGE = 2.0
 """How many rows' worth of squared error pull the weights to the plain mean, times the number of members."""
 
 

@@ -11,7 +11,7 @@ from ensemble.combine.arrays import UNSEEN, Wide, evenly, softmax, uniform_weigh
 from ensemble.combine.rules.base import Params, rule
 from ensemble.predictions import Floats, Ints
 
-SPREAD = 0.5
+SPREAD = 0.15
 """The prior standard deviation of a coefficient, in shares of a member's weight in the mean of logits."""
 
 _FEWEST, _CELLS = 2_000, 5_000_000
