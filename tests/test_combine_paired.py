@@ -42,6 +42,10 @@ def counted(only_ours, only_theirs, both=100, neither=0):
     return saying(ours, targets), saying(theirs, targets), targets
 
 
+def paired(ours, theirs, targets):
+    return [(ours, theirs)], targets
+
+
 def in_groups(n, size):
     return np.array([f"patient{i // size:03}" for i in range(n)])
 
@@ -190,7 +194,7 @@ def test_no_difference_is_seldom_taken_for_one(size, name, monkeypatch):
             alike = np.repeat(np.arange(0, 120, size), size)
             ours, theirs, targets = (rows[alike] for rows in (ours, theirs, targets))
         groups = None if size == 1 else in_groups(120, size)
-        p_values.append(compare(metrics.get(name), ours, theirs, targets, groups, "it").p_value)
+        p_values.append(compare(metrics.get(name), [(ours, theirs)], targets, groups, "it").p_value)
     shares = [np.mean(np.array(p_values) <= level) for level in (0.05, 0.2)]
     assert shares[0] <= 0.085 and 0.07 <= shares[1] <= 0.27
 
@@ -201,7 +205,9 @@ def test_ignoring_groups_would_see_differences_everywhere():
         (ours, theirs), targets = members(2, 150, seed=seed)
         alike = np.repeat(np.arange(0, 150, 10), 10)
         rows = ours[alike], theirs[alike], targets[alike]
-        found.append([compare(ACCURACY, *rows, g, "it").p_value <= 0.05 for g in (None, in_groups(150, 10))])
+        found.append(
+            [compare(ACCURACY, [rows[:2]], rows[2], g, "it").p_value <= 0.05 for g in (None, in_groups(150, 10))]
+        )
     ignored, respected = np.mean(found, axis=0)
     assert ignored > 0.3 and respected <= 0.1
 
@@ -217,34 +223,34 @@ def test_ignoring_groups_would_see_differences_everywhere():
     ],
 )
 def test_what_is_said_of_accuracy(only_ours, only_theirs, verdict, images, p_value):
-    found = compare(ACCURACY, *counted(only_ours, only_theirs), None, "it")
+    found = compare(ACCURACY, *paired(*counted(only_ours, only_theirs)), None, "it")
     counts = f"right on {images} where it is wrong, wrong on {only_theirs} where it is right"
     assert found.sentence == f"{verdict}: {counts} (McNemar {p_value})."
     assert (found.only_ours, found.only_theirs) == (only_ours, only_theirs)
 
 
 def test_what_is_said_of_the_same_labels():
-    found = compare(ACCURACY, *counted(0, 0), None, "the plain mean")
+    found = compare(ACCURACY, *paired(*counted(0, 0)), None, "the plain mean")
     assert found.sentence == "No different from the plain mean: both give each of these 100 images the same label."
 
 
 def test_what_is_said_of_another_metric():
     (ours, theirs), targets = members(2, 300, seed=7, own=1.5)
     mean = (ours + theirs) / 2
-    better = compare(metrics.get("log_loss"), mean, ours, targets, None, "the best member")
+    better = compare(metrics.get("log_loss"), [(mean, ours)], targets, None, "the best member")
     assert better.sentence.startswith("Better than the best member, and not by luck: log_loss 0.")
     assert "lower is better (difference -0." in better.sentence and better.sentence.endswith("p < 0.002).")
     assert better.difference < 0 and better.high < 0
-    assert compare(metrics.get("log_loss"), ours, mean, targets, None, "it").sentence.startswith(
+    assert compare(metrics.get("log_loss"), [(ours, mean)], targets, None, "it").sentence.startswith(
         "Worse than it, and"
     )
-    luck = compare(metrics.get("roc_auc"), ours, theirs, targets, None, "it")
+    luck = compare(metrics.get("roc_auc"), [(ours, theirs)], targets, None, "it")
     assert luck.sentence.startswith(
         "No better and no worse than it as far as these 300 images can tell: roc_auc 0."
     )
     assert luck.low < 0 < luck.high and luck.test == "paired bootstrap"
-    same = compare(metrics.get("brier"), ours, ours, targets, None, "it")
-    assert same.sentence == "No different from it: both give each of these 300 images the same brier."
+    same = compare(metrics.get("brier"), [(ours, ours)], targets, None, "it")
+    assert same.sentence == "No different from it: both have the same brier on each of these 300 images."
     assert (same.p_value, same.test) == (1, "none")
 
 
@@ -254,7 +260,7 @@ def test_every_metric_compares_repeats_and_can_be_written(name, size):
     (ours, theirs), targets = members(2, 80, seed=8)
     groups = None if size is None else in_groups(80, size)
     metric = find(name, ["a", "b", "c"])
-    found = compare(metric, ours, theirs, targets, groups, "it")
-    assert found == compare(metric, ours, theirs, targets, groups, "it")
+    found = compare(metric, [(ours, theirs)], targets, groups, "it")
+    assert found == compare(metric, [(ours, theirs)], targets, groups, "it")
     assert json.loads(json.dumps(asdict(found), allow_nan=False)) == asdict(found)
-    assert compare(metric, ours, ours.copy(), targets, groups, "it").test == "none"
+    assert compare(metric, [(ours, ours.copy())], targets, groups, "it").test == "none"

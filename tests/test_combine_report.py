@@ -191,7 +191,7 @@ def test_what_is_said_of_a_shorter_ensemble():
         shortened(ACCURACY, twins, targets, [1.0, None, 2.0]).sentence == f"drop these 2: +0.00 points {flatters}"
     )
     by_loss = shortened(BRIER, twins[:2], targets)
-    assert by_loss.sentence == f"drop this one: brier +0.0000 {flatters}"
+    assert by_loss.sentence == f"drop this one: brier +0.0000 where less is better {flatters}"
 
 
 def test_a_member_without_which_no_score_exists_stays():

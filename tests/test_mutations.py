@@ -29,6 +29,7 @@ from ensemble.runs.run import Run
 M, N = 3, 36
 Decided = dict[str, dict[str, Any]]
 QUICK = [name for name in rules.names() if name != "auto"]
+AUTO = pytest.param("auto", marks=pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
@@ -150,14 +151,14 @@ def another_layout(runs: list[Run]) -> list[Run]:
 MUTATIONS = [one_permuted, all_permuted, all_rows_permuted_alike, another_order_of_members, another_layout]
 
 
-@pytest.mark.parametrize("rule", rules.names())
+@pytest.mark.parametrize("rule", [*QUICK, AUTO])
 @pytest.mark.parametrize("mutate", MUTATIONS)
 def test_order_and_layout_change_nothing(tmp_path: Path, plain: Decided, mutate: Any, rule: str) -> None:
     runs = mutate(written(tmp_path))
     assert decided(made(tmp_path, runs, rule)) == plain[rule]
 
 
-@pytest.mark.parametrize("rule", ["accuracy", "greedy", "auto"])
+@pytest.mark.parametrize("rule", ["accuracy", "greedy", AUTO])
 def test_nor_do_they_with_groups_and_a_metric_that_is_drawn(tmp_path: Path, rule: str) -> None:
     runs = written(tmp_path / "plain", grouped=True)
     other = another_layout(another_order_of_members(all_permuted(written(tmp_path / "other", grouped=True))))
@@ -311,6 +312,7 @@ METRICS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["auto", "greedy"])
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_can_be_optimised(tmp_path: Path, metric: str, rule: str) -> None:

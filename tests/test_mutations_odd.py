@@ -18,7 +18,7 @@ from ensemble.errors import DataError
 from ensemble.predictions import Predictions
 from ensemble.runs.run import Run
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.slow]
 
 N, K = 20, 3
 TARGETS = np.arange(N) % K

@@ -94,19 +94,25 @@ def _fingerprint(found: RecipeFile | None, runs: Path) -> str:
 
 def _text(combined: Combined) -> str:
     scores = [(row.name, row.apparent, row.honest, interval(row.low, row.high)) for row in combined.scores]
-    metric = combined.scores[0].metric
+    metric, rows = combined.scores[0].metric, int(combined.run.metrics["valid"]["n"])
     rules = [
-        (one.rule, one.score, one.error, "*" if one.rule == combined.rule else "") for one in combined.tournament
+        (one.rule, one.score, f"{one.error:.4f}" if one.error else "best", "*" if one.rule == combined.rule else "")
+        for one in combined.report.tournament
     ]
     return "\n".join(
         [
             *_members(combined),
             "",
-            *([table((f"rule ({metric})", "honest", "+/-", ""), rules), ""] if rules else []),
+            *([table((f"rule ({metric})", "cross-fitted", "error of the gap", ""), rules), ""] if rules else []),
             table((metric, "apparent", "honest", "95% interval"), scores),
             *([] if combined.temperature is None else [f"temperature {combined.temperature:.4f}"]),
             "",
             *combined.report.sentences(),
+            *(
+                [f"(members compared on {looked} of {rows} rows)"]
+                if (looked := combined.report.rows) < rows
+                else []
+            ),
             "",
             combined.run.id,
         ]
@@ -135,14 +141,15 @@ def _member(row: MemberRow, part: Part | None, gains: bool) -> list[Cell]:
 def _json(combined: Combined) -> str:
     import json
 
+    from ensemble.files import without_nan
+
     value = {
         "run": combined.run.id,
         "rule": combined.rule,
         "temperature": combined.temperature,
         "members": [asdict(row) for row in combined.members],
         "scores": [asdict(row) for row in combined.scores],
-        "tournament": [asdict(row) for row in combined.tournament],
         "report": combined.report.facts(),
         "notes": list(combined.notes),
     }
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps(without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)

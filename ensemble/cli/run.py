@@ -86,7 +86,7 @@ def check_what_comes_after(found: RecipeFile, runs: Path) -> None:
     from ensemble.combine.rules import rules
     from ensemble.data.load import refit_of
     from ensemble.errors import RecipeError
-    from ensemble.metrics import check_name
+    from ensemble.metrics import check_name, find
     from ensemble.recipe.problems import refuse
     from ensemble.submit.formats import formats
 
@@ -103,5 +103,7 @@ def check_what_comes_after(found: RecipeFile, runs: Path) -> None:
     if found.submit.sample and not Path(found.submit.sample).is_file():
         problems.append(f"submit.sample: there is no file {found.submit.sample!r}")
     refuse(problems, found.source)
+    if ":" in found.combine.metric:  # of one class, which the data has or has not
+        find(found.combine.metric, load_with_progress(found.data, runs).classes.tolist())
     if found.combine.refits:
         refit_of(load_with_progress(found.data, runs))

@@ -30,8 +30,8 @@ def text(cell: Cell) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """`0.9651 to 0.9763`; nothing where it is not known."""
-    return "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
+    """`0.9651 to 0.9763`; nothing where it is not known or not defined."""
+    return "" if low is None or high is None or low != low else f"{low:.4f} to {high:.4f}"
 
 
 def millions(count: int | None) -> str:

@@ -9,6 +9,7 @@ from ensemble.combine.members import Split
 from ensemble.combine.record import PIPELINE
 from ensemble.combine.scores import Judged
 from ensemble.errors import first_few
+from ensemble.files import without_nan
 from ensemble.metrics import absent, score
 from ensemble.predictions import UNKNOWN, Predictions, Texts
 from ensemble.runs.run import Run
@@ -27,7 +28,7 @@ def metrics_of(judged: Judged, valid: Split, refits: bool) -> dict[str, Any]:
     }
     return {
         "apparent": apparent,
-        "honest": honest,
+        "honest": without_nan(honest),
         **({"score_of": "the members before the refit"} if refits else {}),
     }
 

@@ -45,12 +45,12 @@ class Advice:
     sentence: str
 
 
-def advise(probs: Floats, targets: Ints, archs: Sequence[str]) -> Advice:
+def advise(probs: Floats, targets: Ints, archs: Sequence[str], untrained: Sequence[str] = ()) -> Advice:
     """Which of the architectures `archs` (m,) to train once more: probs (m, n, k), targets (n,), all known.
 
     The rows must be ones that no member was trained on. The Brier score of a weighted mean is w'Cw with C the
     covariances of the errors (Krogh & Vedelsby 1995), so one more member is predicted by adding to C what a
-    sibling would add.
+    sibling would add. untrained: names among `archs` that nobody here can train once more.
     """
     covariances = error_covariances(probs, targets)
     if len(archs) == 1:
@@ -58,9 +58,11 @@ def advise(probs: Floats, targets: Ints, archs: Sequence[str]) -> Advice:
     before = _lowest(covariances)
     if before <= 1e-12:
         return Advice((), True, "Stop: on these images there are no errors left to mend.")
-    found = [_judged(covariances, archs, arch, before) for arch in sorted(set(archs))]
+    found = [_judged(covariances, archs, arch, before) for arch in sorted(set(archs) - set(untrained))]
+    if not found:
+        return Advice((), False, "All of these come from elsewhere: what to train next cannot be told from them.")
     ranking = tuple(sorted(found, key=lambda one: (-one.gain, one.arch)))
-    return Advice(ranking, ranking[0].gain < ENOUGH, _sentence(ranking))
+    return Advice(ranking, ranking[0].gain < ENOUGH, _sentence(ranking, len(set(archs)) < len(archs)))
 
 
 def error_covariances(probs: Floats, targets: Ints) -> Wide:
@@ -110,8 +112,8 @@ def _with_sibling(covariances: Wide, archs: Sequence[str], mine: Mask) -> Wide:
 def _seed_correlation(covariances: Wide, archs: Sequence[str], mine: Mask) -> float:
     """How much the errors of two members of one architecture agree.
 
-    Seen in this architecture, else in others with two members or more, else taken to be the highest between any
-    two members, than which seeds of one architecture seldom agree less.
+    Seen in this architecture, else in others with two members or more. Else a guess: halfway between the highest
+    of any two members, than which seeds of one architecture seldom agree less, and one.
     """
     correlations = _correlations(covariances)
     pairs: Mask = np.triu(np.ones(correlations.shape, bool), 1)
@@ -120,7 +122,7 @@ def _seed_correlation(covariances: Wide, archs: Sequence[str], mine: Mask) -> fl
     for known in (here, same):
         if known.any():
             return float(correlations[known].mean())
-    return float(correlations[pairs].max())
+    return float(1 + correlations[pairs].max()) / 2
 
 
 def _correlations(covariances: Wide) -> Wide:
@@ -145,9 +147,9 @@ _ALONE = (
 )
 
 
-def _sentence(ranking: tuple[Next, ...]) -> str:
+def _sentence(ranking: tuple[Next, ...], seeds: bool) -> str:
     best = ranking[0]
-    percent = f"{100 * best.gain:.1f} %"
+    percent = f"{100 * best.gain:.1f} %" + ("" if seeds else ", a guess while no architecture has two seeds")
     if best.gain < ENOUGH:
         return (
             f"Another of these would change little (the best, {best.arch}: predicted Brier -{percent}):"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ensemble.combine.arrays import Wide
-from ensemble.combine.paired import Difference, difference, drawn_scores, expanded, group_codes, of_draws, units_of
+from ensemble.combine.intervals import expanded, units_of
+from ensemble.combine.paired import Difference, difference, drawn_scores, group_codes, of_draws
 from ensemble.metrics import Metric, labels
 from ensemble.predictions import Floats, Ints, Texts
 
@@ -21,13 +23,14 @@ MOST_DRAWS, FEWEST_DRAWS, DRAWN_ROWS = 1000, 200, 20_000_000
 
 @dataclass(frozen=True)
 class Comparison:
-    """What separates two predictions.
+    """What separates the ensemble from another prediction, called `name`.
 
     difference, low, high: our score less theirs and its 95 % interval, in the metric's own direction.
     only_ours, only_theirs: rows on which only this one's most probable class is right.
     test: `McNemar`, `McNemar by group`, `paired bootstrap` or `none`, where nothing differs.
     """
 
+    name: str
     difference: float
     low: float
     high: float
@@ -39,13 +42,21 @@ class Comparison:
 
 
 def compare(
-    metric: Metric, ours: Floats, theirs: Floats, targets: Ints, groups: Texts | None, name: str
+    metric: Metric,
+    repeats: Sequence[tuple[Floats, Floats]],
+    targets: Ints,
+    groups: Texts | None,
+    name: str,
 ) -> Comparison:
-    """Compare probs (n, k) `ours` with `theirs`, called `name`, on targets (n,), all known; groups (n,) or None.
+    """Compare two predictions, the other called `name`, on targets (n,), all known; groups (n,) or None.
+
+    repeats: probs (n, k), ours and theirs, for each division into folds. Rows are counted on the one of the
+    median difference; a bootstrapped difference is the mean over all.
 
     Accuracy by the exact two-sided test of McNemar (1947), which swaps whole groups where there are groups;
     any other metric by the paired bootstrap of rows or groups (Efron & Tibshirani 1993, 16).
     """
+    ours, theirs = _median(metric, repeats, targets)
     balance = (labels(ours) == targets).astype(np.int64) - (labels(theirs) == targets)
     only_ours, only_theirs = int((balance > 0).sum()), int((balance < 0).sum())
     codes = None if groups is None else group_codes(groups)
@@ -59,12 +70,19 @@ def compare(
         counts = f"right on {_images(only_ours)} where it is wrong, wrong on {only_theirs} where it is right"
         sentence = f"{_verdict(metric, found, p_value, name, len(targets))}: {counts} ({test} {_p(p_value)})."
     else:
-        found, p_value, least = _bootstrapped(metric, ours, theirs, targets, codes)
+        found, p_value, least = _bootstrapped(metric, repeats, targets, codes)
         test = "paired bootstrap"
-        scores = _scores(metric, metric(ours, targets), metric(theirs, targets), found)
+        means = np.mean([[metric(probs, targets) for probs in pair] for pair in repeats], axis=0).tolist()
+        scores = _scores(metric, means[0], means[1], found)
         sentence = f"{_verdict(metric, found, p_value, name, len(targets))}: {scores}, {_p(p_value, least)})."
     sentence = sentence[0].upper() + sentence[1:]
-    return Comparison(found.value, found.low, found.high, p_value, only_ours, only_theirs, test, sentence)
+    return Comparison(name, found.value, found.low, found.high, p_value, only_ours, only_theirs, test, sentence)
+
+
+def _median(metric: Metric, repeats: Sequence[tuple[Floats, Floats]], targets: Ints) -> tuple[Floats, Floats]:
+    gaps = [metric(ours, targets) - metric(theirs, targets) for ours, theirs in repeats]
+    order = sorted(range(len(gaps)), key=lambda index: (gaps[index], index))
+    return repeats[order[len(order) // 2]]
 
 
 def mcnemar(balances: npt.NDArray[np.int64]) -> float:
@@ -103,15 +121,18 @@ def _fair_coins(many: int) -> Wide:
 
 
 def _bootstrapped(
-    metric: Metric, ours: Floats, theirs: Floats, targets: Ints, codes: Ints | None
+    metric: Metric, repeats: Sequence[tuple[Floats, Floats]], targets: Ints, codes: Ints | None
 ) -> tuple[Difference, float, float]:
-    """The difference, its p-value, and the smallest p-value that so many draws can give."""
-    draws = min(MOST_DRAWS, max(FEWEST_DRAWS, DRAWN_ROWS // len(targets)))
-    mine, other = (drawn_scores(metric, probs, targets, codes, draws) for probs in (ours, theirs))
-    value = metric(ours, targets) - metric(theirs, targets)
-    gaps = expanded(value, mine - other, units_of(targets, codes))
+    """The mean difference, its p-value, and the smallest p-value that so many draws and units can give."""
+    draws = min(MOST_DRAWS, max(FEWEST_DRAWS, DRAWN_ROWS // (len(targets) * len(repeats))))
+    drawn = [[drawn_scores(metric, probs, targets, codes, draws) for probs in pair] for pair in repeats]
+    value = float(np.mean([metric(ours, targets) - metric(theirs, targets) for ours, theirs in repeats]))
+    units = units_of(targets, codes)
+    gaps = expanded(value, np.mean([mine - other for mine, other in drawn], axis=0), units)
     tail = min(np.count_nonzero(gaps <= 0), np.count_nonzero(gaps >= 0)) + 1
-    return of_draws(value, gaps), float(min(1.0, 2 * tail / (len(gaps) + 1))), 2 / (len(gaps) + 1)
+    # few units point one way by chance at least this often
+    least = max(2 / (len(gaps) + 1), min(1.0, 2.0 ** (1 - units)))
+    return of_draws(value, gaps), float(min(1.0, max(least, 2 * tail / (len(gaps) + 1)))), least
 
 
 def _verdict(metric: Metric, found: Difference, p_value: float, name: str, n: int) -> str:
@@ -122,8 +143,13 @@ def _verdict(metric: Metric, found: Difference, p_value: float, name: str, n: in
 
 
 def _same(metric: Metric, name: str, n: int) -> str:
-    what = "the same label" if metric.name == "accuracy" else f"the same {metric.name}"
-    return f"no different from {name}: both give each of these {_images(n)} {what}."
+    if metric.name == "accuracy":
+        what = f"both give each of these {_images(n)} the same label"
+    elif metric.rows is not None:
+        what = f"both have the same {metric.name} on each of these {_images(n)}"
+    else:
+        what = f"on these {_images(n)} both have the same {metric.name}"
+    return f"no different from {name}: {what}."
 
 
 def _scores(metric: Metric, ours: float, theirs: float, found: Difference) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ensemble.combine.account import facts_of, metrics_of, notes_of
@@ -15,7 +15,6 @@ from ensemble.combine.record import PIPELINE, described
 from ensemble.combine.report import Report, report
 from ensemble.combine.rules import rules
 from ensemble.combine.scores import Judged, Score, judge
-from ensemble.combine.tournament import Entry
 from ensemble.errors import DataError, MismatchedRuns, RecipeError, first_few
 from ensemble.files import json_text, sha256_file, sha256_json
 from ensemble.metrics import Metric, absent, check_name, find
@@ -41,7 +40,7 @@ class MemberRow:
 class Combined:
     """What `combine` made. scores: this ensemble, the plain mean, the best member, by the metric asked for.
 
-    rule: the winner's where `auto` chose.  tournament: every rule's cross-fitted score then.  report: what is
+    rule: the winner's where `auto` chose.  report: what is
     said beside the scores.  notes: what a reader must know, one line each.
     """
 
@@ -51,7 +50,6 @@ class Combined:
     temperature: float | None
     scores: tuple[Score, ...]
     report: Report
-    tournament: tuple[Entry, ...]
     notes: tuple[str, ...]
 
     @property
@@ -88,6 +86,7 @@ def combine(
     DataError, RecipeError or NothingPassed, and then nothing is written.
     """
     check_name(metric)
+    run_id(name, "0" * 8)  # a name that cannot be is told before the work
     members, notes = leaves(runs)
     if not members:
         raise DataError(f"no complete runs of this data set in {folder}; type `ens train`, or name the runs")
@@ -106,7 +105,8 @@ def combine(
     digest = _digest(members, plan, metric, sources)
     path = folder / run_id(name, digest)
     tests, test_notes = _tests(judged, sources, valid.classes, path.name)
-    notes += notes_of(judged, kept, refits, valid, threshold) + test_notes
+    refitted = any(source.id != run.id for source, run in zip(sources, kept, strict=True))
+    notes += notes_of(judged, kept, refitted, valid, threshold) + test_notes
     facts = facts_of(name, digest, kept, sources, valid.classes, tests)
     run = write_run(
         path,
@@ -115,9 +115,9 @@ def combine(
         files={
             "ensemble.yaml": text.dump(described(plan, judged.fitted, metric, sources)),
             "ensemble.npz": arrays_content(judged.fitted.params),
-            "report.json": json_text({**said.facts(), "tournament": [asdict(one) for one in judged.tournament]}),
+            "report.json": json_text(said.facts()),
         },
-        metrics=metrics_of(judged, valid, refits),
+        metrics=metrics_of(judged, valid, refitted),
     )
     return Combined(
         run,
@@ -126,7 +126,6 @@ def combine(
         judged.fitted.temperature,
         judged.scores[plan.metric.name],
         said,
-        judged.tournament,
         tuple(notes),
     )
 

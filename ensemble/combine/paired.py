@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 
 from ensemble.combine.arrays import Wide
-from ensemble.combine.intervals import Z95, draws
+from ensemble.combine.intervals import Z95, draws, expanded, student, units_of
 from ensemble.metrics import Metric
 from ensemble.predictions import Floats, Ints, Texts
 
@@ -124,22 +124,6 @@ def _row_values(metric: Metric, probs: Floats, targets: Ints) -> Wide:
     return metric.rows(metric.of(probs, targets), targets)
 
 
-def units_of(targets: Ints, codes: Ints | None) -> int:
-    """How many independent units there are: rows, or groups."""
-    return len(targets) if codes is None else int(codes.max()) + 1
-
-
-def expanded(value: float, gaps: Wide, units: int) -> Wide:
-    """Draws of a difference (draws,), without those that have no score, nan, drawn apart for few units.
-
-    The bootstrap spreads too little by the factor that parts Student's t with n - 1 in the variance from the
-    normal with n (Hesterberg 2015, 3.2).
-    """
-    known = gaps[np.isfinite(gaps)]
-    wider: Wide = value + (known - value) * _student(units) / Z95 * math.sqrt(units / max(units - 1, 1))
-    return wider
-
-
 def of_draws(value: float, gaps: Wide) -> Difference:
     """A difference from its `expanded` draws (draws,)."""
     if len(gaps) < 2:
@@ -151,20 +135,13 @@ def of_draws(value: float, gaps: Wide) -> Difference:
     return Difference(value, se, float(low), float(high))
 
 
-def _student(units: int) -> float:
-    """The 97.5 % quantile of Student's t for so many units, by its expansion about the normal's (Fisher 1926)."""
-    freedom = max(units - 1, 1)
-    first, second = Z95**3 + Z95, 5 * Z95**5 + 16 * Z95**3 + 3 * Z95
-    return Z95 + first / (4 * freedom) + second / (96 * freedom**2)
-
-
 def _of_gaps(gaps: Wide, codes: Ints | None, share: bool) -> Difference:
     """gaps: float64 (n,), a row's value in one prediction less in the other.  share: whether all are -1, 0, 1."""
     value = float(gaps.mean())
     centred = gaps - value
     units = centred if codes is None else np.bincount(codes, centred)
     spread = math.sqrt(float(units @ units) * len(units) / max(len(units) - 1, 1))
-    plain = _normal(value, spread / len(gaps), _student(len(units)))
+    plain = _normal(value, spread / len(gaps), student(len(units)))
     if share and codes is None:
         return Difference(value, plain.se, *_of_cells(float(gaps.sum()), float(np.abs(gaps).sum()), len(gaps)))
     if share and not gaps.any():  # no differing row among these says little, not everything

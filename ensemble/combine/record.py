@@ -41,7 +41,10 @@ class Ensemble:
 
 
 def described(plan: Plan, fitted: Fitted, metric: str, sources: Sequence[Run]) -> dict[str, Any]:
-    """ensemble.yaml. sources: the run that predicts for each kept member."""
+    """ensemble.yaml. sources: the run that predicts for each kept member.
+
+    `rule` is the one that predicts; `asked` stands beside it where `auto` chose it.
+    """
     kept = fitted.selection.kept
     weights = fitted.rule.weights(fitted.params)
     members = []
@@ -58,6 +61,7 @@ def described(plan: Plan, fitted: Fitted, metric: str, sources: Sequence[Run]) -
     ]
     return {
         "rule": fitted.rule.name,
+        **({"asked": plan.rule.name} if plan.rule.name != fitted.rule.name else {}),
         "metric": metric,
         "threshold": plan.threshold,
         "per_arch": plan.per_arch,

@@ -8,16 +8,20 @@ from functools import cached_property
 
 import numpy as np
 
-from ensemble.combine.arrays import Wide, normalised
-from ensemble.combine.crossfit import Crossfitted, Folds
+from ensemble.combine.arrays import Wide, evenly, normalised
+from ensemble.combine.crossfit import Folds
 from ensemble.combine.fitting import Fitted, Pool, Probs
-from ensemble.combine.temperature import heated
+from ensemble.combine.scores import Judged
+from ensemble.combine.temperature import fit_temperature, heated
 from ensemble.predictions import Floats, Ints
+
+SEEN_ROWS = 2_000
+"""So many of the rows that a fold's temperature was fitted on fix it anew for the rest of the members."""
 
 
 @dataclass(frozen=True)
-class _Fold:
-    """The rows of one fold by what was decided without it. probs: (m, n, k) of the members of `fitted`."""
+class _Rows:
+    """Some rows by one fit. probs: (m, n, k) of the members of `fitted`."""
 
     fitted: Fitted
     probs: Floats
@@ -34,42 +38,63 @@ class _Fold:
         total: Wide = self.terms.sum(axis=0, dtype=np.float64)
         return total
 
-    def without(self, gone: Sequence[int]) -> Probs:
-        """float32 (n, k): the rest's weights sum to one again; the plain mean of a rest that had no weight."""
+    def without(self, gone: Sequence[int]) -> Wide:
+        """float64 (n, k): the rest's weights sum to one again; the plain mean of a rest that had no weight."""
         rule, params = self.fitted.rule, self.fitted.params
         left = 1 - rule.shares(params)[list(gone)].sum(axis=0)
         if (left > 1e-6).all():
             rest = self.total - sum(self.terms[j].astype(np.float64) for j in gone)
-            mixed = rule.finish(params, np.maximum(rest, 0) / left if (self.terms >= 0).all() else rest / left)
-        else:
-            staying = [j for j in range(len(self.probs)) if j not in gone]
-            mixed = normalised(np.mean([self.probs[j].astype(np.float64) for j in staying], axis=0))
-        temperature = self.fitted.temperature
-        return (mixed if temperature is None else heated(mixed, temperature)).astype(np.float32)
+            return rule.finish(params, np.maximum(rest, 0) / left if (self.terms >= 0).all() else rest / left)
+        staying = [j for j in range(len(self.probs)) if j not in gone]
+        return normalised(np.mean([self.probs[j].astype(np.float64) for j in staying], axis=0))
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """The rows of one fold, and rows that the fit saw, with their targets."""
+
+    here: _Rows
+    seen: _Rows
+    targets: Ints
+
+    def without(self, gone: Sequence[int], heat: bool) -> Probs:
+        """float32 (n, k). heat: at a temperature that is fitted to the rest, if there was one."""
+        mixed = self.here.without(gone)
+        if heat and self.here.fitted.temperature is not None:
+            # the old one is that of the mean with those that are gone
+            mixed = heated(mixed, fit_temperature(self.seen.without(gone), self.targets))
+        return mixed.astype(np.float32)
 
 
 class Reduced:
     """Positions among the kept members -> the predictions (n, k) of `rows` by the ensemble without those.
 
-    Each fold answers by what was decided without it, the weights of the rest as they were but for their sum:
-    what leaving a member out costs, not what another ensemble would be worth.
+    Each fold answers by what was decided without it; the weights of the rest are as they were but for their sum,
+    the temperature is fitted anew: what leaving a member out costs, not what another ensemble would be worth.
+    heat: whether the score depends on the temperature; without it there is none.
     """
 
-    def __init__(self, kept: Sequence[int], fits: Crossfitted, pool: Pool, folds: Folds, rows: Ints):
-        self.kept, self.k = kept, pool.probs.shape[2]
-        self.n = len(rows)
-        place = {fold: np.flatnonzero(folds.fold[rows] == fold) for fold in folds.names}
+    def __init__(self, kept: Sequence[int], judged: Judged, pool: Pool, rows: Ints, heat: bool) -> None:
+        self.kept, self.heat, self.shape = kept, heat, (len(rows), pool.probs.shape[2])
+        folds = judged.folds
         self.folds = [
-            (at, _Fold(fits.fits[fold], pool.taken(fits.fits[fold].selection.kept, rows[at])))
-            for fold, at in place.items()
+            (np.flatnonzero(folds.fold[rows] == fold), self._fold(judged.fits.fits[fold], pool, folds, fold, rows))
+            for fold in folds.names
         ]
 
+    def _fold(self, fitted: Fitted, pool: Pool, folds: Folds, fold: int, rows: Ints) -> _Fold:
+        members, rest = fitted.selection.kept, folds.without(fold)
+        seen = rest[evenly(len(rest), SEEN_ROWS)] if self.heat else rest[:0]
+        here = rows[folds.fold[rows] == fold]
+        known, said = _Rows(fitted, pool.taken(members, here)), _Rows(fitted, pool.taken(members, seen))
+        return _Fold(known, said, pool.targets[seen])
+
     def __call__(self, positions: tuple[int, ...]) -> Probs:
-        out = np.empty((self.n, self.k), np.float32)
+        out = np.empty(self.shape, np.float32)
         gone = {self.kept[position] for position in positions}
         for at, fold in self.folds:
-            here = fold.fitted.selection.kept
-            places = [j for j, index in enumerate(here) if index in gone]
+            members = fold.here.fitted.selection.kept
+            places = [j for j, index in enumerate(members) if index in gone]
             # a fold whose few members are all gone has nobody else to ask
-            out[at] = fold.without(places if len(places) < len(here) else [])
+            out[at] = fold.without(places if len(places) < len(members) else [], self.heat)
         return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,6 +17,9 @@ from ensemble.combine.members import Split
 from ensemble.combine.reduced import Reduced
 from ensemble.combine.scores import Judged
 from ensemble.combine.shorter import Shorter, shorter
+from ensemble.combine.tournament import Entry
+from ensemble.files import without_nan
+from ensemble.metrics import metrics
 from ensemble.predictions import Ints
 from ensemble.runs.run import Run
 
@@ -41,11 +43,13 @@ class Part:
 class Report:
     """rows: the validation rows looked at; evenly spaced ones stand for all where m n k is above 10 million.
 
-    against: the best member and the plain mean.  shorter, dropped: the ids that can go, where some can.
+    tournament: every rule's cross-fitted score where `auto` chose.  against: the best member and the plain mean.
+    shorter, dropped: the ids that can go, where some can.
     """
 
     metric: str
     rows: int
+    tournament: tuple[Entry, ...]
     against: tuple[Comparison, ...]
     parts: tuple[Part, ...]
     shorter: Shorter | None
@@ -54,7 +58,10 @@ class Report:
 
     def facts(self) -> dict[str, Any]:
         """Everything as plain values; None for what is not defined."""
-        facts: dict[str, Any] = _plain(asdict(self))
+        facts: dict[str, Any] = without_nan(asdict(self))
+        if self.shorter is not None:  # among many members ids say more than places
+            facts["shorter"] = {**facts["shorter"], "dropped": list(self.dropped)}
+        facts.pop("dropped")
         return facts
 
     def sentences(self) -> list[str]:
@@ -72,13 +79,15 @@ def report(plan: Plan, judged: Judged, valid: Split, members: Sequence[Run]) -> 
     rows = known[evenly(len(known), max(_FEWEST, _CELLS // (len(members) * valid.probs.shape[2])))]
     targets = valid.targets[rows]
     groups = None if valid.groups is None else valid.groups[rows]
-    reduced = Reduced(kept, judged.fits, pool, judged.folds, rows)
+    # of labels no temperature changes anything
+    reduced = Reduced(kept, judged, pool, rows, heat=plan.metric.of is not metrics.get("accuracy").of)
     whole, probs = judged.crossfitted[rows], pool.taken(range(len(members)), rows)
     costs = [_cost(members[index]) for index in kept]
     chosen = probs if len(kept) == len(members) else probs[list(kept)]
     brought = contributions(plan.metric, whole, reduced, chosen, targets, groups)
     fewer = shorter(plan.metric, whole, reduced, targets, groups, costs, [one.gain for one in brought])
     alone = _only_right(pool, kept, known)
+    untrained = [run.arch for run in members if run.kind == "import" and not run.facts.get("arch")]
     parts = [
         Part(plan.ids[index], one.gain, one.low, one.high, one.disagreement, count, cost)
         for index, one, count, cost in zip(kept, brought, alone, costs, strict=True)
@@ -86,21 +95,26 @@ def report(plan: Plan, judged: Judged, valid: Split, members: Sequence[Run]) -> 
     return Report(
         metric=plan.metric.name,
         rows=len(rows),
+        tournament=judged.tournament,
         against=_against(plan, judged, valid, known) if len(members) > 1 else (),
         parts=tuple(parts),
         shorter=fewer,
         dropped=tuple(plan.ids[kept[position]] for position in fewer.dropped) if fewer else (),
-        advice=advise(probs, targets, plan.archs),
+        advice=advise(probs, targets, plan.archs, untrained),
     )
 
 
 def _against(plan: Plan, judged: Judged, valid: Split, known: Ints) -> tuple[Comparison, ...]:
     groups = None if valid.groups is None else valid.groups[known]
-    ours, targets = judged.crossfitted[known], valid.targets[known]
-    return tuple(
-        compare(plan.metric, ours, side.honest[0][known], targets, groups, name)
-        for side, name in ((judged.single, "the best member"), (judged.plain, "the plain mean"))
-    )
+    targets, ours = valid.targets[known], [one[known] for one in judged.ours.honest]
+    plain = "the plain mean" if judged.fitted.temperature is None else "the plain mean without a temperature"
+    found = []
+    for side, name in ((judged.single, "the best member"), (judged.plain, plain)):
+        theirs = [one[known] for one in side.honest]
+        # a side that decides nothing has one prediction, whatever the folds
+        pairs = [(one, theirs[min(index, len(theirs) - 1)]) for index, one in enumerate(ours)]
+        found.append(compare(plan.metric, pairs, targets, groups, name))
+    return tuple(found)
 
 
 def _only_right(pool: Pool, kept: Sequence[int], known: Ints) -> list[int]:
@@ -113,11 +127,3 @@ def _only_right(pool: Pool, kept: Sequence[int], known: Ints) -> list[int]:
 def _cost(run: Run) -> float | None:
     value = run.facts.get("seconds_per_image")
     return float(value) if isinstance(value, (int, float)) else None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

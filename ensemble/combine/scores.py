@@ -23,7 +23,7 @@ from ensemble.combine.rules import rules
 from ensemble.combine.threads import one_thread
 from ensemble.combine.tournament import Contest, Entry, contest
 from ensemble.metrics import Metric
-from ensemble.predictions import Ints
+from ensemble.predictions import UNKNOWN, Ints
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ def judge(plan: Plan, valid: Split, scored: Sequence[Metric]) -> Judged:
     """Fit on all labelled rows of `valid`, and score by cross-fitting. Raises NothingPassed, DataError."""
     pool = Pool(valid.probs, valid.targets)
     automatic = plan.rule.name == "auto"
-    most = FEW_FOLDS if automatic and len(valid.ids) >= MANY_ROWS else N_FOLDS
+    labelled = int(np.count_nonzero(valid.targets != UNKNOWN))
+    most = FEW_FOLDS if automatic and labelled >= MANY_ROWS else N_FOLDS
     several = repeated_folds(valid.ids, valid.targets, valid.groups, most)
     with one_thread(plan.rule.name):
         found = contest(plan, pool, several, valid.groups) if automatic else _plain(plan, pool, several)
@@ -93,7 +94,8 @@ def judge(plan: Plan, valid: Split, scored: Sequence[Metric]) -> Judged:
     uniform = rules.get("uniform")
     mean = applied(uniform, uniform.fit(valid.probs, valid.targets), None, valid.probs)
     ours = Side("this ensemble", found.full.predict(valid.probs), tuple(one.probs for one in found.honest))
-    plain = Side(f"plain mean of all {len(plan.ids)}", mean, (mean,))
+    uncalibrated = "" if found.full.temperature is None else ", no temperature"
+    plain = Side(f"plain mean of all {len(plan.ids)}{uncalibrated}", mean, (mean,))
     single = Side("best member", best.predict(valid.probs), tuple(one.probs for one in best_honest))
     scores = {}
     for metric in scored:

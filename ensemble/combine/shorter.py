@@ -132,8 +132,9 @@ def _described(
 ) -> Shorter:
     speedup = _speedup(dropped, costs)
     points = round(100 * found.value, 2) + 0.0  # never -0.00
-    change = f"{points:+.2f} points" if metric.higher else f"{metric.name} {round(found.value, 4) + 0.0:+.4f}"
-    faster = "" if speedup is None else f", {speedup:.1f} times faster"
+    loss = f"{metric.name} {round(found.value, 4) + 0.0:+.4f} where less is better"
+    change = f"{points:+.2f} points" if metric.higher else loss
+    faster = "" if speedup is None or speedup < 1.05 else f", {speedup:.1f} times faster"
     caution = "picked on these very images, which flatters it a little"
     sentence = f"drop {_these(len(dropped))}: {change}{faster} ({caution})"
     return Shorter(dropped, found.value, found.low, found.high, speedup, sentence)

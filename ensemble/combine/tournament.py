@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,8 +19,8 @@ from ensemble.predictions import UNKNOWN, Ints, Texts
 
 @dataclass(frozen=True)
 class Entry:
-    """A rule in the tournament. score: cross-fitted.  error: the paired standard error of its distance from
-    the best rule's score, 0 for the best itself.
+    """A rule in the tournament. score: cross-fitted, on the first division into folds.  error: the standard error
+    of its distance from the best rule's score on the same rows, 0 for the best itself.
     """
 
     rule: str
@@ -47,13 +48,18 @@ def contestants() -> list[Rule]:
 def contest(
     plan: Plan, pool: Pool, several: Sequence[Folds], groups: Texts | None, *, nested: bool = True
 ) -> Contest:
-    """The tournament over repeated folds. nested: with honest predictions. Raises NothingPassed."""
+    """The tournament on the first of several divisions into folds. nested: with honest predictions.
+
+    The honest predictions are those of a tournament on each division: were the choice a mean over all of them,
+    it would be steadier than what a single one can be judged by. Raises NothingPassed.
+    """
     entrants = contestants()
-    rounds = [_Round(plan, entrants, pool, folds, groups) for folds in several]
-    table = _table([one.entries() for one in rounds], entrants)
+    first = _Round(plan, entrants, pool, several[0], groups)
+    table = first.table()
     winner = entrants[simplest(table, plan.metric)]
     (full,) = decide(plan, [winner], pool, several[0].known())
-    return Contest(full, tuple(one.nested(full) for one in rounds if nested), table)
+    others = [_Round(plan, entrants, pool, folds, groups) for folds in several[1:] if nested]
+    return Contest(full, tuple(one.nested(full) for one in (first, *others) if nested), table)
 
 
 class _Round:
@@ -67,10 +73,9 @@ class _Round:
         self.plan, self.entrants, self.pool, self.folds, self.groups = plan, entrants, pool, folds, groups
         self.fits = {fold: decide_in_fold(plan, entrants, pool, folds.without(fold)) for fold in folds.names}
 
-    def entries(self) -> list[Entry]:
+    def table(self) -> tuple[Entry, ...]:
         """Every rule's cross-fitted score on all labelled rows."""
-        probs = self._predicted({fold: self.fits[fold] for fold in self.folds.names})
-        return _entries(self.plan.metric, self.entrants, probs, self.pool, self.folds.known(), self.groups)
+        return self._scored(self._predicted(self.fits), self.folds.known())
 
     def nested(self, full: Fitted) -> Crossfitted:
         """Each fold predicted by the rule that wins on the others, fitted on the others."""
@@ -87,9 +92,21 @@ class _Round:
         if not fits:  # two folds leave nothing to choose on
             return 0
         rows = np.concatenate([self.folds.rows(fold) for fold in fits])
-        probs = self._predicted(fits)
-        return simplest(
-            _entries(self.plan.metric, self.entrants, probs, self.pool, rows, self.groups), self.plan.metric
+        # as bold as the choice on all rows will be, whose errors are as much smaller
+        bold = math.sqrt(len(rows) / len(self.folds.known()))
+        return simplest(self._scored(self._predicted(fits), rows), self.plan.metric, bold)
+
+    def _scored(self, probs: Sequence[Probs], rows: Ints) -> tuple[Entry, ...]:
+        """What each rule's predictions (n, k) score on `rows`."""
+        metric, targets = self.plan.metric, self.pool.targets[rows]
+        groups = None if self.groups is None else self.groups[rows]
+        said = [one[rows] for one in probs]
+        scores = [metric(one, targets) for one in said]
+        best = _best(scores, metric)
+        gaps = differences(metric, said[best], said, targets, groups)
+        return tuple(
+            Entry(rule.name, score, 0.0 if index == best else gap.se)
+            for index, (rule, score, gap) in enumerate(zip(self.entrants, scores, gaps, strict=True))
         )
 
     def _predicted(self, fits: dict[int, list[Fitted]]) -> list[Probs]:
@@ -104,37 +121,11 @@ class _Round:
         return out
 
 
-def _entries(
-    metric: Metric, entrants: Sequence[Rule], probs: Sequence[Probs], pool: Pool, rows: Ints, groups: Texts | None
-) -> list[Entry]:
-    targets = pool.targets[rows]
-    said = [one[rows] for one in probs]
-    scores = [metric(one, targets) for one in said]
-    best = _best(scores, metric)
-    found = differences(metric, said[best], said, targets, None if groups is None else groups[rows])
-    return [
-        Entry(rule.name, float(score), 0.0 if index == best else one.se)
-        for index, (rule, score, one) in enumerate(zip(entrants, scores, found, strict=True))
-    ]
-
-
-def _table(rounds: Sequence[Sequence[Entry]], entrants: Sequence[Rule]) -> tuple[Entry, ...]:
-    """The means over repeats of scores and of errors."""
-    return tuple(
-        Entry(
-            rule.name,
-            float(np.mean([one[index].score for one in rounds])),
-            float(np.mean([one[index].error for one in rounds])),
-        )
-        for index, rule in enumerate(entrants)
-    )
-
-
-def simplest(table: Sequence[Entry], metric: Metric) -> int:
-    """The first rule, from the simplest on, within one standard error of the best."""
+def simplest(table: Sequence[Entry], metric: Metric, errors: float = 1.0) -> int:
+    """The first rule, from the simplest on, within so many standard errors of the best."""
     scores = [entry.score for entry in table]
     best = scores[_best(scores, metric)]
-    near = (index for index, entry in enumerate(table) if abs(entry.score - best) <= entry.error)
+    near = (index for index, entry in enumerate(table) if abs(entry.score - best) <= errors * entry.error)
     # no score at all: the rows say nothing about this metric
     return next(near, 0)
 

@@ -47,6 +47,8 @@ def _parts(name: str) -> Iterator[str]:
 def _read(part: str) -> tuple[Metric, str]:
     """The metric of `part`, and its class or nothing."""
     head, colon, of_class = part.partition(":")
+    if not head:
+        raise RecipeError("a metric is missing beside a '+' or before a ':'; type a name such as 'accuracy'")
     metric = metrics.get(head)
     if colon and metric.for_class is None:
         able = [f"'{one}:<class>'" for one in metrics.names() if metrics.get(one).for_class]

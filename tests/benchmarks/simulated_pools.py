@@ -27,7 +27,7 @@ from ensemble.combine.members import Split
 from ensemble.combine.rules import rules
 from ensemble.combine.scores import judge
 from ensemble.files import write_json
-from ensemble.metrics import metrics
+from ensemble.metrics import SMALLEST, labels, metrics
 
 UNSEEN = 20_000
 SIZES = (200, 1_000, 10_000)
@@ -55,21 +55,38 @@ POOLS = {
 }
 
 
-def drawn(pool: Pool, n: int, random: np.random.Generator) -> tuple[Any, Any]:
-    """probs float32 (m, n, k) and targets (n,)."""
+def drawn(pool: Pool, n: int, random: np.random.Generator) -> tuple[Any, Any, Any]:
+    """probs float32 (m, n, k), targets (n,), and the chance (n, k) of each target given what members saw."""
     k = len(pool.prior)
     targets = random.choice(k, n, p=pool.prior)
     evidence = pool.signal * np.eye(k)[targets] + random.normal(size=(n, k)) + np.log(pool.prior)
-    members = []
+    members, seen, precision = [], np.zeros((n, k)), 0.0
     for noise in pool.noise:
+        sight = evidence + noise * random.normal(size=(n, k))
+        seen, precision = seen + sight / noise**2, precision + noise**-2
         # the wider the noise, the less a member that knows itself would say; each is off by its own factor
-        logits = (evidence + noise * random.normal(size=(n, k))) / (1 + noise**2) ** 0.5
-        members.append(logits * (1.2 + 0.1 * len(members)))
+        members.append(sight / (1 + noise**2) ** 0.5 * (1.2 + 0.1 * len(members)))
     for _ in range(pool.broken):
         members.append(6 * random.normal(size=(n, k)))
     logits = np.stack(members)
     probs = np.exp(logits - logits.max(axis=2, keepdims=True))
-    return (probs / probs.sum(axis=2, keepdims=True)).astype(np.float32), targets
+    # the mean of what was seen, weighted by precision, is all that it says of the target; Bayes's rule
+    distance = (seen / precision)[:, None] - (pool.signal * np.eye(k) + np.log(pool.prior))
+    likely = np.log(pool.prior) - (distance**2).sum(axis=2) / 2 / (1 + 1 / precision)
+    chances = np.exp(likely - likely.max(axis=1, keepdims=True))
+    chances /= chances.sum(axis=1, keepdims=True)
+    return (probs / probs.sum(axis=2, keepdims=True)).astype(np.float32), targets, chances
+
+
+def expected(metric: str, said: Any, chances: Any) -> float:
+    """The score of `said` (n, k) over all labels that the rows may have had, each with its chance (n, k).
+
+    The labels that were drawn are one sample of them; alone they would blur the score of 20,000 rows by 0.23
+    points, which takes as much from the coverage at n = 10,000 as an interval that is a fifth too short.
+    """
+    if metric == "accuracy":
+        return float(chances[np.arange(len(said)), labels(said)].mean())
+    return float(-(chances * np.log(np.maximum(said.astype(np.float64), SMALLEST))).sum(axis=1).mean())
 
 
 def one_draw(job: tuple[str, int, int]) -> dict[str, Any]:
@@ -77,8 +94,8 @@ def one_draw(job: tuple[str, int, int]) -> dict[str, Any]:
     name, n, seed = job
     pool = POOLS[name]
     random = np.random.default_rng([seed, n, list(POOLS).index(name)])
-    probs, targets = drawn(pool, n, random)
-    unseen, answers = drawn(pool, UNSEEN, random)
+    probs, targets, _ = drawn(pool, n, random)
+    unseen, answers, chances = drawn(pool, UNSEEN, random)
     ids = tuple(f"member{j}" for j in range(len(probs)))
     valid = Split(
         np.array([f"row{i:05d}" for i in range(n)]),
@@ -90,7 +107,7 @@ def one_draw(job: tuple[str, int, int]) -> dict[str, Any]:
     accuracy, log_loss = metrics.get("accuracy"), metrics.get("log_loss")
     uniform = rules.get("uniform")
     plain = applied(uniform, uniform.fit(unseen, answers), None, unseen)
-    out: dict[str, Any] = {"pool": name, "n": n, "seed": seed, "uniform": accuracy(plain, answers)}
+    out: dict[str, Any] = {"pool": name, "n": n, "seed": seed, "uniform": expected("accuracy", plain, chances)}
     for one in RULES:
         rule = rules.get(one)
         plan = Plan(ids, ids, rule, calibrate=rule.calibrates)
@@ -101,7 +118,8 @@ def one_draw(job: tuple[str, int, int]) -> dict[str, Any]:
         for metric in scored:
             score = judged.scores[metric.name][0]
             out[one][metric.name] = {
-                "true": metric(said, answers),
+                "true": expected(metric.name, said, chances),
+                "true_of_labels": metric(said, answers),
                 "apparent": score.apparent,
                 "honest": score.honest,
                 "low": score.low,
@@ -134,6 +152,7 @@ def summary(draws: list[dict[str, Any]], rule: str, metric: str) -> dict[str, fl
     found = [one[rule][metric] for one in draws]
     true, apparent, honest = (100 * np.array([one[key] for one in found]) for key in ("true", "apparent", "honest"))
     inside = [one["low"] <= one["true"] <= one["high"] for one in found]
+    of_labels = [one["low"] <= one["true_of_labels"] <= one["high"] for one in found]
     root = math.sqrt(len(found))
     values = {
         "true": true.mean(),
@@ -144,6 +163,7 @@ def summary(draws: list[dict[str, Any]], rule: str, metric: str) -> dict[str, fl
         "apparent_absolute": np.abs(apparent - true).mean(),
         "honest_absolute": np.abs(honest - true).mean(),
         "covered": 100 * np.mean(inside),
+        "covered_of_labels": 100 * np.mean(of_labels),
     }
     if metric == "accuracy":
         gain = true - 100 * np.array([one["uniform"] for one in draws])
@@ -193,7 +213,9 @@ def markdown(table: list[dict[str, Any]], seeds: int) -> str:
         f"`python tests/benchmarks/simulated_pools.py --seeds {seeds}`: {seeds} draws of every pool and size,"
         f" scored on {UNSEEN:,} rows that nobody saw; eight members with correlated errors. Errors are score"
         " minus unseen score, mean ± standard error over draws; covered: how often the 95 % interval holds the"
-        " unseen score.",
+        " unseen score, which is the mean over the labels that those rows may have had, by Bayes's rule; in"
+        " brackets, the score on one drawn label a row, whose own error of 0.23 points lets even an exact interval"
+        " cover only 89 % at n = 10,000.",
         "",
         *(f"- {'yes' if kept else 'NO'}: {line}" for line, kept in verdicts(table)),
     ]
@@ -209,7 +231,8 @@ def _line(row: dict[str, Any]) -> str:
         f"| {row['pool']} | {row['n']:,} | {row['rule']} | {row['true']:.2f} |"
         f" {row['apparent_error']:+.2f} ± {row['apparent_se']:.2f} |"
         f" {row['honest_error']:+.2f} ± {row['honest_se']:.2f} |"
-        f" {row['apparent_absolute']:.2f}, {row['honest_absolute']:.2f} | {row['covered']:.1f} % | {gain} |"
+        f" {row['apparent_absolute']:.2f}, {row['honest_absolute']:.2f} | {row['covered']:.1f} %"
+        f" ({row['covered_of_labels']:.1f} %) | {gain} |"
     )
 
 
