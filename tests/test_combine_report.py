@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensemble.combine.advice import advise, error_covariances
+from ensemble.combine.advice import Advice, advise, error_covariances
 from ensemble.combine.contributions import contributions
-from ensemble.combine.shorter import shorter
+from ensemble.combine.report import Part, Report
+from ensemble.combine.shorter import Shorter, shorter
 from ensemble.metrics import find, labels, metrics
 
 ACCURACY, BRIER = metrics.get("accuracy"), metrics.get("brier")
@@ -296,3 +297,13 @@ def test_advice_on_anything_is_sound(m, seed):
     gains = [one.gain for one in found.ranking]
     assert gains == sorted(gains, reverse=True) and all(0 <= gain < 1 for gain in gains)
     assert json.dumps(asdict(found), allow_nan=False) and found == advise(probs, targets, archs)
+
+
+@pytest.mark.parametrize(("count", "named"), [(1, "drop it: a"), (3, "drop it: keep d")])
+def test_whichever_list_is_shorter_is_shown(count, named):
+    parts = tuple(Part(name, 0.0, 0.0, 0.0, 0.1, 0, None) for name in "abcd")
+    fewer = Shorter(tuple(range(count)), 0.0, 0.0, 0.0, None, "drop it")
+    advice = Advice((), True, "stop")
+    made = Report("accuracy", 10, (), (), parts, fewer, tuple("abcd"[:count]), advice)
+    assert made.sentences() == [named, "stop"]
+    assert made.facts()["shorter"]["dropped"] == list("abcd"[:count])

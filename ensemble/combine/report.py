@@ -68,7 +68,10 @@ class Report:
         """What a reader should know, a line each."""
         lines = [one.sentence for one in self.against]
         if self.shorter is not None:
-            lines.append(f"{self.shorter.sentence}: {', '.join(self.dropped)}")
+            staying = [part.id for part in self.parts if part.id not in self.dropped]
+            few = len(self.dropped) <= len(staying)
+            names = ", ".join(self.dropped) if few else f"keep {', '.join(staying)}"
+            lines.append(f"{self.shorter.sentence}: {names}")
         return [*lines, self.advice.sentence]
 
 
