@@ -230,8 +230,8 @@ def test_a_class_may_hold_what_names_are_made_of(name, classes):
 
 WRONG = [
     ("acuracy", "unknown metric 'acuracy'; did you mean 'accuracy'"),
-    ("", "unknown metric ''; known: accuracy"),
-    ("accuracy+", "unknown metric ''; known: accuracy"),
+    ("", "a metric is missing beside a '+'"),
+    ("accuracy+", "a metric is missing beside a '+'"),
     ("accuracy+roc_acu", "unknown metric 'roc_acu'; did you mean 'roc_auc'"),
     ("roc_acu:melanoma", "unknown metric 'roc_acu'; did you mean 'roc_auc'"),
     ("accuracy:melanoma", "accuracy has no form for one class; type 'accuracy' or 'roc_auc:<class>'"),

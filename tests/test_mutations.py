@@ -70,7 +70,6 @@ def decided(combined: Combined) -> dict[str, Any]:
         "rule": combined.rule,
         "temperature": combined.temperature,
         "scores": combined.scores,
-        "tournament": combined.tournament,
         "report": combined.report,
         "classes": combined.run.facts["classes"],
         "valid": by_name(combined.run.predictions("valid")),
@@ -322,8 +321,8 @@ def test_every_metric_can_be_optimised(tmp_path: Path, metric: str, rule: str) -
     assert ours.low <= ours.honest <= ours.high
     assert read_ensemble(combined.run).metric == metric
     if rule == "auto":
-        assert sorted(entry.rule for entry in combined.tournament) == sorted(QUICK)
+        assert sorted(entry.rule for entry in combined.report.tournament) == sorted(QUICK)
         sign = 1 if find(metric, CLASSES).higher else -1
-        best = max(combined.tournament, key=lambda entry: sign * entry.score).score
-        near = [entry.rule for entry in combined.tournament if abs(entry.score - best) <= entry.error]
+        best = max(combined.report.tournament, key=lambda entry: sign * entry.score).score
+        near = [entry.rule for entry in combined.report.tournament if abs(entry.score - best) <= entry.error]
         assert combined.rule == min(near, key=lambda name: rules.get(name).complexity)
