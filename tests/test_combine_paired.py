@@ -124,6 +124,7 @@ def test_correlated_errors_make_a_difference_surer():
     assert close < 0.6 * unpaired and loose > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "n", "size", "at_least"),
     [("accuracy", 60, 1, 0.93), ("accuracy", 400, 10, 0.91), ("macro_f1", 200, 1, 0.9)],
@@ -183,6 +184,7 @@ def test_mcnemar_by_group_counts_all_ways_to_swap_groups(balances):
     assert mcnemar(units) == pytest.approx(np.mean([way >= abs(sum(balances)) for way in ways]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "name"), [(1, "accuracy"), (5, "accuracy"), (1, "log_loss"), (4, "log_loss")])
 def test_no_difference_is_seldom_taken_for_one(size, name, monkeypatch):
     """Two members of the same skill: p-values are at least about as large as uniform ones, and not all near 1."""

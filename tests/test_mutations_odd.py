@@ -138,8 +138,9 @@ def test_a_loss_of_odd_rows_is_finite(tmp_path: Path, name: str, rule: str) -> N
     probs, targets, *_ = ODD[name]
     made = combine(members(tmp_path, probs, targets), folder=tmp_path, rule=rule, metric="log_loss")
     for score in made.scores:
-        assert np.isfinite([score.apparent, score.honest, score.low, score.high]).all()
-        assert score.low <= score.honest <= score.high
+        assert np.isfinite([score.apparent, score.honest]).all()
+        # rows that all lose the same say nothing of how far other rows may lie from it: no interval
+        assert score.low <= score.honest <= score.high or np.isnan([score.low, score.high]).all()
 
 
 @pytest.mark.parametrize("rule", rules.names())

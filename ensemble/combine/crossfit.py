@@ -14,8 +14,8 @@ from ensemble.predictions import UNKNOWN, Ints, Texts
 
 N_FOLDS = 5
 FEW_FOLDS = 3
-MANY_ROWS = 5_000
-"""From so many rows on a tournament makes do with three folds: two thirds of them are rows enough."""
+MANY_NUMBERS = 20_000_000
+"""Where members times rows times classes exceed this, a tournament makes do with three folds: 7 fits, not 16."""
 SEED = 0
 MOST_REPEATS = 3
 ENOUGH_ROWS = 2_000

@@ -9,7 +9,7 @@ import numpy as np
 
 from ensemble.combine.crossfit import (
     FEW_FOLDS,
-    MANY_ROWS,
+    MANY_NUMBERS,
     N_FOLDS,
     Crossfitted,
     Folds,
@@ -82,8 +82,7 @@ def judge(plan: Plan, valid: Split, scored: Sequence[Metric]) -> Judged:
     """Fit on all labelled rows of `valid`, and score by cross-fitting. Raises NothingPassed, DataError."""
     pool = Pool(valid.probs, valid.targets)
     automatic = plan.rule.name == "auto"
-    labelled = int(np.count_nonzero(valid.targets != UNKNOWN))
-    most = FEW_FOLDS if automatic and labelled >= MANY_ROWS else N_FOLDS
+    most = FEW_FOLDS if automatic and valid.probs.size > MANY_NUMBERS else N_FOLDS
     several = repeated_folds(valid.ids, valid.targets, valid.groups, most)
     with one_thread(plan.rule.name):
         found = contest(plan, pool, several, valid.groups) if automatic else _plain(plan, pool, several)
