@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ensemble.combine.advice import Advice, advise, error_covariances
-from ensemble.combine.contributions import contributions
+from ensemble.combine.contributions import contributions, only_right
 from ensemble.combine.report import Part, Report
 from ensemble.combine.shorter import Shorter, shorter
 from ensemble.metrics import find, labels, metrics
@@ -93,7 +93,7 @@ def test_a_clone_brings_nothing_to_two_that_agree():
     probs, targets = members(1, 300)
     for one in brought(metrics.get("log_loss"), np.repeat(probs, 3, axis=0), targets):
         assert one.gain == pytest.approx(0, abs=1e-7)
-        assert (one.disagreement, one.only_right) == (0, 0)
+        assert one.disagreement == 0
 
 
 def test_groups_make_a_gain_less_certain():
@@ -114,14 +114,14 @@ def test_disagreement_and_only_right_by_hand(m, n, k, seed):
         others = [i for i in range(m) if i != j]
         differs = [np.mean(said[j] != said[i]) for i in others]
         assert one.disagreement == pytest.approx(np.mean(differs) if others else 0)
-        assert one.only_right == np.sum(right[j] & ~right[others].any(axis=0))
+        assert only_right(right)[j] == np.sum(right[j] & ~right[others].any(axis=0))
 
 
 def test_a_member_alone_has_no_gain():
     probs, targets = members(1, 30)
     (alone,) = brought(ACCURACY, probs, targets)
     assert (alone.gain, alone.low, alone.high, alone.disagreement) == (None, None, None, 0)
-    assert alone.only_right == np.sum(labels(probs[0]) == targets)
+    assert only_right(labels(probs[:1]) == targets) == [np.sum(labels(probs[0]) == targets)]
     assert shortened(ACCURACY, probs, targets) is None
 
 

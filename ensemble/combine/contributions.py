@@ -24,14 +24,13 @@ class Contribution:
 
     gain, low, high: what the ensemble's score gains by it, positive where it helps whatever the metric's
     direction, and the 95 % interval; None for a member alone.  disagreement: the share of rows on which its
-    label differs from another member's, the mean over the others.  only_right: rows that it alone gets right.
+    label differs from another member's, the mean over the others.
     """
 
     gain: float | None
     low: float | None
     high: float | None
     disagreement: float
-    only_right: int
 
 
 def contributions(
@@ -42,13 +41,12 @@ def contributions(
     targets: (n,), all known.  groups: (n,) or None.  `without` is called once for each member.
     """
     gains = _gains(metric, whole, without, len(probs), targets, groups)
-    chosen = _labels(probs)
-    apart, alone = disagreement(chosen, probs.shape[2]), only_right(chosen, targets)
+    apart = disagreement(_labels(probs), probs.shape[2])
     return [
-        Contribution(None, None, None, differs, rows)
+        Contribution(None, None, None, differs)
         if gain is None
-        else Contribution(gain.value, gain.low, gain.high, differs, rows)
-        for gain, differs, rows in zip(gains, apart, alone, strict=True)
+        else Contribution(gain.value, gain.low, gain.high, differs)
+        for gain, differs in zip(gains, apart, strict=True)
     ]
 
 
@@ -81,9 +79,7 @@ def disagreement(chosen: npt.NDArray[np.integer], k: int) -> list[float]:
     return [float(np.sum(m - votes[rows, member], dtype=np.int64)) / (n * max(m - 1, 1)) for member in chosen]
 
 
-def only_right(chosen: npt.NDArray[np.integer], targets: Ints) -> list[int]:
-    """How many rows each member alone labels right: labels (m, n), targets (n,)."""
-    right = np.zeros(len(targets), np.int32)
-    for member in chosen:
-        right += member == targets
-    return [int(np.count_nonzero((member == targets) & (right == 1))) for member in chosen]
+def only_right(hits: npt.NDArray[np.bool_]) -> list[int]:
+    """How many rows each member alone gets right. hits: (m, n), whether each member's label is the target."""
+    alone = hits[:, hits.sum(axis=0) == 1]
+    return [int(count) for count in alone.sum(axis=1)]

@@ -43,11 +43,6 @@ class Difference:
 Against = Callable[[Floats], Difference]
 
 
-def standard_error(metric: Metric, ours: Floats, theirs: Floats, targets: Ints, groups: Texts | None) -> float:
-    """The standard error of metric(ours) - metric(theirs). Arguments as for `difference`."""
-    return difference(metric, ours, theirs, targets, groups).se
-
-
 def difference(
     metric: Metric, ours: Floats, theirs: Floats, targets: Ints, groups: Texts | None, count: int = DRAWS
 ) -> Difference:

@@ -11,7 +11,7 @@ import numpy as np
 from ensemble.combine.advice import Advice, advise
 from ensemble.combine.arrays import evenly
 from ensemble.combine.comparison import Comparison, compare
-from ensemble.combine.contributions import contributions
+from ensemble.combine.contributions import contributions, only_right
 from ensemble.combine.fitting import Plan, Pool
 from ensemble.combine.members import Split
 from ensemble.combine.reduced import Reduced
@@ -28,7 +28,10 @@ _CELLS, _FEWEST = 10_000_000, 2_000
 
 @dataclass(frozen=True)
 class Part:
-    """A kept member's part in the ensemble, as `contributions.Contribution` has it, and its cost."""
+    """A kept member's part in the ensemble, as `contributions.Contribution` has it, and its cost.
+
+    only_right: the rows that it alone of the kept members gets right.
+    """
 
     id: str
     gain: float | None
@@ -89,7 +92,7 @@ def report(plan: Plan, judged: Judged, valid: Split, members: Sequence[Run]) -> 
     chosen = probs if len(kept) == len(members) else probs[list(kept)]
     brought = contributions(plan.metric, whole, reduced, chosen, targets, groups)
     fewer = shorter(plan.metric, whole, reduced, targets, groups, costs, [one.gain for one in brought])
-    alone = _only_right(pool, kept, known)
+    alone = only_right(pool.hits[np.ix_(np.array(kept), known)])
     untrained = [run.arch for run in members if run.kind == "import" and not run.facts.get("arch")]
     parts = [
         Part(plan.ids[index], one.gain, one.low, one.high, one.disagreement, count, cost)
@@ -118,13 +121,6 @@ def _against(plan: Plan, judged: Judged, valid: Split, known: Ints) -> tuple[Com
         pairs = [(one, theirs[min(index, len(theirs) - 1)]) for index, one in enumerate(ours)]
         found.append(compare(plan.metric, pairs, targets, groups, name))
     return tuple(found)
-
-
-def _only_right(pool: Pool, kept: Sequence[int], known: Ints) -> list[int]:
-    """For each kept member, the rows that it alone of them gets right."""
-    hits = pool.hits[np.ix_(np.array(kept), known)]
-    alone = hits[:, hits.sum(axis=0) == 1]
-    return [int(count) for count in alone.sum(axis=1)]
 
 
 def _cost(run: Run) -> float | None:

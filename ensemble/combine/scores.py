@@ -23,7 +23,7 @@ from ensemble.combine.rules import rules
 from ensemble.combine.threads import one_thread
 from ensemble.combine.tournament import Contest, Entry, contest
 from ensemble.metrics import Metric
-from ensemble.predictions import UNKNOWN, Ints
+from ensemble.predictions import Ints
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,12 +43,6 @@ class Metric:
     def __call__(self, probs: Floats, targets: Ints) -> float:
         """The score of `probs` (n, k) on `targets` (n,), n at least 1, every target known."""
         return float(self.summary(self.of(probs, targets), targets))
-
-    def better(self, one: float, other: float) -> bool:
-        """Whether the score `one` is better than `other`; nan is worse than any number."""
-        if math.isnan(other):
-            return not math.isnan(one)
-        return one > other if self.higher else one < other
 
 
 class Metrics(Registry[Metric]):
