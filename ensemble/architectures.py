@@ -32,6 +32,7 @@ class Stats:
 
 
 IMAGENET = Stats((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CIFAR = Stats((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 HALF = Stats((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
@@ -182,3 +183,15 @@ def customnet_deep() -> Architecture:
         return deep(recipe)
 
     return Architecture(build, IMAGENET, "ensemble", takes=("filters", "kernel", "dense"))
+
+
+@architectures.register("speednet")
+def speednet() -> Architecture:
+    """A whitening layer and three blocks of two convolutions, made to learn small images in few epochs."""
+
+    def build(recipe: Recipe) -> Any:
+        from ensemble.models.speednet import speednet
+
+        return speednet(recipe)
+
+    return Architecture(build, CIFAR, "ensemble", takes=("filters",))

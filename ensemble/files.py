@@ -11,7 +11,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +23,17 @@ Content = bytes | str | Callable[[BinaryIO], None]
 def write_atomically(path: Path, content: Content) -> Path:
     """Write `content` (bytes, text as UTF-8, or a function that writes to a binary file) to `path`.
 
+    Raises EnsError when the disk refuses.
+    """
+    with replacing(path) as file:
+        _write(file, content)
+    return path
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A binary file to write to, which becomes `path` when the context ends without an error.
+
     The bytes go to a neighbour with a name of its own, are fsynced, and the neighbour is renamed over
     `path`: a reader, a kill or a full disk never sees half a file. Raises EnsError when the disk refuses.
     """
@@ -30,7 +41,7 @@ def write_atomically(path: Path, content: Content) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with aside.open("wb") as file:
-            _write(file, content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
@@ -40,7 +51,6 @@ def write_atomically(path: Path, content: Content) -> Path:
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
-    return path
 
 
 def _write(file: BinaryIO, content: Content) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from ensemble.data.pixels import Pixels
 from ensemble.models.network import Network
-from ensemble.predictions import Floats
+from ensemble.predictions import Floats, Ints
 from ensemble.registry import Registry
 
 View = Callable[[Tensor], Tensor]
@@ -26,13 +26,34 @@ def _mirrored(x: Tensor) -> Tensor:
     return x.flip(-1)
 
 
+def _moved(x: Tensor, step: int) -> Tensor:
+    """Moved down and to the right by `step` pixels (up and to the left where negative), mirrored at the border."""
+    side = x.shape[-1]
+    margin = abs(step)
+    start = margin - step
+    return functional.pad(x, (margin,) * 4, mode="reflect")[..., start : start + x.shape[-2], start : start + side]
+
+
+def _corner(sign: int, mirrored: bool) -> View:
+    def view(x: Tensor) -> Tensor:
+        moved = _moved(x, sign * max(1, x.shape[-1] // 32))
+        return moved.flip(-1) if mirrored else moved
+
+    return view
+
+
 views.register("none")((_as_it_is,))
 views.register("flip")((_as_it_is, _mirrored))
+# the six views of "94% on CIFAR-10 in 3.29 seconds on a single GPU" (Jordan 2024)
+views.register("flip-shift")(
+    (_as_it_is, _mirrored, *(_corner(sign, mirrored) for sign in (-1, 1) for mirrored in (False, True)))
+)
 
 
 def predict(
     network: Network,
-    squares: Iterator[Pixels],
+    batch: Callable[[Ints], Tensor],
+    rows: Ints,
     *,
     mean: Sequence[float],
     std: Sequence[float],
@@ -42,40 +63,31 @@ def predict(
 ) -> Floats:
     """float32 (n, k): the mean of the softmax over the views of each image, computed in float32.
 
-    squares: uint8 (size, size, 3) each.  mean, std: three numbers each, for pixels between 0 and 1.
+    batch: rows -> uint8 (b, 3, size, size).  rows: int64 (n,).  mean, std: three numbers each, for pixels
+    between 0 and 1.
     """
     device = next(network.parameters()).device
-    scale, shift = _affine(mean, std, device)
     wanted = views.get(tta)
-    training_dtype, network.compute_dtype = network.compute_dtype, None
+    # pixels lie with the channels last, so that is the fastest way to hand them on, however the weights lie
+    before = network.compute_dtype, network.channels_last
+    network.compute_dtype, network.channels_last = None, True
     network.eval()
     parts = []
     try:
         with torch.inference_mode():
-            for batch in _batches(squares, batch_size):
-                x = torch.from_numpy(batch).to(device).permute(0, 3, 1, 2).float() * scale - shift
+            for start in range(0, len(rows), batch_size):
+                x = normalised(batch(rows[start : start + batch_size]).to(device), mean, std)
                 total = sum(network(view(x)).cpu().double().softmax(1) for view in wanted)
                 assert isinstance(total, Tensor)
                 parts.append((total / len(wanted)).float().numpy())
                 on_batch()
     finally:
-        network.compute_dtype = training_dtype
+        network.compute_dtype, network.channels_last = before
     return np.concatenate(parts)
 
 
-def _affine(mean: Sequence[float], std: Sequence[float], device: torch.device) -> tuple[Tensor, Tensor]:
-    """x/255 normalised is x * scale - shift."""
-    spread = torch.tensor(std, dtype=torch.float32, device=device).view(1, 3, 1, 1)
-    centre = torch.tensor(mean, dtype=torch.float32, device=device).view(1, 3, 1, 1)
-    return 1 / (255 * spread), centre / spread
-
-
-def _batches(squares: Iterator[Pixels], size: int) -> Iterator[Pixels]:
-    held: list[Pixels] = []
-    for square in squares:
-        held.append(square)
-        if len(held) == size:
-            yield np.stack(held)
-            held = []
-    if held:
-        yield np.stack(held)
+def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """uint8 (n, 3, h, w) as float32: (pixels / 255 - mean) / std."""
+    spread = torch.tensor(std, dtype=torch.float32, device=pixels.device).view(1, 3, 1, 1)
+    centre = torch.tensor(mean, dtype=torch.float32, device=pixels.device).view(1, 3, 1, 1)
+    return pixels.float() * (1 / (255 * spread)) - centre / spread

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ensemble.cli.context import Settings
+from ensemble.cli.context import Settings, note
 from ensemble.cli.options import data_options, parse_settings, say_source
 from ensemble.cli.train import chosen_members
 
@@ -53,11 +53,11 @@ def command(
     # after the data is known to be good: torch takes seconds to import
     from ensemble.training.curve import rate_curve, write_curve
     from ensemble.training.devices import choose_device
-    from ensemble.training.member import Workshop
     from ensemble.training.train import failure, plans
+    from ensemble.training.workshop import Workshop, stores_folder
 
     jobs, errors = plans(found.members, dataset.fingerprint, settings.runs)
-    workshop = Workshop(dataset, choose_device(device))
+    workshop = Workshop(dataset, choose_device(device), stores_folder(settings.runs), note=note)
     results = []
     for job in jobs:
         curve = rate_curve(job, dataset, workshop)

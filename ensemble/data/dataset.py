@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,6 +53,8 @@ class Dataset:
     fingerprint: hex sha256 of train and valid (ids, content, labels, split, groups; not paths, not test).
     test_fingerprints: the same for every test split by its name.
     open_image: path (an entry of Items.paths) -> upright 8-bit RGB image; raises DataError.
+    content: path -> hex sha256 of what is there.
+    background: what lies behind transparent pixels, where there are any.
     """
 
     classes: Texts
@@ -60,6 +62,8 @@ class Dataset:
     fingerprint: str
     test_fingerprints: Mapping[str, str]
     open_image: Callable[[str], Image.Image]
+    content: Mapping[str, str] = field(default_factory=dict)
+    background: tuple[int, int, int] | None = None
 
     @property
     def tests(self) -> dict[str, Items]:

@@ -68,4 +68,5 @@ def digits_dataset() -> Dataset:
         fingerprint=fingerprint(splits, classes, content),
         test_fingerprints={"test": fingerprint_of_test(test, classes, content)},
         open_image=DigitsReader(),
+        content=content,
     )

@@ -59,6 +59,8 @@ def _from_files(spec: DataSpec, runs: Path, progress: Progress | None, note: Not
         fingerprint=fingerprint(splits, classes, content),
         test_fingerprints={split: fingerprint_of_test(splits[split], classes, content) for split in tests},
         open_image=ImageReader(str(listing.root), spec.max_pixels, spec.background),
+        content=content,
+        background=spec.background,
     )
 
 

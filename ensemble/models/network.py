@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,6 +13,7 @@ from ensemble.architectures import lookup, refuse_unfit
 from ensemble.models.fitting import fit_body, fit_pretrained, from_run
 from ensemble.models.heads import concat_head
 from ensemble.models.skeleton import Shape
+from ensemble.models.speednet import Whitening
 from ensemble.models.stems import shrink_stem
 from ensemble.recipe.schema import Recipe
 
@@ -33,8 +34,8 @@ class Network(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.as_subclass(Tensor)  # fastai's image tensors dispatch every operation through Python
-        if self.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
+        # batches come with the channels last, as pixels lie
+        x = x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
         with self._precision(x.device.type):
             logits: Tensor = self[1](self[0](x))
         return logits.float()
@@ -65,6 +66,13 @@ def build_network(recipe: Recipe, n_classes: int, state: Mapping[str, Tensor] | 
     if skeleton.head:
         return Network(body, skeleton.head(shape, n_classes))
     return Network(body, concat_head(shape, n_classes, dropout=recipe.dropout))
+
+
+def fit_to_images(network: Network, images: Callable[[], Tensor]) -> None:
+    """Set the layers that are computed from training images, normalised float (n, 3, size, size), not learnt."""
+    layers = [module for module in network.modules() if isinstance(module, Whitening)]
+    for layer in layers:
+        layer.fit(images())
 
 
 def feature_shape(body: nn.Module, size: int) -> Shape:

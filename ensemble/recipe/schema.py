@@ -113,6 +113,10 @@ class Recipe(Frozen):
     lr: Literal["auto"] | Rate = "auto"
     schedule: str = "one-cycle"
     stages: Annotated[tuple[Stage, ...], BeforeValidator(_to_tuple)] = ()
+    optimizer: str = "adam"
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    bias_lr: Annotated[float, Field(gt=0)] = 1.0
+    average: str = "none"
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     loss: str = "cross-entropy"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0

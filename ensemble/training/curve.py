@@ -11,24 +11,22 @@ from ensemble.training.devices import describe
 from ensemble.training.finder import Curve, curves_csv
 from ensemble.training.loaders import data_loaders
 from ensemble.training.loop import Training
-from ensemble.training.member import Workshop, initial_network
+from ensemble.training.member import initial_network
 from ensemble.training.plan import Job
 from ensemble.training.progress import ProgressWatcher
 from ensemble.training.record import new_facts
 from ensemble.training.seeds import seed_everything
+from ensemble.training.workshop import Workshop
 
 
 def rate_curve(job: Job, dataset: Dataset, workshop: Workshop) -> Curve:
     """What `lr: auto` of this job's first stage would see, with the very same seeds."""
     with ProgressWatcher(f"{job.path.name} finder", job.recipe) as watcher:
-        store = workshop.store(job.recipe)
-        store.hold(dataset.splits["train"].paths.tolist(), watcher.reading)
+        images = workshop.images(job.recipe, "train", watcher.reading)
         facts = new_facts(job, dataset, describe(workshop.device))
-        network = initial_network(job, dataset, workshop.device, facts)
+        network = initial_network(job, dataset, images, workshop.device, facts)
         seed_everything(job.recipe.seed, "loaders")
-        loaders = data_loaders(
-            job.recipe, dataset, store, facts["mean"], facts["std"], device=workshop.device, workers=0
-        )
+        loaders = data_loaders(job.recipe, dataset, images, facts["mean"], facts["std"], device=workshop.device)
         return Training(job.recipe, network, loaders, job.path, {}, lambda *_: None, watcher).curve()
 
 

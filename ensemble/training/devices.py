@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from ensemble.errors import RecipeError
@@ -33,8 +31,3 @@ def describe(device: torch.device) -> str:
     if device.type == "cpu":
         return f"cpu ({torch.get_num_threads()} threads)"
     return str(device)
-
-
-def loader_workers(device: torch.device) -> int:
-    """Processes that decode images when they do not fit in memory; on the CPU they would take its cores."""
-    return 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)

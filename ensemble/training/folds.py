@@ -13,9 +13,10 @@ from ensemble.predictions import Predictions, align, save, stacked
 from ensemble.recipe import text
 from ensemble.recipe.resolve import as_mapping
 from ensemble.runs.writing import parent_facts
-from ensemble.training.member import Workshop, new_tests, write_metrics
+from ensemble.training.member import new_tests, write_metrics
 from ensemble.training.plan import Job
 from ensemble.training.record import new_facts, write_facts
+from ensemble.training.workshop import Workshop
 
 
 def pool_folds(job: Job, dataset: Dataset) -> None:

@@ -1,44 +1,46 @@
-"""From a data set to fastai DataLoaders, through a DataBlock."""
+"""From a data set to fastai DataLoaders, through a DataBlock, with batches that are looked up at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from fastai.data.block import CategoryBlock, DataBlock, RegressionBlock, TransformBlock
-from fastai.data.core import DataLoaders
+from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.transforms import IntToFloatTensor, Normalize
+from fastai.torch_core import TensorBase, TensorCategory
 from fastai.vision.core import TensorImage
+from fastcore.basics import chunked
+from torch import Tensor
 
 from ensemble.data.dataset import Dataset, Items
-from ensemble.data.pixels import Pixels
 from ensemble.errors import DataError
+from ensemble.predictions import Ints
 from ensemble.recipe.schema import Recipe
-from ensemble.training.augment import policies
-
-Read = Callable[[str], Pixels]
+from ensemble.training.augment import ItemTransform, policies
+from ensemble.training.lookup import Images, ahead
 
 
 @dataclass(frozen=True)
 class Row:
-    """One item as the DataBlock sees it; target is a class name or float32 (k,)."""
+    """One item as the DataBlock sees it; row: in the images.  target: a class name or float32 (k,)."""
 
-    path: str
+    row: int
     target: Any
     valid: bool
 
 
 @dataclass(frozen=True)
 class _Open:
-    """Row -> uint8 TensorImage (3, size, size). A value rather than a lambda: loaders may spawn."""
+    """Row -> uint8 TensorImage (3, size, size)."""
 
-    read: Read
+    images: Images
 
     def __call__(self, row: Row) -> TensorImage:
-        return TensorImage(torch.from_numpy(np.array(self.read(row.path))).permute(2, 0, 1).contiguous())
+        return TensorImage(self.images.batch(np.array([row.row]))[0].contiguous())
 
 
 def _target(row: Row) -> Any:
@@ -51,8 +53,50 @@ def _valid_rows(rows: Sequence[Row]) -> tuple[list[int], list[int]]:
     return [i for i, row in enumerate(rows) if not row.valid], valid
 
 
+@dataclass(frozen=True)
+class Lookup:
+    """The items of one loader. rows: int64 (n,), in `images`.  targets: (n,) or (n, k), on the images' device."""
+
+    images: Images
+    rows: Ints
+    targets: TensorBase
+
+    def batch(self, items: Ints) -> tuple[Ints, Tensor, TensorBase]:
+        """The items themselves, their images and their targets."""
+        return items, self.images.batch(self.rows[items]), self.targets[torch.from_numpy(items)]
+
+
+class BatchLoader(TfmdDL):  # type: ignore[misc]
+    """fastai's loader of transformed items, whose batches are one look-up each rather than items put together.
+
+    at: the numbers, below n, of the items in the batch at hand.  epoch: from 0, set by who trains.
+    Without a `lookup`, as for a `test_dl` of other items, it is fastai's own.
+    """
+
+    def __init__(self, dataset: Any = None, *, lookup: Lookup | None = None, **kwargs: Any) -> None:
+        self.lookup, self.at, self.epoch = lookup, np.empty(0, np.int64), 0
+        super().__init__(dataset, **kwargs)
+        for transform in getattr(self.after_batch, "fs", ()):
+            if isinstance(transform, ItemTransform) and transform.loader is None:
+                transform.loader = self
+
+    def create_batches(self, samps: Iterable[int]) -> Iterator[Any]:
+        """Batches before `after_batch`: uint8 images (n, 3, size, size) and their targets."""
+        if self.lookup is None:
+            yield from super().create_batches(samps)
+            return
+        lookup, chunks = self.lookup, list(chunked(samps, self.bs, self.drop_last))
+
+        def made() -> Iterator[tuple[Ints, Tensor, TensorBase]]:
+            return (lookup.batch(np.array(chunk, np.int64)) for chunk in chunks)
+
+        for items, images, targets in ahead(made) if lookup.images.slow else made():
+            self.at = items
+            yield TensorImage(images), targets
+
+
 def data_block(
-    recipe: Recipe, dataset: Dataset, read: Read, mean: Sequence[float], std: Sequence[float]
+    recipe: Recipe, dataset: Dataset, images: Images, mean: Sequence[float], std: Sequence[float]
 ) -> DataBlock:
     """The DataBlock of a member: its images, its vocabulary, its augmentation, its own statistics.
 
@@ -65,7 +109,7 @@ def data_block(
         RegressionBlock(n_out=len(dataset.classes)) if soft else CategoryBlock(list(dataset.classes), sort=False)
     )
     return DataBlock(
-        blocks=(TransformBlock(type_tfms=[_Open(read)]), labels),
+        blocks=(TransformBlock(type_tfms=[_Open(images)]), labels),
         get_y=_target,
         splitter=_valid_rows,
         batch_tfms=[
@@ -79,12 +123,11 @@ def data_block(
 def data_loaders(
     recipe: Recipe,
     dataset: Dataset,
-    read: Read,
+    images: Images,
     mean: Sequence[float],
     std: Sequence[float],
     *,
     device: torch.device,
-    workers: int,
 ) -> DataLoaders:
     """Training and validation loaders of one member; seed everything before calling.
 
@@ -96,15 +139,29 @@ def data_loaders(
             f"a batch of {recipe.batch_size} is larger than the {len(train)} training images;"
             f" type --batch-size {max(2, len(train) // 4)}"
         )
-    block = data_block(recipe, dataset, read, mean, std)
-    rows = _rows(train, dataset, valid=False) + _rows(dataset.splits.get("valid"), dataset, valid=True)
-    return block.dataloaders(
-        rows, bs=recipe.batch_size, val_bs=recipe.batch_size * 2, num_workers=workers, device=device
+    parts = [split for split in ("train", "valid") if split in dataset.splits]
+    rows = {split: images.rows(dataset.splits[split].paths.tolist()) for split in parts}
+    items = [row for split in parts for row in _rows(dataset.splits[split], rows[split], dataset, split)]
+    lookups = [Lookup(images, rows[split], _targets(dataset.splits[split])) for split in parts]
+    if len(lookups) == 1:
+        lookups.append(Lookup(images, np.empty(0, np.int64), lookups[0].targets[:0]))
+    return data_block(recipe, dataset, images, mean, std).dataloaders(
+        items,
+        bs=recipe.batch_size,
+        val_bs=recipe.batch_size * 2,
+        num_workers=0,
+        device=device,
+        dl_type=BatchLoader,
+        dl_kwargs=[{"lookup": lookup} for lookup in lookups],
     )
 
 
-def _rows(items: Items | None, dataset: Dataset, *, valid: bool) -> list[Row]:
-    if items is None:
-        return []
+def _rows(items: Items, rows: Ints, dataset: Dataset, split: str) -> list[Row]:
     targets: Sequence[Any] = dataset.classes[items.targets].tolist() if items.soft is None else list(items.soft)
-    return [Row(path, target, valid) for path, target in zip(items.paths.tolist(), targets, strict=True)]
+    return [Row(row, target, split == "valid") for row, target in zip(rows.tolist(), targets, strict=True)]
+
+
+def _targets(items: Items) -> TensorBase:
+    if items.soft is None:
+        return TensorCategory(torch.from_numpy(items.targets))
+    return TensorBase(torch.from_numpy(items.soft))

@@ -20,6 +20,7 @@ from fastai.learner import Learner
 from ensemble.models.network import Network, parameter_groups
 from ensemble.recipe.resolve import training_stages
 from ensemble.recipe.schema import Recipe, Stage
+from ensemble.training.averaging import averages
 from ensemble.training.checkpoint import (
     Checkpoint,
     Tensors,
@@ -32,7 +33,7 @@ from ensemble.training.checkpoint import (
 from ensemble.training.finder import Curve, find_rate
 from ensemble.training.history import Epoch, History
 from ensemble.training.losses import losses
-from ensemble.training.optimizers import FusedAdam
+from ensemble.training.optimizers import optimizer
 from ensemble.training.schedules import Rates, schedules
 from ensemble.training.seeds import random_states, restore_random_states, seed_everything
 from ensemble.training.stopping import best_epoch, should_stop
@@ -107,6 +108,7 @@ class Training:
         callbacks = [
             ParamScheduler(schedules.get(stage.schedule)(rates, stage.train == "head", fine_tuning)),
             history,
+            *averages.get(self.recipe.average)(),
             _Keeper(self, index, resumed),
         ]
         if not should_stop(self._stage_rows(index), self.recipe.early_stopping):
@@ -119,7 +121,7 @@ class Training:
             self.loaders,
             self.network,
             loss_func=losses.get(self.recipe.loss)(self.recipe),
-            opt_func=FusedAdam,
+            opt_func=optimizer(self.recipe),
             splitter=parameter_groups,
             wd=self.recipe.weight_decay,
             path=self.folder,
@@ -205,6 +207,7 @@ class _Keeper(Callback):  # type: ignore[misc]
         self.owner, self.stage, self.resumed = training, stage, resumed
 
     def before_epoch(self) -> None:
+        self.dls.train.epoch = self.epoch
         if self.resumed:
             restore_random_states(self.resumed.states, self.dls.train.rng)
             self.resumed = None

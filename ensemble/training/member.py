@@ -5,54 +5,40 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ensemble.architectures import lookup
 from ensemble.data.dataset import Dataset, Items
-from ensemble.data.pixels import PixelStore
 from ensemble.errors import TrainingFailed
 from ensemble.files import sha256_file, write_atomically, write_json
-from ensemble.inference import predict
-from ensemble.models.network import Network, build_network
+from ensemble.inference import normalised, predict
+from ensemble.models.network import Network, build_network, fit_to_images
 from ensemble.models.weights import load_state, load_weights, save_weights
 from ensemble.predictions import Predictions, save
 from ensemble.recipe import text
 from ensemble.recipe.resolve import as_mapping
-from ensemble.recipe.schema import Recipe
 from ensemble.runs.run import SCHEMA, Run
 from ensemble.runs.writing import parent_facts, split_metrics
 from ensemble.training.checkpoint import remove_checkpoint
-from ensemble.training.devices import describe, loader_workers
+from ensemble.training.devices import describe
 from ensemble.training.finder import Curve, curves_csv
 from ensemble.training.history import finite, to_csv
 from ensemble.training.loaders import data_loaders
+from ensemble.training.lookup import Images
 from ensemble.training.loop import Training
 from ensemble.training.plan import Job
 from ensemble.training.probe import Format, apply_format, choose_format
 from ensemble.training.progress import ProgressWatcher
 from ensemble.training.record import new_facts, write_facts
 from ensemble.training.seeds import seed_everything
+from ensemble.training.workshop import Workshop
 
-
-@dataclass
-class Workshop:
-    """What the members of one command share: the data set, the device, and the images once they are read."""
-
-    dataset: Dataset
-    device: torch.device
-    stores: dict[tuple[int, str], PixelStore] = field(default_factory=dict)
-
-    def store(self, recipe: Recipe) -> PixelStore:
-        """The images at this recipe's size, shared by all members of that size."""
-        assert recipe.image_size is not None
-        key = (recipe.image_size, recipe.resize)
-        if key not in self.stores:
-            self.stores = {key: PixelStore(self.dataset, *key)}  # one size in memory at a time
-        return self.stores[key]
+SAMPLE = 5_000
+"""Images from which a first layer that is computed rather than learnt is computed."""
 
 
 def train_member(job: Job, dataset: Dataset, workshop: Workshop) -> None:
@@ -64,16 +50,14 @@ def train_member(job: Job, dataset: Dataset, workshop: Workshop) -> None:
     facts = new_facts(job, dataset, describe(workshop.device))
     facts["parents"] = [parent_facts(part.run) for part in job.parts]
     with ProgressWatcher(job.path.name, job.recipe) as watcher, _marking_failure(job):
-        store = workshop.store(job.recipe)
-        held = [store.hold(items.paths.tolist(), watcher.reading) for items in dataset.splits.values()]
-        network = initial_network(job, dataset, workshop.device, facts)
+        images = workshop.images(job.recipe, "train", watcher.reading)
+        network = initial_network(job, dataset, images, workshop.device, facts)
         if "weights" not in facts.get("files", {}):
-            workers = 0 if all(held) else loader_workers(workshop.device)
-            _train(job, dataset, network, store, watcher, facts, workers)
+            _train(job, dataset, network, images, watcher, facts)
         load_weights(network, job.path / "weights.safetensors", facts["files"]["weights"])
         network.to(workshop.device)
         splits = [split for split in dataset.splits if split != "train"]
-        _predict(job, dataset, splits, network, store, watcher, facts)
+        _predict(job, dataset, splits, network, workshop, watcher, facts)
     _finish(job.run, dataset, facts)
 
 
@@ -83,11 +67,10 @@ def predict_new_tests(job: Job, dataset: Dataset, workshop: Workshop) -> list[st
     splits = new_tests(job, dataset)
     if splits:
         with ProgressWatcher(job.path.name, job.recipe) as watcher:
-            store = workshop.store(job.recipe)
             network = build_network(job.recipe, len(dataset.classes), None)
             load_weights(network, job.path / "weights.safetensors", facts["files"]["weights"])
             apply_format(network, Format(**facts["auto"]["format"]))
-            _predict(job, dataset, splits, network.to(workshop.device), store, watcher, facts)
+            _predict(job, dataset, splits, network.to(workshop.device), workshop, watcher, facts)
         _finish(job.run, dataset, facts)
     return splits
 
@@ -98,13 +81,17 @@ def new_tests(job: Job, dataset: Dataset) -> list[str]:
     return [split for split, content in dataset.test_fingerprints.items() if known.get(split) != content]
 
 
-def initial_network(job: Job, dataset: Dataset, device: torch.device, facts: dict[str, Any]) -> Network:
+def initial_network(
+    job: Job, dataset: Dataset, images: Images, device: torch.device, facts: dict[str, Any]
+) -> Network:
     """The network with its initial weights, in the format that was chosen for it."""
     stats = lookup(job.recipe.arch).stats
     facts |= {"mean": list(stats.mean), "std": list(stats.std)}
     seed_everything(job.recipe.seed, "weights")
     state = load_state(job.weights) if job.weights else None
     network = build_network(job.recipe, len(dataset.classes), state)
+    if state is None:
+        fit_to_images(network, lambda: normalised(_sample(dataset, images), stats.mean, stats.std))
     if "format" not in facts["auto"]:
         parent = job.parts[0].run.facts["auto"] if job.parts else {}
         chosen = Format(**parent["format"]) if "format" in parent else choose_format(job.recipe, network, device)
@@ -114,20 +101,24 @@ def initial_network(job: Job, dataset: Dataset, device: torch.device, facts: dic
     return network.to(device)
 
 
+def _sample(dataset: Dataset, images: Images) -> Tensor:
+    """uint8 (n, 3, size, size): training images from all over the set, about `SAMPLE` where there are so many."""
+    paths = dataset.splits["train"].paths
+    return images.batch(images.rows(paths[:: max(1, len(paths) // SAMPLE)].tolist()))
+
+
 def _train(
     job: Job,
     dataset: Dataset,
     network: Network,
-    store: PixelStore,
+    images: Images,
     watcher: ProgressWatcher,
     facts: dict[str, Any],
-    workers: int,
 ) -> None:
     """Train every stage and write the weights, the history and the finder's curve."""
     seed_everything(job.recipe.seed, "loaders")
     device = next(network.parameters()).device
-    read = store if workers == 0 else store.reader
-    loaders = data_loaders(job.recipe, dataset, read, facts["mean"], facts["std"], device=device, workers=workers)
+    loaders = data_loaders(job.recipe, dataset, images, facts["mean"], facts["std"], device=device)
 
     def decide(stage: int, curve: Curve) -> None:
         facts["auto"].setdefault("lr", {})[str(stage)] = {"value": curve.suggestion, "why": curve.reason}
@@ -170,17 +161,20 @@ def _predict(
     dataset: Dataset,
     splits: Sequence[str],
     network: Network,
-    store: PixelStore,
+    workshop: Workshop,
     watcher: ProgressWatcher,
     facts: dict[str, Any],
 ) -> None:
     """Write the predictions of `splits`; files of an earlier attempt are made again."""
-    started, count = time.perf_counter(), 0
+    seconds, count = 0.0, 0
     for split in splits:
         items = dataset.splits[split]
+        images = workshop.images(job.recipe, split, watcher.reading)
+        started = time.perf_counter()
         probs = predict(
             network,
-            (store(path) for path in items.paths.tolist()),
+            images.batch,
+            images.rows(items.paths.tolist()),
             mean=facts["mean"],
             std=facts["std"],
             tta=job.recipe.tta,
@@ -188,10 +182,10 @@ def _predict(
         )
         if not np.isfinite(probs).all():
             raise TrainingFailed(f"the network says NaN about images of {split}; lower --lr")
+        seconds, count = seconds + time.perf_counter() - started, count + len(items)
         save(job.path / f"{split}.npz", _predictions(job.path.name, items, dataset, probs))
-        count += len(items)
     if count:
-        facts["seconds_per_image"] = round((time.perf_counter() - started) / count, 7)
+        facts["seconds_per_image"] = round(seconds / count, 7)
 
 
 def _predictions(source: str, items: Items, dataset: Dataset, probs: Any) -> Predictions:

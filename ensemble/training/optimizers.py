@@ -1,27 +1,31 @@
-"""Adam as fastai means it, in one pass over the memory."""
+"""fastai's optimizers in one pass over the memory, by name."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from fastai.optimizer import Optimizer
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
+
+from ensemble.recipe.schema import Recipe
+from ensemble.registry import Registry
 
 FUSED = ("cpu", "cuda", "mps", "xpu")
 
+optimizers: Registry[Callable[[Recipe], Callable[..., Optimizer]]] = Registry("optimizer")
 
-class FusedAdam(Optimizer):  # type: ignore[misc]
-    """fastai's `Adam` (decoupled weight decay; Kingma & Ba 2015, Loshchilov & Hutter 2019) by torch's fused kernel.
 
-    The same formula and defaults, and the same hyper-parameters for schedules (lr, mom, sqr_mom, eps, wd); where
-    fastai makes a dozen passes a parameter in Python, this makes one over each group.
+class Fused(Optimizer):  # type: ignore[misc]
+    """A fastai optimizer (groups, scheduled hyper-parameters, decoupled weight decay) over torch's fused kernels.
+
+    Where fastai makes a dozen passes a parameter in Python, this makes one over each group.
     """
-
-    def __init__(self, params: Any, lr: float, mom: float = 0.9, sqr_mom: float = 0.99, eps: float = 1e-5) -> None:
-        super().__init__(params, [], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=0.0)
 
     def zero_grad(self) -> None:
         """Drop the gradients, rather than write zeros into them."""
@@ -33,7 +37,14 @@ class FusedAdam(Optimizer):  # type: ignore[misc]
         """One step for every parameter that has a gradient."""
         for group, hyper in zip(self.param_lists, self.hypers, strict=True):
             for decays, parameters in self._by_decay(group).items():
-                self._update(parameters, hyper, hyper["wd"] if decays else 0.0)
+                grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+                self.update(parameters, grads, hyper, decays)
+
+    def update(
+        self, parameters: list[nn.Parameter], grads: list[Tensor], hyper: dict[str, float], decays: bool
+    ) -> None:
+        """One step. decays: False for biases and what belongs to norms, which fastai does not decay."""
+        raise NotImplementedError
 
     def _by_decay(self, group: Any) -> dict[bool, list[nn.Parameter]]:
         found: dict[bool, list[nn.Parameter]] = defaultdict(list)
@@ -42,9 +53,17 @@ class FusedAdam(Optimizer):  # type: ignore[misc]
                 found[self.state[parameter].get("do_wd", True)].append(parameter)
         return found
 
-    def _update(self, parameters: list[nn.Parameter], hyper: dict[str, float], decay: float) -> None:
+
+class FusedAdam(Fused):
+    """fastai's `Adam` (Kingma & Ba 2015, Loshchilov & Hutter 2019): lr, mom, sqr_mom, eps, wd."""
+
+    def __init__(self, params: Any, lr: float, mom: float = 0.9, sqr_mom: float = 0.99, eps: float = 1e-5) -> None:
+        super().__init__(params, [], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=0.0)
+
+    def update(
+        self, parameters: list[nn.Parameter], grads: list[Tensor], hyper: dict[str, float], decays: bool
+    ) -> None:
         states = [self._state(parameter) for parameter in parameters]
-        grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
         fused = parameters[0].device.type in FUSED
         adamw(
             list[Tensor](parameters),
@@ -59,7 +78,7 @@ class FusedAdam(Optimizer):  # type: ignore[misc]
             beta1=hyper["mom"],
             beta2=hyper["sqr_mom"],
             lr=float(hyper["lr"]),
-            weight_decay=decay,
+            weight_decay=hyper["wd"] if decays else 0.0,
             eps=hyper["eps"],
             maximize=False,
         )
@@ -71,3 +90,59 @@ class FusedAdam(Optimizer):  # type: ignore[misc]
             state["grad_avg"] = torch.zeros_like(parameter)
             state["sqr_avg"] = torch.zeros_like(parameter)
         return state
+
+
+class FusedSGD(Fused):
+    """Gradient descent with Nesterov momentum (Sutskever et al. 2013), decay decoupled as in fastai: lr, mom, wd.
+
+    bias_lr: how many times the rate biases and what belongs to norms have.
+    """
+
+    def __init__(self, params: Any, lr: float, mom: float = 0.9, bias_lr: float = 1.0) -> None:
+        super().__init__(params, [], lr=lr, mom=mom, wd=0.0)
+        self.bias_lr = bias_lr
+
+    def update(
+        self, parameters: list[nn.Parameter], grads: list[Tensor], hyper: dict[str, float], decays: bool
+    ) -> None:
+        rate = float(hyper["lr"])
+        if decays and hyper["wd"]:
+            torch._foreach_mul_(list[Tensor](parameters), 1 - rate * hyper["wd"])
+        fused = parameters[0].device.type in FUSED
+        # from zeros, torch's nesterov would take the first step with the gradient as it is: so does this
+        sgd(
+            list[Tensor](parameters),
+            grads,
+            [self._average(parameter) for parameter in parameters],
+            fused=fused,
+            foreach=False if fused else None,
+            weight_decay=0.0,
+            momentum=hyper["mom"],
+            lr=rate if decays else rate * self.bias_lr,
+            dampening=0.0,
+            nesterov=hyper["mom"] > 0,
+            maximize=False,
+        )
+
+    def _average(self, parameter: nn.Parameter) -> Tensor:
+        state: dict[str, Tensor] = self.state[parameter]
+        if "grad_avg" not in state:
+            state["grad_avg"] = torch.zeros_like(parameter)
+        return state["grad_avg"]
+
+
+def optimizer(recipe: Recipe) -> Callable[..., Optimizer]:
+    """What fastai's Learner takes as `opt_func`. Raises RecipeError for a name that does not exist."""
+    return optimizers.get(recipe.optimizer)(recipe)
+
+
+@optimizers.register("adam")
+def adam(recipe: Recipe) -> Callable[..., Optimizer]:
+    """fastai's Adam with decoupled weight decay."""
+    return FusedAdam if recipe.momentum is None else partial(FusedAdam, mom=recipe.momentum)
+
+
+@optimizers.register("sgd")
+def nesterov(recipe: Recipe) -> Callable[..., Optimizer]:
+    """SGD with Nesterov momentum, 0.9 unless `momentum` says otherwise, and `bias_lr` times the rate for biases."""
+    return partial(FusedSGD, mom=0.9 if recipe.momentum is None else recipe.momentum, bias_lr=recipe.bias_lr)

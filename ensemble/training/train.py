@@ -20,13 +20,16 @@ from ensemble.recipe.schema import Recipe
 from ensemble.registry import Registry
 from ensemble.runs.lock import locked
 from ensemble.training.augment import policies
+from ensemble.training.averaging import averages
 from ensemble.training.checkpoint import remove_checkpoint
 from ensemble.training.devices import choose_device
 from ensemble.training.folds import pool_folds, pool_new_tests
 from ensemble.training.losses import losses
-from ensemble.training.member import Workshop, predict_new_tests, train_member
+from ensemble.training.member import predict_new_tests, train_member
+from ensemble.training.optimizers import optimizers
 from ensemble.training.plan import Job, plan
 from ensemble.training.schedules import schedules
+from ensemble.training.workshop import Workshop, square_of, stores_folder
 
 Note = Callable[[str], None]
 
@@ -51,6 +54,8 @@ def _unknown_names(recipe: Recipe) -> Iterator[RecipeError]:
         (policies, recipe.augment or "none"),
         (resizes, recipe.resize),
         (losses, recipe.loss),
+        (optimizers, recipe.optimizer),
+        (averages, recipe.average),
         (views, recipe.tta),
         *((schedules, stage.schedule) for stage in training_stages(recipe)),
     ]
@@ -84,7 +89,8 @@ def train(
     jobs: Sequence[Job], dataset: Dataset, folder: Path, *, device: str | None, retry: bool, note: Note
 ) -> list[Outcome]:
     """Train every job in turn. An error ends its own job and those that need it; the others go on."""
-    workshop = Workshop(dataset, choose_device(device))
+    unfinished = {square_of(job.recipe) for top in jobs for job in top.all() if not job.run.complete}
+    workshop = Workshop(dataset, choose_device(device), stores_folder(folder), sorted(unfinished), note)
     outcomes = []
     for top in jobs:
         error: EnsError | None = None

@@ -1,0 +1,131 @@
+"""The squares of a data set's images by row: looked up in a store, or decoded each time where none may be kept.
+
+A store is named by what is in it: the content of the images, the size, the resize mode and what decodes. Members,
+folds, refits and predictions that need the same squares share it; other content has another name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+from PIL import __version__ as pillow
+
+from ensemble.data.dataset import Dataset
+from ensemble.data.pixels import Pixels, Square
+from ensemble.data.store import Progress, StoreFile, make, refusal
+from ensemble.errors import DataError, EnsError
+from ensemble.files import sha256_json
+from ensemble.predictions import Ints
+
+Note = Callable[[str], None]
+
+_DECODER = 1
+"""Raised when the same file gives other pixels than before."""
+
+
+class Squares(Protocol):
+    """The squares of some images, by row."""
+
+    @property
+    def square(self) -> Square:
+        """What is made of every image."""
+
+    def rows(self, paths: Sequence[str]) -> Ints:
+        """The row of every path, int64 (n,)."""
+
+    def take(self, rows: Ints) -> Pixels:
+        """uint8 (n, size, size, 3), a copy. Raises DataError."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Squares that are decoded whenever they are asked for, by threads."""
+
+    square: Square
+    open_image: Callable[[str], Image.Image]
+    paths: tuple[str, ...]
+
+    def rows(self, paths: Sequence[str]) -> Ints:
+        """The row of every path, int64 (n,)."""
+        places = {path: row for row, path in enumerate(self.paths)}
+        return np.array([places[path] for path in paths], np.int64)
+
+    def take(self, rows: Ints) -> Pixels:
+        """uint8 (n, size, size, 3). Raises DataError for an image that cannot be read any more."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return np.stack(list(pool.map(self._square, (self.paths[row] for row in rows.tolist()))))
+
+    def _square(self, path: str) -> Pixels:
+        return self.square.of(self.open_image(path))
+
+
+@dataclass(frozen=True)
+class Store:
+    """Squares in a memory-mapped file: only what is looked at is read, and memory is the system's to take back.
+
+    pixels: uint8 (rows, size, size, 3).  places: path -> row; copies of an image share one.
+    """
+
+    square: Square
+    pixels: Pixels
+    places: Mapping[str, int]
+
+    def rows(self, paths: Sequence[str]) -> Ints:
+        """The row of every path, int64 (n,)."""
+        return np.array([self.places[path] for path in paths], np.int64)
+
+    def take(self, rows: Ints) -> Pixels:
+        """uint8 (n, size, size, 3), a copy."""
+        return np.asarray(self.pixels[rows])
+
+
+def open_squares(
+    dataset: Dataset,
+    splits: Sequence[str],
+    squares: Sequence[Square],
+    folder: Path,
+    progress: Progress | None = None,
+    note: Note = lambda line: None,
+) -> list[Squares]:
+    """The squares of all images of `splits`, one entry for each of `squares`.
+
+    Stores that are in `folder` and whole are opened. The others are made, all of them while each image is decoded
+    once. progress: called with (images done, images).  note: told why nothing is stored.
+    Raises DataError for an image that cannot be read, RecipeError for a limit that is no number.
+    """
+    paths = tuple(dict.fromkeys(path for split in splits for path in dataset.splits[split].paths.tolist()))
+    order = sorted({dataset.content[path] for path in paths})
+    places = {digest: row for row, digest in enumerate(order)}
+    rows = {path: places[dataset.content[path]] for path in paths}
+    first = {row: path for path, row in reversed(rows.items())}
+    files = {square: StoreFile(folder, key(dataset, order, square), square, len(order)) for square in squares}
+    todo = [file for file in files.values() if not file.whole()]
+    why = refusal(folder, list(files.values()), todo) if todo else None
+    if todo and why is None:
+        try:
+            make(todo, dataset.open_image, [first[row] for row in range(len(order))], progress)
+        except EnsError as error:
+            if isinstance(error, DataError):
+                raise
+            why = str(error)
+    if why is not None:
+        note(f"images are decoded again in every epoch: {why}")
+    streamed = [file.square for file in todo] if why is not None else []
+    return [
+        Stream(square, dataset.open_image, paths)
+        if square in streamed
+        else Store(square, files[square].mapped(), rows)
+        for square in squares
+    ]
+
+
+def key(dataset: Dataset, content: Sequence[str], square: Square) -> str:
+    """The name of the store of images with the digests `content`, in their order."""
+    return sha256_json([_DECODER, pillow, dataset.background, square.size, square.resize, list(content)])[:24]

@@ -1,0 +1,113 @@
+"""A network made for speed from scratch on small images, after "94% on CIFAR-10 in 3.29 seconds" (Jordan 2024)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ensemble.errors import RecipeError
+from ensemble.models.skeleton import Shape, Skeleton
+from ensemble.recipe.schema import Recipe
+
+FILTERS = (64, 256, 256)
+SCALE = 1 / 9
+PATCH = 2
+
+
+def speednet(recipe: Recipe) -> Skeleton:
+    """A whitening layer, a block for each of `filters`, the maximum over places, a linear layer without bias.
+
+    Raises RecipeError for an image size too small to be halved that often.
+    """
+    filters = recipe.filters or FILTERS
+    smallest = 2 ** len(filters) + 1
+    if recipe.image_size is not None and recipe.image_size < smallest:
+        raise RecipeError(
+            f"speednet with {len(filters)} filters takes images of {smallest} pixels or more,"
+            f" image_size {recipe.image_size} found; set image_size to {smallest} or more"
+        )
+    whitening = Whitening()
+    body = nn.Sequential(whitening, nn.GELU(), *[Block(*pair) for pair in pairwise((whitening.filters, *filters))])
+    body.append(nn.AdaptiveMaxPool2d(1))
+    return Skeleton(body, head=_head)
+
+
+def _head(shape: Shape, classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), Scaled(shape[0], classes))
+
+
+class Scaled(nn.Linear):
+    """float (n, features) -> (n, classes) / 9, without a bias: the first steps are then not too sure."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__(features, classes, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * SCALE
+
+
+class Whitening(nn.Module):
+    """float (n, 3, h, w) -> (n, 24, h - 1, w - 1): the patches of 2 x 2 pixels, decorrelated, with both signs.
+
+    The filters do not learn: `fit` computes them, and they are saved with the weights. The shift does.
+    """
+
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        values = 3 * PATCH**2
+        self.filters = 2 * values
+        self.register_buffer("weight", torch.eye(values).repeat(2, 1).view(self.filters, 3, PATCH, PATCH))
+        # not called a bias, which would have the rate of biases
+        self.shift = nn.Parameter(torch.zeros(self.filters))
+
+    @torch.no_grad()
+    def fit(self, images: Tensor, eps: float = 5e-4) -> None:
+        """Compute the filters from normalised images, float (n, 3, h, w): the eigenvectors of patches' covariance.
+
+        eps: added to the eigenvalues, so that what hardly varies is not blown up.
+        """
+        patches = functional.unfold(images.double(), PATCH)
+        patches = patches.transpose(1, 2).reshape(-1, 3 * PATCH**2)
+        values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+        # an eigenvector has no sign of its own: its largest entry is made positive, so that all machines agree
+        largest = vectors.abs().argmax(dim=0)
+        vectors = vectors * vectors[largest, torch.arange(len(values))].sign()
+        filters = (vectors / (values + eps).sqrt()).T.flip(0).view(-1, 3, PATCH, PATCH)
+        self.weight.copy_(torch.cat([filters, -filters]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv2d(x, self.weight, self.shift)
+
+
+class Block(nn.Module):
+    """float (n, before, h, w) -> (n, after, h/2, w/2): two convolutions, the first followed by a max-pool."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.widen = nn.Sequential(_conv(before, after), nn.MaxPool2d(2), Norm(after), nn.GELU())
+        self.refine = nn.Sequential(_conv(after, after), Norm(after), nn.GELU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        refined: Tensor = self.refine(self.widen(x))
+        return refined
+
+
+class Norm(nn.BatchNorm2d):
+    """A batch norm that follows its statistics fast (0.4 of the newest) and learns a bias only."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-12, momentum=0.4)
+        del self.weight
+        self.register_buffer("weight", torch.ones(channels), persistent=False)
+
+
+def _conv(before: int, after: int) -> nn.Conv2d:
+    """3 x 3; the first filters hand their input on (dirac), the others are random."""
+    layer = nn.Conv2d(before, after, 3, padding="same", bias=False)
+    nn.init.dirac_(layer.weight.data[:before])
+    return layer

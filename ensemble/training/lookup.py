@@ -1,0 +1,123 @@
+"""Batches of images as one look-up: from a store in memory or on the device, or decoded a batch ahead."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from ensemble.data.squares import Squares, Store
+from ensemble.predictions import Ints
+
+T = TypeVar("T")
+
+DEVICE_SHARE = 0.4
+"""Of the free memory of a GPU, what the squares may take; the rest is for the network."""
+AHEAD = 2
+"""Batches that are decoded while the network computes."""
+
+
+class Images(Protocol):
+    """Images by row, in batches."""
+
+    @property
+    def slow(self) -> bool:
+        """Whether a batch takes so long that it should be made while the network computes the one before."""
+
+    def rows(self, paths: Sequence[str]) -> Ints:
+        """The row of every path, int64 (n,)."""
+
+    def batch(self, rows: Ints) -> Tensor:
+        """uint8 (n, 3, size, size), channels last in memory. Raises DataError."""
+
+
+@dataclass(frozen=True)
+class FromSquares:
+    """Batches copied from `squares` in the computer's memory, on its disk, or decoded now."""
+
+    squares: Squares
+
+    @property
+    def slow(self) -> bool:
+        """Whether images are decoded now."""
+        return not isinstance(self.squares, Store)
+
+    def rows(self, paths: Sequence[str]) -> Ints:
+        """The row of every path, int64 (n,)."""
+        return self.squares.rows(paths)
+
+    def batch(self, rows: Ints) -> Tensor:
+        """uint8 (n, 3, size, size), channels last in memory. Raises DataError."""
+        return torch.from_numpy(self.squares.take(rows)).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """All squares on a GPU. pixels: uint8 (rows, size, size, 3) there."""
+
+    squares: Squares
+    pixels: Tensor
+    slow: bool = False
+
+    def rows(self, paths: Sequence[str]) -> Ints:
+        """The row of every path, int64 (n,)."""
+        return self.squares.rows(paths)
+
+    def batch(self, rows: Ints) -> Tensor:
+        """uint8 (n, 3, size, size) on the device, channels last in memory."""
+        return self.pixels[torch.from_numpy(rows).to(self.pixels.device)].permute(0, 3, 1, 2)
+
+
+def images_for(squares: Squares, device: torch.device) -> Images:
+    """Where batches for `device` come from: its own memory where all squares fit into it."""
+    if device.type == "cuda" and isinstance(squares, Store):
+        free, _ = torch.cuda.mem_get_info(device)
+        if squares.pixels.nbytes <= DEVICE_SHARE * free:
+            return OnDevice(squares, torch.from_numpy(squares.pixels).to(device))
+    return FromSquares(squares)
+
+
+def ahead(make: Callable[[], Iterable[T]], count: int = AHEAD) -> Iterator[T]:
+    """What `make` gives, made by another thread up to `count` entries before it is asked for, in the same order.
+
+    An error is raised where its entry would have come.
+    """
+    made: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(count)
+    stopped = threading.Event()
+
+    def put(entry: tuple[T | None, BaseException | None]) -> None:
+        while not stopped.is_set():
+            try:
+                made.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def work() -> None:
+        try:
+            for entry in make():
+                put((entry, None))
+                if stopped.is_set():
+                    return
+            put((None, StopIteration()))
+        except BaseException as error:
+            put((None, error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            entry, error = made.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield entry  # type: ignore[misc]
+    finally:
+        stopped.set()
+        thread.join()

@@ -1,0 +1,55 @@
+"""What the members of one command share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from ensemble.data.dataset import Dataset
+from ensemble.data.pixels import Square
+from ensemble.data.squares import open_squares
+from ensemble.data.store import Progress
+from ensemble.recipe.schema import Recipe
+from ensemble.training.lookup import Images, images_for
+
+
+def square_of(recipe: Recipe) -> Square:
+    """What a resolved recipe makes of every image."""
+    assert recipe.image_size is not None
+    return Square(recipe.image_size, recipe.resize)
+
+
+def stores_folder(runs: Path) -> Path:
+    """Where the stores of a runs folder lie."""
+    return runs / ".data" / "squares"
+
+
+@dataclass
+class Workshop:
+    """The data set, the device, and the images once they are decoded.
+
+    folder: where stores of squares lie.  squares: what all members want, so that an image is decoded once for all.
+    note: told what a person should know.
+    """
+
+    dataset: Dataset
+    device: torch.device
+    folder: Path
+    squares: Iterable[Square] = ()
+    note: Callable[[str], None] = lambda line: None
+    _opened: dict[tuple[str, Square], Images] = field(default_factory=dict)
+
+    def images(self, recipe: Recipe, split: str, progress: Progress | None = None) -> Images:
+        """The images of `split` as this recipe wants them. Train and valid are one: folds divide them anew."""
+        wanted = square_of(recipe)
+        splits = [name for name in self.dataset.splits if name == split or {name, split} <= {"train", "valid"}]
+        key = splits[0], wanted
+        if key not in self._opened:
+            every = tuple(dict.fromkeys([wanted, *self.squares]))
+            found = open_squares(self.dataset, splits, every, self.folder, progress, self.note)
+            for square, squares in zip(every, found, strict=True):
+                self._opened[splits[0], square] = images_for(squares, self.device)
+        return self._opened[key]

@@ -1,0 +1,280 @@
+"""Laws of what makes training fast: batches by look-up, the optimizer of short trainings, averages, speednet."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fastai.data.core import DataLoaders
+from fastai.learner import Learner
+from fastai.vision.core import TensorImage
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ensemble.data.digits import digits_dataset
+from ensemble.data.pixels import Square
+from ensemble.data.squares import Stream, open_squares
+from ensemble.inference import normalised, predict, views
+from ensemble.models.network import build_network, fit_to_images, parameter_groups
+from ensemble.models.speednet import Norm, Whitening
+from ensemble.recipe.resolve import resolved
+from ensemble.recipe.schema import DataSpec, Recipe
+from ensemble.training.augment import AlternateFlip
+from ensemble.training.averaging import Lookahead
+from ensemble.training.loaders import data_loaders
+from ensemble.training.lookup import FromSquares, ahead
+from ensemble.training.optimizers import FusedSGD
+from ensemble.training.schedules import schedules
+from ensemble.training.seeds import seed_everything
+
+pytestmark = pytest.mark.slow  # they import fastai, which takes seconds
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)
+
+
+def recipe(**keys: Any) -> Recipe:
+    base: dict[str, Any] = {"arch": "speednet", "weights": "none", "image_size": 16, "augment": "none"}
+    return resolved(Recipe(data=DataSpec(), **(base | keys)))
+
+
+def loaders(folder: Path, *, stream: bool = False, **keys: Any) -> tuple[DataLoaders, FromSquares]:
+    data = digits_dataset()
+    (squares,) = open_squares(data, ["train", "valid"], [Square(16, "squash")], folder)
+    if stream:
+        paths = tuple(data.splits["train"].paths.tolist() + data.splits["valid"].paths.tolist())
+        squares = Stream(Square(16, "squash"), data.open_image, paths)
+    images = FromSquares(squares)
+    seed_everything(0, "loaders")
+    return data_loaders(recipe(**keys), data, images, MEAN, STD, device=torch.device("cpu")), images
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_batch_is_what_its_items_are(tmp_path: Path, stream: bool) -> None:
+    dls, _ = loaders(tmp_path, stream=stream)
+    for loader, shuffled in ((dls.train, True), (dls.valid, False)):
+        order = []
+        for x, y in loader:
+            order += loader.at.tolist()
+            if len(order) > 200:
+                continue  # of the rest the order is enough
+            for position, item in enumerate(loader.at.tolist()):
+                image, target = loader.dataset[item]
+                expected = (
+                    image.as_subclass(Tensor).float() / 255 - torch.tensor(MEAN).view(3, 1, 1)
+                ) / torch.tensor(STD).view(3, 1, 1)
+                torch.testing.assert_close(x[position].as_subclass(Tensor), expected)
+                assert int(y[position]) == int(target)
+        assert isinstance(x, TensorImage)
+        whole = len(loader.dataset) // 64 * 64 if shuffled else len(loader.dataset)
+        assert len(order) == len(set(order)) == whole
+        assert (order != sorted(order)) == shuffled
+
+
+def test_a_stream_and_a_store_train_the_same(tmp_path: Path) -> None:
+    batches = []
+    for stream in (False, True):
+        dls, _ = loaders(tmp_path, stream=stream, augment="flip-shift")
+        batches.append([x.as_subclass(Tensor).clone() for x, _ in dls.train])
+    assert all(torch.equal(one, other) for one, other in zip(*batches, strict=True))
+
+
+def test_fastais_own_tools_work_on_the_batches(tmp_path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    dls, _ = loaders(tmp_path)
+    dls.show_batch(max_n=4)
+    network = build_network(recipe(), 10)
+    learner = Learner(dls, network, loss_func=nn.CrossEntropyLoss(), path=tmp_path)
+    with learner.no_bar(), learner.no_logging():
+        assert 1e-7 < learner.lr_find(show_plot=False).valley < 10
+        learner.fit(1)
+        preds, targets = learner.get_preds()
+    assert preds.shape == (359, 10)
+    assert (targets.numpy() == digits_dataset().splits["valid"].targets).all()
+
+
+def test_what_is_made_ahead_keeps_its_order_its_errors_and_no_thread() -> None:
+    def counted(error_at: int | None) -> Iterator[int]:
+        for i in range(20):
+            if i == error_at:
+                raise ValueError("here")
+            yield i
+
+    assert list(ahead(lambda: counted(None))) == list(range(20))
+    got: list[int] = []
+    with pytest.raises(ValueError, match="here"):
+        got.extend(ahead(lambda: counted(7)))
+    before = threading.active_count()
+    first = ahead(lambda: counted(None))
+    assert next(first) == 0
+    first.close()
+    time.sleep(0.3)
+    assert threading.active_count() <= before
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.85])
+def test_fused_sgd_is_torchs_nesterov_with_fastais_decay_and_more_for_biases(momentum: float) -> None:
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(3, 2), nn.Linear(3, 2)
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = FusedSGD([list(ours.parameters())], lr=0.1, mom=momentum, bias_lr=8.0)
+    optimizer.set_hypers(wd=0.02)
+    optimizer.state[ours.bias]["do_wd"] = False
+    reference = torch.optim.SGD(
+        [{"params": [theirs.weight]}, {"params": [theirs.bias]}], lr=0.1, momentum=momentum, nesterov=momentum > 0
+    )
+    for step in range(6):
+        rate = 0.1 / (step + 1)
+        x, y = torch.randn(8, 3), torch.randint(0, 2, (8,))
+        optimizer.set_hyper("lr", rate)
+        reference.param_groups[0]["lr"], reference.param_groups[1]["lr"] = rate, 8 * rate
+        for network, one in ((ours, optimizer), (theirs, reference)):
+            functional.cross_entropy(network(x), y).backward()
+            if one is reference:
+                with torch.no_grad():
+                    theirs.weight.mul_(1 - rate * 0.02)
+            one.step()
+            one.zero_grad()
+    torch.testing.assert_close(ours.weight, theirs.weight)
+    torch.testing.assert_close(ours.bias, theirs.bias)
+
+
+def test_the_triangle_starts_at_a_fifth_peaks_and_ends_at_7_percent() -> None:
+    rate = schedules.get("triangle")(np.array([2.0]), False, False)["lr"]
+    assert [float(rate(place)[0]) for place in (0, 0.23, 1)] == pytest.approx([0.4, 2.0, 0.14])
+    assert [float(rate(place)[0]) for place in (0.115, 0.615)] == pytest.approx([1.2, 1.07])
+
+
+def test_alternate_flip_mirrors_every_image_in_every_other_epoch() -> None:
+    class Loader:
+        n, epoch = 50, 0
+        at = np.arange(50)
+
+    torch.manual_seed(0)
+    flip, loader = AlternateFlip(), Loader()
+    flip.loader = loader
+    x = TensorImage(torch.rand(50, 3, 4, 4))
+    seen = []
+    for loader.epoch in range(4):
+        out = flip.encodes(x).as_subclass(Tensor)
+        mirrored = (out == x.as_subclass(Tensor).flip(-1)).flatten(1).all(1)
+        assert (mirrored | (out == x.as_subclass(Tensor)).flatten(1).all(1)).all()
+        seen.append(mirrored)
+    assert 10 < int(seen[0].sum()) < 40
+    assert all(torch.equal(one, ~other) for one, other in itertools.pairwise(seen))
+    loader.at = np.array([3, 3, 9])
+    loader.epoch = 0
+    again = flip.encodes(x[:3]).as_subclass(Tensor)
+    expected = [x[i].flip(-1) if seen[0][item] else x[i] for i, item in enumerate((3, 3, 9))]
+    assert torch.equal(again, torch.stack([one.as_subclass(Tensor) for one in expected]))
+
+
+def test_lookahead_follows_its_formula_and_leaves_nothing_over_at_an_epochs_end(tmp_path: Path) -> None:
+    dls, _ = loaders(tmp_path)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
+    seen: list[tuple[float, Tensor]] = []
+
+    class Watched(Lookahead):
+        def after_batch(self) -> None:
+            if self.training:
+                seen.append((float(self.pct_train), self.model[1].weight.detach().clone()))
+            super().after_batch()
+            if self.training:
+                seen.append((float(self.pct_train), self.model[1].weight.detach().clone()))
+
+    watched = Watched()
+    learner = Learner(dls, network, loss_func=nn.CrossEntropyLoss(), path=tmp_path, cbs=[watched])
+    slow = network[1].weight.detach().clone()
+    with learner.no_bar(), learner.no_logging():
+        learner.fit(1, 1e-3)
+    for step in range(1, len(seen) // 2 + 1):
+        (progress, fast), (_, after) = seen[2 * step - 2], seen[2 * step - 1]
+        if step % 5 == 0:
+            kept = 0.95**5 * progress**3
+            slow = slow * kept + fast * (1 - kept)
+            torch.testing.assert_close(after, slow)
+        else:
+            assert torch.equal(fast, after)
+    assert torch.equal(watched.slow["1.weight"], network[1].weight)
+
+
+def test_six_views_are_small_moves_and_mirrors() -> None:
+    x = torch.rand(2, 3, 8, 8)
+    found = [view(x) for view in views.get("flip-shift")]
+    assert len(found) == 6
+    assert torch.equal(found[0], x) and torch.equal(found[1], x.flip(-1))
+    up, mirrored_up, down, mirrored_down = found[2:]
+    assert torch.equal(up[..., :-1, :-1], x[..., 1:, 1:]) and torch.equal(down[..., 1:, 1:], x[..., :-1, :-1])
+    assert torch.equal(mirrored_up, up.flip(-1)) and torch.equal(mirrored_down, down.flip(-1))
+    assert torch.equal(up[..., -1, :-1], x[..., -2, 1:])  # reflected at the border
+    assert all(view.shape == x.shape for view in found)
+
+
+def test_whitening_makes_patches_uncorrelated_and_the_same_for_every_order_of_images() -> None:
+    torch.manual_seed(0)
+    smooth = functional.avg_pool2d(torch.randn(200, 3, 18, 18), 3, 1)
+    layer = Whitening()
+    layer.fit(smooth, eps=0.0)
+    out = functional.conv2d(smooth, layer.weight).transpose(0, 1).flatten(1).double()
+    half = out[:12]
+    torch.testing.assert_close(half @ half.T / half.shape[1], torch.eye(12, dtype=torch.double), atol=1e-3, rtol=0)
+    torch.testing.assert_close(out[12:], -half)
+    other = Whitening()
+    other.fit(smooth.flip(0), eps=0.0)
+    torch.testing.assert_close(layer.weight, other.weight, atol=1e-3, rtol=1e-3)
+
+
+def test_speednet_learns_everything_but_its_filters_and_the_scales_of_its_norms() -> None:
+    torch.manual_seed(0)
+    network = build_network(recipe(image_size=32), 10)
+    fit_to_images(network, lambda: torch.randn(20, 3, 32, 32))
+    names = [name for name, _ in network.named_parameters()]
+    assert "0.0.shift" in names and "0.0.weight" not in names
+    norms = [module for module in network.modules() if isinstance(module, Norm)]
+    assert len(norms) == 6 and all(list(dict(norm.named_parameters())) == ["bias"] for norm in norms)
+    assert sum(map(len, parameter_groups(network))) == len(names)
+    widths = [m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert widths == [64, 64, 256, 256, 256, 256]
+    # the first filters hand their input on
+    first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+    x = torch.rand(1, 24, 6, 6)
+    torch.testing.assert_close(first(x)[:, :24], x)
+    for size in (9, 16, 32, 48):
+        assert build_network(recipe(image_size=size), 7)(torch.rand(2, 3, size, size)).shape == (2, 7)
+
+
+def test_speednet_reads_back_what_it_saved(tmp_path: Path) -> None:
+    from ensemble.files import sha256_file
+    from ensemble.models.weights import load_weights, save_weights
+
+    torch.manual_seed(0)
+    network = build_network(recipe(), 10)
+    fit_to_images(network, lambda: torch.rand(20, 3, 16, 16))
+    save_weights(tmp_path / "weights.safetensors", network)
+    other = build_network(recipe(), 10)
+    load_weights(other, tmp_path / "weights.safetensors", sha256_file(tmp_path / "weights.safetensors"))
+    x = torch.rand(4, 3, 16, 16)
+    assert torch.equal(network.eval()(x), other.eval()(x))
+
+
+def test_predictions_do_not_depend_on_the_batch(tmp_path: Path) -> None:
+    _, images = loaders(tmp_path)
+    torch.manual_seed(0)
+    network = build_network(recipe(), 10)
+    rows = np.arange(30)
+    whole, parts = (
+        predict(network, images.batch, rows, mean=MEAN, std=STD, tta="flip-shift", batch_size=size)
+        for size in (30, 7)
+    )
+    np.testing.assert_allclose(whole, parts, atol=1e-6)
+    alone = network.eval()(normalised(images.batch(rows), MEAN, STD)).softmax(1)
+    plain = predict(network, images.batch, rows, mean=MEAN, std=STD)
+    np.testing.assert_allclose(plain, alone.detach().numpy(), atol=1e-5)
