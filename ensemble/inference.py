@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ensemble.models.memory import out_of_memory
 from ensemble.models.network import Network
 from ensemble.predictions import Floats, Ints
 from ensemble.registry import Registry
@@ -63,6 +64,8 @@ def predict(
 ) -> Floats:
     """float32 (n, k): the mean of the softmax over the views of each image, computed in float32.
 
+    A batch that does not fit into memory is halved.
+
     batch: rows -> uint8 (b, 3, size, size).  rows: int64 (n,).  mean, std: three numbers each, for pixels
     between 0 and 1.
     """
@@ -75,15 +78,28 @@ def predict(
     parts = []
     try:
         with torch.inference_mode():
-            for start in range(0, len(rows), batch_size):
-                x = normalised(batch(rows[start : start + batch_size]).to(device), mean, std)
-                total = sum(network(view(x)).cpu().double().softmax(1) for view in wanted)
-                assert isinstance(total, Tensor)
-                parts.append((total / len(wanted)).float().numpy())
-                on_batch()
+            start = 0
+            while start < len(rows):
+                try:
+                    x = normalised(batch(rows[start : start + batch_size]).to(device), mean, std)
+                    parts.append(_mean_of_views(network, x, wanted))
+                except (RuntimeError, MemoryError) as error:
+                    if not out_of_memory(error) or batch_size == 1:
+                        raise
+                    batch_size //= 2
+                else:
+                    start += batch_size
+                    on_batch()
     finally:
         network.compute_dtype, network.channels_last = before
     return np.concatenate(parts)
+
+
+def _mean_of_views(network: Network, x: Tensor, wanted: Sequence[View]) -> Floats:
+    total = sum(network(view(x)).cpu().double().softmax(1) for view in wanted)
+    assert isinstance(total, Tensor)
+    mean: Floats = (total / len(wanted)).float().numpy()
+    return mean
 
 
 def normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:

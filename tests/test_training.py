@@ -185,3 +185,94 @@ def test_labels_may_be_probabilities(here: Path, capfd: pytest.CaptureFixture[st
     assert valid.targets is not None
     assert (valid.probs.argmax(1) == valid.targets).mean() > 0.8
     assert valid.probs.max() < 0.99  # soft labels teach doubt
+
+
+def test_memory_that_runs_out_halves_the_batch_and_loses_nothing(
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from ensemble.models.network import Network
+
+    forward, seen = Network.forward, []
+
+    def limited(self: Network, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            seen.append(len(x))
+            # it fits at first, as another program comes and goes
+            if len(x) > 3 and len(seen) > 6:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(self, x)
+
+    monkeypatch.setattr(Network, "forward", limited)
+    (run,), err = train(capfd)
+    assert "memory ran out with 8 images at a time; taking half as many" in err
+    assert "memory ran out with 4 images at a time; taking half as many" in err
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["auto"]["batch"]["pieces"] == 4
+    assert set(seen[6:]) == {8, 4, 2}
+    rows = (run / "history.csv").read_text().splitlines()
+    assert len(rows) == 3
+    assert len(load(run / "test.npz")) == 8
+
+
+def test_memory_too_small_for_two_images_fails_the_member(
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from ensemble.models.network import Network
+
+    forward = Network.forward
+
+    def refused(self: Network, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(self, x)
+
+    monkeypatch.setattr(Network, "forward", refused)
+    _, err = train(capfd, code=1)
+    assert "out of memory" in err.splitlines()[-1]
+
+
+def test_validation_may_wait_for_every_third_epoch_and_the_last(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (run,), _ = train(capfd, "--epochs", "4", "--set", "valid_every=3")
+    rows = [line.split(",") for line in (run / "history.csv").read_text().splitlines()[1:]]
+    assert [bool(row[3]) and bool(row[5]) for row in rows] == [False, False, True, True]
+    for keys in (["early_stopping=2"], ["keep=best"]):
+        _, err = train(capfd, "--set", "valid_every=2", "--set", *keys, code=2)
+        assert "leave valid_every at 1" in err
+
+
+def test_a_dry_run_says_how_long_and_a_budget_keeps_to_it(
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ensemble.training import estimate
+    from ensemble.training.probe import Speed
+
+    # 32 training images in 4 batches, 12 + 8 others: 2 epochs of 64 s with 12 s each, and 20 s of predicting
+    monkeypatch.setattr(estimate, "measure_speed", lambda *_: Speed(1.0, 1.0, 1.0, 1.0))
+    (here / "r.yaml").write_text(
+        "data: {form: folders, path: photos}\n"
+        "defaults: {filters: [4, 8], image_size: 8, batch_size: 8, lr: 0.01, epochs: 2}\n"
+        "members: [{arch: customnet, seeds: [0, 1, 2]}, {arch: customnet_deep}]\n"
+    )
+    assert ens(["train", "--recipe", "r.yaml", "--dry-run"]) == 0
+    out, err = capfd.readouterr()
+    assert [line.split("\t")[1:] for line in out.splitlines()] == [["member", "to train", "2 min"]] * 4
+    assert "about 7 min of training and predicting" in err
+    assert not list((here / "runs").glob("customnet*"))
+
+    assert ens(["train", "--recipe", "r.yaml", "--budget", "3m", "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert "members fit into 3 min" in err
+    names = [row["run"].rsplit("-", 1)[0] for row in json.loads(out)]
+    assert names == ["customnet", "customnet_deep"]  # at half their epochs, 64 s each
+    assert "each with 50 % of its epochs" in err
+    # what is complete costs nothing
+    assert ens(["train", "--recipe", "r.yaml", "--budget", "10s", "--json"]) == 0
+    assert [row["run"].rsplit("-", 1)[0] for row in json.loads(capfd.readouterr().out)] == names
+    assert ens(["train", "--recipe", "r.yaml", "--budget", "10s", "--seed", "9"]) == 2
+    assert "no member fits into the budget" in capfd.readouterr().err

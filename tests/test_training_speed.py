@@ -278,3 +278,171 @@ def test_predictions_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     alone = network.eval()(normalised(images.batch(rows), MEAN, STD)).softmax(1)
     plain = predict(network, images.batch, rows, mean=MEAN, std=STD)
     np.testing.assert_allclose(plain, alone.detach().numpy(), atol=1e-5)
+
+
+def test_a_batch_in_pieces_gives_the_gradients_of_the_whole(tmp_path: Path) -> None:
+    from ensemble.training.learner import MemberLearner
+
+    weights, losses = [], []
+    for pieces in (1, 2, 5):
+        dls, _ = loaders(tmp_path, batch_size=50)
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
+        learner = MemberLearner(dls, network, loss_func=nn.CrossEntropyLoss(label_smoothing=0.1), path=tmp_path)
+        learner.pieces = pieces
+        with learner.no_bar(), learner.no_logging():
+            learner.fit(2, 1e-3)
+        weights.append(network[1].weight.detach())
+        losses.append(float(learner.recorder.losses[-1]))
+    for weight, loss in zip(weights[1:], losses[1:], strict=True):
+        torch.testing.assert_close(weight, weights[0], rtol=1e-4, atol=1e-6)
+        assert loss == pytest.approx(losses[0], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), True),
+        (
+            RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            ),
+            True,
+        ),
+        (MemoryError(), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_is_taken_for_memory_that_ran_out(error: BaseException, expected: bool) -> None:
+    from ensemble.models.memory import out_of_memory
+
+    assert out_of_memory(error) is expected
+
+
+def test_predicting_halves_a_batch_that_does_not_fit(tmp_path: Path) -> None:
+    _, images = loaders(tmp_path)
+    torch.manual_seed(0)
+    network = build_network(recipe(), 10)
+    rows = np.arange(50)
+    expected = predict(network, images.batch, rows, mean=MEAN, std=STD)
+
+    def refuse(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if len(inputs[0]) > 9:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    network.register_forward_pre_hook(refuse)
+    np.testing.assert_allclose(predict(network, images.batch, rows, mean=MEAN, std=STD), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_a_scaled_loss_takes_the_same_steps_and_leaves_out_those_that_overflow(tmp_path: Path, pieces: int) -> None:
+    from ensemble.training.learner import MemberLearner
+
+    def large(logits: Tensor, targets: Tensor) -> Tensor:
+        return 1e4 * functional.cross_entropy(logits, targets)
+
+    def trained(scaler: torch.amp.GradScaler | None) -> Tensor:
+        dls, _ = loaders(tmp_path, batch_size=60)
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
+        learner = MemberLearner(dls, network, loss_func=large, path=tmp_path)
+        learner.pieces, learner.scaler = pieces, scaler
+        with learner.no_bar(), learner.no_logging():
+            learner.fit(1, 1e-3)
+        return network[1].weight.detach()
+
+    plain = trained(None)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    torch.testing.assert_close(trained(scaler), plain, rtol=1e-4, atol=1e-6)
+    assert scaler.get_scale() == 2.0**10
+    huge = torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=2.0**-60)
+    fewer = trained(huge)  # the first step or two overflow
+    assert torch.isfinite(fewer).all() and not torch.equal(fewer, plain)
+    assert (fewer - plain).abs().max() < 0.05 and huge.get_scale() < 2.0**127
+
+
+@pytest.mark.parametrize(
+    ("precision", "layout", "expected"),
+    [
+        ("auto", "auto", ["float32 default", "float32 channels_last", "bfloat16 channels_last"]),
+        ("auto", "channels_last", ["float32 channels_last", "bfloat16 channels_last"]),
+        ("float32", "auto", ["float32 default", "float32 channels_last"]),
+        ("bfloat16", "auto", ["bfloat16 channels_last"]),
+        ("float16", "auto", ["float16 channels_last"]),
+        ("bfloat16", "default", ["bfloat16 default"]),
+        ("float32", "channels_last", ["float32 channels_last"]),
+    ],
+)
+def test_the_formats_that_a_recipe_leaves_on_a_processor(precision: str, layout: str, expected: list[str]) -> None:
+    from ensemble.training.formats import pairs
+
+    assert [" ".join(pair) for pair in pairs(precision, layout, torch.device("cpu"))] == expected
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_the_probe_changes_nothing_and_is_asked_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ensemble.training import probe
+    from ensemble.training.formats import apply_format
+
+    cpu = torch.device("cpu")
+    torch.manual_seed(0)
+    network = build_network(recipe(), 10)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    chosen = probe.choose_format(recipe(), network, cpu)
+    assert chosen.why.startswith("training images a second: float32 default ")
+    assert chosen.speed and chosen.speed > 0
+    apply_format(network, chosen)
+    speed = probe.measure_speed(recipe(), network, cpu, chosen)
+    assert min(speed.head, speed.all, speed.valid, speed.predict) > 0
+    assert speed.head > speed.all
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+    monkeypatch.setattr(probe, "_rate", None)
+    assert probe.choose_format(recipe(), network, cpu) == chosen
+    assert probe.measure_speed(recipe(), network, cpu, chosen) == speed
+    for path in cache.rglob("*.json"):
+        path.write_text("{")
+    with pytest.raises(TypeError):
+        probe.choose_format(recipe(), network, cpu)
+
+
+def test_compiling_is_tried_for_long_trainings_and_taken_where_it_pays(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ensemble.training import probe
+
+    cpu, network = torch.device("cpu"), build_network(recipe(), 10)
+    assert probe.compiling_pays(recipe(), network, cpu, 1700.0) == (False, "")
+    monkeypatch.setattr(probe, "can_compile", lambda device: True)
+    monkeypatch.setattr(probe, "_remembered", lambda *_: {"making": 100.0, "gain": 1.2, "why": "figures"})
+    assert probe.compiling_pays(recipe(), network, cpu, 3600.0) == (True, "figures")
+    assert probe.compiling_pays(recipe(), network, cpu, 1800.0 / 2.4) == (False, "")
+    monkeypatch.setattr(probe, "_remembered", lambda *_: {"making": 900.0, "gain": 1.2, "why": "figures"})
+    assert probe.compiling_pays(recipe(), network, cpu, 3600.0) == (False, "figures")
+
+
+def test_an_estimate_adds_up_stages_checks_finder_and_views() -> None:
+    from ensemble.training.estimate import estimate
+    from ensemble.training.probe import Speed
+
+    data = digits_dataset()  # 1,078 train, 359 valid, 360 test
+    train, valid, test = (len(data.splits[split]) for split in ("train", "valid", "test"))
+    speed = Speed(head=200.0, all=100.0, valid=300.0, predict=150.0)
+    given = recipe(epochs=4, frozen_epochs=2, lr=0.1, batch_size=50, valid_every=3)
+    found = estimate(given, data, speed)
+    images = train // 50 * 50
+    assert found.training == pytest.approx(2 * images / 200 + 4 * images / 100 + (1 + 2) * valid / 300)
+    assert found.predicting == pytest.approx((valid + test) / 150)
+    assert found.seconds == found.training + found.predicting
+    auto = estimate(recipe(epochs=4, frozen_epochs=2, lr="auto", batch_size=50, valid_every=3), data, speed)
+    assert auto.training - found.training == pytest.approx(100 * 50 / 200)
+    assert estimate(given.model_copy(update={"tta": "flip-shift"}), data, speed).predicting == pytest.approx(
+        6 * found.predicting
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,3 +42,19 @@ class FiniteFloat(NumberType):
 
 finite_float = FiniteFloat()
 share = FiniteFloat(0, 1)
+
+
+class Duration(NumberType):
+    """A time such as `45s`, `90m`, `2h` or `1h30m`, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds, or a usage error that says what was expected."""
+        found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", str(value).strip())
+        seconds = 0.0
+        if found:
+            seconds = sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True))
+        if seconds <= 0:
+            self.fail(f"{value!r} is not a time; 45s, 90m, 2h or 1h30m is expected", param, ctx)
+        return seconds

@@ -10,11 +10,13 @@ import click
 
 from ensemble.cli.context import Settings, note
 from ensemble.cli.options import current, data_options, parse_settings, say_source, with_members
-from ensemble.cli.params import finite_float
+from ensemble.cli.params import Duration, finite_float
 
 if TYPE_CHECKING:
+    from ensemble.data.dataset import Dataset
     from ensemble.recipe.file import RecipeFile
     from ensemble.recipe.schema import Recipe
+    from ensemble.training.plan import Job
 
 
 class Rate(click.ParamType[Any]):
@@ -42,7 +44,8 @@ class Rate(click.ParamType[Any]):
 @click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="Any other key of a recipe.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
 @click.option("--retry", is_flag=True, help="Train runs again that failed.")
-@click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
+@click.option("--budget", type=Duration(), help="Train what fits into this time and adds most: 90m, 2h, 1h30m.")
+@click.option("--dry-run", is_flag=True, help="Say what would be trained and how long it takes, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the runs and their scores as JSON.")
 @click.pass_obj
 def command(
@@ -55,6 +58,7 @@ def command(
     settings_: tuple[str, ...],
     device: str | None,
     retry: bool,
+    budget: float | None,
     dry_run: bool,
     full: bool,
     as_json: bool,
@@ -68,13 +72,14 @@ def command(
     ens train --arch densenet121
     ens train --arch resnet34 --arch efficientnet_b0 --data photos --epochs 5
     ens train --recipe recipes/cifar10.yaml --seed 0 --seed 1
+    ens train --recipe recipes/cifar10.yaml --budget 2h
     ens train --arch resnet34 --set stem=small --set label_smoothing=0.1
     """
     overrides = {key: value for key, value in keys.items() if value is not None}
     overrides |= parse_settings(settings_) | ({"full": True} if full else {})
     found = chosen_members(archs, recipe, data, list(seeds), overrides)
     say_source(found)
-    train_and_print(settings, found, device=device, retry=retry, dry_run=dry_run, as_json=as_json)
+    train_and_print(settings, found, device=device, retry=retry, budget=budget, dry_run=dry_run, as_json=as_json)
 
 
 def chosen_members(
@@ -106,6 +111,7 @@ def train_and_print(
     *,
     device: str | None,
     retry: bool,
+    budget: float | None = None,
     dry_run: bool = False,
     as_json: bool = False,
 ) -> dict[str, Recipe]:
@@ -116,10 +122,11 @@ def train_and_print(
     # after the data is known to be good: torch takes seconds to import
     from ensemble.training.train import failure, plans, train
 
+    if budget is not None:
+        found = _within(budget, found, dataset, settings, device)
     jobs, errors = plans(found.members, dataset.fingerprint, settings.runs)
+    _say_how_long(jobs, dataset, device, dry_run)
     if dry_run:
-        for job in (part for top in jobs for part in top.all()):
-            click.echo(f"{job.path.name}\t{job.kind}\t{'complete' if job.run.complete else 'to train'}")
         jobs = []
     outcomes = train(jobs, dataset, settings.runs, device=device, retry=retry, note=note)
     done = {outcome.job.path.name: outcome.job for outcome in outcomes if outcome.error is None}
@@ -133,3 +140,44 @@ def train_and_print(
     if errors:
         raise failure(errors, len(done))
     return {name: job.recipe for name, job in done.items()}
+
+
+def _within(
+    budget: float, found: RecipeFile, dataset: Dataset, settings: Settings, device: str | None
+) -> RecipeFile:
+    """The members of `found` that fit into `budget` seconds, with the epochs that they then have."""
+    from dataclasses import replace
+
+    from ensemble.training.budget import duration, fitting
+    from ensemble.training.devices import choose_device
+
+    members, choice = fitting(
+        found.members, dataset.fingerprint, dataset, settings.runs, choose_device(device), budget
+    )
+    epochs = "" if choice.share == 1 else f", each with {100 * choice.share:.0f} % of its epochs"
+    note(
+        f"{len(members)} of {len(found.members)} members fit into {duration(budget)}{epochs}:"
+        f" about {duration(choice.seconds)}"
+    )
+    return replace(found, members=tuple(members))
+
+
+def _say_how_long(jobs: list[Job], dataset: Dataset, device: str | None, dry_run: bool) -> None:
+    """The estimate of every run on stdout for a dry run, and the sum on stderr."""
+    from ensemble.errors import EnsError
+    from ensemble.training.budget import duration
+    from ensemble.training.devices import choose_device
+    from ensemble.training.estimate import Forecast
+
+    forecast, total = Forecast(dataset, choose_device(device)), 0.0
+    for job in (part for top in jobs for part in top.all()):
+        try:
+            seconds = forecast.seconds_of_run(job)
+        except (EnsError, RuntimeError):  # who trains it will say what is wrong with it
+            seconds = 0.0
+        total += seconds
+        if dry_run:
+            state = "complete" if job.run.complete else "to train"
+            click.echo(f"{job.path.name}\t{job.kind}\t{state}" + (f"\t{duration(seconds)}" if seconds else ""))
+    if total:
+        note(f"about {duration(total)} of training and predicting")

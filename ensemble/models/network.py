@@ -25,20 +25,34 @@ class Network(nn.Sequential):
 
     compute_dtype: what autocast computes in; None for plain float32.
     channels_last: whether inputs are laid out that way; the weights are laid out by whoever sets it.
+    compiled: whether torch.compile makes the code that training runs; predicting goes without.
     """
 
     def __init__(self, body: nn.Module, head: nn.Module) -> None:
         super().__init__(body, head)
         self.compute_dtype: torch.dtype | None = None
         self.channels_last = False
+        self.compiled = False
+        self._made: list[Callable[[Tensor], Tensor]] = []  # in a list, so that it is no module of this one
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.as_subclass(Tensor)  # fastai's image tensors dispatch every operation through Python
         # batches come with the channels last, as pixels lie
         x = x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
         with self._precision(x.device.type):
-            logits: Tensor = self[1](self[0](x))
+            logits = self._compute(x)
         return logits.float()
+
+    def _compute(self, x: Tensor) -> Tensor:
+        if not (self.compiled and self.training):
+            return self._plain(x)
+        if not self._made:
+            self._made.append(torch.compile(self._plain, dynamic=False))
+        return self._made[0](x)
+
+    def _plain(self, x: Tensor) -> Tensor:
+        logits: Tensor = self[1](self[0](x))
+        return logits
 
     def _precision(self, device: str) -> AbstractContextManager[Any]:
         return torch.autocast(device, self.compute_dtype) if self.compute_dtype else nullcontext()

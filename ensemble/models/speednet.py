@@ -52,10 +52,13 @@ class Scaled(nn.Linear):
 class Whitening(nn.Module):
     """float (n, 3, h, w) -> (n, 24, h - 1, w - 1): the patches of 2 x 2 pixels, decorrelated, with both signs.
 
-    The filters do not learn: `fit` computes them, and they are saved with the weights. The shift does.
+    The filters do not learn: `fit` computes them, and they are saved with the weights. The shift does for 100
+    batches; after that nothing need be sent back to the largest maps.
     """
 
     weight: Tensor
+    batches: Tensor
+    learns = 100
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,6 +67,7 @@ class Whitening(nn.Module):
         self.register_buffer("weight", torch.eye(values).repeat(2, 1).view(self.filters, 3, PATCH, PATCH))
         # not called a bias, which would have the rate of biases
         self.shift = nn.Parameter(torch.zeros(self.filters))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
     def fit(self, images: Tensor, eps: float = 5e-4) -> None:
@@ -81,7 +85,12 @@ class Whitening(nn.Module):
         self.weight.copy_(torch.cat([filters, -filters]))
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.conv2d(x, self.weight, self.shift)
+        shift: Tensor = self.shift
+        if self.training:
+            if int(self.batches) >= self.learns:
+                shift = shift.detach()
+            self.batches += 1
+        return functional.conv2d(x, self.weight, shift)
 
 
 class Block(nn.Module):

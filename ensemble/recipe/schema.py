@@ -120,10 +120,12 @@ class Recipe(Frozen):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     loss: str = "cross-entropy"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    valid_every: Annotated[int, Field(ge=1)] = 1
     early_stopping: Annotated[int, Field(ge=1)] | None = None
     keep: Literal["last", "best"] = "last"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     layout: Literal["auto", "default", "channels_last"] = "auto"
+    compile: bool | None = None
     folds: Annotated[int, Field(ge=2)] | None = None
     fold: Annotated[int, Field(ge=0)] | None = None
     full: bool = False

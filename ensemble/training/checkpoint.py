@@ -28,7 +28,7 @@ class Checkpoint:
 
     model: every weight and buffer by name.  optimizer: its tensors by `<index of the parameter>.<name>`.
     plain: the optimizer's numbers, in the same names.  states: the random states.  rows: the history so far.
-    best: the weights of the best epoch where those are kept.
+    best: the weights of the best epoch where those are kept.  scaler: the numbers of a scaler of losses.
     """
 
     stage: int
@@ -39,6 +39,7 @@ class Checkpoint:
     states: Mapping[str, Any]
     rows: tuple[Epoch, ...]
     best: Tensors = field(default_factory=dict)
+    scaler: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def stage_rows(self) -> list[Epoch]:
@@ -56,6 +57,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "plain": checkpoint.plain,
         "states": checkpoint.states,
         "rows": [asdict(row) for row in checkpoint.rows],
+        "scaler": checkpoint.scaler,
     }
     content = safetensors.torch.save(packed(tensors), metadata={"facts": json.dumps(facts)})
     write_atomically(folder / "checkpoint" / "state.safetensors", content)
@@ -83,6 +85,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         plain=facts["plain"],
         states=facts["states"],
         rows=tuple(epoch_from(row) for row in facts["rows"]),
+        scaler=facts.get("scaler", {}),
         **parts,
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 from fastai.callback.core import Callback, CancelFitException, CancelValidException
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import ParamScheduler
@@ -32,6 +33,7 @@ from ensemble.training.checkpoint import (
 )
 from ensemble.training.finder import Curve, find_rate
 from ensemble.training.history import Epoch, History
+from ensemble.training.learner import MemberLearner
 from ensemble.training.losses import losses
 from ensemble.training.optimizers import optimizer
 from ensemble.training.schedules import Rates, schedules
@@ -57,6 +59,7 @@ class Training:
 
     rates: what the finder chose, by stage; an interrupted run brings them along.
     decide: called with (stage, curve) when the finder has chosen, before the first step is taken.
+    pieces: in how many a batch is taken, where it does not fit into memory.
     """
 
     recipe: Recipe
@@ -66,19 +69,25 @@ class Training:
     rates: dict[int, float]
     decide: Callable[[int, Curve], None]
     watcher: Watcher
+    pieces: int = 1
     rows: list[Epoch] = field(default_factory=list)
     best: Tensors = field(default_factory=dict)
     used: dict[int, float] = field(default_factory=dict)
+    scaler: torch.amp.GradScaler | None = None
     _written: float = 0.0
     _write_cost: float = 0.0
 
     def run(self) -> list[Epoch]:
         """Train every stage that is not done. Leaves the network with its final weights; returns the history."""
+        if self.network.compute_dtype == torch.float16:
+            self.scaler = torch.amp.GradScaler(next(self.network.parameters()).device.type)
         resumed = load_checkpoint(self.folder)
         if resumed:
             self.network.load_state_dict(resumed.model)
             self.rows, self.best = list(resumed.rows), resumed.best
-            self.watcher.resumed(len(self.rows))
+            if self.scaler is not None and resumed.scaler:
+                self.scaler.load_state_dict(dict(resumed.scaler))
+        self.watcher.resumed(len(self.rows))
         self._written = time.monotonic()
         for index, stage in enumerate(training_stages(self.recipe)):
             if resumed and index < resumed.stage:
@@ -117,7 +126,7 @@ class Training:
             self.network.load_state_dict(self.best)
 
     def _learner(self, stage: Stage) -> Learner:
-        learner = Learner(
+        learner = MemberLearner(
             self.loaders,
             self.network,
             loss_func=losses.get(self.recipe.loss)(self.recipe),
@@ -127,10 +136,11 @@ class Training:
             path=self.folder,
             # a head that trains on a frozen body must not move the body's batch norms either
             train_bn=False,
-            cbs=[BnFreeze(), *([] if "valid" in self._splits else [_NoValidation()])],
+            cbs=[BnFreeze(), _Validation(self.recipe.valid_every if "valid" in self._splits else None)],
         )
         learner.remove_cbs(learner._grab_cbs(ProgressCallback))
         learner.logger = lambda row: None  # fastai prints its rows to stdout
+        learner.pieces, learner.scaler = self.pieces, self.scaler
         learner.create_opt()
         if stage.train == "head":
             learner.freeze()
@@ -188,6 +198,7 @@ class Training:
                 states=random_states(self.loaders.train.rng),
                 rows=tuple(self.rows),
                 best=self.best,
+                scaler=self.scaler.state_dict() if self.scaler is not None else {},
             ),
         )
         self._written = time.monotonic()
@@ -222,13 +233,19 @@ class _Keeper(Callback):  # type: ignore[misc]
             raise CancelFitException
 
 
-class _NoValidation(Callback):  # type: ignore[misc]
-    """A refit has no validation rows."""
+class _Validation(Callback):  # type: ignore[misc]
+    """Validates after every so many epochs and after the last; never for None, as a refit has no such rows."""
 
     order = -20
 
+    def __init__(self, every: int | None) -> None:
+        super().__init__()
+        self.every = every
+
     def before_validate(self) -> None:
-        raise CancelValidException
+        done = self.epoch + 1
+        if self.every is None or (done % self.every and done != self.n_epoch):
+            raise CancelValidException
 
 
 def group_rates(rate: float, groups: int, fine_tuning: bool) -> Rates:

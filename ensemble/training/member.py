@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from ensemble.data.dataset import Dataset, Items
 from ensemble.errors import TrainingFailed
 from ensemble.files import sha256_file, write_atomically, write_json
 from ensemble.inference import normalised, predict
+from ensemble.models.memory import out_of_memory
 from ensemble.models.network import Network, build_network, fit_to_images
 from ensemble.models.weights import load_state, load_weights, save_weights
 from ensemble.predictions import Predictions, save
@@ -25,13 +27,14 @@ from ensemble.runs.run import SCHEMA, Run
 from ensemble.runs.writing import parent_facts, split_metrics
 from ensemble.training.checkpoint import remove_checkpoint
 from ensemble.training.devices import describe
+from ensemble.training.estimate import best_format
 from ensemble.training.finder import Curve, curves_csv
+from ensemble.training.formats import Format, apply_format
 from ensemble.training.history import finite, to_csv
 from ensemble.training.loaders import data_loaders
 from ensemble.training.lookup import Images
 from ensemble.training.loop import Training
 from ensemble.training.plan import Job
-from ensemble.training.probe import Format, apply_format, choose_format
 from ensemble.training.progress import ProgressWatcher
 from ensemble.training.record import new_facts, write_facts
 from ensemble.training.seeds import seed_everything
@@ -52,8 +55,12 @@ def train_member(job: Job, dataset: Dataset, workshop: Workshop) -> None:
     with ProgressWatcher(job.path.name, job.recipe) as watcher, _marking_failure(job):
         images = workshop.images(job.recipe, "train", watcher.reading)
         network = initial_network(job, dataset, images, workshop.device, facts)
-        if "weights" not in facts.get("files", {}):
-            _train(job, dataset, network, images, watcher, facts)
+        while "weights" not in facts.get("files", {}):
+            if not _train(job, dataset, network, images, watcher, facts):
+                workshop.note(f"{job.path.name}: {facts['auto']['batch']['why']}")
+                del network
+                gc.collect()  # a Learner and its callbacks hold each other, and the network
+                network = initial_network(job, dataset, images, workshop.device, facts)
         load_weights(network, job.path / "weights.safetensors", facts["files"]["weights"])
         network.to(workshop.device)
         splits = [split for split in dataset.splits if split != "train"]
@@ -92,13 +99,14 @@ def initial_network(
     network = build_network(job.recipe, len(dataset.classes), state)
     if state is None:
         fit_to_images(network, lambda: normalised(_sample(dataset, images), stats.mean, stats.std))
+    network.to(device)
     if "format" not in facts["auto"]:
         parent = job.parts[0].run.facts["auto"] if job.parts else {}
-        chosen = Format(**parent["format"]) if "format" in parent else choose_format(job.recipe, network, device)
-        facts["auto"]["format"] = {"precision": chosen.precision, "layout": chosen.layout, "why": chosen.why}
+        chosen = Format(**parent["format"]) if "format" in parent else best_format(job, dataset, network, device)
+        facts["auto"]["format"] = chosen.facts()
     apply_format(network, Format(**facts["auto"]["format"]))
     facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
-    return network.to(device)
+    return network
 
 
 def _sample(dataset: Dataset, images: Images) -> Tensor:
@@ -114,8 +122,12 @@ def _train(
     images: Images,
     watcher: ProgressWatcher,
     facts: dict[str, Any],
-) -> None:
-    """Train every stage and write the weights, the history and the finder's curve."""
+) -> bool:
+    """Train every stage and write the weights, the history and the finder's curve.
+
+    False when memory ran out: then `facts` say that batches are taken in more pieces, and training is to begin
+    again, from the last checkpoint where there is one.
+    """
     seed_everything(job.recipe.seed, "loaders")
     device = next(network.parameters()).device
     loaders = data_loaders(job.recipe, dataset, images, facts["mean"], facts["std"], device=device)
@@ -130,8 +142,17 @@ def _train(
     rates = {int(stage): float(choice["value"]) for stage, choice in found.items()}
     write_atomically(job.path / "recipe.yaml", text.dump(as_mapping(job.recipe)))
     write_facts(job.path, facts)
-    training = Training(job.recipe, network, loaders, job.path, rates, decide, watcher)
-    rows = training.run()
+    pieces = facts["auto"].get("batch", {}).get("pieces", 1)
+    training = Training(job.recipe, network, loaders, job.path, rates, decide, watcher, pieces)
+    try:
+        rows = training.run()
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error) or job.recipe.batch_size < 4 * pieces:
+            raise
+        why = f"memory ran out with {job.recipe.batch_size // pieces} images at a time; taking half as many"
+        facts["auto"]["batch"] = {"pieces": 2 * pieces, "why": why}
+        write_facts(job.path, facts)
+        return False
     if not finite(network):
         raise TrainingFailed("a weight is not finite after training; lower --lr")
     write_atomically(job.path / "history.csv", to_csv(rows))
@@ -143,6 +164,7 @@ def _train(
         "rates": {str(stage): rate for stage, rate in training.used.items()},
     }
     write_facts(job.path, facts)
+    return True
 
 
 @contextmanager

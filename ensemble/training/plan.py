@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ensemble.architectures import architectures
+from ensemble.data.dataset import Dataset
+from ensemble.data.load import fold_of, refit_of
+from ensemble.errors import DataError
 from ensemble.models.weights import WeightsFile, locate_weights
 from ensemble.recipe.resolve import run_hash
 from ensemble.recipe.schema import Recipe
@@ -68,3 +71,17 @@ def _path(folder: Path, name: str, full_hash: str) -> Path:
     suffix = f"-{full_hash[:8]}"
     same = [run.path for run in all_runs(folder) if run.id.endswith(suffix) and run.facts.get("hash") == full_hash]
     return same[0] if same else folder / f"{name}{suffix}"
+
+
+def view_of(job: Job, dataset: Dataset) -> Dataset:
+    """The data set as this job sees it."""
+    if job.kind == "refit":
+        return refit_of(dataset)
+    if job.recipe.folds is None:
+        if "valid" not in dataset.splits:
+            raise DataError("the data set has no validation rows; set data.valid to a folder, a CSV or a fraction")
+        return dataset
+    if job.kind == "folds":
+        return replace(dataset)
+    assert job.recipe.fold is not None
+    return fold_of(dataset, job.recipe.folds, job.recipe.fold, job.recipe.data.split_seed)

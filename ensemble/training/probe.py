@@ -1,100 +1,184 @@
-"""Which numeric format and memory layout trains fastest here: a short probe, remembered for this machine."""
+"""How fast a network is in which format, by a short probe that is remembered for this machine."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 import torch
 from platformdirs import user_cache_path
+from torch import Tensor
 
 from ensemble.errors import DataError, EnsError
 from ensemble.files import read_json, sha256_json, write_json
+from ensemble.models.memory import out_of_memory
 from ensemble.models.network import Network
 from ensemble.recipe.schema import Recipe
+from ensemble.training.devices import describe
+from ensemble.training.formats import Format, apply_format, can_compile, pairs
 
-DTYPES = {"float32": None, "bfloat16": torch.bfloat16}
-CANDIDATES = (("float32", "default"), ("float32", "channels_last"), ("bfloat16", "channels_last"))
-PROBE_BATCH, STEPS = 32, 2
+T = TypeVar("T")
+
+BATCH, STEPS = 32, 2
+PATIENCE = 5.0
+"""Seconds after which no further step is measured."""
+WORTH_COMPILING = 1800.0
+"""Seconds of training below which code that is made for the network has no time to pay."""
+_SHAPE = {"arch", "stem", "image_size", "filters", "kernel", "dense", "batch_norm"}
+_PROBE = 2
+"""Raised when what is measured changes, so that remembered answers are asked again."""
 
 
 @dataclass(frozen=True)
-class Format:
-    """precision: float32 or bfloat16.  layout: default or channels_last.  why: asked for, or measured."""
+class Speed:
+    """Images a second: training the head alone, training everything, validating, and predicting in float32."""
 
-    precision: str
-    layout: str
-    why: str
+    head: float
+    all: float
+    valid: float
+    predict: float
 
 
 def choose_format(recipe: Recipe, network: Network, device: torch.device) -> Format:
-    """What the recipe asks for; `auto` is measured on the CPU and follows the device's abilities elsewhere.
+    """The fastest of the formats that the recipe leaves, without torch.compile, and the network in it.
 
-    The measurement is remembered for architecture, size, device, threads and torch version, so that the same
+    What is measured is remembered for architecture, size, device, threads and torch version, so that the same
     recipe computes the same thing on the same machine.
     """
-    wanted = [
-        (precision, layout)
-        for precision, layout in CANDIDATES
-        if recipe.precision in ("auto", precision) and recipe.layout in ("auto", layout)
-    ]
-    if "auto" not in (recipe.precision, recipe.layout):
-        return Format(recipe.precision, recipe.layout, "asked for")
-    if device.type == "mps":
-        return Format(*wanted[0], why="the plain format of this device")
-    if device.type == "cuda":
-        best = wanted[-1] if torch.cuda.is_bf16_supported(including_emulation=False) else wanted[0]
-        return Format(*best, why="what this GPU has units for")
+    wanted = pairs(recipe.precision, recipe.layout, device)
     if len(wanted) == 1:
-        return Format(*wanted[0], why="asked for")
-    return _remembered(recipe, network, device, wanted)
+        asked = "auto" not in (recipe.precision, recipe.layout)
+        return Format(*wanted[0], why="asked for" if asked else "the only one that this device is good at")
+
+    def measure() -> dict[str, Any]:
+        speeds = {}
+        x = _pixels(recipe, min(BATCH, recipe.batch_size), device)
+        for pair in wanted:
+            apply_format(network, Format(*pair, why=""))
+            speeds[pair] = _rate(network, x, training=True)
+        best = max(speeds, key=lambda pair: speeds[pair])
+        why = ", ".join(f"{precision} {layout} {speed:.0f}" for (precision, layout), speed in speeds.items())
+        return Format(*best, why=f"training images a second: {why}", speed=speeds[best]).facts()
+
+    return _remembered("formats", [network_key(recipe), _machine(device)], measure, lambda facts: Format(**facts))
 
 
-def apply_format(network: Network, chosen: Format) -> None:
-    """Set the network's precision and lay its weights out."""
-    network.compute_dtype = DTYPES[chosen.precision]
-    network.channels_last = chosen.layout == "channels_last"
-    network.to(memory_format=torch.channels_last if network.channels_last else torch.contiguous_format)
+def measure_speed(recipe: Recipe, network: Network, device: torch.device, chosen: Format) -> Speed:
+    """How fast `network`, which is in the format `chosen`, trains and predicts; remembered as formats are."""
+
+    def measure() -> dict[str, Any]:
+        x = _pixels(recipe, min(BATCH, recipe.batch_size), device)
+        body, _ = network.children()
+        learning = [parameter for parameter in body.parameters() if parameter.requires_grad]
+        everything = _rate(network, x, training=True)
+        for parameter in learning:
+            parameter.requires_grad_(False)
+        try:
+            alone = _rate(network, x, training=True)
+        finally:
+            for parameter in learning:
+                parameter.requires_grad_(True)
+        valid = _rate(network, x, training=False)
+        dtype, network.compute_dtype = network.compute_dtype, None
+        predict = _rate(network, x, training=False)
+        network.compute_dtype = dtype
+        return asdict(Speed(alone, everything, valid, predict))
+
+    key = [network_key(recipe), _machine(device), chosen.precision, chosen.layout]
+    return _remembered("speeds", key, measure, lambda facts: Speed(**facts))
 
 
-def _remembered(recipe: Recipe, network: Network, device: torch.device, wanted: list[tuple[str, str]]) -> Format:
-    shape = recipe.model_dump(include={"arch", "stem", "image_size", "filters", "kernel", "dense", "batch_norm"})
-    machine = [device.type, torch.get_num_threads(), torch.__version__, torch.backends.cpu.get_cpu_capability()]
-    key = sha256_json([shape, machine, wanted])
-    path = user_cache_path("ensemble") / "formats" / f"{key[:16]}.json"
+def compiling_pays(recipe: Recipe, network: Network, device: torch.device, seconds: float) -> tuple[bool, str]:
+    """Whether torch.compile shortens a training of `seconds`, by at least a twentieth, and the figures.
+
+    Nothing is tried for trainings below half an hour, nor where there is no compiler.
+    """
+    if seconds < WORTH_COMPILING or not can_compile(device):
+        return False, ""
+
+    def measure() -> dict[str, Any]:
+        x = _pixels(recipe, min(BATCH, recipe.batch_size), device)
+        plain = _rate(network, x, training=True)
+        network.compiled = True
+        started = time.perf_counter()
+        try:
+            network.train()
+            network(x).square().mean().backward()
+            making = time.perf_counter() - started
+            made = _rate(network, x, training=True)
+        except Exception as error:  # whatever a compiler stumbles over, the plain network works
+            return {"making": 0.0, "gain": 0.0, "why": f"torch.compile failed ({type(error).__name__})"}
+        finally:
+            network.compiled = False
+        why = f"torch.compile {made:.0f} against {plain:.0f} images a second after {making:.0f} s"
+        return {"making": making, "gain": made / plain, "why": why}
+
+    dtype = str(network.compute_dtype)
+    key = [network_key(recipe), _machine(device), dtype, network.channels_last]
+    found = _remembered("compiled", key, measure, lambda facts: facts)
+    pays = found["gain"] > 0 and found["making"] + seconds / found["gain"] < 0.95 * seconds
+    return pays, str(found["why"])
+
+
+def network_key(recipe: Recipe) -> str:
+    """What recipes whose networks are equally fast have in common."""
+    return sha256_json(
+        [recipe.model_dump(include=_SHAPE), recipe.precision, recipe.layout, min(BATCH, recipe.batch_size)]
+    )
+
+
+def _machine(device: torch.device) -> list[Any]:
+    return [_PROBE, describe(device), torch.__version__, torch.backends.cpu.get_cpu_capability()]
+
+
+def _remembered(folder: str, key: list[Any], measure: Callable[[], dict[str, Any]], read: Callable[[Any], T]) -> T:
+    """What `measure` once found for `key`, as `read` understands it."""
+    path = user_cache_path("ensemble") / folder / f"{sha256_json(key)[:16]}.json"
     with contextlib.suppress(DataError, KeyError, TypeError):
-        known = read_json(path)
-        return Format(known["precision"], known["layout"], known["why"])
-    chosen = _measured(network, recipe.image_size or 224, min(PROBE_BATCH, recipe.batch_size), wanted)
+        return read(read_json(path))
+    found = measure()
     with contextlib.suppress(EnsError):  # a cache that cannot be written costs a measurement, not a run
-        write_json(path, {"precision": chosen.precision, "layout": chosen.layout, "why": chosen.why})
-    return chosen
+        write_json(path, found)
+    return read(found)
 
 
-def _measured(network: Network, size: int, batch: int, wanted: list[tuple[str, str]]) -> Format:
-    speeds: dict[tuple[str, str], float] = {}
-    for precision, layout in wanted:
-        apply_format(network, Format(precision, layout, ""))
-        speeds[precision, layout] = _images_a_second(network, size, batch)
-    best = max(speeds, key=lambda choice: speeds[choice])
-    why = ", ".join(f"{precision} {layout} {speed:.0f}" for (precision, layout), speed in speeds.items())
-    return Format(*best, why=f"training images a second: {why}")
+def _pixels(recipe: Recipe, count: int, device: torch.device) -> Tensor:
+    size = recipe.image_size or 224
+    return torch.rand(count, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
 
 
-def _images_a_second(network: Network, size: int, count: int) -> float:
-    """Forward and backward on a random batch; gradients are dropped and batch-norm statistics put back."""
+def _rate(network: Network, x: Tensor, *, training: bool) -> float:
+    """Images a second, the best of some steps, with fewer images where memory runs out."""
+    while True:
+        try:
+            return _rate_of(network, x, training)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error) or len(x) < 4:
+                raise
+        x = x[: len(x) // 2]
+
+
+def _rate_of(network: Network, x: Tensor, training: bool) -> float:
+    """Gradients are dropped, and buffers such as batch norms' put back."""
     before = {name: value.clone() for name, value in network.named_buffers()}
-    batch = torch.rand(count, 3, size, size)
-    network.train()
-    times = []
+    network.train(training)
+    times: list[float] = []
     for _ in range(STEPS + 1):
         started = time.perf_counter()
-        network(batch).square().mean().backward()
+        if training:
+            network(x).square().mean().backward()
+        else:
+            with torch.inference_mode():
+                network(x)
+        if x.device.type == "cuda":
+            torch.cuda.synchronize(x.device)
         times.append(time.perf_counter() - started)
-        if times[0] > 20:  # a format that this machine only emulates
+        if sum(times) > PATIENCE:
             break
     network.zero_grad(set_to_none=True)
     for name, value in network.named_buffers():
         value.copy_(before[name])
-    return count / min(times[1:] or times)
+    return len(x) / min(times[1:] or times)

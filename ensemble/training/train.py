@@ -5,16 +5,16 @@ from __future__ import annotations
 import gc
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ensemble.architectures import lookup, refuse_unfit
 from ensemble.data.dataset import Dataset
-from ensemble.data.load import fold_of, refit_of
 from ensemble.data.pixels import resizes
-from ensemble.errors import DataError, EnsError, MissingWeights, RecipeError, one_line
+from ensemble.errors import EnsError, MissingWeights, RecipeError, one_line
 from ensemble.inference import views
+from ensemble.models.memory import keep_freed_memory
 from ensemble.recipe.resolve import training_stages
 from ensemble.recipe.schema import Recipe
 from ensemble.registry import Registry
@@ -27,7 +27,7 @@ from ensemble.training.folds import pool_folds, pool_new_tests
 from ensemble.training.losses import losses
 from ensemble.training.member import predict_new_tests, train_member
 from ensemble.training.optimizers import optimizers
-from ensemble.training.plan import Job, plan
+from ensemble.training.plan import Job, plan, view_of
 from ensemble.training.schedules import schedules
 from ensemble.training.workshop import Workshop, square_of, stores_folder
 
@@ -63,6 +63,8 @@ def _unknown_names(recipe: Recipe) -> Iterator[RecipeError]:
         refuse_unfit(recipe, lookup(recipe.arch), recipe.image_size or 224)
     except RecipeError as error:
         yield error
+    if recipe.valid_every > 1 and (recipe.early_stopping or recipe.keep == "best"):
+        yield RecipeError("early_stopping and keep: best judge every epoch; leave valid_every at 1")
     for registry, name in names:
         try:
             registry.get(name)
@@ -89,6 +91,7 @@ def train(
     jobs: Sequence[Job], dataset: Dataset, folder: Path, *, device: str | None, retry: bool, note: Note
 ) -> list[Outcome]:
     """Train every job in turn. An error ends its own job and those that need it; the others go on."""
+    keep_freed_memory()
     unfinished = {square_of(job.recipe) for top in jobs for job in top.all() if not job.run.complete}
     workshop = Workshop(dataset, choose_device(device), stores_folder(folder), sorted(unfinished), note)
     outcomes = []
@@ -129,7 +132,7 @@ def _one(job: Job, workshop: Workshop, folder: Path, retry: bool, note: Note) ->
             if not retry:
                 raise EnsError("it failed before (see its failed.json); type --retry to train it again")
             shutil.rmtree(job.path)  # its checkpoint would only lead to the same failure again
-        view = _view(job, workshop.dataset)
+        view = view_of(job, workshop.dataset)
         if job.run.complete:
             fresh = (pool_new_tests if job.kind == "folds" else predict_new_tests)(job, view, workshop)
             note(f"{job.path.name} is complete" + (f"; predicted {', '.join(fresh)}" if fresh else ""))
@@ -138,17 +141,3 @@ def _one(job: Job, workshop: Workshop, folder: Path, retry: bool, note: Note) ->
             pool_folds(job, view)
         else:
             train_member(job, view, workshop)
-
-
-def _view(job: Job, dataset: Dataset) -> Dataset:
-    """The data set as this job sees it."""
-    if job.kind == "refit":
-        return refit_of(dataset)
-    if job.recipe.folds is None:
-        if "valid" not in dataset.splits:
-            raise DataError("the data set has no validation rows; set data.valid to a folder, a CSV or a fraction")
-        return dataset
-    if job.kind == "folds":
-        return replace(dataset)
-    assert job.recipe.fold is not None
-    return fold_of(dataset, job.recipe.folds, job.recipe.fold, job.recipe.data.split_seed)

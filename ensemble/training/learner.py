@@ -1,0 +1,72 @@
+"""fastai's Learner, able to take a batch in pieces where memory is short, and to scale a loss where float16 is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from fastai.learner import Learner
+from fastai.optimizer import Optimizer
+from torch import Tensor
+
+
+class _Steps:
+    """A fastai optimizer as torch's GradScaler knows optimizers."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """All parameters, in one group: the scaler looks at nothing else."""
+        return [{"params": [parameter for parameter, *_ in self.optimizer.all_params()]}]
+
+    def step(self) -> None:
+        """One step."""
+        self.optimizer.step()
+
+
+class MemberLearner(Learner):  # type: ignore[misc]
+    """A Learner for networks that compute in any format, in as much memory as there is.
+
+    pieces: every training batch is taken in so many, one after another, and their gradients are added up. The
+    batches, their augmentation, the schedule and the gradient of a mean loss are those of whole batches; only batch
+    norms see the pieces. Callbacks see one batch: `after_pred` with all logits, one loss, one step.
+    scaler: multiplies the loss, so that float16 gradients do not vanish, and leaves out steps whose gradients
+    overflowed (Micikevicius et al. 2018); None for formats with the range of float32.
+    """
+
+    pieces = 1
+    scaler: torch.amp.GradScaler | None = None
+
+    def _do_one_batch(self) -> None:
+        if not self.training or self.pieces == 1:
+            super()._do_one_batch()
+            return
+        count, inputs = len(self.yb[0]), len(self.xb)
+        preds, losses = [], []
+        for part in zip(*(tensor.chunk(self.pieces) for tensor in (*self.xb, *self.yb)), strict=True):
+            pred = self.model(*part[:inputs])
+            loss = self.loss_func(pred, *part[inputs:]) * (len(part[0]) / count)
+            self._scaled(loss).backward()  # type: ignore[no-untyped-call]
+            preds.append(pred.detach())
+            losses.append(loss.detach())
+        self.pred = torch.cat(preds)
+        self("after_pred")
+        self.loss = self.loss_grad = torch.stack(losses).sum()
+        self("after_loss")
+        self._do_grad_opt()
+
+    def _backward(self) -> None:
+        if self.pieces == 1:
+            self._scaled(self.loss_grad).backward()  # type: ignore[no-untyped-call]
+
+    def _step(self) -> None:
+        if self.scaler is None:
+            self.opt.step()
+        else:
+            self.scaler.step(_Steps(self.opt))  # type: ignore[arg-type]
+            self.scaler.update()
+
+    def _scaled(self, loss: Tensor) -> Tensor:
+        return loss if self.scaler is None else self.scaler.scale(loss)

@@ -1,0 +1,128 @@
+"""What a budget chooses: never more than fits, the same again until it is done, and of equals the first."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ensemble.cli.params import Duration
+from ensemble.recipe.schema import Recipe, Stage
+
+pytestmark = pytest.mark.slow  # the module under test imports torch
+
+ARCHS = ("vgg19", "resnet34", "densenet121")
+
+
+def recipes(*archs: str) -> list[Recipe]:
+    return [Recipe(arch=arch, epochs=8, frozen_epochs=2) for arch in archs]
+
+
+@given(
+    archs=st.lists(st.sampled_from(ARCHS), min_size=1, max_size=8),
+    costs=st.lists(st.floats(1, 1000), min_size=8, max_size=8),
+    budget=st.floats(0.4, 5000),
+)
+def test_what_is_chosen_fits_and_nothing_more_would(archs: list[str], costs: list[float], budget: float) -> None:
+    from ensemble.errors import RecipeError
+    from ensemble.training.budget import SHARES, choose
+
+    seconds = [[share * cost for cost in costs[: len(archs)]] for share in SHARES]
+    try:
+        choice = choose(recipes(*archs), seconds, budget)
+    except RecipeError:
+        assert budget < min(min(row) for row in seconds)
+        return
+    row = seconds[SHARES.index(choice.share)]
+    assert choice.seconds == pytest.approx(sum(row[index] for index in choice.members))
+    assert choice.seconds <= budget
+    assert list(choice.members) == sorted(set(choice.members))
+    left = set(range(len(archs))) - set(choice.members)
+    assert all(choice.seconds + row[index] > budget for index in left)
+
+
+def test_everything_is_taken_whole_where_it_fits() -> None:
+    from ensemble.training.budget import choose
+
+    choice = choose(recipes(*ARCHS, "vgg19"), [[100] * 4, [75] * 4, [50] * 4], 400)
+    assert (choice.members, choice.share, choice.seconds) == ((0, 1, 2, 3), 1.0, 400)
+
+
+def test_other_architectures_come_before_other_seeds() -> None:
+    from ensemble.training.budget import choose
+
+    choice = choose(recipes("vgg19", "vgg19", "resnet34", "densenet121"), [[100] * 4] * 3, 300)
+    assert choice.members == (0, 2, 3)
+
+
+def test_epochs_are_given_up_where_members_are_worth_more() -> None:
+    from ensemble.training.budget import choose
+
+    # whole: one architecture of three; halved: two of them, at 1 / sqrt(2) each
+    choice = choose(recipes(*ARCHS), [[100] * 3, [75] * 3, [50] * 3], 100)
+    assert (choice.share, len(choice.members)) == (0.5, 2)
+    # a second seed is worth less than the epochs
+    choice = choose(recipes("vgg19", "vgg19"), [[100] * 2, [75] * 2, [50] * 2], 100)
+    assert 1.5 * math.sqrt(0.5) > 1
+    assert (choice.share, choice.members) == (0.5, (0, 1))
+    choice = choose(recipes("vgg19", "vgg19"), [[100] * 2, [75] * 2, [60] * 2], 100)
+    assert (choice.share, choice.members) == (1.0, (0,))
+
+
+def test_what_is_complete_costs_nothing_and_is_kept() -> None:
+    from ensemble.training.budget import choose
+
+    choice = choose(recipes(*ARCHS), [[0, 100, 100], [75, 75, 75], [50, 50, 50]], 100)
+    assert (choice.share, choice.members) == (1.0, (0, 1))
+
+
+@pytest.mark.parametrize(("share", "epochs"), [(1.0, 8), (0.75, 6), (0.5, 4), (0.01, 1)])
+def test_only_the_epochs_of_the_whole_network_are_shortened(share: float, epochs: int) -> None:
+    from ensemble.training.budget import shortened
+
+    (plain,) = recipes("vgg19")
+    short = shortened(plain, share)
+    assert (short.epochs, short.frozen_epochs) == (epochs, 2)
+    staged = Recipe(arch="vgg19", stages=(Stage(train="head", epochs=3), Stage(epochs=8)))
+    assert [stage.epochs for stage in shortened(staged, share).stages] == [3, epochs]
+    headless = Recipe(arch="vgg19", epochs=0, frozen_epochs=3)
+    assert shortened(headless, share).epochs == 0
+
+
+def test_a_choice_is_kept_until_it_is_forgotten(tmp_path: Path) -> None:
+    from ensemble.training.budget import Choice, forget, remembered
+
+    first, second = Choice((0, 2), 0.5, 60.0), Choice((1,), 1.0, 30.0)
+    assert remembered(tmp_path, ["a", "b"], 60, lambda: first) == first
+    assert remembered(tmp_path, ["a", "b"], 60, lambda: second) == first
+    assert remembered(tmp_path, ["a", "b"], 61, lambda: second) == second
+    assert remembered(tmp_path, ["a", "c"], 60, lambda: second) == second
+    forget(tmp_path, ["a", "b"], 60)
+    assert remembered(tmp_path, ["a", "b"], 60, lambda: second) == second
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("45s", 45), ("90m", 5400), ("2h", 7200), ("1h30m", 5400), ("1.5h", 5400), ("1h1m1s", 3661)],
+)
+def test_times_are_read(text: str, seconds: float) -> None:
+    assert Duration().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "2", "h", "-1h", "0s", "1 h 30", "2d", "nan", "1m2h"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(click.UsageError, match="90m, 2h or 1h30m is expected"):
+        Duration().convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3.2, "3 s"), (89, "89 s"), (91, "2 min"), (3600, "60 min"), (5460, "1 h 31 min")]
+)
+def test_times_are_written(seconds: float, text: str) -> None:
+    from ensemble.training.budget import duration
+
+    assert duration(seconds) == text
