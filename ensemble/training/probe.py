@@ -73,7 +73,7 @@ def measure_speed(recipe: Recipe, network: Network, device: torch.device, chosen
         x = _pixels(recipe, min(BATCH, recipe.batch_size), device)
         body, _ = network.children()
         learning = [parameter for parameter in body.parameters() if parameter.requires_grad]
-        everything = _rate(network, x, training=True)
+        everything = chosen.speed or _rate(network, x, training=True)
         for parameter in learning:
             parameter.requires_grad_(False)
         try:

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/against_notebook.py CIFAR10_FOLDER [--kept PAIRS.jsonl] [--arch resnet34 ...]
 
-4,000 training images and 1,000 validation images at 64 pixels, one frozen epoch and two of everything, batches of
+4,000 training images and 1,000 validation images at 64 pixels, one frozen epoch and four of everything, batches of
 64. The notebook (`notebook.py`) gets the fastest of 0, 1 and 2 workers, found on one epoch; then three pairs, each
 a notebook and an `ens train` in fresh processes, one after the other. Ratios are medians over pairs. `ens train`
 starts with no store of images, and with the probe of its formats still to be made. What is done is kept in
@@ -29,7 +29,7 @@ from ensemble.files import write_json
 
 HERE = Path(__file__).parent
 ASKED = {"resnet34": 2.0, "densenet121": 2.0, "vgg19": 2.0, "efficientnet_b0": 1.5, "mobilenet_v2": 1.5}
-TRAIN, VALID, SIZE, EPOCHS, BATCH, PAIRS = 4_000, 1_000, 64, 2, 64, 3
+TRAIN, VALID, SIZE, EPOCHS, BATCH, PAIRS = 4_000, 1_000, 64, 4, 64, 3
 
 
 def sample(source: Path, folder: Path) -> None:
