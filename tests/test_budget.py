@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import click
 import pytest
@@ -37,11 +36,11 @@ def test_what_is_chosen_fits_and_nothing_more_would(archs: list[str], costs: lis
     except RecipeError:
         assert budget < min(min(row) for row in seconds)
         return
-    row = seconds[SHARES.index(choice.share)]
-    assert choice.seconds == pytest.approx(sum(row[index] for index in choice.members))
+    (share,) = set(choice.shares.values())
+    row = seconds[SHARES.index(share)]
+    assert choice.seconds == pytest.approx(sum(row[index] for index in choice.shares))
     assert choice.seconds <= budget
-    assert list(choice.members) == sorted(set(choice.members))
-    left = set(range(len(archs))) - set(choice.members)
+    left = set(range(len(archs))) - set(choice.shares)
     assert all(choice.seconds + row[index] > budget for index in left)
 
 
@@ -49,14 +48,14 @@ def test_everything_is_taken_whole_where_it_fits() -> None:
     from ensemble.training.budget import choose
 
     choice = choose(recipes(*ARCHS, "vgg19"), [[100] * 4, [75] * 4, [50] * 4], 400)
-    assert (choice.members, choice.share, choice.seconds) == ((0, 1, 2, 3), 1.0, 400)
+    assert (choice.shares, choice.seconds) == (dict.fromkeys(range(4), 1.0), 400)
 
 
 def test_other_architectures_come_before_other_seeds() -> None:
     from ensemble.training.budget import choose
 
     choice = choose(recipes("vgg19", "vgg19", "resnet34", "densenet121"), [[100] * 4] * 3, 300)
-    assert choice.members == (0, 2, 3)
+    assert choice.shares == {0: 1.0, 2: 1.0, 3: 1.0}
 
 
 def test_epochs_are_given_up_where_members_are_worth_more() -> None:
@@ -64,20 +63,23 @@ def test_epochs_are_given_up_where_members_are_worth_more() -> None:
 
     # whole: one architecture of three; halved: two of them, at 1 / sqrt(2) each
     choice = choose(recipes(*ARCHS), [[100] * 3, [75] * 3, [50] * 3], 100)
-    assert (choice.share, len(choice.members)) == (0.5, 2)
+    assert choice.shares == {0: 0.5, 1: 0.5}
     # a second seed is worth less than the epochs
     choice = choose(recipes("vgg19", "vgg19"), [[100] * 2, [75] * 2, [50] * 2], 100)
     assert 1.5 * math.sqrt(0.5) > 1
-    assert (choice.share, choice.members) == (0.5, (0, 1))
+    assert choice.shares == {0: 0.5, 1: 0.5}
     choice = choose(recipes("vgg19", "vgg19"), [[100] * 2, [75] * 2, [60] * 2], 100)
-    assert (choice.share, choice.members) == (1.0, (0,))
+    assert choice.shares == {0: 1.0}
 
 
-def test_what_is_complete_costs_nothing_and_is_kept() -> None:
+@pytest.mark.parametrize(
+    ("budget", "expected"), [(100, {0: 1.0, 1: 0.5, 2: 0.5}), (50, {0: 1.0, 1: 0.5}), (10, {0: 1.0}), (200, None)]
+)
+def test_what_is_complete_costs_nothing_and_is_kept_whole(budget: float, expected: dict[int, float] | None) -> None:
     from ensemble.training.budget import choose
 
-    choice = choose(recipes(*ARCHS), [[0, 100, 100], [75, 75, 75], [50, 50, 50]], 100)
-    assert (choice.share, choice.members) == (1.0, (0, 1))
+    choice = choose(recipes(*ARCHS), [[0, 100, 100], [75, 75, 75], [50, 50, 50]], budget)
+    assert choice.shares == (expected or dict.fromkeys(range(3), 1.0))
 
 
 @pytest.mark.parametrize(("share", "epochs"), [(1.0, 8), (0.75, 6), (0.5, 4), (0.01, 1)])
@@ -91,18 +93,6 @@ def test_only_the_epochs_of_the_whole_network_are_shortened(share: float, epochs
     assert [stage.epochs for stage in shortened(staged, share).stages] == [3, epochs]
     headless = Recipe(arch="vgg19", epochs=0, frozen_epochs=3)
     assert shortened(headless, share).epochs == 0
-
-
-def test_a_choice_is_kept_until_it_is_forgotten(tmp_path: Path) -> None:
-    from ensemble.training.budget import Choice, forget, remembered
-
-    first, second = Choice((0, 2), 0.5, 60.0), Choice((1,), 1.0, 30.0)
-    assert remembered(tmp_path, ["a", "b"], 60, lambda: first) == first
-    assert remembered(tmp_path, ["a", "b"], 60, lambda: second) == first
-    assert remembered(tmp_path, ["a", "b"], 61, lambda: second) == second
-    assert remembered(tmp_path, ["a", "c"], 60, lambda: second) == second
-    forget(tmp_path, ["a", "b"], 60)
-    assert remembered(tmp_path, ["a", "b"], 60, lambda: second) == second
 
 
 @pytest.mark.parametrize(

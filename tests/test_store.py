@@ -242,6 +242,47 @@ def test_what_was_not_used_for_longest_makes_room(
     assert len(list(tmp_path.glob("*.u8"))) == 3
 
 
+def test_squares_without_facts_are_the_first_to_go_and_facts_without_squares_hurt_nobody(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "orphan.u8").write_bytes(bytes(5000))
+    (tmp_path / "lonely.json").write_text("{}")
+    opened(folder, tmp_path, SMALL)
+    monkeypatch.setenv(LIMIT_VARIABLE, str(7 * (SMALL.bytes + PADDED.bytes) / 1e9))
+    opened(folder, tmp_path, PADDED)
+    assert not (tmp_path / "orphan.u8").exists()
+    assert len(list(tmp_path.glob("*.u8"))) == 2
+
+
+def test_the_small_squares_are_stored_where_not_all_fit(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LIMIT_VARIABLE, str(7 * SMALL.bytes / 1e9))
+    padded, small = opened(folder, tmp_path, PADDED, SMALL)
+    assert isinstance(small, Store) and isinstance(padded, Stream)
+    for square, found in ((PADDED, padded), (SMALL, small)):
+        assert (found.take(found.rows(["6.png"]))[0] == pixels(folder, square, "6.png")).all()
+
+
+def test_other_stores_make_room_on_a_short_disk(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(folder, tmp_path, PADDED)
+    monkeypatch.setattr(stores, "_free", lambda folder: stores.SPARE + 7 * SMALL.bytes - 1)
+    (small,) = opened(folder, tmp_path, SMALL)
+    assert isinstance(small, Store)
+    assert len(list(tmp_path.glob("*.u8"))) == 1
+
+
+def test_what_is_written_to_the_pixels_stays_out_of_the_file(folder: Folder, tmp_path: Path) -> None:
+    (found,) = opened(folder, tmp_path)
+    assert isinstance(found, Store)
+    before = found.take(np.arange(7))
+    found.pixels[:] = 0
+    (again,) = opened(folder, tmp_path)
+    assert (again.take(np.arange(7)) == before).all()
+
+
 def test_half_a_store_of_a_process_that_is_gone_is_removed(folder: Folder, tmp_path: Path) -> None:
     for name, age in ((".old.u8.aa.tmp", 0), (".new.u8.bb.tmp", None)):
         (tmp_path / name).write_text("half")

@@ -120,6 +120,27 @@ def test_what_is_made_ahead_keeps_its_order_its_errors_and_no_thread() -> None:
     assert threading.active_count() <= before
 
 
+def test_squares_on_a_device_are_the_same_batches(tmp_path: Path) -> None:
+    from ensemble.training.lookup import OnDevice, on_device
+
+    _, images = loaders(tmp_path)
+    there = OnDevice(images.squares, torch.from_numpy(images.squares.pixels))  # the processor is a device too
+    rows = np.array([5, 0, 5, 9])
+    assert torch.equal(there.batch(rows), images.batch(rows))
+    assert there.batch(rows).is_contiguous(memory_format=torch.channels_last)
+    assert (there.rows(["3", "4"]) == images.rows(["3", "4"])).all()
+    assert on_device(images.squares, torch.device("cpu"), 0) is None
+
+
+def test_a_loader_of_the_training_items_for_predicting_mirrors_the_right_ones(tmp_path: Path) -> None:
+    dls, _ = loaders(tmp_path, augment="alternate")
+    dls.train.one_batch()
+    plain = dls.train.new(shuffle=False, drop_last=False)
+    batches = list(plain)
+    assert sum(len(x) for x, _ in batches) == len(dls.train.dataset)
+    assert plain.at.tolist() == list(range(len(dls.train.dataset)))[-len(batches[-1][0]) :]
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.85])
 def test_fused_sgd_is_torchs_nesterov_with_fastais_decay_and_more_for_biases(momentum: float) -> None:
     torch.manual_seed(0)
@@ -222,20 +243,20 @@ def test_whitening_makes_patches_uncorrelated_and_the_same_for_every_order_of_im
     torch.manual_seed(0)
     smooth = functional.avg_pool2d(torch.randn(200, 3, 18, 18), 3, 1)
     layer = Whitening()
-    layer.fit(smooth, eps=0.0)
+    layer.fit(smooth.split(30), eps=0.0)
     out = functional.conv2d(smooth, layer.weight).transpose(0, 1).flatten(1).double()
     half = out[:12]
     torch.testing.assert_close(half @ half.T / half.shape[1], torch.eye(12, dtype=torch.double), atol=1e-3, rtol=0)
     torch.testing.assert_close(out[12:], -half)
     other = Whitening()
-    other.fit(smooth.flip(0), eps=0.0)
+    other.fit([smooth.flip(0)], eps=0.0)
     torch.testing.assert_close(layer.weight, other.weight, atol=1e-3, rtol=1e-3)
 
 
 def test_speednet_learns_everything_but_its_filters_and_the_scales_of_its_norms() -> None:
     torch.manual_seed(0)
     network = build_network(recipe(image_size=32), 10)
-    fit_to_images(network, lambda: torch.randn(20, 3, 32, 32))
+    fit_to_images(network, lambda: [torch.randn(20, 3, 32, 32)])
     names = [name for name, _ in network.named_parameters()]
     assert "0.0.shift" in names and "0.0.weight" not in names
     norms = [module for module in network.modules() if isinstance(module, Norm)]
@@ -257,7 +278,7 @@ def test_speednet_reads_back_what_it_saved(tmp_path: Path) -> None:
 
     torch.manual_seed(0)
     network = build_network(recipe(), 10)
-    fit_to_images(network, lambda: torch.rand(20, 3, 16, 16))
+    fit_to_images(network, lambda: [torch.rand(20, 3, 16, 16)])
     save_weights(tmp_path / "weights.safetensors", network)
     other = build_network(recipe(), 10)
     load_weights(other, tmp_path / "weights.safetensors", sha256_file(tmp_path / "weights.safetensors"))
@@ -284,8 +305,8 @@ def test_a_batch_in_pieces_gives_the_gradients_of_the_whole(tmp_path: Path) -> N
     from ensemble.training.learner import MemberLearner
 
     weights, losses = [], []
-    for pieces in (1, 2, 5):
-        dls, _ = loaders(tmp_path, batch_size=50)
+    for pieces in (1, 2, 8):
+        dls, _ = loaders(tmp_path, batch_size=25)
         torch.manual_seed(0)
         network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
         learner = MemberLearner(dls, network, loss_func=nn.CrossEntropyLoss(label_smoothing=0.1), path=tmp_path)
@@ -372,6 +393,7 @@ def test_a_scaled_loss_takes_the_same_steps_and_leaves_out_those_that_overflow(t
         ("bfloat16", "auto", ["bfloat16 channels_last"]),
         ("float16", "auto", ["float16 channels_last"]),
         ("bfloat16", "default", ["bfloat16 default"]),
+        ("auto", "default", ["float32 default", "bfloat16 default"]),
         ("float32", "channels_last", ["float32 channels_last"]),
     ],
 )
@@ -401,7 +423,6 @@ def test_the_probe_changes_nothing_and_is_asked_once(cache: Path, monkeypatch: p
     apply_format(network, chosen)
     speed = probe.measure_speed(recipe(), network, cpu, chosen)
     assert min(speed.head, speed.all, speed.valid, speed.predict) > 0
-    assert speed.head > speed.all
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
     monkeypatch.setattr(probe, "_rate", None)
@@ -423,7 +444,6 @@ def test_compiling_is_tried_for_long_trainings_and_taken_where_it_pays(
     monkeypatch.setattr(probe, "can_compile", lambda device: True)
     monkeypatch.setattr(probe, "_remembered", lambda *_: {"making": 100.0, "gain": 1.2, "why": "figures"})
     assert probe.compiling_pays(recipe(), network, cpu, 3600.0) == (True, "figures")
-    assert probe.compiling_pays(recipe(), network, cpu, 1800.0 / 2.4) == (False, "")
     monkeypatch.setattr(probe, "_remembered", lambda *_: {"making": 900.0, "gain": 1.2, "why": "figures"})
     assert probe.compiling_pays(recipe(), network, cpu, 3600.0) == (False, "figures")
 

@@ -40,7 +40,7 @@ class Rate(click.ParamType[Any]):
 @click.option("--weights", help="`imagenet`, `none`, or a file. [default: imagenet; digits: none]")
 @click.option("--folds", type=int, help="Train on k folds; validation rows are then all rows.")
 @click.option("--full", is_flag=True, help="Refit on train + valid what the same command without --full justified.")
-@click.option("--tta", help="Views averaged when predicting: none or flip.")
+@click.option("--tta", help="Views averaged when predicting: none, flip or flip-shift.")
 @click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="Any other key of a recipe.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
 @click.option("--retry", is_flag=True, help="Train runs again that failed.")
@@ -122,10 +122,12 @@ def train_and_print(
     # after the data is known to be good: torch takes seconds to import
     from ensemble.training.train import failure, plans, train
 
-    if budget is not None:
-        found = _within(budget, found, dataset, settings, device)
     jobs, errors = plans(found.members, dataset.fingerprint, settings.runs)
-    _say_how_long(jobs, dataset, device, dry_run)
+    if budget is not None:
+        planned = [recipe for recipe in found.members if recipe.name not in errors]
+        members = _within(budget, planned, dataset, settings, device, not dry_run)
+        jobs, _ = plans(members, dataset.fingerprint, settings.runs)
+    _say_how_long(jobs, dataset, device, dry_run and not as_json)
     if dry_run:
         jobs = []
     outcomes = train(jobs, dataset, settings.runs, device=device, retry=retry, note=note)
@@ -143,23 +145,18 @@ def train_and_print(
 
 
 def _within(
-    budget: float, found: RecipeFile, dataset: Dataset, settings: Settings, device: str | None
-) -> RecipeFile:
-    """The members of `found` that fit into `budget` seconds, with the epochs that they then have."""
-    from dataclasses import replace
-
-    from ensemble.training.budget import duration, fitting
+    budget: float, recipes: list[Recipe], dataset: Dataset, settings: Settings, device: str | None, keep: bool
+) -> list[Recipe]:
+    """Those of `recipes` that fit into `budget` seconds, with the epochs that they then have."""
+    from ensemble.training.budget import duration, within
     from ensemble.training.devices import choose_device
 
-    members, choice = fitting(
-        found.members, dataset.fingerprint, dataset, settings.runs, choose_device(device), budget
-    )
-    epochs = "" if choice.share == 1 else f", each with {100 * choice.share:.0f} % of its epochs"
-    note(
-        f"{len(members)} of {len(found.members)} members fit into {duration(budget)}{epochs}:"
-        f" about {duration(choice.seconds)}"
-    )
-    return replace(found, members=tuple(members))
+    chosen = choose_device(device)
+    members, choice = within(recipes, dataset, settings.runs, chosen, budget, keep=keep)
+    short = [share for share in choice.shares.values() if share < 1]
+    epochs = f", {len(short)} of them with {100 * short[0]:.0f} % of the epochs" if short else ""
+    note(f"{len(members)} of {len(recipes)} members fit into {duration(budget)}{epochs}")
+    return members
 
 
 def _say_how_long(jobs: list[Job], dataset: Dataset, device: str | None, dry_run: bool) -> None:
@@ -170,10 +167,10 @@ def _say_how_long(jobs: list[Job], dataset: Dataset, device: str | None, dry_run
     from ensemble.training.estimate import Forecast
 
     forecast, total = Forecast(dataset, choose_device(device)), 0.0
-    for job in (part for top in jobs for part in top.all()):
+    for job in {part.hash: part for top in jobs for part in top.all()}.values():
         try:
             seconds = forecast.seconds_of_run(job)
-        except (EnsError, RuntimeError):  # who trains it will say what is wrong with it
+        except (EnsError, OSError, RuntimeError, ValueError, MemoryError):  # training it will say what is wrong
             seconds = 0.0
         total += seconds
         if dry_run:

@@ -19,7 +19,7 @@ from PIL import __version__ as pillow
 
 from ensemble.data.dataset import Dataset
 from ensemble.data.pixels import Pixels, Square
-from ensemble.data.store import Progress, StoreFile, make, refusal
+from ensemble.data.store import Progress, StoreFile, make, make_room
 from ensemble.errors import DataError, EnsError
 from ensemble.files import sha256_json
 from ensemble.predictions import Ints
@@ -106,23 +106,23 @@ def open_squares(
     rows = {path: places[dataset.content[path]] for path in paths}
     first = {row: path for path, row in reversed(rows.items())}
     files = {square: StoreFile(folder, key(dataset, order, square), square, len(order)) for square in squares}
-    todo = [file for file in files.values() if not file.whole()]
-    why = refusal(folder, list(files.values()), todo) if todo else None
-    if todo and why is None:
+    opened = {square: file.opened() for square, file in files.items()}
+    todo = [files[square] for square, pixels in opened.items() if pixels is None]
+    if todo:
+        chosen, why = make_room(folder, list(files.values()), todo)
         try:
-            make(todo, dataset.open_image, [first[row] for row in range(len(order))], progress)
+            if chosen:
+                make(chosen, dataset.open_image, [first[row] for row in range(len(order))], progress)
+                opened |= {file.square: file.mapped() for file in chosen}
         except EnsError as error:
             if isinstance(error, DataError):
                 raise
             why = str(error)
-    if why is not None:
-        note(f"images are decoded again in every epoch: {why}")
-    streamed = [file.square for file in todo] if why is not None else []
+        if why:
+            note(f"images are decoded again in every epoch: {why}")
     return [
-        Stream(square, dataset.open_image, paths)
-        if square in streamed
-        else Store(square, files[square].mapped(), rows)
-        for square in squares
+        Stream(square, dataset.open_image, paths) if pixels is None else Store(square, pixels, rows)
+        for square, pixels in ((square, opened[square]) for square in squares)
     ]
 
 

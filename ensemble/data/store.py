@@ -61,30 +61,32 @@ class StoreFile:
         size, resize = self.square.size, self.square.resize
         return {"schema": 1, "rows": self.count, "size": size, "resize": resize, "chunk": CHUNK, "sha256": sums}
 
-    def whole(self) -> bool:
-        """Whether every byte is what was written. A store that is not is made again."""
+    def opened(self) -> Pixels | None:
+        """uint8 (count, size, size, 3), read from the disk where it is looked at; None unless it is as written."""
         try:
             facts = read_json(self.facts_path)
             sums = facts["sha256"]
             if facts != self.facts(sums) or self.path.stat().st_size != self.bytes:
-                return False
-            content = self.mapped().reshape(-1)
+                return None
+            pixels = self.mapped()
+            content = pixels.reshape(-1)
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 found = list(
                     pool.map(lambda place: _sum(content[place : place + CHUNK]), range(0, self.bytes, CHUNK))
                 )
         except (DataError, OSError, KeyError, TypeError):
-            return False
+            return None
         if found != sums:
-            return False
+            return None
         with contextlib.suppress(OSError):
             self.facts_path.touch()  # so that what is not used is the first to go
-        return True
+        return pixels
 
     def mapped(self) -> Pixels:
-        """uint8 (count, size, size, 3), read from the disk where it is looked at."""
+        """The same without a look at it."""
         side = self.square.size
-        return np.memmap(self.path, np.uint8, "r", shape=(self.count, side, side, 3))
+        # copy-on-write rather than read-only, of which torch would warn
+        return np.memmap(self.path, np.uint8, "c", shape=(self.count, side, side, 3))
 
 
 def _sum(content: Any) -> str:
@@ -154,30 +156,55 @@ def _parts(paths: Sequence[str], count: int = 512) -> Iterator[Sequence[str]]:
         yield paths[start : start + count]
 
 
-def refusal(folder: Path, files: Sequence[StoreFile], todo: Sequence[StoreFile]) -> str | None:
-    """Why `todo` may not be stored, or None; then the stores that were not used for longest have made room."""
-    wanted, limit = sum(file.bytes for file in files), _limit()
-    if wanted > limit:
-        return f"{wanted / 1e9:.1f} GB of squares are above the limit of {limit / 1e9:.1f} GB ({LIMIT_VARIABLE})"
-    _make_room(folder, {file.key for file in files}, limit - wanted)
-    missing = sum(file.bytes for file in todo)
-    free = _free(folder)
-    if missing + SPARE > free:
-        return f"{missing / 1e9:.1f} GB of squares do not fit on a disk with {free / 1e9:.1f} GB left"
-    return None
+def make_room(folder: Path, used: Sequence[StoreFile], todo: Sequence[StoreFile]) -> tuple[list[StoreFile], str]:
+    """Those of `todo` that may be stored, the small ones first, and why the others may not.
+
+    Stores that are not `used` make room, those first that were not used for longest. Raises RecipeError.
+    """
+    limit, free = _limit(), _free(folder)
+    others = _others(folder, {file.key for file in used})
+    available = free + sum(others.values()) - SPARE
+    kept = sum(file.bytes for file in used if file not in todo)
+    chosen: list[StoreFile] = []
+    why = ""
+    for file in sorted(todo, key=lambda file: file.bytes):
+        wanted = sum(one.bytes for one in (*chosen, file))
+        if kept + wanted > limit:
+            why = (
+                f"{(kept + wanted) / 1e9:.1f} GB of squares are above the limit of {limit / 1e9:.1f} GB"
+                f" ({LIMIT_VARIABLE})"
+            )
+            break
+        if wanted > available:
+            why = f"{wanted / 1e9:.1f} GB of squares do not fit on a disk with {free / 1e9:.1f} GB left"
+            break
+        chosen.append(file)
+    wanted = sum(file.bytes for file in chosen)
+    _remove(folder, others, limit - kept - wanted, wanted + SPARE - free)
+    return chosen, why
 
 
-def _make_room(folder: Path, used: Collection[str], room: float) -> None:
-    """Remove stores that are not used now, the oldest first, until the rest takes no more than `room` bytes."""
-    stores = {path.stem: path for path in folder.glob("*.json") if path.stem not in used}
-    with contextlib.suppress(OSError):  # another process may be doing the same
-        taken = {key: path.with_suffix(".u8").stat().st_size for key, path in stores.items()}
-        for key in sorted(stores, key=lambda key: stores[key].stat().st_mtime):
-            if sum(taken.values()) <= room:
-                break
-            stores[key].unlink()
-            stores[key].with_suffix(".u8").unlink()
-            del taken[key]
+def _others(folder: Path, used: Collection[str]) -> dict[str, int]:
+    """The bytes of each store that is not used now, the one first that was not used for longest."""
+    found: dict[str, tuple[float, int]] = {}
+    for path in folder.glob("*.u8"):
+        if path.stem not in used:
+            with contextlib.suppress(OSError):  # another process may be removing it
+                facts = path.with_suffix(".json")
+                found[path.stem] = (facts.stat().st_mtime if facts.is_file() else 0.0, path.stat().st_size)
+    return {key: size for key, (_, size) in sorted(found.items(), key=lambda entry: entry[1])}
+
+
+def _remove(folder: Path, others: dict[str, int], room: float, missing: float) -> None:
+    """Remove `others` until the rest takes `room` bytes at most and `missing` bytes more are free on the disk."""
+    for key, size in list(others.items()):
+        if sum(others.values()) <= room and missing <= 0:
+            break
+        for path in (folder / f"{key}.u8", folder / f"{key}.json"):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+        del others[key]
+        missing -= size
     for left in folder.glob(".*.tmp"):  # of a process that was killed, unless somebody still writes to it
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > STALE:

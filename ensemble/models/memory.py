@@ -16,7 +16,8 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    signs = ("out of memory", "can't allocate memory", "alloc_failed")
+    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
 
 
 def keep_freed_memory() -> None:
@@ -25,9 +26,20 @@ def keep_freed_memory() -> None:
     Every large tensor would else be new memory, which the system fills with zeros page by page at the first touch.
     Only glibc has these settings (mallopt); elsewhere nothing is done.
     """
-    if not sys.platform.startswith("linux"):
-        return
     with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL("libc.so.6")
+        library = _glibc()
         library.mallopt(_MMAP_MAX, 0)
         library.mallopt(_TRIM_THRESHOLD, -1)
+
+
+def give_freed_memory_back() -> None:
+    """Hand what is free now back to the system: the next member may be a smaller one."""
+    with contextlib.suppress(OSError, AttributeError):
+        _glibc().malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL:
+    """Raises OSError where there is none."""
+    if not sys.platform.startswith("linux"):
+        raise OSError("no glibc")
+    return ctypes.CDLL("libc.so.6")

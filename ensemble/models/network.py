@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -82,11 +82,10 @@ def build_network(recipe: Recipe, n_classes: int, state: Mapping[str, Tensor] | 
     return Network(body, concat_head(shape, n_classes, dropout=recipe.dropout))
 
 
-def fit_to_images(network: Network, images: Callable[[], Tensor]) -> None:
-    """Set the layers that are computed from training images, normalised float (n, 3, size, size), not learnt."""
-    layers = [module for module in network.modules() if isinstance(module, Whitening)]
-    for layer in layers:
-        layer.fit(images())
+def fit_to_images(network: Network, batches: Callable[[], Iterable[Tensor]]) -> None:
+    """Set the layers that are computed, not learnt, from batches of normalised images, float (n, 3, size, size)."""
+    for layer in [module for module in network.modules() if isinstance(module, Whitening)]:
+        layer.fit(batches())
 
 
 def feature_shape(body: nn.Module, size: int) -> Shape:

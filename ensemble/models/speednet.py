@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
@@ -70,14 +71,18 @@ class Whitening(nn.Module):
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def fit(self, images: Tensor, eps: float = 5e-4) -> None:
-        """Compute the filters from normalised images, float (n, 3, h, w): the eigenvectors of patches' covariance.
+    def fit(self, batches: Iterable[Tensor], eps: float = 5e-4) -> None:
+        """Compute the filters from batches of normalised images, float (n, 3, h, w), by an eigendecomposition.
 
         eps: added to the eigenvalues, so that what hardly varies is not blown up.
         """
-        patches = functional.unfold(images.double(), PATCH)
-        patches = patches.transpose(1, 2).reshape(-1, 3 * PATCH**2)
-        values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+        size = 3 * PATCH**2
+        total, count = torch.zeros(size, size, dtype=torch.float64), 0
+        for images in batches:
+            patches = functional.unfold(images.cpu().double(), PATCH).transpose(1, 2).reshape(-1, size)
+            total += patches.T @ patches
+            count += len(patches)
+        values, vectors = torch.linalg.eigh(total / count)
         # an eigenvector has no sign of its own: its largest entry is made positive, so that all machines agree
         largest = vectors.abs().argmax(dim=0)
         vectors = vectors * vectors[largest, torch.arange(len(values))].sign()

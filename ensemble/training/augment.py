@@ -45,6 +45,7 @@ class AlternateFlip(ItemTransform):
     def __init__(self) -> None:
         super().__init__(p=1.0)
         self.salt = int(torch.randint(2**31, ()))
+        self.first = np.empty(0, np.int64)
 
     def before_call(self, b: Any, split_idx: int) -> None:
         """Nothing is drawn here: the salt decides."""
@@ -54,8 +55,9 @@ class AlternateFlip(ItemTransform):
         """float (n, c, h, w) to the same shape."""
         if self.loader is None or x.ndim != 4:
             return x.as_subclass(type(x))
-        first = np.random.default_rng(self.salt).integers(0, 2, self.loader.n)
-        turned = torch.from_numpy((first[self.loader.at] + self.loader.epoch) % 2 == 1).to(x.device)
+        if len(self.first) != self.loader.n:
+            self.first = np.random.default_rng(self.salt).integers(0, 2, self.loader.n)
+        turned = torch.from_numpy((self.first[self.loader.at] + self.loader.epoch) % 2 == 1).to(x.device)
         plain = x.as_subclass(Tensor)
         return type(x)(torch.where(turned[:, None, None, None], plain.flip(-1), plain))
 
@@ -105,6 +107,39 @@ def _moved(n: int, length: int, shift: int, device: torch.device) -> Tensor:
     return (length - 1) - (length - 1 - place).abs()
 
 
+class Cutout(RandTransform):  # type: ignore[misc]
+    """Hide a square of `side` pixels at a random place of each image by the batch's mean (DeVries & Taylor 2017).
+
+    At the border a part of the square lies outside. Draws from torch's global generator.
+    """
+
+    split_idx, order = 0, 40
+
+    def __init__(self, side: int) -> None:
+        super().__init__(p=1.0)
+        self.side = side
+
+    def before_call(self, b: Any, split_idx: int) -> None:
+        """Nothing is drawn here: `encodes` draws for the whole batch at once."""
+        self.do = True
+
+    def encodes(self, x: TensorImage) -> TensorImage:
+        """float (n, c, h, w) to the same shape."""
+        if x.ndim != 4:
+            return x.as_subclass(type(x))
+        plain = x.as_subclass(Tensor)
+        rows, columns = (_around(len(plain), length, self.side, plain.device) for length in plain.shape[2:])
+        hidden = (rows[:, :, None] & columns[:, None, :])[:, None]
+        return type(x)(torch.where(hidden, plain.mean(dim=(0, 2, 3))[:, None, None], plain))
+
+
+def _around(n: int, length: int, side: int, device: torch.device) -> Tensor:
+    """bool (n, length): the `side` places around a random one."""
+    first = torch.randint(0, length, (n, 1), device=device) - side // 2
+    place = torch.arange(length, device=device)
+    return (place >= first) & (place < first + side)
+
+
 @policies.register("none")
 def none(size: int) -> list[Any]:
     """The images as they are."""
@@ -127,6 +162,12 @@ def flip_and_shift(size: int) -> list[Any]:
 def alternate(size: int) -> list[Any]:
     """Mirrored in every other epoch, and moved by up to a sixteenth of the side: for short trainings."""
     return [AlternateFlip(), FlipShift(flip=0.0, shift=max(1, size // 16))]
+
+
+@policies.register("alternate-cutout")
+def alternate_cutout(size: int) -> list[Any]:
+    """Mirrored in every other epoch, moved by up to an eighth of the side, a square of a quarter of it hidden."""
+    return [AlternateFlip(), FlipShift(flip=0.0, shift=max(1, size // 8)), Cutout(max(1, size // 4))]
 
 
 @policies.register("orientation")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +23,9 @@ SHARES = (1.0, 0.75, 0.5)
 
 @dataclass(frozen=True)
 class Choice:
-    """members: which of the recipes, by position.  share: of their epochs.  seconds: the estimate."""
+    """shares: of the epochs that each chosen recipe gets, by its position.  seconds: the estimate of all."""
 
-    members: tuple[int, ...]
-    share: float
+    shares: dict[int, float]
     seconds: float
 
 
@@ -49,89 +48,74 @@ def _part(epochs: int, share: float) -> int:
 def choose(recipes: Sequence[Recipe], seconds: Sequence[Sequence[float]], budget: float) -> Choice:
     """What to train within `budget` seconds.
 
-    seconds: for each of SHARES, the estimate of every recipe at that share; 0 where its run is complete.
-    A second member of an architecture is counted as half a first one and a third as a third of it, as the same
-    network errs on the same images; a share s of the epochs as the root of s. Members are taken by that value
-    for each second, for every share, and the share with the greatest sum wins, the longest of equals.
+    seconds: for each of SHARES, the estimate of every recipe at that share; 0 where its run is complete, which is
+    then kept as it is. A second member of an architecture is counted as half a first one and a third as a third of
+    it, as the same network errs on the same images; a share s of the epochs as the root of s. Members are taken by
+    that value for each second, for every share, and the share with the greatest sum wins, the longest of equals.
     Raises RecipeError where not one member fits.
     """
+    complete = {index for index, cost in enumerate(seconds[0]) if cost == 0}
     best: tuple[float, Choice] | None = None
     for share, costs in zip(SHARES, seconds, strict=True):
-        members, spent, value = _taken(recipes, costs, budget)
-        worth = value * math.sqrt(share)
-        if members and (best is None or worth > best[0]):
-            best = worth, Choice(tuple(sorted(members)), share, spent)
+        found = _taken(recipes, costs, complete, share, budget)
+        if found[1].shares and (best is None or found[0] > best[0]):
+            best = found
     if best is None:
         least = min(min(costs) for costs in seconds)
         raise RecipeError(
-            f"no member fits into the budget; the shortest takes about {duration(least)} at half its epochs"
+            f"no member fits into the budget; the shortest takes {duration(least)} at half the epochs"
         )
     return best[1]
 
 
-def _taken(recipes: Sequence[Recipe], costs: Sequence[float], budget: float) -> tuple[list[int], float, float]:
+def _taken(
+    recipes: Sequence[Recipe], costs: Sequence[float], complete: set[int], share: float, budget: float
+) -> tuple[float, Choice]:
+    """The value of what is taken at one share, and that."""
+    costs = [0.0 if index in complete else cost for index, cost in enumerate(costs)]
     left, spent, value = set(range(len(recipes))), 0.0, 0.0
-    taken: list[int] = []
+    shares: dict[int, float] = {}
     had: Counter[str] = Counter()
-    while True:
-        fitting = [index for index in left if spent + costs[index] <= budget]
-        if not fitting:
-            return taken, spent, value
+    while fitting := [index for index in left if spent + costs[index] <= budget]:
         worth = {index: 1 / (1 + had[recipes[index].arch]) for index in fitting}
         index = max(fitting, key=lambda index: (worth[index] / max(costs[index], 1e-9), -index))
         left.remove(index)
-        taken.append(index)
         had[recipes[index].arch] += 1
-        spent, value = spent + costs[index], value + worth[index]
+        shares[index] = 1.0 if index in complete else share
+        spent, value = spent + costs[index], value + worth[index] * math.sqrt(shares[index])
+    return value, Choice(dict(sorted(shares.items())), spent)
 
 
-def remembered(folder: Path, hashes: Sequence[str], budget: float, find: Callable[[], Choice]) -> Choice:
-    """What `find` chooses, kept in `folder` until `forget`, so that an interrupted command goes on with it."""
-    path = _path(folder, hashes, budget)
-    try:
-        kept = read_json(path)
-        return Choice(tuple(kept["members"]), kept["share"], kept["seconds"])
-    except (DataError, KeyError, TypeError):
-        choice = find()
-        facts = {"members": list(choice.members), "share": choice.share, "seconds": choice.seconds}
-        write_json(path, facts)
-        return choice
-
-
-def forget(folder: Path, hashes: Sequence[str], budget: float) -> None:
-    """Drop what `remembered` kept: all of it is trained."""
-    _path(folder, hashes, budget).unlink(missing_ok=True)
-
-
-def fitting(
-    recipes: Sequence[Recipe], fingerprint: str, dataset: Dataset, folder: Path, device: torch.device, budget: float
+def within(
+    recipes: Sequence[Recipe],
+    dataset: Dataset,
+    folder: Path,
+    device: torch.device,
+    budget: float,
+    *,
+    keep: bool = True,
 ) -> tuple[list[Recipe], Choice]:
     """The recipes to train within `budget` seconds, with their epochs; those of complete runs cost nothing.
 
-    Raises RecipeError where not one fits, MissingWeights for a member whose weights are not to be had.
+    keep: write the choice into the runs folder, so that the same command, interrupted or repeated, goes on with
+    the same members. Raises RecipeError where not one fits, and whatever planning and probing a recipe raises.
     """
-    jobs = [plan(recipe, fingerprint, folder) for recipe in recipes]
-    hashes = [job.hash for job in jobs]
-
-    def find() -> Choice:
+    fingerprint = dataset.fingerprint
+    hashes = [plan(recipe, fingerprint, folder).hash for recipe in recipes]
+    path = folder / ".data" / "budgets" / f"{sha256_json([hashes, budget])[:16]}.json"
+    try:
+        kept = read_json(path)
+        choice = Choice({int(index): share for index, share in kept["shares"].items()}, kept["seconds"])
+    except (DataError, KeyError, TypeError, AttributeError):
         forecast = Forecast(dataset, device)
         seconds = [
             [forecast.seconds(plan(shortened(recipe, share), fingerprint, folder)) for recipe in recipes]
             for share in SHARES
         ]
-        return choose(recipes, seconds, budget)
-
-    choice = remembered(folder, hashes, budget, find)
-    chosen = [shortened(recipes[index], choice.share) for index in choice.members]
-    if all(plan(recipe, fingerprint, folder).run.complete for recipe in chosen):
-        forget(folder, hashes, budget)  # and see what else fits by now
-        choice = remembered(folder, hashes, budget, find)
-        chosen = [shortened(recipes[index], choice.share) for index in choice.members]
-    return chosen, choice
-
-
-def _path(folder: Path, hashes: Sequence[str], budget: float) -> Path:
-    return folder / ".data" / "budgets" / f"{sha256_json([list(hashes), budget])[:16]}.json"
+        choice = choose(recipes, seconds, budget)
+        if keep:
+            write_json(path, {"shares": choice.shares, "seconds": choice.seconds})
+    return [shortened(recipes[index], share) for index, share in choice.shares.items()], choice
 
 
 def duration(seconds: float) -> str:

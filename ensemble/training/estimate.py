@@ -37,9 +37,8 @@ def best_format(job: Job, dataset: Dataset, network: Network, device: torch.devi
     apply_format(network, chosen)
     if job.recipe.compile is not None:
         return replace(chosen, compiled=job.recipe.compile)
-    if chosen.speed is None:
-        return chosen
-    seconds = estimate(job.recipe, dataset, Speed(*[chosen.speed] * 4)).training
+    rate = chosen.speed or measure_speed(job.recipe, network, device, chosen).all
+    seconds = estimate(job.recipe, dataset, Speed(*[rate] * 4)).training
     pays, why = compiling_pays(job.recipe, network, device, seconds)
     return replace(chosen, compiled=pays, why="; ".join(filter(None, (chosen.why, why))))
 
@@ -51,7 +50,7 @@ def estimate(recipe: Recipe, dataset: Dataset, speed: Speed) -> Estimate:
     seconds = 0.0
     for index, stage in enumerate(training_stages(recipe)):
         rate = speed.head if stage.train == "head" else speed.all
-        if index == 0 and stage.lr == "auto":
+        if index == 0 and stage.lr == "auto" and not recipe.full:  # a refit has the rates of its parent
             seconds += STEPS * min(recipe.batch_size, train) / rate
         checks = -(-stage.epochs // recipe.valid_every)
         seconds += (
@@ -89,7 +88,9 @@ class Forecast:
         if key not in self._speeds:
             network = build_network(job.recipe, len(view.classes), None).to(self.device)
             chosen = (
-                Format(**begun["format"]) if "format" in begun else choose_format(job.recipe, network, self.device)
+                Format.read(begun["format"])
+                if "format" in begun
+                else choose_format(job.recipe, network, self.device)
             )
             apply_format(network, replace(chosen, compiled=False))
             self._speeds[key] = measure_speed(job.recipe, network, self.device, chosen)

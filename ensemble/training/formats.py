@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -36,16 +38,22 @@ class Format:
         """What a run records."""
         return asdict(self)
 
+    @classmethod
+    def read(cls, facts: Mapping[str, Any]) -> Format:
+        """What `facts` wrote, by this version or a newer one that knows more keys."""
+        return cls(**{field.name: facts[field.name] for field in fields(cls) if field.name in facts})
+
 
 def pairs(precision: str, layout: str, device: torch.device) -> list[tuple[str, str]]:
     """The pairs of precision and layout that a recipe's two keys leave on a device; at least one.
 
     `auto` never means float16 on a processor, which only pretends to have it, nor bfloat16 on a GPU without it.
     """
-    wanted = [pair for pair in PAIRS if precision in ("auto", pair[0]) and layout in ("auto", pair[1])]
-    if precision == "auto":
-        wanted = [pair for pair in wanted if pair[0] in _native(device)]
-    return wanted or [(precision, layout)]
+    if layout == "auto":
+        wanted = [pair for pair in PAIRS if precision in ("auto", pair[0])]
+    else:
+        wanted = [(name, layout) for name in DTYPES if precision in ("auto", name)]
+    return [pair for pair in wanted if precision != "auto" or pair[0] in _native(device)]
 
 
 def _native(device: torch.device) -> tuple[str, ...]:
@@ -64,6 +72,12 @@ def can_compile(device: torch.device) -> bool:
     from importlib.util import find_spec
 
     return find_spec("triton") is not None
+
+
+def forget_compiled() -> None:
+    """Drop the code of networks that are done with: torch keeps a few versions of one function, then no more."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
 
 
 def apply_format(network: Network, chosen: Format) -> None:

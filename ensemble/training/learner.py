@@ -29,9 +29,9 @@ class _Steps:
 class MemberLearner(Learner):  # type: ignore[misc]
     """A Learner for networks that compute in any format, in as much memory as there is.
 
-    pieces: every training batch is taken in so many, one after another, and their gradients are added up. The
-    batches, their augmentation, the schedule and the gradient of a mean loss are those of whole batches; only batch
-    norms see the pieces. Callbacks see one batch: `after_pred` with all logits, one loss, one step.
+    pieces: every batch is taken in so many, one after another, and their gradients are added up. The batches, their
+    augmentation, the schedule and the gradient of a mean loss are those of whole batches; only batch norms see the
+    pieces. Callbacks see one batch: `after_pred` with all logits, one loss, one step.
     scaler: multiplies the loss, so that float16 gradients do not vanish, and leaves out steps whose gradients
     overflowed (Micikevicius et al. 2018); None for formats with the range of float32.
     """
@@ -40,22 +40,28 @@ class MemberLearner(Learner):  # type: ignore[misc]
     scaler: torch.amp.GradScaler | None = None
 
     def _do_one_batch(self) -> None:
-        if not self.training or self.pieces == 1:
+        if self.pieces == 1:
             super()._do_one_batch()
             return
         count, inputs = len(self.yb[0]), len(self.xb)
+        # validation takes twice as many images at a time; `chunk` could leave one alone, which no batch norm takes
+        pieces = self.pieces if self.training else 2 * self.pieces
         preds, losses = [], []
-        for part in zip(*(tensor.chunk(self.pieces) for tensor in (*self.xb, *self.yb)), strict=True):
+        for part in zip(*(tensor.tensor_split(pieces) for tensor in (*self.xb, *self.yb)), strict=True):
+            if not len(part[0]):
+                continue
             pred = self.model(*part[:inputs])
             loss = self.loss_func(pred, *part[inputs:]) * (len(part[0]) / count)
-            self._scaled(loss).backward()  # type: ignore[no-untyped-call]
+            if self.training:
+                self._scaled(loss).backward()  # type: ignore[no-untyped-call]
             preds.append(pred.detach())
             losses.append(loss.detach())
         self.pred = torch.cat(preds)
         self("after_pred")
         self.loss = self.loss_grad = torch.stack(losses).sum()
         self("after_loss")
-        self._do_grad_opt()
+        if self.training:
+            self._do_grad_opt()
 
     def _backward(self) -> None:
         if self.pieces == 1:

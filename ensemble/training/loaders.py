@@ -55,7 +55,7 @@ def _valid_rows(rows: Sequence[Row]) -> tuple[list[int], list[int]]:
 
 @dataclass(frozen=True)
 class Lookup:
-    """The items of one loader. rows: int64 (n,), in `images`.  targets: (n,) or (n, k), on the images' device."""
+    """The items of one loader. rows: int64 (n,), in `images`.  targets: (n,) or (n, k), on the CPU."""
 
     images: Images
     rows: Ints
@@ -76,9 +76,19 @@ class BatchLoader(TfmdDL):  # type: ignore[misc]
     def __init__(self, dataset: Any = None, *, lookup: Lookup | None = None, **kwargs: Any) -> None:
         self.lookup, self.at, self.epoch = lookup, np.empty(0, np.int64), 0
         super().__init__(dataset, **kwargs)
+
+    def new(self, dataset: Any = None, cls: Any = None, **kwargs: Any) -> Any:
+        """As fastai's; a loader of the same items keeps the look-up."""
+        if dataset is None or dataset is self.dataset:
+            kwargs.setdefault("lookup", self.lookup)
+        return super().new(dataset, cls, **kwargs)
+
+    def before_iter(self) -> None:
+        """Transforms that ask what items a batch holds ask the loader that is at work: loaders share transforms."""
+        super().before_iter()
         for transform in getattr(self.after_batch, "fs", ()):
-            if isinstance(transform, ItemTransform) and transform.loader is None:
-                transform.loader = self
+            if isinstance(transform, ItemTransform):
+                transform.loader = self if self.lookup else None
 
     def create_batches(self, samps: Iterable[int]) -> Iterator[Any]:
         """Batches before `after_batch`: uint8 images (n, 3, size, size) and their targets."""

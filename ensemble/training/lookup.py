@@ -17,7 +17,7 @@ from ensemble.predictions import Ints
 T = TypeVar("T")
 
 DEVICE_SHARE = 0.4
-"""Of the free memory of a GPU, what the squares may take; the rest is for the network."""
+"""Of the memory of a GPU, what the squares of one size may take; the rest is for the network."""
 AHEAD = 2
 """Batches that are decoded while the network computes."""
 
@@ -73,13 +73,18 @@ class OnDevice:
         return self.pixels[torch.from_numpy(rows).to(self.pixels.device)].permute(0, 3, 1, 2)
 
 
-def images_for(squares: Squares, device: torch.device) -> Images:
-    """Where batches for `device` come from: its own memory where all squares fit into it."""
-    if device.type == "cuda" and isinstance(squares, Store):
-        free, _ = torch.cuda.mem_get_info(device)
-        if squares.pixels.nbytes <= DEVICE_SHARE * free:
-            return OnDevice(squares, torch.from_numpy(squares.pixels).to(device))
-    return FromSquares(squares)
+def on_device(squares: Squares, device: torch.device, taken: int) -> OnDevice | None:
+    """All of `squares` in the memory of a GPU; None for other devices, and where they would take too much of it.
+
+    taken: bytes that other squares take there.
+    """
+    if device.type != "cuda" or not isinstance(squares, Store):
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    wanted = squares.pixels.nbytes
+    if taken + wanted > DEVICE_SHARE * total or wanted > free // 2:
+        return None
+    return OnDevice(squares, torch.from_numpy(squares.pixels).to(device))
 
 
 def ahead(make: Callable[[], Iterable[T]], count: int = AHEAD) -> Iterator[T]:

@@ -79,14 +79,10 @@ class Training:
 
     def run(self) -> list[Epoch]:
         """Train every stage that is not done. Leaves the network with its final weights; returns the history."""
-        if self.network.compute_dtype == torch.float16:
-            self.scaler = torch.amp.GradScaler(next(self.network.parameters()).device.type)
         resumed = load_checkpoint(self.folder)
         if resumed:
             self.network.load_state_dict(resumed.model)
             self.rows, self.best = list(resumed.rows), resumed.best
-            if self.scaler is not None and resumed.scaler:
-                self.scaler.load_state_dict(dict(resumed.scaler))
         self.watcher.resumed(len(self.rows))
         self._written = time.monotonic()
         for index, stage in enumerate(training_stages(self.recipe)):
@@ -106,6 +102,9 @@ class Training:
         learner = self._learner(stage)
         rate = self.used[index] = self._rate(index, stage, learner)
         self._seed(index, "fit")
+        learner.scaler = self.scaler = self._new_scaler()  # the finder has tired the one that it had
+        if self.scaler is not None and resumed:
+            self.scaler.load_state_dict(dict(resumed.scaler))
         if resumed:
             restore_optimizer(learner.opt, resumed.optimizer, resumed.plain)
         else:
@@ -140,13 +139,18 @@ class Training:
         )
         learner.remove_cbs(learner._grab_cbs(ProgressCallback))
         learner.logger = lambda row: None  # fastai prints its rows to stdout
-        learner.pieces, learner.scaler = self.pieces, self.scaler
+        learner.pieces, learner.scaler = self.pieces, self._new_scaler()
         learner.create_opt()
         if stage.train == "head":
             learner.freeze()
         else:
             learner.unfreeze()
         return learner
+
+    def _new_scaler(self) -> torch.amp.GradScaler | None:
+        if self.network.compute_dtype != torch.float16:
+            return None
+        return torch.amp.GradScaler(next(self.network.parameters()).device.type)
 
     def _rate(self, index: int, stage: Stage, learner: Learner | None) -> float:
         """The stage's highest rate. `auto` is the finder's in the first stage, then half of the stage before."""
@@ -218,7 +222,7 @@ class _Keeper(Callback):  # type: ignore[misc]
         self.owner, self.stage, self.resumed = training, stage, resumed
 
     def before_epoch(self) -> None:
-        self.dls.train.epoch = self.epoch
+        self.dls.train.epoch = len(self.owner.rows)  # over all stages
         if self.resumed:
             restore_random_states(self.resumed.states, self.dls.train.rng)
             self.resumed = None

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ensemble.architectures import lookup
+from ensemble.architectures import Stats, lookup
 from ensemble.data.dataset import Dataset, Items
 from ensemble.errors import TrainingFailed
 from ensemble.files import sha256_file, write_atomically, write_json
@@ -56,11 +56,17 @@ def train_member(job: Job, dataset: Dataset, workshop: Workshop) -> None:
         images = workshop.images(job.recipe, "train", watcher.reading)
         network = initial_network(job, dataset, images, workshop.device, facts)
         while "weights" not in facts.get("files", {}):
-            if not _train(job, dataset, network, images, watcher, facts):
-                workshop.note(f"{job.path.name}: {facts['auto']['batch']['why']}")
-                del network
-                gc.collect()  # a Learner and its callbacks hold each other, and the network
-                network = initial_network(job, dataset, images, workshop.device, facts)
+            try:
+                _train(job, dataset, network, images, watcher, facts)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or not _takes_less(job, workshop, facts):
+                    raise
+            else:
+                break
+            del network, images
+            gc.collect()  # a Learner and its callbacks hold each other, and the network
+            images = workshop.images(job.recipe, "train", watcher.reading)
+            network = initial_network(job, dataset, images, workshop.device, facts)
         load_weights(network, job.path / "weights.safetensors", facts["files"]["weights"])
         network.to(workshop.device)
         splits = [split for split in dataset.splits if split != "train"]
@@ -76,7 +82,7 @@ def predict_new_tests(job: Job, dataset: Dataset, workshop: Workshop) -> list[st
         with ProgressWatcher(job.path.name, job.recipe) as watcher:
             network = build_network(job.recipe, len(dataset.classes), None)
             load_weights(network, job.path / "weights.safetensors", facts["files"]["weights"])
-            apply_format(network, Format(**facts["auto"]["format"]))
+            apply_format(network, Format.read(facts["auto"]["format"]))
             _predict(job, dataset, splits, network.to(workshop.device), workshop, watcher, facts)
         _finish(job.run, dataset, facts)
     return splits
@@ -98,21 +104,23 @@ def initial_network(
     state = load_state(job.weights) if job.weights else None
     network = build_network(job.recipe, len(dataset.classes), state)
     if state is None:
-        fit_to_images(network, lambda: normalised(_sample(dataset, images), stats.mean, stats.std))
+        fit_to_images(network, lambda: _sample(dataset, images, stats))
     network.to(device)
     if "format" not in facts["auto"]:
         parent = job.parts[0].run.facts["auto"] if job.parts else {}
-        chosen = Format(**parent["format"]) if "format" in parent else best_format(job, dataset, network, device)
+        chosen = Format.read(parent["format"]) if "format" in parent else best_format(job, dataset, network, device)
         facts["auto"]["format"] = chosen.facts()
-    apply_format(network, Format(**facts["auto"]["format"]))
+    apply_format(network, Format.read(facts["auto"]["format"]))
     facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
     return network
 
 
-def _sample(dataset: Dataset, images: Images) -> Tensor:
-    """uint8 (n, 3, size, size): training images from all over the set, about `SAMPLE` where there are so many."""
+def _sample(dataset: Dataset, images: Images, stats: Stats) -> Iterator[Tensor]:
+    """Batches of normalised training images from all over the set, at most `SAMPLE` in all."""
     paths = dataset.splits["train"].paths
-    return images.batch(images.rows(paths[:: max(1, len(paths) // SAMPLE)].tolist()))
+    rows = images.rows(paths[np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).astype(int)].tolist())
+    for start in range(0, len(rows), 128):
+        yield normalised(images.batch(rows[start : start + 128]), stats.mean, stats.std)
 
 
 def _train(
@@ -122,12 +130,8 @@ def _train(
     images: Images,
     watcher: ProgressWatcher,
     facts: dict[str, Any],
-) -> bool:
-    """Train every stage and write the weights, the history and the finder's curve.
-
-    False when memory ran out: then `facts` say that batches are taken in more pieces, and training is to begin
-    again, from the last checkpoint where there is one.
-    """
+) -> None:
+    """Train every stage, from the last checkpoint where there is one; write weights, history and finder's curve."""
     seed_everything(job.recipe.seed, "loaders")
     device = next(network.parameters()).device
     loaders = data_loaders(job.recipe, dataset, images, facts["mean"], facts["std"], device=device)
@@ -144,15 +148,7 @@ def _train(
     write_facts(job.path, facts)
     pieces = facts["auto"].get("batch", {}).get("pieces", 1)
     training = Training(job.recipe, network, loaders, job.path, rates, decide, watcher, pieces)
-    try:
-        rows = training.run()
-    except (RuntimeError, MemoryError) as error:
-        if not out_of_memory(error) or job.recipe.batch_size < 4 * pieces:
-            raise
-        why = f"memory ran out with {job.recipe.batch_size // pieces} images at a time; taking half as many"
-        facts["auto"]["batch"] = {"pieces": 2 * pieces, "why": why}
-        write_facts(job.path, facts)
-        return False
+    rows = training.run()
     if not finite(network):
         raise TrainingFailed("a weight is not finite after training; lower --lr")
     write_atomically(job.path / "history.csv", to_csv(rows))
@@ -164,6 +160,23 @@ def _train(
         "rates": {str(stage): rate for stage, rate in training.used.items()},
     }
     write_facts(job.path, facts)
+
+
+def _takes_less(job: Job, workshop: Workshop, facts: dict[str, Any]) -> bool:
+    """After memory ran out: whether training may begin again with less of it, which is said and recorded.
+
+    First the squares leave the device; then a batch is taken in twice as many pieces, of two images at least.
+    """
+    if workshop.clear_device():
+        workshop.note(f"{job.path.name}: memory ran out; the images leave the {workshop.device.type}")
+        return True
+    pieces = facts["auto"].get("batch", {}).get("pieces", 1)
+    if job.recipe.batch_size < 4 * pieces:
+        return False
+    why = f"memory ran out with {job.recipe.batch_size // pieces} images at a time; taking half as many"
+    facts["auto"]["batch"] = {"pieces": 2 * pieces, "why": why}
+    write_facts(job.path, facts)
+    workshop.note(f"{job.path.name}: {why}")
     return True
 
 

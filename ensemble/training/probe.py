@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -22,13 +22,15 @@ from ensemble.training.formats import Format, apply_format, can_compile, pairs
 
 T = TypeVar("T")
 
-BATCH, STEPS = 32, 2
+STEPS = 2
+PIXELS, FEWEST, MOST = 32 * 64 * 64, 4, 128
+"""A processor is probed with about so many pixels, in not fewer and not more images."""
 PATIENCE = 5.0
 """Seconds after which no further step is measured."""
 WORTH_COMPILING = 1800.0
 """Seconds of training below which code that is made for the network has no time to pay."""
 _SHAPE = {"arch", "stem", "image_size", "filters", "kernel", "dense", "batch_norm"}
-_PROBE = 2
+_PROBE = 3
 """Raised when what is measured changes, so that remembered answers are asked again."""
 
 
@@ -55,7 +57,7 @@ def choose_format(recipe: Recipe, network: Network, device: torch.device) -> For
 
     def measure() -> dict[str, Any]:
         speeds = {}
-        x = _pixels(recipe, min(BATCH, recipe.batch_size), device)
+        x = _pixels(recipe, device)
         for pair in wanted:
             apply_format(network, Format(*pair, why=""))
             speeds[pair] = _rate(network, x, training=True)
@@ -63,32 +65,26 @@ def choose_format(recipe: Recipe, network: Network, device: torch.device) -> For
         why = ", ".join(f"{precision} {layout} {speed:.0f}" for (precision, layout), speed in speeds.items())
         return Format(*best, why=f"training images a second: {why}", speed=speeds[best]).facts()
 
-    return _remembered("formats", [network_key(recipe), _machine(device)], measure, lambda facts: Format(**facts))
+    return _remembered("formats", [network_key(recipe), _machine(device)], network, measure, Format.read)
 
 
 def measure_speed(recipe: Recipe, network: Network, device: torch.device, chosen: Format) -> Speed:
     """How fast `network`, which is in the format `chosen`, trains and predicts; remembered as formats are."""
 
     def measure() -> dict[str, Any]:
-        x = _pixels(recipe, min(BATCH, recipe.batch_size), device)
+        x = _pixels(recipe, device)
         body, _ = network.children()
-        learning = [parameter for parameter in body.parameters() if parameter.requires_grad]
         everything = chosen.speed or _rate(network, x, training=True)
-        for parameter in learning:
-            parameter.requires_grad_(False)
-        try:
-            alone = _rate(network, x, training=True)
-        finally:
-            for parameter in learning:
-                parameter.requires_grad_(True)
         valid = _rate(network, x, training=False)
-        dtype, network.compute_dtype = network.compute_dtype, None
+        for parameter in body.parameters():
+            parameter.requires_grad_(False)
+        alone = _rate(network, x, training=True)
+        network.compute_dtype = None
         predict = _rate(network, x, training=False)
-        network.compute_dtype = dtype
         return asdict(Speed(alone, everything, valid, predict))
 
     key = [network_key(recipe), _machine(device), chosen.precision, chosen.layout]
-    return _remembered("speeds", key, measure, lambda facts: Speed(**facts))
+    return _remembered("speeds", key, network, measure, lambda facts: Speed(**facts))
 
 
 def compiling_pays(recipe: Recipe, network: Network, device: torch.device, seconds: float) -> tuple[bool, str]:
@@ -100,54 +96,78 @@ def compiling_pays(recipe: Recipe, network: Network, device: torch.device, secon
         return False, ""
 
     def measure() -> dict[str, Any]:
-        x = _pixels(recipe, min(BATCH, recipe.batch_size), device)
+        x = _pixels(recipe, device)
         plain = _rate(network, x, training=True)
         network.compiled = True
         started = time.perf_counter()
         try:
             network.train()
-            network(x).square().mean().backward()
+            _step(network, x, training=True)
             making = time.perf_counter() - started
             made = _rate(network, x, training=True)
         except Exception as error:  # whatever a compiler stumbles over, the plain network works
             return {"making": 0.0, "gain": 0.0, "why": f"torch.compile failed ({type(error).__name__})"}
-        finally:
-            network.compiled = False
         why = f"torch.compile {made:.0f} against {plain:.0f} images a second after {making:.0f} s"
         return {"making": making, "gain": made / plain, "why": why}
 
     dtype = str(network.compute_dtype)
     key = [network_key(recipe), _machine(device), dtype, network.channels_last]
-    found = _remembered("compiled", key, measure, lambda facts: facts)
+    found = _remembered("compiled", key, network, measure, lambda facts: facts)
     pays = found["gain"] > 0 and found["making"] + seconds / found["gain"] < 0.95 * seconds
     return pays, str(found["why"])
 
 
 def network_key(recipe: Recipe) -> str:
     """What recipes whose networks are equally fast have in common."""
-    return sha256_json(
-        [recipe.model_dump(include=_SHAPE), recipe.precision, recipe.layout, min(BATCH, recipe.batch_size)]
-    )
+    return sha256_json([recipe.model_dump(include=_SHAPE), recipe.precision, recipe.layout, recipe.batch_size])
 
 
 def _machine(device: torch.device) -> list[Any]:
     return [_PROBE, describe(device), torch.__version__, torch.backends.cpu.get_cpu_capability()]
 
 
-def _remembered(folder: str, key: list[Any], measure: Callable[[], dict[str, Any]], read: Callable[[Any], T]) -> T:
-    """What `measure` once found for `key`, as `read` understands it."""
+def _remembered(
+    folder: str,
+    key: list[Any],
+    network: Network,
+    measure: Callable[[], dict[str, Any]],
+    read: Callable[[Any], T],
+) -> T:
+    """What `measure`, which leaves no trace in `network`, once found for `key`, as `read` understands it."""
     path = user_cache_path("ensemble") / folder / f"{sha256_json(key)[:16]}.json"
     with contextlib.suppress(DataError, KeyError, TypeError):
         return read(read_json(path))
-    found = measure()
+    with _untouched(network):
+        found = measure()
     with contextlib.suppress(EnsError):  # a cache that cannot be written costs a measurement, not a run
         write_json(path, found)
     return read(found)
 
 
-def _pixels(recipe: Recipe, count: int, device: torch.device) -> Tensor:
+def _pixels(recipe: Recipe, device: torch.device) -> Tensor:
+    """A random batch: as large as the recipe's on a GPU, where a small one measures the launch, else smaller."""
     size = recipe.image_size or 224
+    count = recipe.batch_size
+    if device.type == "cpu":
+        count = min(count, max(FEWEST, min(MOST, PIXELS // size**2)))
     return torch.rand(count, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+
+
+@contextlib.contextmanager
+def _untouched(network: Network) -> Iterator[None]:
+    """Afterwards buffers and format are as before, there are no gradients, and the same parameters learn."""
+    buffers = {name: value.clone() for name, value in network.named_buffers()}
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    before = network.compute_dtype, network.channels_last, network.compiled
+    try:
+        yield
+    finally:
+        network.compute_dtype, network.channels_last, network.compiled = before
+        network.zero_grad(set_to_none=True)
+        for parameter in learning:
+            parameter.requires_grad_(True)
+        for name, value in network.named_buffers():
+            value.copy_(buffers[name])
 
 
 def _rate(network: Network, x: Tensor, *, training: bool) -> float:
@@ -162,23 +182,28 @@ def _rate(network: Network, x: Tensor, *, training: bool) -> float:
 
 
 def _rate_of(network: Network, x: Tensor, training: bool) -> float:
-    """Gradients are dropped, and buffers such as batch norms' put back."""
-    before = {name: value.clone() for name, value in network.named_buffers()}
     network.train(training)
     times: list[float] = []
-    for _ in range(STEPS + 1):
+    _wait(x.device)
+    while len(times) <= STEPS and sum(times) <= PATIENCE:
         started = time.perf_counter()
-        if training:
-            network(x).square().mean().backward()
-        else:
-            with torch.inference_mode():
-                network(x)
-        if x.device.type == "cuda":
-            torch.cuda.synchronize(x.device)
+        _step(network, x, training)
+        _wait(x.device)
         times.append(time.perf_counter() - started)
-        if sum(times) > PATIENCE:
-            break
-    network.zero_grad(set_to_none=True)
-    for name, value in network.named_buffers():
-        value.copy_(before[name])
     return len(x) / min(times[1:] or times)
+
+
+def _step(network: Network, x: Tensor, training: bool) -> None:
+    if training:
+        network(x).square().mean().backward()
+    else:
+        with torch.inference_mode():
+            network(x)
+
+
+def _wait(device: torch.device) -> None:
+    """Until a GPU has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

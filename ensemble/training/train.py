@@ -14,7 +14,7 @@ from ensemble.data.dataset import Dataset
 from ensemble.data.pixels import resizes
 from ensemble.errors import EnsError, MissingWeights, RecipeError, one_line
 from ensemble.inference import views
-from ensemble.models.memory import keep_freed_memory
+from ensemble.models.memory import give_freed_memory_back, keep_freed_memory
 from ensemble.recipe.resolve import training_stages
 from ensemble.recipe.schema import Recipe
 from ensemble.registry import Registry
@@ -24,6 +24,7 @@ from ensemble.training.averaging import averages
 from ensemble.training.checkpoint import remove_checkpoint
 from ensemble.training.devices import choose_device
 from ensemble.training.folds import pool_folds, pool_new_tests
+from ensemble.training.formats import forget_compiled
 from ensemble.training.losses import losses
 from ensemble.training.member import predict_new_tests, train_member
 from ensemble.training.optimizers import optimizers
@@ -63,6 +64,10 @@ def _unknown_names(recipe: Recipe) -> Iterator[RecipeError]:
         refuse_unfit(recipe, lookup(recipe.arch), recipe.image_size or 224)
     except RecipeError as error:
         yield error
+    if recipe.bias_lr != 1 and recipe.optimizer != "sgd":
+        yield RecipeError(f"bias_lr is for optimizer: sgd, {recipe.optimizer} found; leave it out")
+    if recipe.momentum is not None and any(stage.schedule == "one-cycle" for stage in training_stages(recipe)):
+        yield RecipeError("schedule: one-cycle sets the momentum itself; leave momentum out or take another")
     if recipe.valid_every > 1 and (recipe.early_stopping or recipe.keep == "best"):
         yield RecipeError("early_stopping and keep: best judge every epoch; leave valid_every at 1")
     for registry, name in names:
@@ -107,6 +112,8 @@ def train(
                 error = EnsError(f"{type(problem).__name__}: {problem}")
                 error.__cause__ = problem
             gc.collect()  # fastai's learners hold their network in a circle
+            give_freed_memory_back()
+            forget_compiled()
         if error is not None and len(jobs) > 1:
             note(f"{top.path.name} failed, the others go on: {one_line(error)}")
         outcomes.append(Outcome(top, error))

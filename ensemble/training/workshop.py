@@ -10,10 +10,10 @@ import torch
 
 from ensemble.data.dataset import Dataset
 from ensemble.data.pixels import Square
-from ensemble.data.squares import open_squares
+from ensemble.data.squares import Squares, open_squares
 from ensemble.data.store import Progress
 from ensemble.recipe.schema import Recipe
-from ensemble.training.lookup import Images, images_for
+from ensemble.training.lookup import FromSquares, Images, OnDevice, on_device
 
 
 def square_of(recipe: Recipe) -> Square:
@@ -40,7 +40,9 @@ class Workshop:
     folder: Path
     squares: Iterable[Square] = ()
     note: Callable[[str], None] = lambda line: None
-    _opened: dict[tuple[str, Square], Images] = field(default_factory=dict)
+    _opened: dict[tuple[str, Square], Squares] = field(default_factory=dict)
+    _placed: dict[tuple[str, Square], OnDevice] = field(default_factory=dict)
+    _may_place: bool = True
 
     def images(self, recipe: Recipe, split: str, progress: Progress | None = None) -> Images:
         """The images of `split` as this recipe wants them. Train and valid are one: folds divide them anew."""
@@ -50,6 +52,18 @@ class Workshop:
         if key not in self._opened:
             every = tuple(dict.fromkeys([wanted, *self.squares]))
             found = open_squares(self.dataset, splits, every, self.folder, progress, self.note)
-            for square, squares in zip(every, found, strict=True):
-                self._opened[splits[0], square] = images_for(squares, self.device)
-        return self._opened[key]
+            self._opened |= {(splits[0], square): one for square, one in zip(every, found, strict=True)}
+        # squares of other sizes are those of other members
+        self._placed = {place: images for place, images in self._placed.items() if place[1] == wanted}
+        if key not in self._placed and self._may_place:
+            taken = sum(images.pixels.nbytes for images in self._placed.values())
+            placed = on_device(self._opened[key], self.device, taken)
+            if placed:
+                self._placed[key] = placed
+        return self._placed.get(key) or FromSquares(self._opened[key])
+
+    def clear_device(self) -> bool:
+        """Take the squares off the device, for good, as memory ran out there. Whether there were any."""
+        there, self._may_place = bool(self._placed), False
+        self._placed = {}
+        return there
