@@ -277,3 +277,66 @@ def test_a_dry_run_says_how_long_and_a_budget_keeps_to_it(
     assert err.count("is complete") == 2 and "of training and predicting" not in err
     assert ens(["train", "--recipe", "r.yaml", "--budget", "10s", "--seed", "9"]) == 2
     assert "no member fits into the budget" in capfd.readouterr().err
+
+
+FAST = ["optimizer=sgd", "momentum=0.85", "bias_lr=8", "schedule=triangle", "average=lookahead"]
+FAST += ["augment=alternate-cutout", "tta=flip-shift"]
+
+
+@pytest.mark.parametrize("keys", [[], ["precision=float16", "layout=channels_last"]], ids=["any", "float16"])
+def test_a_fast_training_interrupted_after_any_epoch_ends_with_the_same_bits(
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, keys: list[str]
+) -> None:
+    from ensemble.training.progress import ProgressWatcher
+
+    words = [
+        "train",
+        "--arch",
+        "speednet",
+        "--data",
+        "photos",
+        "--image-size",
+        "8",
+        "--batch-size",
+        "8",
+        "--lr",
+        "0.1",
+    ]
+    words += [
+        "--epochs",
+        "4",
+        "--set",
+        "filters=[8, 16]",
+        *(word for key in FAST + keys for word in ("--set", key)),
+    ]
+    assert ens(["--runs", "whole", *words]) == 0
+    (whole,) = Path("whole").glob("speednet-*")
+    resumed = []
+
+    def until_the_second_batch_of_the_next_epoch(self: ProgressWatcher) -> None:
+        if self.done > self.before:
+            resumed.append(self.before)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("ensemble.training.loop.CHECKPOINT_SHARE", 1e9)  # a checkpoint after every epoch
+    for _ in range(3):
+        with monkeypatch.context() as patch:
+            patch.setattr(ProgressWatcher, "batch", until_the_second_batch_of_the_next_epoch)
+            assert ens(["--runs", "parts", *words]) == 130
+    assert resumed == [0, 1, 2]
+    assert ens(["--runs", "parts", *words]) == 0
+    (parts,) = Path("parts").glob("speednet-*")
+    for name in ("weights.safetensors", "valid.npz", "test.npz"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_momentum_and_rates_of_biases_that_would_do_nothing_are_refused(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _, err = train(capfd, "--set", "momentum=0.8", code=2)
+    assert "one-cycle sets the momentum itself" in err
+    _, err = train(capfd, "--set", "bias_lr=8", code=2)
+    assert "bias_lr is for optimizer: sgd" in err
+    train(
+        capfd, "--set", "momentum=0.8", "--set", "bias_lr=8", "--set", "schedule=constant", "--set", "optimizer=sgd"
+    )
