@@ -28,6 +28,7 @@ from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import DataSpec, Recipe
 from ensemble.training.augment import AlternateFlip
 from ensemble.training.averaging import Lookahead
+from ensemble.training.formats import can_compile
 from ensemble.training.loaders import data_loaders
 from ensemble.training.lookup import FromSquares, ahead
 from ensemble.training.optimizers import FusedSGD
@@ -466,3 +467,26 @@ def test_an_estimate_adds_up_stages_checks_finder_and_views() -> None:
     assert estimate(given.model_copy(update={"tta": "flip-shift"}), data, speed).predicting == pytest.approx(
         6 * found.predicting
     )
+
+
+@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no compiler of C++ here")
+@pytest.mark.parametrize("keys", [{}, {"arch": "customnet", "filters": (8, 16)}], ids=["speednet", "customnet"])
+def test_compiled_code_trains_the_same_and_is_made_once(keys: dict[str, Any]) -> None:
+    import torch._dynamo
+
+    states, x, y = [], torch.rand(16, 3, 16, 16), torch.randint(0, 10, (16,))
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        torch.manual_seed(0)
+        network = build_network(recipe(dropout=0.0, **keys), 10)
+        network.compiled = compiled
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            for _ in range(12):  # more than the versions of one function that torch keeps
+                functional.cross_entropy(network.train()(x), y).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+        states.append(network.state_dict())
+    assert len(network._made) == 1
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-2, atol=1e-3)

@@ -18,13 +18,13 @@ from PIL import Image
 from PIL import __version__ as pillow
 
 from ensemble.data.dataset import Dataset
+from ensemble.data.digests import Progress
+from ensemble.data.load import Note
 from ensemble.data.pixels import Pixels, Square
-from ensemble.data.store import Progress, StoreFile, make, make_room
+from ensemble.data.store import StoreFile, make, make_room
 from ensemble.errors import DataError, EnsError
 from ensemble.files import sha256_json
 from ensemble.predictions import Ints
-
-Note = Callable[[str], None]
 
 _DECODER = 1
 """Raised when the same file gives other pixels than before."""

@@ -16,11 +16,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
+from ensemble.data.digests import Progress
 from ensemble.data.pixels import Pixels, Square
 from ensemble.errors import DataError, RecipeError
 from ensemble.files import read_json, replacing, write_json
-
-Progress = Callable[[int, int], None]
 
 LIMIT_VARIABLE, LIMIT_GB = "ENS_STORE_GB", 64.0
 """What all stores of a runs folder may take together; 0 stores nothing."""

@@ -26,6 +26,7 @@ class Network(nn.Sequential):
     compute_dtype: what autocast computes in; None for plain float32.
     channels_last: whether inputs are laid out that way; the weights are laid out by whoever sets it.
     compiled: whether torch.compile makes the code that training runs; predicting goes without.
+    computed: the layers of the body that are computed from images, not learnt, and count the batches of training.
     """
 
     def __init__(self, body: nn.Module, head: nn.Module) -> None:
@@ -33,9 +34,13 @@ class Network(nn.Sequential):
         self.compute_dtype: torch.dtype | None = None
         self.channels_last = False
         self.compiled = False
+        self.computed = [module for module in body.modules() if isinstance(module, Whitening)]
         self._made: list[Callable[[Tensor], Tensor]] = []  # in a list, so that it is no module of this one
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            for layer in self.computed:
+                layer.count()
         x = x.as_subclass(Tensor)  # fastai's image tensors dispatch every operation through Python
         # batches come with the channels last, as pixels lie
         x = x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
@@ -84,7 +89,7 @@ def build_network(recipe: Recipe, n_classes: int, state: Mapping[str, Tensor] | 
 
 def fit_to_images(network: Network, batches: Callable[[], Iterable[Tensor]]) -> None:
     """Set the layers that are computed, not learnt, from batches of normalised images, float (n, 3, size, size)."""
-    for layer in [module for module in network.modules() if isinstance(module, Whitening)]:
+    for layer in network.computed:
         layer.fit(batches())
 
 

@@ -60,6 +60,7 @@ class Whitening(nn.Module):
     weight: Tensor
     batches: Tensor
     learns = 100
+    learning = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,13 +90,13 @@ class Whitening(nn.Module):
         filters = (vectors / (values + eps).sqrt()).T.flip(0).view(-1, 3, PATCH, PATCH)
         self.weight.copy_(torch.cat([filters, -filters]))
 
+    def count(self) -> None:
+        """One more batch of training begins. Outside of `forward`, whose code may be compiled for what it finds."""
+        self.learning = int(self.batches) < self.learns
+        self.batches += 1
+
     def forward(self, x: Tensor) -> Tensor:
-        shift: Tensor = self.shift
-        if self.training:
-            if int(self.batches) >= self.learns:
-                shift = shift.detach()
-            self.batches += 1
-        return functional.conv2d(x, self.weight, shift)
+        return functional.conv2d(x, self.weight, self.shift if self.learning else self.shift.detach())
 
 
 class Block(nn.Module):

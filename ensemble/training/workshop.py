@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from ensemble.data.dataset import Dataset
+from ensemble.data.digests import Progress
 from ensemble.data.pixels import Square
 from ensemble.data.squares import Squares, open_squares
-from ensemble.data.store import Progress
 from ensemble.recipe.schema import Recipe
 from ensemble.training.lookup import FromSquares, Images, OnDevice, on_device
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from silent import Silent
 from torch import Tensor
 from torch.nn import functional
 
@@ -33,7 +34,6 @@ from ensemble.models.network import Network, build_network
 from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import DataSpec, Recipe
 from ensemble.training.formats import Format, apply_format
-from ensemble.training.history import Epoch
 from ensemble.training.loaders import data_loaders
 from ensemble.training.loop import Training
 from ensemble.training.probe import choose_format
@@ -45,15 +45,6 @@ ARCHS = ("resnet34", "densenet121", "vgg19", "efficientnet_b0", "mobilenet_v2")
 NINE = ("vgg19", *["resnet34"] * 2, *["densenet121"] * 3, *["efficientnet_b0"] * 3)
 SIZE, BATCH, BATCHES, TURNS = 64, 64, 16, 3
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class Silent:
-    """Nobody is told how it goes."""
-
-    def resumed(self, epochs: int) -> None: ...
-    def stage(self, index: int, stage: Any, batches: int) -> None: ...
-    def batch(self) -> None: ...
-    def epoch(self, row: Epoch) -> None: ...
 
 
 def recipe(arch: str, data: DataSpec) -> Recipe:

@@ -16,11 +16,11 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from silent import Silent
 
 from ensemble.data.dataset import Dataset, Items
 from ensemble.data.pixels import Square
@@ -32,21 +32,11 @@ from ensemble.models.network import build_network
 from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import Recipe
 from ensemble.training.formats import Format, apply_format
-from ensemble.training.history import Epoch
 from ensemble.training.loaders import data_loaders
 from ensemble.training.loop import Training
 from ensemble.training.workshop import Workshop
 
 COUNT, SIZE, BATCH, BATCHES = 133_000, 224, 64, 100
-
-
-class Silent:
-    """Nobody is told how it goes."""
-
-    def resumed(self, epochs: int) -> None: ...
-    def stage(self, index: int, stage: Any, batches: int) -> None: ...
-    def batch(self) -> None: ...
-    def epoch(self, row: Epoch) -> None: ...
 
 
 def megabytes() -> float:
