@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 @click.option("--data", type=click.Path(path_type=Path), help="A folder of images, instead of the recipe's.")
 @click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="A key that wins over every member's.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(1),
+    help="Members trained at a time. [default: on a GPU what is fastest, else 1]",
+)
 @click.option("--retry", is_flag=True, help="Train runs again that failed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
 @click.pass_obj
@@ -29,6 +35,7 @@ def command(
     data: Path | None,
     settings_: tuple[str, ...],
     device: str | None,
+    jobs: int | None,
     retry: bool,
     dry_run: bool,
 ) -> None:
@@ -44,11 +51,17 @@ def command(
     if not found.members:
         raise RecipeError(f"no member to train: {found.source} names none; type `ens run RECIPE`, or `ens demo`")
     say_source(found)
-    pipeline(settings, found, device=device, retry=retry, dry_run=dry_run)
+    pipeline(settings, found, device=device, workers=jobs, retry=retry, dry_run=dry_run)
 
 
 def pipeline(
-    settings: Settings, found: RecipeFile, *, device: str | None, retry: bool = False, dry_run: bool = False
+    settings: Settings,
+    found: RecipeFile,
+    *,
+    device: str | None,
+    workers: int | None = None,
+    retry: bool = False,
+    dry_run: bool = False,
 ) -> None:
     """Train, combine, refit where the recipe says so, submit, and print the leaderboard."""
     from dataclasses import replace
@@ -59,7 +72,7 @@ def pipeline(
 
     check_what_comes_after(found, settings.runs)
     base = replace(found, members=tuple(member.model_copy(update={"full": False}) for member in found.members))
-    trained = train_and_print(settings, base, device=device, retry=retry, dry_run=dry_run)
+    trained = train_and_print(settings, base, device=device, workers=workers, retry=retry, dry_run=dry_run)
     if dry_run:
         return
     combined = combine_and_print(settings, found, list(trained), refits=False)
@@ -67,7 +80,7 @@ def pipeline(
         chosen = [trained[run_id] for run_id in combined.member_ids]
         note("refitting the members of the ensemble on train + valid")
         again = replace(found, members=tuple(member.model_copy(update={"full": True}) for member in chosen))
-        train_and_print(settings, again, device=device, retry=retry)
+        train_and_print(settings, again, device=device, workers=workers, retry=retry)
         combined = combine_and_print(settings, found, list(trained), refits=True)
     if combined.has_test:
         submit_and_print(settings, found, combined.run_id)

@@ -43,6 +43,12 @@ class Rate(click.ParamType[Any]):
 @click.option("--tta", help="Views averaged when predicting: none, flip or flip-shift.")
 @click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="Any other key of a recipe.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(1),
+    help="Members trained at a time. [default: on a GPU what is fastest, else 1]",
+)
 @click.option("--retry", is_flag=True, help="Train runs again that failed.")
 @click.option("--budget", type=Duration(), help="Train what fits into this time and adds most: 90m, 2h, 1h30m.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained and how long it takes, and stop.")
@@ -57,6 +63,7 @@ def command(
     seeds: tuple[int, ...],
     settings_: tuple[str, ...],
     device: str | None,
+    jobs: int | None,
     retry: bool,
     budget: float | None,
     dry_run: bool,
@@ -79,7 +86,9 @@ def command(
     overrides |= parse_settings(settings_) | ({"full": True} if full else {})
     found = chosen_members(archs, recipe, data, list(seeds), overrides)
     say_source(found)
-    train_and_print(settings, found, device=device, retry=retry, budget=budget, dry_run=dry_run, as_json=as_json)
+    train_and_print(
+        settings, found, device=device, workers=jobs, retry=retry, budget=budget, dry_run=dry_run, as_json=as_json
+    )
 
 
 def chosen_members(
@@ -110,6 +119,7 @@ def train_and_print(
     found: RecipeFile,
     *,
     device: str | None,
+    workers: int | None = None,
     retry: bool,
     budget: float | None = None,
     dry_run: bool = False,
@@ -120,7 +130,8 @@ def train_and_print(
 
     dataset = load_with_progress(found.data, settings.runs)
     # after the data is known to be good: torch takes seconds to import
-    from ensemble.training.train import failure, plans, train
+    from ensemble.training.together import train_all
+    from ensemble.training.train import failure, plans
 
     jobs, errors = plans(found.members, dataset.fingerprint, settings.runs)
     if budget is not None:
@@ -130,7 +141,7 @@ def train_and_print(
     _say_how_long(jobs, dataset, device, dry_run and not as_json)
     if dry_run:
         jobs = []
-    outcomes = train(jobs, dataset, settings.runs, device=device, retry=retry, note=note)
+    outcomes = train_all(jobs, dataset, settings.runs, workers=workers, device=device, retry=retry, note=note)
     done = {outcome.job.path.name: outcome.job for outcome in outcomes if outcome.error is None}
     if as_json:
         rows = [{"run": name, "kind": job.kind, **job.run.metrics} for name, job in done.items()]

@@ -6,14 +6,16 @@ folds, refits and predictions that need the same squares share it; other content
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from filelock import FileLock, Timeout
 from PIL import Image
 from PIL import __version__ as pillow
 
@@ -22,7 +24,7 @@ from ensemble.data.digests import Progress
 from ensemble.data.load import Note
 from ensemble.data.pixels import Pixels, Square
 from ensemble.data.store import StoreFile, make, make_room
-from ensemble.errors import DataError, EnsError
+from ensemble.errors import DataError, EnsError, RecipeError, one_line
 from ensemble.files import sha256_json
 from ensemble.predictions import Ints
 
@@ -107,16 +109,20 @@ def open_squares(
     first = {row: path for path, row in reversed(rows.items())}
     files = {square: StoreFile(folder, key(dataset, order, square), square, len(order)) for square in squares}
     opened = {square: file.opened() for square, file in files.items()}
-    todo = [files[square] for square, pixels in opened.items() if pixels is None]
-    if todo:
-        chosen, why = make_room(folder, list(files.values()), todo)
+    if any(pixels is None for pixels in opened.values()):
+        why = ""
         try:
-            if chosen:
-                make(chosen, dataset.open_image, [first[row] for row in range(len(order))], progress)
-                opened |= {file.square: file.mapped() for file in chosen}
+            with _one_maker(folder, note):
+                # another process may have made them while this one waited
+                opened |= {square: files[square].opened() for square, pixels in opened.items() if pixels is None}
+                todo = [files[square] for square, pixels in opened.items() if pixels is None]
+                chosen, why = make_room(folder, list(files.values()), todo) if todo else ([], "")
+                if chosen:
+                    make(chosen, dataset.open_image, [first[row] for row in range(len(order))], progress)
+                    opened |= {file.square: file.mapped() for file in chosen}
+        except (DataError, RecipeError):
+            raise
         except EnsError as error:
-            if isinstance(error, DataError):
-                raise
             why = str(error)
         if why:
             note(f"images are decoded again in every epoch: {why}")
@@ -124,6 +130,25 @@ def open_squares(
         Stream(square, dataset.open_image, paths) if pixels is None else Store(square, pixels, rows)
         for square, pixels in ((square, opened[square]) for square in squares)
     ]
+
+
+@contextlib.contextmanager
+def _one_maker(folder: Path, note: Note) -> Iterator[None]:
+    """Only one process at a time decodes and makes room; the others wait, and then find what they want."""
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            note("waiting for another process, which decodes images")
+            lock.acquire()
+    except OSError as error:
+        raise EnsError(f"cannot write {one_line(folder)}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def key(dataset: Dataset, content: Sequence[str], square: Square) -> str:

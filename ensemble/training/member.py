@@ -52,7 +52,7 @@ def train_member(job: Job, dataset: Dataset, workshop: Workshop) -> None:
     """
     facts = new_facts(job, dataset, describe(workshop.device))
     facts["parents"] = [parent_facts(part.run) for part in job.parts]
-    with ProgressWatcher(job.path.name, job.recipe) as watcher, _marking_failure(job):
+    with ProgressWatcher(job.path.name, job.recipe, workshop.bars) as watcher, _marking_failure(job):
         images = workshop.images(job.recipe, "train", watcher.reading)
         network = initial_network(job, dataset, images, workshop.device, facts)
         while "weights" not in facts.get("files", {}):
@@ -79,7 +79,7 @@ def predict_new_tests(job: Job, dataset: Dataset, workshop: Workshop) -> list[st
     facts = dict(job.run.facts)
     splits = new_tests(job, dataset)
     if splits:
-        with ProgressWatcher(job.path.name, job.recipe) as watcher:
+        with ProgressWatcher(job.path.name, job.recipe, workshop.bars) as watcher:
             network = build_network(job.recipe, len(dataset.classes), None)
             load_weights(network, job.path / "weights.safetensors", facts["files"]["weights"])
             apply_format(network, Format.read(facts["auto"]["format"]))

@@ -117,6 +117,30 @@ def compiling_pays(recipe: Recipe, network: Network, device: torch.device, secon
     return pays, str(found["why"])
 
 
+def training_pace(recipe: Recipe, network: Network, device: torch.device) -> Callable[[float, float], float]:
+    """What trains `network` on a random batch from a time (of `time.time`) on, for some seconds: images a second.
+
+    It gives 0 where that time has passed. Several processes that are given the same time thus run together.
+    """
+    x = _pixels(recipe, device)
+
+    def measured(begin: float, seconds: float) -> float:
+        left = begin - time.time()
+        if left < 0:
+            return 0.0
+        network.train()
+        time.sleep(left)
+        steps = 0
+        while time.time() < begin + seconds:
+            for _ in range(STEPS):
+                _step(network, x, training=True)
+            _wait(device)
+            steps += STEPS
+        return steps * len(x) / (time.time() - begin)
+
+    return measured
+
+
 def network_key(recipe: Recipe) -> str:
     """What recipes whose networks are equally fast have in common."""
     return sha256_json([recipe.model_dump(include=_SHAPE), recipe.precision, recipe.layout, recipe.batch_size])

@@ -23,7 +23,7 @@ from ensemble.training.history import Epoch
 class ProgressWatcher:
     """Tells how one member trains, on stderr. Use as a context; silent bars where stderr is not a terminal."""
 
-    def __init__(self, name: str, recipe: Recipe) -> None:
+    def __init__(self, name: str, recipe: Recipe, bars: bool = True) -> None:
         self.name = name
         self.epochs = sum(stage.epochs for stage in training_stages(recipe))
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -35,7 +35,7 @@ class ProgressWatcher:
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
-            disable=not sys.stderr.isatty(),
+            disable=not (bars and sys.stderr.isatty()),
         )
         self.task = self.bar.add_task(name, total=None)
         self.stages: list[Stage] = []

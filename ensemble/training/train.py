@@ -64,8 +64,10 @@ def _unknown_names(recipe: Recipe) -> Iterator[RecipeError]:
         refuse_unfit(recipe, lookup(recipe.arch), recipe.image_size or 224)
     except RecipeError as error:
         yield error
-    if recipe.bias_lr != 1 and recipe.optimizer != "sgd":
-        yield RecipeError(f"bias_lr is for optimizer: sgd, {recipe.optimizer} found; leave it out")
+    if recipe.bias_lr != 1 and recipe.optimizer not in ("sgd", "muon"):
+        yield RecipeError(f"bias_lr is for optimizer: sgd or muon, {recipe.optimizer} found; leave it out")
+    if recipe.filter_lr != 1 and recipe.optimizer != "muon":
+        yield RecipeError(f"filter_lr is for optimizer: muon, {recipe.optimizer} found; leave it out")
     if recipe.momentum is not None and any(stage.schedule == "one-cycle" for stage in training_stages(recipe)):
         yield RecipeError("schedule: one-cycle sets the momentum itself; leave momentum out or take another")
     if recipe.valid_every > 1 and (recipe.early_stopping or recipe.keep == "best"):
@@ -96,28 +98,41 @@ def train(
     jobs: Sequence[Job], dataset: Dataset, folder: Path, *, device: str | None, retry: bool, note: Note
 ) -> list[Outcome]:
     """Train every job in turn. An error ends its own job and those that need it; the others go on."""
-    keep_freed_memory()
-    unfinished = {square_of(job.recipe) for top in jobs for job in top.all() if not job.run.complete}
-    workshop = Workshop(dataset, choose_device(device), stores_folder(folder), sorted(unfinished), note)
+    workshop = open_workshop(jobs, dataset, folder, device=device, note=note)
     outcomes = []
     for top in jobs:
-        error: EnsError | None = None
-        for job in top.all():
-            try:
-                if error is None:
-                    _one(job, workshop, folder, retry, note)
-            except EnsError as problem:
-                error = problem
-            except (OSError, RuntimeError, ValueError) as problem:  # torch's own, such as memory that ran out
-                error = EnsError(f"{type(problem).__name__}: {problem}")
-                error.__cause__ = problem
-            gc.collect()  # fastai's learners hold their network in a circle
-            give_freed_memory_back()
-            forget_compiled()
-        if error is not None and len(jobs) > 1:
-            note(f"{top.path.name} failed, the others go on: {one_line(error)}")
-        outcomes.append(Outcome(top, error))
+        outcome = train_one(top, workshop, folder, retry, note)
+        if outcome.error is not None and len(jobs) > 1:
+            note(f"{top.path.name} failed, the others go on: {one_line(outcome.error)}")
+        outcomes.append(outcome)
     return outcomes
+
+
+def open_workshop(
+    jobs: Sequence[Job], dataset: Dataset, folder: Path, *, device: str | None, note: Note
+) -> Workshop:
+    """What `jobs` share."""
+    keep_freed_memory()
+    unfinished = {square_of(job.recipe) for top in jobs for job in top.all() if not job.run.complete}
+    return Workshop(dataset, choose_device(device), stores_folder(folder), sorted(unfinished), note)
+
+
+def train_one(top: Job, workshop: Workshop, folder: Path, retry: bool, note: Note) -> Outcome:
+    """Train a job and all that it needs; whatever fails is in the outcome."""
+    error: EnsError | None = None
+    for job in top.all():
+        try:
+            if error is None:
+                _one(job, workshop, folder, retry, note)
+        except EnsError as problem:
+            error = problem
+        except (OSError, RuntimeError, ValueError) as problem:  # torch's own, such as memory that ran out
+            error = EnsError(f"{type(problem).__name__}: {problem}")
+            error.__cause__ = problem
+        gc.collect()  # fastai's learners hold their network in a circle
+        give_freed_memory_back()
+        forget_compiled()
+    return Outcome(top, error)
 
 
 def failure(errors: Mapping[str, EnsError], done: int) -> EnsError:

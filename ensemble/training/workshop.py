@@ -32,7 +32,7 @@ class Workshop:
     """The data set, the device, and the images once they are decoded.
 
     folder: where stores of squares lie.  squares: what all members want, so that an image is decoded once for all.
-    note: told what a person should know.
+    note: told what a person should know.  bars: whether progress may be drawn, where there is a terminal.
     """
 
     dataset: Dataset
@@ -40,19 +40,21 @@ class Workshop:
     folder: Path
     squares: Iterable[Square] = ()
     note: Callable[[str], None] = lambda line: None
+    bars: bool = True
     _opened: dict[tuple[str, Square], Squares] = field(default_factory=dict)
     _placed: dict[tuple[str, Square], OnDevice] = field(default_factory=dict)
     _may_place: bool = True
 
+    def decode(self) -> None:
+        """Make every store that is wanted, so that other processes find them."""
+        for split in self.dataset.splits:
+            for square in self.squares:
+                self._open(split, square, None)
+
     def images(self, recipe: Recipe, split: str, progress: Progress | None = None) -> Images:
         """The images of `split` as this recipe wants them. Train and valid are one: folds divide them anew."""
-        wanted = square_of(recipe)
-        splits = [name for name in self.dataset.splits if name == split or {name, split} <= {"train", "valid"}]
-        key = splits[0], wanted
-        if key not in self._opened:
-            every = tuple(dict.fromkeys([wanted, *self.squares]))
-            found = open_squares(self.dataset, splits, every, self.folder, progress, self.note)
-            self._opened |= {(splits[0], square): one for square, one in zip(every, found, strict=True)}
+        key = self._open(split, square_of(recipe), progress)
+        _, wanted = key
         # squares of other sizes are those of other members
         self._placed = {place: images for place, images in self._placed.items() if place[1] == wanted}
         if key not in self._placed and self._may_place:
@@ -61,6 +63,15 @@ class Workshop:
             if placed:
                 self._placed[key] = placed
         return self._placed.get(key) or FromSquares(self._opened[key])
+
+    def _open(self, split: str, wanted: Square, progress: Progress | None) -> tuple[str, Square]:
+        splits = [name for name in self.dataset.splits if name == split or {name, split} <= {"train", "valid"}]
+        key = splits[0], wanted
+        if key not in self._opened:
+            every = tuple(dict.fromkeys([wanted, *self.squares]))
+            found = open_squares(self.dataset, splits, every, self.folder, progress, self.note)
+            self._opened |= {(splits[0], square): one for square, one in zip(every, found, strict=True)}
+        return key
 
     def clear_device(self) -> bool:
         """Take the squares off the device, for good, as memory ran out there. Whether there were any."""

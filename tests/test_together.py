@@ -1,0 +1,161 @@
+"""Laws of members trained at the same time, each by a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ensemble.data.digits import digits_dataset
+from ensemble.data.pixels import Square
+from ensemble.data.squares import Store, open_squares
+from ensemble.errors import RunLocked
+from ensemble.recipe.resolve import resolved
+from ensemble.recipe.schema import DataSpec, Recipe
+from ensemble.runs.lock import locked
+from ensemble.training.plan import Job
+from ensemble.training.together import best_count, independent, train_all
+from ensemble.training.train import plans, train
+
+pytestmark = pytest.mark.slow
+
+KEYS: dict[str, Any] = {
+    "arch": "customnet",
+    "weights": "none",
+    "image_size": 16,
+    "filters": [4, 8],
+    "epochs": 1,
+    "lr": 0.01,
+    "precision": "float32",
+    "layout": "default",
+}
+
+
+def jobs(folder: Path, *members: dict[str, Any]) -> list[Job]:
+    recipes = [resolved(Recipe(data=DataSpec(), name=f"m{i}", **(KEYS | keys))) for i, keys in enumerate(members)]
+    found, errors = plans(recipes, digits_dataset().fingerprint, folder)
+    assert not errors
+    return found
+
+
+@pytest.mark.parametrize(
+    ("speeds", "most", "count"),
+    [
+        ({1: 100.0, 2: 190.0, 4: 300.0, 8: 310.0}, 8, 4),
+        ({1: 100.0, 2: 105.0}, 8, 1),
+        ({1: 100.0, 2: 0.0}, 8, 1),  # two do not fit
+        ({1: 100.0, 2: 200.0, 4: 400.0}, 5, 4),
+        ({1: 0.0, 2: 0.0}, 8, 1),  # nothing could be measured
+    ],
+)
+def test_as_many_at_a_time_as_makes_them_faster(speeds: dict[int, float], most: int, count: int) -> None:
+    pace: Callable[[int], float] = speeds.__getitem__
+    assert best_count(pace, most) == count
+
+
+def test_jobs_that_share_a_run_stay_together(tmp_path: Path) -> None:
+    one, other, full = jobs(tmp_path, {"seed": 0}, {"seed": 1}, {"seed": 0, "full": True})
+    groups = independent([one, other, full])
+    assert sorted(sorted(job.path.name for job in group) for group in groups) == sorted(
+        [sorted([one.path.name, full.path.name]), [other.path.name]]
+    )
+
+
+def test_members_trained_together_are_those_trained_alone(tmp_path: Path) -> None:
+    data, notes = digits_dataset(), list[str]()
+    wanted = [{"seed": 0}, {"seed": 1}, {"seed": 2, "image_size": 8}]
+    alone = jobs(tmp_path / "alone", *wanted)
+    train(alone, data, tmp_path / "alone", device="cpu", retry=False, note=notes.append)
+    together = jobs(tmp_path / "together", *wanted)
+    outcomes = train_all(
+        together, data, tmp_path / "together", workers=2, device="cpu", retry=False, note=notes.append
+    )
+    assert [outcome.job.path.name for outcome in outcomes] == [job.path.name for job in together]
+    assert all(outcome.error is None for outcome in outcomes), [str(outcome.error) for outcome in outcomes]
+    for one, other in zip(alone, together, strict=True):
+        # another number of threads adds up in another order
+        np.testing.assert_allclose(
+            one.run.predictions("test").probs, other.run.predictions("test").probs, atol=1e-3
+        )
+    assert "training 2 members at a time" in notes
+
+
+def test_one_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
+    data, notes = digits_dataset(), list[str]()
+    two = jobs(tmp_path, {}, {"seed": 1})
+    with locked(tmp_path, two[0].path.name):
+        outcomes = train_all(two, data, tmp_path, workers=2, device="cpu", retry=False, note=notes.append)
+    assert outcomes[0].error is not None
+    assert outcomes[0].error.exit_code == RunLocked.exit_code
+    assert "is in use by process" in str(outcomes[0].error)
+    assert outcomes[1].error is None
+    assert any("failed, the others go on" in note for note in notes)
+
+
+def test_what_is_measured_is_the_pace_of_several_processes(tmp_path: Path) -> None:
+    from ensemble.training.together import Setup, _pool
+
+    (job,) = jobs(tmp_path, {})
+    with _pool(Setup(digits_dataset(), tmp_path, "cpu", False, 1), 2) as pool:
+        assert pool.pace(job, 1) > 0
+        assert pool.pace(job, 2) > 0
+
+
+def _decode(folder: Path, barrier: Any, notes: Any) -> None:
+    barrier.wait()
+    (found,) = open_squares(digits_dataset(), ["train"], [Square(24, "squash")], folder, note=notes.append)
+    assert isinstance(found, Store)
+
+
+def test_two_processes_that_want_the_same_store_make_it_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    with context.Manager() as manager:
+        notes = manager.list()
+        both = [context.Process(target=_decode, args=(tmp_path, barrier, notes)) for _ in range(2)]
+        for process in both:
+            process.start()
+        for process in both:
+            process.join()
+        assert [process.exitcode for process in both] == [0, 0]
+        assert not [note for note in notes if "again" in note]
+    assert len(list(tmp_path.glob("*.u8"))) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes end otherwise there")
+def test_a_killed_command_takes_its_processes_along(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ensemble", "--runs", str(tmp_path), "train", "--arch", "customnet", "-j", "2"]
+    command += ["--epochs", "500", "--seed", "0", "--seed", "1", "--lr", "0.01"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "epoch 2/500" in line:
+                break
+        children = _children(process.pid)
+        assert children
+        process.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while any(_alive(child) for child in children) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not any(_alive(child) for child in children)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (ProcessLookupError, FileNotFoundError):
+        return False
