@@ -283,7 +283,12 @@ FAST = ["optimizer=sgd", "momentum=0.85", "bias_lr=8", "schedule=triangle", "ave
 FAST += ["augment=alternate-cutout", "tta=flip-shift"]
 
 
-@pytest.mark.parametrize("keys", [[], ["precision=float16", "layout=channels_last"]], ids=["any", "float16"])
+MUON = ["optimizer=muon", "filter_lr=0.2", "schedule=linear", "average=none"]
+
+
+@pytest.mark.parametrize(
+    "keys", [[], ["precision=float16", "layout=channels_last"], MUON], ids=["any", "float16", "muon"]
+)
 def test_a_fast_training_interrupted_after_any_epoch_ends_with_the_same_bits(
     here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, keys: list[str]
 ) -> None:
@@ -336,7 +341,9 @@ def test_momentum_and_rates_of_biases_that_would_do_nothing_are_refused(
     _, err = train(capfd, "--set", "momentum=0.8", code=2)
     assert "one-cycle sets the momentum itself" in err
     _, err = train(capfd, "--set", "bias_lr=8", code=2)
-    assert "bias_lr is for optimizer: sgd" in err
+    assert "bias_lr is for optimizer: sgd or muon" in err
+    _, err = train(capfd, "--set", "filter_lr=8", code=2)
+    assert "filter_lr is for optimizer: muon" in err
     train(
         capfd, "--set", "momentum=0.8", "--set", "bias_lr=8", "--set", "schedule=constant", "--set", "optimizer=sgd"
     )

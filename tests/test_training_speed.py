@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ensemble.data.digits import digits_dataset
 from ensemble.data.pixels import Square
 from ensemble.data.squares import Stream, open_squares
 from ensemble.inference import normalised, predict, views
+from ensemble.models.lengths import is_scale_free, mark_scale_free
 from ensemble.models.network import build_network, fit_to_images, parameter_groups
 from ensemble.models.speednet import Norm, Whitening
 from ensemble.recipe.resolve import resolved
@@ -31,7 +33,7 @@ from ensemble.training.averaging import Lookahead
 from ensemble.training.formats import can_compile
 from ensemble.training.loaders import data_loaders
 from ensemble.training.lookup import FromSquares, ahead
-from ensemble.training.optimizers import FusedSGD
+from ensemble.training.optimizers import FusedSGD, Muon
 from ensemble.training.schedules import schedules
 from ensemble.training.seeds import seed_everything
 
@@ -167,6 +169,101 @@ def test_fused_sgd_is_torchs_nesterov_with_fastais_decay_and_more_for_biases(mom
             one.zero_grad()
     torch.testing.assert_close(ours.weight, theirs.weight)
     torch.testing.assert_close(ours.bias, theirs.bias)
+
+
+class Normed(nn.Module):
+    """A filter that a batch norm follows, one that none follows, one for each channel, and a matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 8, 3, bias=False),
+            nn.MaxPool2d(2),
+            nn.BatchNorm2d(8),
+            nn.Conv2d(8, 8, 3, groups=8, bias=False),
+            nn.BatchNorm2d(8),
+            nn.Conv2d(8, 8, 1),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 4),
+        )
+        mark_scale_free(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.layers(x)
+        return logits
+
+
+def stepped(network: nn.Module, kind: type[FusedSGD], scale: float = 1.0, steps: int = 3, **keys: float) -> None:
+    optimizer = kind([list(network.parameters())], lr=0.1, mom=0.85, bias_lr=8.0, **keys)
+    optimizer.set_hypers(wd=0.01)
+    torch.manual_seed(1)
+    for _ in range(steps):
+        x, y = torch.randn(8, 3, 12, 12), torch.randint(0, 4, (8,))
+        (scale * functional.cross_entropy(network(x), y)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def test_muon_steps_the_filters_that_a_batch_norm_follows_and_leaves_the_rest_to_sgd() -> None:
+    torch.manual_seed(0)
+    ours = Normed()
+    theirs = deepcopy(ours)
+    stepped(ours, Muon, steps=1)
+    stepped(theirs, FusedSGD, steps=1)
+    pairs = list(zip(ours.named_parameters(), theirs.parameters(), strict=True))
+    assert [name for (name, one), other in pairs if not torch.equal(one, other)] == ["layers.0.weight"]
+
+
+def test_a_step_of_muon_is_nearly_orthogonal_along_the_gradient_and_keeps_the_length() -> None:
+    torch.manual_seed(0)
+    network = Normed()
+    filters = network.layers[0].weight
+    before = filters.detach().clone()
+    optimizer = Muon([list(network.parameters())], lr=0.1, filter_lr=2.0)
+    functional.cross_entropy(network(torch.randn(8, 3, 12, 12)), torch.randint(0, 4, (8,))).backward()  # type: ignore[no-untyped-call]
+    left, _, right = torch.linalg.svd(filters.grad.flatten(1), full_matrices=False)  # type: ignore[union-attr]
+    optimizer.step()
+    unit = before * 8**0.5 / before.norm()
+    step = (unit - filters.detach()).flatten(1) / 0.2
+    along = left.T @ step @ right.T
+    strengths = along.diagonal()
+    # "S' ~ Uniform(0.5, 1.5)" after five iterations; after three the weakest directions are behind
+    assert strengths.min() > 0.1 and strengths.max() < 1.4 and strengths.median() > 0.6
+    assert (along - torch.diag(strengths)).abs().max() < 0.05
+
+
+def test_the_length_of_a_gradient_means_nothing_to_a_filter_of_muon() -> None:
+    torch.manual_seed(0)
+    small = Normed()
+    large = deepcopy(small)
+    for network in (small, large):  # marks are lost in a copy
+        mark_scale_free(network)
+    stepped(small, Muon, 1.0, steps=1)
+    stepped(large, Muon, 1024.0, steps=1)
+    torch.testing.assert_close(small.layers[0].weight, large.layers[0].weight)
+
+
+def test_filters_are_marked_where_a_norm_of_theirs_follows() -> None:
+    torch.manual_seed(0)
+    network = build_network(recipe(filters=(8, 16)), 3, None)
+    marked = [name for name, parameter in network.named_parameters() if is_scale_free(parameter)]
+    assert marked == [name for name, parameter in network.named_parameters() if parameter.ndim == 4]
+    vgg = build_network(recipe(arch="alexnet", image_size=64), 3, None)
+    assert not any(is_scale_free(parameter) for parameter in vgg.parameters())
+    # what a mark says: any positive length gives the same training loss
+    x = torch.rand(6, 3, 16, 16)
+    first = network(x)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name in marked:
+                parameter.mul_(3.0)
+    torch.testing.assert_close(network(x), first, atol=1e-4, rtol=1e-3)
+
+
+def test_the_line_falls_from_the_rate_to_nothing() -> None:
+    rate = schedules.get("linear")(np.array([2.0]), False, False)["lr"]
+    assert [float(rate(place)[0]) for place in (0, 0.25, 1)] == pytest.approx([2.0, 1.5, 0.0])
 
 
 def test_the_triangle_starts_at_a_fifth_peaks_and_ends_at_7_percent() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ensemble.architectures import lookup, refuse_unfit
 from ensemble.models.fitting import fit_body, fit_pretrained, from_run
 from ensemble.models.heads import concat_head
+from ensemble.models.lengths import mark_scale_free
 from ensemble.models.skeleton import Shape
 from ensemble.models.speednet import Whitening
 from ensemble.models.stems import shrink_stem
@@ -31,6 +32,7 @@ class Network(nn.Sequential):
 
     def __init__(self, body: nn.Module, head: nn.Module) -> None:
         super().__init__(body, head)
+        mark_scale_free(body)
         self.compute_dtype: torch.dtype | None = None
         self.channels_last = False
         self.compiled = False

@@ -116,6 +116,7 @@ class Recipe(Frozen):
     optimizer: str = "adam"
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     bias_lr: Annotated[float, Field(gt=0)] = 1.0
+    filter_lr: Annotated[float, Field(gt=0)] = 1.0
     average: str = "none"
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     loss: str = "cross-entropy"

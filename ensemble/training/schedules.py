@@ -44,3 +44,9 @@ def constant(rates: Rates, head_only: bool, fine_tuning: bool) -> Scheduled:
 def triangle(rates: Rates, head_only: bool, fine_tuning: bool) -> Scheduled:
     """In straight lines from a fifth of the rates up to them after 23 %, and down to 7 % (Jordan 2024)."""
     return {"lr": combine_scheds([0.23, 0.77], [SchedLin(0.2 * rates, rates), SchedLin(rates, 0.07 * rates)])}
+
+
+@schedules.register("linear")
+def linear(rates: Rates, head_only: bool, fine_tuning: bool) -> Scheduled:
+    """In a straight line from the rates down to nothing."""
+    return {"lr": SchedLin(rates, 0.0 * rates)}
