@@ -1,12 +1,12 @@
 """`ens train` against the notebook, end to end: same architecture, images, epochs, batch, threads and weights.
 
-    python tests/benchmarks/against_notebook.py CIFAR10_FOLDER [--kept PAIRS.jsonl] [--arch resnet34 ...]
+    python tests/benchmarks/against_notebook.py CIFAR10_FOLDER [RESULT.json] [--arch resnet34 ...]
 
 4,000 training images and 1,000 validation images at 64 pixels, one frozen epoch and four of everything, batches of
 64. The notebook (`notebook.py`) gets the fastest of 0, 1 and 2 workers, found on one epoch; then three pairs, each
 a notebook and an `ens train` in fresh processes, one after the other. Ratios are medians over pairs. `ens train`
 starts with no store of images, and with the probe of its formats still to be made. What is done is kept in
-PAIRS.jsonl, so that a stopped run goes on. Writes against_notebook.json beside this file.
+RESULT.json, so that a stopped run goes on. The two of a pair take turns at being the first.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-from ensemble.files import write_json
+from machine import Kept
 
 HERE = Path(__file__).parent
 ASKED = {"resnet34": 2.0, "densenet121": 2.0, "vgg19": 2.0, "efficientnet_b0": 1.5, "mobilenet_v2": 1.5}
@@ -94,43 +93,43 @@ def main() -> None:
     """Run what is missing, then write the figures."""
     parser = argparse.ArgumentParser()
     parser.add_argument("cifar10", type=Path)
-    parser.add_argument("--kept", type=Path, default=Path("against_notebook.jsonl"))
-    parser.add_argument("--arch", action="append")
+    parser.add_argument("result", type=Path, nargs="?")
+    parser.add_argument("--arch", action="append", choices=list(ASKED))
     asked = parser.parse_args()
-    kept = [json.loads(line) for line in asked.kept.read_text().splitlines()] if asked.kept.is_file() else []
-    with tempfile.TemporaryDirectory() as name, asked.kept.open("a") as file:
+    kept = Kept(asked.result)
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sample(asked.cifar10, folder / "data")
         for arch in asked.arch or ASKED:
-            mine = [row for row in kept if row["arch"] == arch]
-            if not mine:
-                times = {count: notebook(folder / "data", arch, count, epochs=1)["seconds"] for count in (0, 1, 2)}
-                mine.append({"arch": arch, "workers": min(times, key=lambda count: times[count]), "tried": times})
-                file.write(json.dumps(mine[-1]) + "\n")
-                file.flush()
-                kept.append(mine[-1])
-            start = weights(arch, folder)
-            while len(mine) <= PAIRS:
-                pair = {"arch": arch, "notebook": notebook(folder / "data", arch, mine[0]["workers"])}
-                pair["ens"] = ens(folder / "data", arch, start)
-                mine.append(pair)
-                kept.append(pair)
-                file.write(json.dumps(pair) + "\n")
-                file.flush()
-                print(arch, pair, flush=True)
-    results = []
-    for arch in ASKED:
-        pairs = [row for row in kept if row["arch"] == arch and "ens" in row]
-        if len(pairs) < PAIRS:
-            continue
-        ratios = [pair["notebook"]["seconds"] / pair["ens"]["seconds"] for pair in pairs]
-        row = {"arch": arch, "ratio": statistics.median(ratios), "asked": ASKED[arch], "pairs": pairs}
-        row["tried"] = next(row["tried"] for row in kept if row["arch"] == arch and "tried" in row)
-        results.append(row)
-        accuracies = {side: [round(pair[side]["accuracy"], 3) for pair in pairs] for side in ("notebook", "ens")}
-        print(f"{arch:16s} {row['ratio']:.2f} x (asked {ASKED[arch]} x)  {accuracies}")
-    machine = {"threads": torch.get_num_threads(), "torch": torch.__version__}
-    write_json(HERE / "against_notebook.json", {"machine": machine, "results": results})
+            print(arch, compare(arch, folder, kept), flush=True)
+
+
+def compare(arch: str, folder: Path, kept: Kept) -> dict[str, Any]:
+    """The ratio of one architecture: the median over the pairs."""
+    data, start = folder / "data", weights(arch, folder)
+    tried = {
+        count: kept.of(
+            f"{arch} one epoch, {count} workers", lambda n=count: notebook(data, arch, n, epochs=1)["seconds"]
+        )
+        for count in (0, 1, 2)
+    }
+    workers = min(tried, key=lambda count: tried[count])
+
+    def pair(number: int) -> dict[str, Any]:
+        runs = {"notebook": lambda: notebook(data, arch, workers), "ens": lambda: ens(data, arch, start)}
+        order = list(runs) if number % 2 else list(reversed(runs))
+        return {name: runs[name]() for name in order}
+
+    pairs = [kept.of(f"{arch} pair {number}", lambda n=number: pair(n)) for number in range(1, PAIRS + 1)]
+    row = {
+        "ratio": statistics.median(pair["notebook"]["seconds"] / pair["ens"]["seconds"] for pair in pairs),
+        "asked": ASKED[arch],
+        "workers": workers,
+        "seconds": {side: [round(pair[side]["seconds"], 1) for pair in pairs] for side in ("notebook", "ens")},
+        "accuracy": {side: [round(pair[side]["accuracy"], 4) for pair in pairs] for side in ("notebook", "ens")},
+    }
+    kept.put(arch, row)
+    return row
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python tests/benchmarks/growth.py CIFAR10_FOLDER [RESULT.json]
 
 Each line is one command in a folder of its own, start of Python, checks, store, probe, one epoch and predictions
-included; beside it the seconds that the epochs alone took. The network is a small one, so that what is not the
+included; beside it the seconds that the epochs alone took, and how many times the
+first line of its table both are. The network is a small one, so that what is not the
 network shows.
 """
 
@@ -17,9 +18,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-from ensemble.files import write_json
+from machine import Kept
 
 
 def sample(source: Path, folder: Path, each: int) -> None:
@@ -46,21 +46,36 @@ def measured(data: Path, size: int, members: int) -> dict[str, float]:
     return {"seconds": seconds, "epochs": epochs}
 
 
+CASES = {
+    "images x 1": (100, 32, 1),
+    "images x 4": (400, 32, 1),
+    "images x 16": (1600, 32, 1),
+    "members x 1": (400, 32, 1),
+    "members x 3": (400, 32, 3),
+    "members x 9": (400, 32, 9),
+    "side 32": (400, 32, 1),
+    "side 64": (400, 64, 1),
+    "side 128": (400, 128, 1),
+}
+
+
 def main() -> None:
-    """Every line of the three tables."""
-    source, results = Path(sys.argv[1]), []
-    cases = [(100, 32, 1), (400, 32, 1), (1600, 32, 1), (400, 32, 3), (400, 32, 9), (400, 64, 1), (400, 128, 1)]
+    """Every line of the three tables, and how many times the first of its table it is."""
+    source, kept = Path(sys.argv[1]), Kept(Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    known: dict[tuple[int, int, int], dict[str, float]] = {}
+    first: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name:
-        for each, size, members in cases:
+        for case, keys in CASES.items():
+            each, size, members = keys
             data = Path(name, str(each))
             if not data.is_dir():
                 sample(source, data, each)
-            row: dict[str, Any] = {"images": 10 * each, "size": size, "members": members}
-            row |= measured(data, size, members)
-            results.append(row)
-            print(row, flush=True)
-    if len(sys.argv) > 2:
-        write_json(Path(sys.argv[2]), results)
+            if keys not in known:
+                known[keys] = kept.of(case, lambda: measured(data, size, members))  # noqa: B023 — called at once
+            row, base = known[keys], first.setdefault(case.split()[0], known[keys])
+            ratios = {what: round(row[what] / base[what], 2) for what in row}
+            kept.put(case, {**row, "images": 10 * each, "side": size, "members": members, "times": ratios})
+            print(case, kept.figures[case], flush=True)
 
 
 if __name__ == "__main__":

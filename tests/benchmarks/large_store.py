@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from machine import Kept
 from PIL import Image
 from silent import Silent
 
@@ -102,8 +103,7 @@ def main() -> None:
         done.set()
     result = {"store_gb": file.bytes / 1e9, "peak_mb": peak[0], "opened_s": opened, "epoch_s": row.seconds}
     print(json.dumps(result))
-    if len(sys.argv) > 1:
-        write_json(Path(sys.argv[1]), result)
+    Kept(Path(sys.argv[1]) if len(sys.argv) > 1 else None).put("training on a large store", result)
 
 
 if __name__ == "__main__":
