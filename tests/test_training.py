@@ -65,7 +65,7 @@ def test_a_loss_that_is_not_finite_fails_its_member_alone(here: Path, capfd: pyt
     from ensemble.training.losses import losses
 
     if "broken" not in losses:
-        losses.register("broken")(lambda recipe: lambda logits, targets: logits.sum() * float("nan"))
+        losses.register("broken")(lambda recipe, weights: lambda logits, targets: logits.sum() * float("nan"))
     (here / "r.yaml").write_text(
         "data: {form: folders, path: photos}\n"
         "defaults: {filters: [4, 8], image_size: 8, batch_size: 8, lr: 0.01, epochs: 2}\n"
@@ -286,9 +286,17 @@ FAST += ["augment=alternate-cutout", "tta=flip-shift"]
 MUON = ["optimizer=muon", "filter_lr=0.2", "schedule=linear", "average=none"]
 
 
-@pytest.mark.parametrize(
-    "keys", [[], ["precision=float16", "layout=channels_last"], MUON], ids=["any", "float16", "muon"]
-)
+RESUMED = {
+    "any": [],
+    "float16": ["precision=float16", "layout=channels_last"],
+    "muon": MUON,
+    "ema": ["average=ema", "sampler=weighted", "mixing=mixup", "loss=focal", "augment=dermoscopy"],
+    "swa": ["average=swa", "average_epochs=3", "mixing=cutmix", "sampler=oversample", "sampler_count=20"],
+    "soup": ["average=soup", "average_epochs=3", "schedule=plateau", "patience=0", "class_weights=balanced"],
+}
+
+
+@pytest.mark.parametrize("keys", RESUMED.values(), ids=RESUMED)
 def test_a_fast_training_interrupted_after_any_epoch_ends_with_the_same_bits(
     here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, keys: list[str]
 ) -> None:
@@ -347,3 +355,72 @@ def test_momentum_and_rates_of_biases_that_would_do_nothing_are_refused(
     train(
         capfd, "--set", "momentum=0.8", "--set", "bias_lr=8", "--set", "schedule=constant", "--set", "optimizer=sgd"
     )
+
+
+def test_what_is_frozen_keeps_its_bits_and_its_statistics(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+    from torchvision import models
+
+    torch.manual_seed(0)
+    start = models.resnet18(weights=None).state_dict()
+    save_file({name: value.contiguous() for name, value in start.items()}, "start.safetensors")
+    words = [
+        "train",
+        "--arch",
+        "resnet18",
+        "--data",
+        "photos",
+        "--weights",
+        "start.safetensors",
+        "--image-size",
+        "32",
+    ]
+    words += ["--batch-size", "8", "--epochs", "2", "--frozen-epochs", "1", "--lr", "0.01"]
+
+    def changed(*keys: str) -> set[str]:
+        capfd.readouterr()
+        assert ens([*words, *(word for key in keys for word in ("--set", key))]) == 0
+        state = load_file(Path("runs") / capfd.readouterr().out.strip() / "weights.safetensors")
+        body = {name.removeprefix("0."): value for name, value in state.items() if name.startswith("0.")}
+        assert set(body) == {name for name in start if not name.startswith("fc.")}
+        return {name for name, value in body.items() if not torch.equal(value, start[name])}
+
+    two = changed("unfreeze=2")
+    assert len({name.rsplit(".", 1)[0] for name in two}) == 4  # two convolutions, two norms
+    assert any(name.endswith("running_mean") for name in two)
+    still = changed("freeze_norms=true")
+    assert len(still) == 20 and not any("running" in name for name in still)
+    assert len(changed()) > 80
+
+
+def test_views_say_what_they_add(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (run,), err = train(capfd, "--tta", "dihedral")
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["tta"]["views"] == 8
+    both = facts["tta"]["accuracy"]
+    assert both["all_views"] == pytest.approx(json.loads((run / "metrics.json").read_text())["valid"]["accuracy"])
+    assert both["one_view"] == pytest.approx(
+        float((run / "history.csv").read_text().splitlines()[-1].split(",")[5]), abs=1e-6
+    )
+    assert f"8 views, validation accuracy {both['one_view']:.4f} -> {both['all_views']:.4f}" in err
+
+
+def test_filters_are_saved_with_the_run_and_used_when_a_test_set_comes_later(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    keys = ["--set", "preprocess=[grey, edges]"]
+    (run,), _ = train(capfd, *keys)
+    assert "- grey\n- edges\n" in (run / "recipe.yaml").read_text()
+    first = load(run / "test.npz")
+    photos(here / "more", 3, 7)
+    Path("photos/test").rename("kept")
+    Path("more").rename("photos/test")
+    train(capfd, *keys)
+    assert len(load(run / "test.npz").ids) == 6
+    Path("photos/test").rename("more")
+    Path("kept").rename("photos/test")
+    train(capfd, *keys)
+    assert (load(run / "test.npz").probs == first.probs).all()
+    _, err = train(capfd, "--set", "preprocess=[gray]", code=2)
+    assert "unknown preprocessing filter 'gray'; did you mean 'grey'?" in err

@@ -10,12 +10,12 @@ import torch
 from fastai.optimizer import Adam
 from torch import nn
 
-from ensemble.training.augment import flip_shift
+from ensemble.training.augment.flips import flip_shift
 from ensemble.training.finder import FALLBACK, STEPS, suggest
 from ensemble.training.history import Epoch
 from ensemble.training.loop import group_rates
 from ensemble.training.optimizers import FusedAdam
-from ensemble.training.schedules import schedules
+from ensemble.training.schedules import Leg, schedules
 from ensemble.training.seeds import random_states, restore_random_states, seed_everything
 from ensemble.training.stopping import best_epoch, should_stop
 
@@ -97,7 +97,7 @@ def test_rates_differ_by_group_only_when_fine_tuning() -> None:
 
 
 def test_one_cycle_rises_then_falls_to_almost_nothing() -> None:
-    lr = schedules.get("one-cycle")(np.array([1.0]), False, False)["lr"]
+    lr = schedules.get("one-cycle")(Leg(np.array([1.0])))["lr"]
     assert lr(0.0) == pytest.approx([1 / 25])
     assert lr(0.3) == pytest.approx([1.0])
     assert lr(1.0) == pytest.approx([1e-5])

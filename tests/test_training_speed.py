@@ -28,13 +28,13 @@ from ensemble.models.network import build_network, fit_to_images, parameter_grou
 from ensemble.models.speednet import Norm, Whitening
 from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import DataSpec, Recipe
-from ensemble.training.augment import AlternateFlip
+from ensemble.training.augment.flips import AlternateFlip
 from ensemble.training.averaging import Lookahead
 from ensemble.training.formats import can_compile
 from ensemble.training.loaders import data_loaders
 from ensemble.training.lookup import FromSquares, ahead
 from ensemble.training.optimizers import FusedSGD, Muon
-from ensemble.training.schedules import schedules
+from ensemble.training.schedules import Leg, schedules
 from ensemble.training.seeds import seed_everything
 
 pytestmark = pytest.mark.slow  # they import fastai, which takes seconds
@@ -262,19 +262,19 @@ def test_filters_are_marked_where_a_norm_of_theirs_follows() -> None:
 
 
 def test_the_line_falls_from_the_rate_to_nothing() -> None:
-    rate = schedules.get("linear")(np.array([2.0]), False, False)["lr"]
+    rate = schedules.get("linear")(Leg(np.array([2.0])))["lr"]
     assert [float(rate(place)[0]) for place in (0, 0.25, 1)] == pytest.approx([2.0, 1.5, 0.0])
 
 
 def test_the_triangle_starts_at_a_fifth_peaks_and_ends_at_7_percent() -> None:
-    rate = schedules.get("triangle")(np.array([2.0]), False, False)["lr"]
+    rate = schedules.get("triangle")(Leg(np.array([2.0])))["lr"]
     assert [float(rate(place)[0]) for place in (0, 0.23, 1)] == pytest.approx([0.4, 2.0, 0.14])
     assert [float(rate(place)[0]) for place in (0.115, 0.615)] == pytest.approx([1.2, 1.07])
 
 
 def test_alternate_flip_mirrors_every_image_in_every_other_epoch() -> None:
     class Loader:
-        n, epoch = 50, 0
+        items, epoch = 50, 0
         at = np.arange(50)
 
     torch.manual_seed(0)
@@ -309,7 +309,7 @@ def test_lookahead_follows_its_formula_and_leaves_nothing_over_at_an_epochs_end(
             if self.training:
                 seen.append((float(self.pct_train), self.model[1].weight.detach().clone()))
 
-    watched = Watched()
+    watched = Watched(recipe(), 1)
     learner = Learner(dls, network, loss_func=nn.CrossEntropyLoss(), path=tmp_path, cbs=[watched])
     slow = network[1].weight.detach().clone()
     with learner.no_bar(), learner.no_logging():

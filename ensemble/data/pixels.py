@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from ensemble.data.filters import NEEDS_SCIKIT_IMAGE, filtered
 from ensemble.registry import Registry
 
 Pixels = npt.NDArray[np.uint8]
@@ -37,14 +40,25 @@ def pad(image: Image.Image, size: int) -> Image.Image:
 
 @dataclass(frozen=True, order=True)
 class Square:
-    """What is made of every image: uint8 (size, size, 3), by the resize mode of that name."""
+    """What is made of every image: uint8 (size, size, 3), by `filters`, then by the resize mode of that name."""
 
     size: int
     resize: str
+    filters: tuple[str, ...] = ()
 
     def of(self, image: Image.Image) -> Pixels:
-        """The square of one upright RGB image. Raises RecipeError for a mode that does not exist."""
-        return np.asarray(resizes.get(self.resize)(image, self.size))
+        """The square of one upright RGB image. Raises RecipeError for a mode or a filter that does not exist."""
+        return np.asarray(resizes.get(self.resize)(filtered(image, self.filters), self.size))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What decides the pixels of one image; the version of what filters as well."""
+        facts: dict[str, Any] = {"size": self.size, "resize": self.resize}
+        if self.filters:
+            facts["filters"] = list(self.filters)
+        if NEEDS_SCIKIT_IMAGE & set(self.filters):
+            facts["scikit-image"] = version("scikit-image")
+        return facts
 
     @property
     def bytes(self) -> int:

@@ -153,4 +153,5 @@ def _one_maker(folder: Path, note: Note) -> Iterator[None]:
 
 def key(dataset: Dataset, content: Sequence[str], square: Square) -> str:
     """The name of the store of images with the digests `content`, in their order."""
-    return sha256_json([_DECODER, pillow, dataset.background, square.size, square.resize, list(content)])[:24]
+    made = [square.size, square.resize, *([square.facts] if square.filters else [])]
+    return sha256_json([_DECODER, pillow, dataset.background, *made, list(content)])[:24]

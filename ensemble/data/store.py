@@ -57,8 +57,7 @@ class StoreFile:
 
     def facts(self, sums: list[str]) -> dict[str, Any]:
         """What `facts_path` says. sums: sha256 of each chunk."""
-        size, resize = self.square.size, self.square.resize
-        return {"schema": 1, "rows": self.count, "size": size, "resize": resize, "chunk": CHUNK, "sha256": sums}
+        return {"schema": 1, "rows": self.count, **self.square.facts, "chunk": CHUNK, "sha256": sums}
 
     def opened(self) -> Pixels | None:
         """uint8 (count, size, size, 3), read from the disk where it is looked at; None unless it is as written."""

@@ -10,7 +10,7 @@ from typing import Any
 from ensemble.errors import RecipeError
 from ensemble.recipe import text
 from ensemble.recipe.problems import refuse, validated
-from ensemble.recipe.resolve import resolved, training_stages
+from ensemble.recipe.resolve import chosen_on_valid, resolved, training_stages
 from ensemble.recipe.schema import CombineSpec, DataSpec, Recipe, SubmitSpec
 from ensemble.registry import did_you_mean
 
@@ -120,8 +120,20 @@ def contradictions(recipe: Recipe) -> Iterable[str]:
         yield "`stages` say the epochs and rates; leave out epochs, frozen_epochs and lr"
     if not training_stages(recipe):
         yield "epochs and frozen_epochs are both 0; at least one epoch expected"
-    if recipe.full and (recipe.early_stopping or recipe.keep == "best"):
-        yield "a refit has no validation rows to stop by; leave out early_stopping and keep, and fix the epochs"
+    chosen = chosen_on_valid(recipe)
+    if recipe.full and chosen:
+        yield (
+            f"a refit has no validation rows to decide by ({', '.join(chosen)}); leave out early_stopping, keep,"
+            " schedule: plateau and average: soup, and fix the epochs"
+        )
+    if chosen and recipe.valid_every > 1:
+        yield f"every epoch is judged ({', '.join(chosen)}); leave valid_every at 1"
+    if recipe.keep == "best" and recipe.average in ("ema", "swa", "soup"):
+        yield f"keep: best keeps the weights of one epoch, average: {recipe.average} those of many; leave one out"
+    if recipe.unfreeze and recipe.stages:
+        yield "`stages` say what trains; leave out unfreeze"
+    if recipe.sampler != "oversample" and (recipe.sampler_count or recipe.sampler_cut):
+        yield "sampler_count and sampler_cut are for sampler: oversample; leave them out"
     if recipe.full and recipe.folds:
         yield "`full` and `folds` exclude each other; refit without folds"
     if recipe.fold is not None and (recipe.folds is None or recipe.fold >= recipe.folds):

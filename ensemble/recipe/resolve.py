@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from ensemble.architectures import architectures
 from ensemble.files import sha256_json
@@ -54,8 +54,20 @@ def training_stages(recipe: Recipe) -> tuple[Stage, ...]:
         stages.append(Stage(train="head", epochs=recipe.frozen_epochs, lr=recipe.lr, schedule=recipe.schedule))
     if recipe.epochs:
         lr = recipe.lr if recipe.lr == "auto" or not stages else recipe.lr / 2
-        stages.append(Stage(train="all", epochs=recipe.epochs, lr=lr, schedule=recipe.schedule))
+        train: Literal["head", "all"] | int = recipe.unfreeze or "all"
+        stages.append(Stage(train=train, epochs=recipe.epochs, lr=lr, schedule=recipe.schedule))
     return tuple(stages)
+
+
+def chosen_on_valid(recipe: Recipe) -> list[str]:
+    """What of this member the validation rows decide while it trains; nothing with the defaults."""
+    scheduled = any(stage.schedule == "plateau" for stage in training_stages(recipe))
+    return [
+        *(["early stopping"] if recipe.early_stopping else []),
+        *(["best epoch"] if recipe.keep == "best" else []),
+        *(["rates"] if scheduled else []),
+        *(["soup"] if recipe.average == "soup" else []),
+    ]
 
 
 def hashed_keys(recipe: Recipe) -> dict[str, Any]:

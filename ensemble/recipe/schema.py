@@ -80,9 +80,12 @@ class DataSpec(Frozen):
 
 
 class Stage(Frozen):
-    """One leg of training: which layers train, epochs, learning rate or `auto`, schedule."""
+    """One leg of training: which layers train, epochs, learning rate or `auto`, schedule.
 
-    train: Literal["head", "all"] = "all"
+    train: the head alone, everything, or the head and the last so many layers of the body.
+    """
+
+    train: Literal["head", "all"] | Annotated[int, Field(ge=1)] = "all"
     epochs: Annotated[int, Field(ge=1)]
     lr: Literal["auto"] | Rate = "auto"
     schedule: str = "one-cycle"
@@ -97,6 +100,7 @@ class Recipe(Frozen):
     weights: str | None = None
     image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     resize: str = "squash"
+    preprocess: Texts = ()
     stem: Literal["default", "small"] = "default"
     filters: Annotated[Counts, Field(min_length=1)] | None = None
     kernel: Annotated[int, Field(ge=1)] | None = None
@@ -112,14 +116,28 @@ class Recipe(Frozen):
     epochs: Annotated[int, Field(ge=0)] | None = None
     lr: Literal["auto"] | Rate = "auto"
     schedule: str = "one-cycle"
+    unfreeze: Annotated[int, Field(ge=1)] | None = None
+    freeze_norms: bool = False
     stages: Annotated[tuple[Stage, ...], BeforeValidator(_to_tuple)] = ()
+    step_epochs: Annotated[int, Field(ge=1)] = 7
+    rate_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    patience: Annotated[int, Field(ge=0)] = 2
     optimizer: str = "adam"
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     bias_lr: Annotated[float, Field(gt=0)] = 1.0
     filter_lr: Annotated[float, Field(gt=0)] = 1.0
     average: str = "none"
+    average_decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    average_epochs: Annotated[int, Field(ge=1)] | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    sampler: str = "none"
+    sampler_count: Annotated[int, Field(ge=1)] | None = None
+    sampler_cut: bool = False
+    mixing: str = "none"
+    mix_alpha: Annotated[float, Field(gt=0)] = 0.4
     loss: str = "cross-entropy"
+    class_weights: Literal["none", "balanced"] = "none"
+    focal_gamma: Annotated[float, Field(ge=0)] = 2.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     valid_every: Annotated[int, Field(ge=1)] = 1
     early_stopping: Annotated[int, Field(ge=1)] | None = None

@@ -21,6 +21,8 @@ from ensemble.training.history import Epoch, epoch_from
 
 Tensors = dict[str, Tensor]
 
+_PARTS = ("model", "optimizer", "best", "average")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -28,7 +30,8 @@ class Checkpoint:
 
     model: every weight and buffer by name.  optimizer: its tensors by `<index of the parameter>.<name>`.
     plain: the optimizer's numbers, in the same names.  states: the random states.  rows: the history so far.
-    best: the weights of the best epoch where those are kept.  scaler: the numbers of a scaler of losses.
+    best: the weights of the best epoch where those are kept.  average: what an average of weights has so far.
+    scaler: the numbers of a scaler of losses.
     """
 
     stage: int
@@ -39,6 +42,7 @@ class Checkpoint:
     states: Mapping[str, Any]
     rows: tuple[Epoch, ...]
     best: Tensors = field(default_factory=dict)
+    average: Tensors = field(default_factory=dict)
     scaler: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -49,7 +53,7 @@ class Checkpoint:
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write `<folder>/checkpoint/state.safetensors`. Raises EnsError when the disk refuses."""
-    parts = {"model": checkpoint.model, "optimizer": checkpoint.optimizer, "best": checkpoint.best}
+    parts = {part: getattr(checkpoint, part) for part in _PARTS}
     tensors = {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
     facts = {
         "stage": checkpoint.stage,
@@ -68,7 +72,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     path = folder / "checkpoint" / "state.safetensors"
     if not path.is_file():
         return None
-    parts: dict[str, Tensors] = {"model": {}, "optimizer": {}, "best": {}}
+    parts: dict[str, Tensors] = {part: {} for part in _PARTS}
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads(file.metadata()["facts"])

@@ -43,7 +43,9 @@ class MemberLearner(Learner):  # type: ignore[misc]
         if self.pieces == 1:
             super()._do_one_batch()
             return
-        count, inputs = len(self.yb[0]), len(self.xb)
+        inputs = len(self.xb)
+        mass = getattr(self.loss_func, "mass", len)  # what the mean of the loss is divided by
+        whole = mass(self.yb[0])
         # validation takes twice as many images at a time; `chunk` could leave one alone, which no batch norm takes
         pieces = self.pieces if self.training else 2 * self.pieces
         preds, losses = [], []
@@ -51,7 +53,7 @@ class MemberLearner(Learner):  # type: ignore[misc]
             if not len(part[0]):
                 continue
             pred = self.model(*part[:inputs])
-            loss = self.loss_func(pred, *part[inputs:]) * (len(part[0]) / count)
+            loss = self.loss_func(pred, *part[inputs:]) * (mass(part[inputs]) / whole)
             if self.training:
                 self._scaled(loss).backward()  # type: ignore[no-untyped-call]
             preds.append(pred.detach())

@@ -20,8 +20,9 @@ from ensemble.data.dataset import Dataset, Items
 from ensemble.errors import DataError
 from ensemble.predictions import Ints
 from ensemble.recipe.schema import Recipe
-from ensemble.training.augment import ItemTransform, policies
+from ensemble.training.augment import ItemTransform, transforms
 from ensemble.training.lookup import Images, ahead
+from ensemble.training.samplers import Sampler, sampler
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,15 @@ def _valid_rows(rows: Sequence[Row]) -> tuple[list[int], list[int]]:
 
 @dataclass(frozen=True)
 class Lookup:
-    """The items of one loader. rows: int64 (n,), in `images`.  targets: (n,) or (n, k), on the CPU."""
+    """The items of one loader.
+
+    rows: int64 (n,), in `images`.  targets: (n,) or (n, k), on the CPU.  labels: int64 (n,), class indices.
+    """
 
     images: Images
     rows: Ints
     targets: TensorBase
+    labels: Ints
 
     def batch(self, items: Ints) -> tuple[Ints, Tensor, TensorBase]:
         """The items themselves, their images and their targets."""
@@ -69,18 +74,36 @@ class Lookup:
 class BatchLoader(TfmdDL):  # type: ignore[misc]
     """fastai's loader of transformed items, whose batches are one look-up each rather than items put together.
 
-    at: the numbers, below n, of the items in the batch at hand.  epoch: from 0, set by who trains.
+    at: the numbers, below `items`, of the items in the batch at hand.  epoch: from 0, set by who trains.
+    sampler: which items an epoch shows, where the loader shuffles; each once without one.
     Without a `lookup`, as for a `test_dl` of other items, it is fastai's own.
     """
 
-    def __init__(self, dataset: Any = None, *, lookup: Lookup | None = None, **kwargs: Any) -> None:
-        self.lookup, self.at, self.epoch = lookup, np.empty(0, np.int64), 0
+    def __init__(
+        self,
+        dataset: Any = None,
+        *,
+        lookup: Lookup | None = None,
+        sampler: Sampler | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.lookup, self.sampler, self.at, self.epoch = lookup, sampler, np.empty(0, np.int64), 0
+        self.items = len(lookup.rows) if lookup else 0
         super().__init__(dataset, **kwargs)
+        if self.sampler and self.shuffle:
+            self.n = self.sampler.count  # fastai's: items an epoch
+
+    def get_idxs(self) -> list[int]:
+        """The numbers of an epoch's items."""
+        if self.sampler and self.shuffle:
+            return self.sampler.draw(self.rng)
+        found: list[int] = super().get_idxs()
+        return found
 
     def new(self, dataset: Any = None, cls: Any = None, **kwargs: Any) -> Any:
         """As fastai's; a loader of the same items keeps the look-up."""
         if dataset is None or dataset is self.dataset:
-            kwargs.setdefault("lookup", self.lookup)
+            kwargs = {"lookup": self.lookup, "sampler": self.sampler, **kwargs}
         return super().new(dataset, cls, **kwargs)
 
     def before_iter(self) -> None:
@@ -124,7 +147,7 @@ def data_block(
         splitter=_valid_rows,
         batch_tfms=[
             IntToFloatTensor(),
-            *policies.get(recipe.augment)(recipe.image_size),
+            *transforms(recipe.augment, recipe.image_size),
             Normalize.from_stats(list(mean), list(std), cuda=False),
         ],
     )
@@ -144,17 +167,19 @@ def data_loaders(
     Raises DataError when a batch is larger than the training set: fastai would then train on nothing.
     """
     train = dataset.splits["train"]
-    if recipe.batch_size > len(train):
+    chosen = sampler(recipe, train.targets, len(dataset.classes))
+    shown = chosen.count if chosen else len(train)
+    if recipe.batch_size > shown:
         raise DataError(
-            f"a batch of {recipe.batch_size} is larger than the {len(train)} training images;"
-            f" type --batch-size {max(2, len(train) // 4)}"
+            f"a batch of {recipe.batch_size} is larger than the {shown} training images;"
+            f" type --batch-size {max(2, shown // 4)}"
         )
     parts = [split for split in ("train", "valid") if split in dataset.splits]
     rows = {split: images.rows(dataset.splits[split].paths.tolist()) for split in parts}
     items = [row for split in parts for row in _rows(dataset.splits[split], rows[split], dataset, split)]
-    lookups = [Lookup(images, rows[split], _targets(dataset.splits[split])) for split in parts]
+    lookups = [_lookup(images, rows[split], dataset.splits[split]) for split in parts]
     if len(lookups) == 1:
-        lookups.append(Lookup(images, np.empty(0, np.int64), lookups[0].targets[:0]))
+        lookups.append(_lookup(images, np.empty(0, np.int64), train.take(np.empty(0, np.int64))))
     return data_block(recipe, dataset, images, mean, std).dataloaders(
         items,
         bs=recipe.batch_size,
@@ -162,7 +187,7 @@ def data_loaders(
         num_workers=0,
         device=device,
         dl_type=BatchLoader,
-        dl_kwargs=[{"lookup": lookup} for lookup in lookups],
+        dl_kwargs=[{"lookup": lookups[0], "sampler": chosen}, {"lookup": lookups[1]}],
     )
 
 
@@ -171,7 +196,7 @@ def _rows(items: Items, rows: Ints, dataset: Dataset, split: str) -> list[Row]:
     return [Row(row, target, split == "valid") for row, target in zip(rows.tolist(), targets, strict=True)]
 
 
-def _targets(items: Items) -> TensorBase:
-    if items.soft is None:
-        return TensorCategory(torch.from_numpy(items.targets))
-    return TensorBase(torch.from_numpy(items.soft))
+def _lookup(images: Images, rows: Ints, items: Items) -> Lookup:
+    hard = items.soft is None
+    targets = TensorCategory(torch.from_numpy(items.targets)) if hard else TensorBase(torch.from_numpy(items.soft))
+    return Lookup(images, rows, targets, items.targets)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,11 +17,13 @@ from fastai.callback.schedule import ParamScheduler
 from fastai.callback.training import BnFreeze
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
+from torch import nn
 
+from ensemble.models.depth import last_parameters, norms
 from ensemble.models.network import Network, parameter_groups
 from ensemble.recipe.resolve import training_stages
 from ensemble.recipe.schema import Recipe, Stage
-from ensemble.training.averaging import averages
+from ensemble.training.averaging import Average, averages
 from ensemble.training.checkpoint import (
     Checkpoint,
     Tensors,
@@ -34,9 +36,10 @@ from ensemble.training.checkpoint import (
 from ensemble.training.finder import Curve, find_rate
 from ensemble.training.history import Epoch, History
 from ensemble.training.learner import MemberLearner
-from ensemble.training.losses import losses
+from ensemble.training.losses import Loss, class_weights, losses
+from ensemble.training.mixing import mixings
 from ensemble.training.optimizers import optimizer
-from ensemble.training.schedules import Rates, schedules
+from ensemble.training.schedules import Leg, Rates, schedules
 from ensemble.training.seeds import random_states, restore_random_states, seed_everything
 from ensemble.training.stopping import best_epoch, should_stop
 
@@ -60,6 +63,7 @@ class Training:
     rates: what the finder chose, by stage; an interrupted run brings them along.
     decide: called with (stage, curve) when the finder has chosen, before the first step is taken.
     pieces: in how many a batch is taken, where it does not fit into memory.
+    decided: what else was chosen on the way, for run.json.
     """
 
     recipe: Recipe
@@ -74,6 +78,8 @@ class Training:
     best: Tensors = field(default_factory=dict)
     used: dict[int, float] = field(default_factory=dict)
     scaler: torch.amp.GradScaler | None = None
+    average: Average | None = None
+    decided: dict[str, Any] = field(default_factory=dict)
     _written: float = 0.0
     _write_cost: float = 0.0
 
@@ -110,17 +116,30 @@ class Training:
         else:
             self.best = {}
         self.watcher.stage(index, stage, len(self.loaders.train))
-        fine_tuning = stage.train == "all" and self.recipe.weights != "none"
+        fine_tuning = stage.train != "head" and self.recipe.weights != "none"
         rates = group_rates(rate, len(learner.opt.param_lists), fine_tuning)
+        leg = Leg(
+            rates,
+            stage.train == "head",
+            fine_tuning,
+            stage.epochs,
+            self.recipe.step_epochs,
+            self.recipe.rate_factor,
+            self.recipe.patience,
+            lambda: self._stage_rows(index),
+        )
+        average = self.average = averages.get(self.recipe.average)(self.recipe, stage.epochs)
+        average.restore(resumed.average if resumed else {})
         history = History(index, self._record(learner), self.watcher.batch)
         callbacks = [
-            ParamScheduler(schedules.get(stage.schedule)(rates, stage.train == "head", fine_tuning)),
+            ParamScheduler(schedules.get(stage.schedule)(leg)),
             history,
-            *averages.get(self.recipe.average)(),
+            average,
             _Keeper(self, index, resumed),
         ]
         if not should_stop(self._stage_rows(index), self.recipe.early_stopping):
             learner.fit(stage.epochs, cbs=callbacks, start_epoch=resumed.epoch + 1 if resumed else 0)
+        self.decided |= average.finish(learner, lambda purpose: self._seed(index, purpose))
         if self.recipe.keep == "best" and self.best:
             self.network.load_state_dict(self.best)
 
@@ -128,14 +147,18 @@ class Training:
         learner = MemberLearner(
             self.loaders,
             self.network,
-            loss_func=losses.get(self.recipe.loss)(self.recipe),
+            loss_func=self._loss(),
             opt_func=optimizer(self.recipe),
             splitter=parameter_groups,
             wd=self.recipe.weight_decay,
             path=self.folder,
             # a head that trains on a frozen body must not move the body's batch norms either
             train_bn=False,
-            cbs=[BnFreeze(), _Validation(self.recipe.valid_every if "valid" in self._splits else None)],
+            cbs=[
+                BnFreeze(),
+                _Validation(self.recipe.valid_every if "valid" in self._splits else None),
+                *mixings.get(self.recipe.mixing)(self.recipe, self.loaders.c),
+            ],
         )
         learner.remove_cbs(learner._grab_cbs(ProgressCallback))
         learner.logger = lambda row: None  # fastai prints its rows to stdout
@@ -145,7 +168,24 @@ class Training:
             learner.freeze()
         else:
             learner.unfreeze()
+        self._keep_still(stage)
         return learner
+
+    def _keep_still(self, stage: Stage) -> None:
+        """Freeze what neither the stage nor the recipe lets learn. BnFreeze keeps the statistics of its norms."""
+        body, _ = self.network.children()
+        still: set[nn.Parameter] = set()
+        if isinstance(stage.train, int):
+            still |= set(body.parameters()) - last_parameters(body, stage.train)
+        if self.recipe.freeze_norms:
+            still |= {parameter for norm in norms(body) for parameter in norm.parameters()}
+        for parameter in still:
+            parameter.requires_grad_(False)
+
+    def _loss(self) -> Loss:
+        balanced = self.recipe.class_weights == "balanced"
+        weights = class_weights(self.loaders.train.lookup.labels, self.loaders.c) if balanced else None
+        return losses.get(self.recipe.loss)(self.recipe, weights)
 
     def _new_scaler(self) -> torch.amp.GradScaler | None:
         if self.network.compute_dtype != torch.float16:
@@ -202,6 +242,7 @@ class Training:
                 states=random_states(self.loaders.train.rng),
                 rows=tuple(self.rows),
                 best=self.best,
+                average=self.average.state() if self.average else {},
                 scaler=self.scaler.state_dict() if self.scaler is not None else {},
             ),
         )

@@ -11,6 +11,7 @@ import torch
 from fastai.optimizer import Optimizer
 from timm.optim.muon import zeropower_via_newtonschulz
 from torch import Tensor, nn
+from torch.optim.adam import adam as adam_kernel
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
@@ -59,6 +60,8 @@ class Fused(Optimizer):  # type: ignore[misc]
 class FusedAdam(Fused):
     """fastai's `Adam` (Kingma & Ba 2015, Loshchilov & Hutter 2019): lr, mom, sqr_mom, eps, wd."""
 
+    kernel = staticmethod(adamw)
+
     def __init__(self, params: Any, lr: float, mom: float = 0.9, sqr_mom: float = 0.99, eps: float = 1e-5) -> None:
         super().__init__(params, [], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=0.0)
 
@@ -67,7 +70,7 @@ class FusedAdam(Fused):
     ) -> None:
         states = [self._state(parameter) for parameter in parameters]
         fused = parameters[0].device.type in FUSED
-        adamw(
+        self.kernel(
             list[Tensor](parameters),
             grads,
             [state["grad_avg"] for state in states],
@@ -92,6 +95,12 @@ class FusedAdam(Fused):
             state["grad_avg"] = torch.zeros_like(parameter)
             state["sqr_avg"] = torch.zeros_like(parameter)
         return state
+
+
+class FusedAdamL2(FusedAdam):
+    """The same with weight decay as a part of the gradient, as torch's `Adam` has it (Kingma & Ba 2015)."""
+
+    kernel = staticmethod(adam_kernel)
 
 
 class FusedSGD(Fused):
@@ -180,6 +189,18 @@ def optimizer(recipe: Recipe) -> Callable[..., Optimizer]:
 def adam(recipe: Recipe) -> Callable[..., Optimizer]:
     """fastai's Adam with decoupled weight decay."""
     return FusedAdam if recipe.momentum is None else partial(FusedAdam, mom=recipe.momentum)
+
+
+@optimizers.register("adamw")
+def decoupled_adam(recipe: Recipe) -> Callable[..., Optimizer]:
+    """The same by its other name: fastai's Adam decouples the decay."""
+    return adam(recipe)
+
+
+@optimizers.register("adam-l2")
+def coupled_adam(recipe: Recipe) -> Callable[..., Optimizer]:
+    """Adam whose weight decay is a part of the gradient, as in torch and Keras."""
+    return FusedAdamL2 if recipe.momentum is None else partial(FusedAdamL2, mom=recipe.momentum)
 
 
 @optimizers.register("sgd")

@@ -11,7 +11,7 @@ from typing import Any
 
 from ensemble.data.dataset import Dataset
 from ensemble.files import read_json, write_json
-from ensemble.recipe.resolve import PIPELINE
+from ensemble.recipe.resolve import PIPELINE, chosen_on_valid
 from ensemble.runs.run import SCHEMA
 from ensemble.runs.writing import versions
 from ensemble.training.plan import Job
@@ -66,7 +66,7 @@ def new_facts(job: Job, dataset: Dataset, device: str) -> dict[str, Any]:
         "classes": dataset.classes.tolist(),
         "weights": None if job.weights is None else {"sha256": job.weights.sha256, "source": job.weights.source},
         "auto": {},
-        "chosen_on_valid": chosen_on_valid(job),
+        "chosen_on_valid": chosen_on_valid(job.recipe),
     }
     if not path.is_file():
         return facts
@@ -86,15 +86,6 @@ def data_facts(job: Job, dataset: Dataset) -> dict[str, Any]:
         "tests": dict(dataset.test_fingerprints),
         "sizes": {split: len(items) for split, items in dataset.splits.items()},
     }
-
-
-def chosen_on_valid(job: Job) -> list[str]:
-    """What the validation rows decided, which makes their score look better than it is."""
-    recipe = job.recipe
-    return [
-        *(["early stopping"] if recipe.early_stopping else []),
-        *(["best epoch"] if recipe.keep == "best" else []),
-    ]
 
 
 def write_facts(path: Path, facts: Mapping[str, Any]) -> None:

@@ -17,5 +17,18 @@ def should_stop(rows: Sequence[Epoch], patience: int | None) -> bool:
     return patience is not None and bool(rows) and len(rows) - 1 - best_epoch(rows) >= patience
 
 
+def plateaus(rows: Sequence[Epoch], patience: int) -> int:
+    """How often more than `patience` epochs in a row brought no lower validation loss than any before."""
+    lowest, waited, found = float("inf"), 0, 0
+    for row in rows:
+        if _loss(row) < lowest:
+            lowest, waited = _loss(row), 0
+        else:
+            waited += 1
+        if waited > patience:
+            waited, found = 0, found + 1
+    return found
+
+
 def _loss(row: Epoch) -> float:
     return float("inf") if row.valid_loss is None else row.valid_loss

@@ -11,6 +11,7 @@ from typing import Any
 
 from ensemble.architectures import lookup, refuse_unfit
 from ensemble.data.dataset import Dataset
+from ensemble.data.filters import filters
 from ensemble.data.pixels import resizes
 from ensemble.errors import EnsError, MissingWeights, RecipeError, one_line
 from ensemble.inference import views
@@ -27,8 +28,10 @@ from ensemble.training.folds import pool_folds, pool_new_tests
 from ensemble.training.formats import forget_compiled
 from ensemble.training.losses import losses
 from ensemble.training.member import predict_new_tests, train_member
+from ensemble.training.mixing import mixings
 from ensemble.training.optimizers import optimizers
 from ensemble.training.plan import Job, plan, view_of
+from ensemble.training.samplers import samplers
 from ensemble.training.schedules import schedules
 from ensemble.training.workshop import Workshop, square_of, stores_folder
 
@@ -52,8 +55,11 @@ def check_names(recipes: Sequence[Recipe]) -> None:
 
 def _unknown_names(recipe: Recipe) -> Iterator[RecipeError]:
     names: list[tuple[Registry[Any], str]] = [
-        (policies, recipe.augment or "none"),
+        *((policies, part) for part in (recipe.augment or "none").split("+")),
+        (samplers, recipe.sampler),
+        (mixings, recipe.mixing),
         (resizes, recipe.resize),
+        *((filters, name) for name in recipe.preprocess),
         (losses, recipe.loss),
         (optimizers, recipe.optimizer),
         (averages, recipe.average),
@@ -70,8 +76,6 @@ def _unknown_names(recipe: Recipe) -> Iterator[RecipeError]:
         yield RecipeError(f"filter_lr is for optimizer: muon, {recipe.optimizer} found; leave it out")
     if recipe.momentum is not None and any(stage.schedule == "one-cycle" for stage in training_stages(recipe)):
         yield RecipeError("schedule: one-cycle sets the momentum itself; leave momentum out or take another")
-    if recipe.valid_every > 1 and (recipe.early_stopping or recipe.keep == "best"):
-        yield RecipeError("early_stopping and keep: best judge every epoch; leave valid_every at 1")
     for registry, name in names:
         try:
             registry.get(name)

@@ -19,7 +19,7 @@ from ensemble.training.lookup import FromSquares, Images, OnDevice, on_device
 def square_of(recipe: Recipe) -> Square:
     """What a resolved recipe makes of every image."""
     assert recipe.image_size is not None
-    return Square(recipe.image_size, recipe.resize)
+    return Square(recipe.image_size, recipe.resize, recipe.preprocess)
 
 
 def stores_folder(runs: Path) -> Path:

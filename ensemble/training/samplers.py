@@ -1,0 +1,119 @@
+"""Which training items an epoch shows, by name: each once, or more often those of small classes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ensemble.errors import DataError
+from ensemble.predictions import Ints
+from ensemble.recipe.schema import Recipe
+from ensemble.registry import Registry
+
+
+class Sampler(Protocol):
+    """count: how many items an epoch shows.  draw: their numbers, in the order in which they are shown."""
+
+    @property
+    def count(self) -> int: ...
+    def draw(self, rng: random.Random) -> list[int]: ...
+
+
+samplers: Registry[Callable[[Recipe, Ints, int], Sampler | None]] = Registry("sampler")
+
+
+def sampler(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
+    """The recipe's sampler for items with class indices `targets` (n,); None for each item once.
+
+    Raises RecipeError for a name that does not exist, DataError for a class without items.
+    """
+    return samplers.get(recipe.sampler)(recipe, targets, n_classes)
+
+
+def shown(recipe: Recipe, targets: Ints, n_classes: int) -> Ints:
+    """How many items of each class an epoch shows, int64 (k,), expected where it is drawn."""
+    counts = np.bincount(targets, minlength=n_classes)
+    chosen = sampler(recipe, targets, n_classes)
+    if chosen is None:
+        return counts
+    if isinstance(chosen, OverSampler):
+        return chosen.wanted
+    return np.full(n_classes, round(chosen.count / n_classes))
+
+
+@dataclass(frozen=True)
+class WeightedSampler:
+    """As many items as there are, drawn with replacement so that every class is as likely as any other."""
+
+    targets: Ints
+    n_classes: int
+
+    @property
+    def count(self) -> int:
+        """Items an epoch."""
+        return len(self.targets)
+
+    def draw(self, rng: random.Random) -> list[int]:
+        """The numbers of an epoch's items."""
+        counts = np.bincount(self.targets, minlength=self.n_classes)
+        return rng.choices(range(self.count), weights=(1 / counts[self.targets]).tolist(), k=self.count)
+
+
+@dataclass(frozen=True)
+class OverSampler:
+    """Every class at least as often as `wanted` says, each item about as often as the next of its class.
+
+    wanted: int64 (k,).  A class that has more items than wanted shows others of them in each epoch.
+    """
+
+    targets: Ints
+    wanted: Ints
+
+    @property
+    def count(self) -> int:
+        """Items an epoch."""
+        return int(self.wanted.sum())
+
+    def draw(self, rng: random.Random) -> list[int]:
+        """The numbers of an epoch's items."""
+        chosen: list[int] = []
+        for label, wanted in enumerate(self.wanted.tolist()):
+            items = np.flatnonzero(self.targets == label).tolist()
+            chosen += items * (wanted // len(items)) + rng.sample(items, wanted % len(items))
+        rng.shuffle(chosen)
+        return chosen
+
+
+@samplers.register("none")
+def none(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
+    """Every item once an epoch."""
+    return None
+
+
+@samplers.register("weighted")
+def weighted(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
+    """Drawn with replacement, every class as likely as any other."""
+    _none_empty(targets, n_classes)
+    return WeightedSampler(targets, n_classes)
+
+
+@samplers.register("oversample")
+def oversample(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
+    """Every class at least `sampler_count` times, the median class's count unless given; what augments makes the
+    copies differ. Larger classes are left as they are, or cut to it with `sampler_cut`.
+    """
+    counts = _none_empty(targets, n_classes)
+    middle = recipe.sampler_count or int(np.median(counts))
+    return OverSampler(targets, np.full_like(counts, middle) if recipe.sampler_cut else np.maximum(counts, middle))
+
+
+def _none_empty(targets: Ints, n_classes: int) -> Ints:
+    counts = np.bincount(targets, minlength=n_classes)
+    if not counts.all():
+        empty = int((counts == 0).sum())
+        raise DataError(f"{empty} classes have no training items, which no sampler can show more often")
+    return counts
