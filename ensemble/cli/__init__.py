@@ -25,6 +25,7 @@ COMMANDS = {
     "init": "Write a commented recipe, ens.yaml, for the data it is pointed at.",
     "lr-find": "Draw the learning-rate finder's curve and print its suggestion.",
     "train": "Train members with fastai.",
+    "sweep": "Train a recipe for every combination of values, and print the table.",
     "ls": "List members and ensembles, the best first.",
     "import": "Make a run of predictions made elsewhere.",
     "combine": "Combine members into an ensemble.",

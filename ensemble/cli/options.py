@@ -86,8 +86,8 @@ def _with(spec: Any, keys: Mapping[str, Any]) -> Any:
     return merged
 
 
-def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """`--set key=value`, the value read as YAML. Raises RecipeError."""
+def parse_settings(settings: Sequence[str], option: str = "--set") -> dict[str, Any]:
+    """`--set key=value`, the value read as YAML. Raises RecipeError that names the option."""
     import yaml
 
     from ensemble.errors import RecipeError
@@ -97,11 +97,11 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         key, sign, value = setting.partition("=")
         if not sign or not key.strip():
-            raise RecipeError(f"--set {setting!r} found, key=value expected")
+            raise RecipeError(f"{option} {setting!r} found, key=value expected")
         try:
             values[key.strip()] = text.parse(value)
         except yaml.YAMLError as error:
-            raise RecipeError(f"--set {key}: {value!r} is not a YAML value") from error
+            raise RecipeError(f"{option} {key}: {value!r} is not a YAML value") from error
     return values
 
 

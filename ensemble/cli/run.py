@@ -50,6 +50,8 @@ def command(
     found = current(recipe, data, parse_settings(settings_))
     if not found.members:
         raise RecipeError(f"no member to train: {found.source} names none; type `ens run RECIPE`, or `ens demo`")
+    if found.sweep.grid or found.sweep.search:
+        raise RecipeError(f"{found.source} is a sweep; type `ens sweep {found.source}`")
     say_source(found)
     pipeline(settings, found, device=device, workers=jobs, retry=retry, dry_run=dry_run)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from ensemble.cli.params import Duration, finite_float
 
 if TYPE_CHECKING:
     from ensemble.data.dataset import Dataset
+    from ensemble.errors import EnsError
     from ensemble.recipe.file import RecipeFile
     from ensemble.recipe.schema import Recipe
     from ensemble.training.plan import Job
@@ -129,30 +131,62 @@ def train_and_print(
     from ensemble.cli.reading import load_with_progress
 
     dataset = load_with_progress(found.data, settings.runs)
-    # after the data is known to be good: torch takes seconds to import
-    from ensemble.training.together import train_all
-    from ensemble.training.train import failure, plans
-
-    jobs, errors = plans(found.members, dataset.fingerprint, settings.runs)
-    if budget is not None:
-        planned = [recipe for recipe in found.members if recipe.name not in errors]
-        members = _within(budget, planned, dataset, settings, device, not dry_run)
-        jobs, _ = plans(members, dataset.fingerprint, settings.runs)
-    _say_how_long(jobs, dataset, device, dry_run and not as_json)
-    if dry_run:
-        jobs = []
-    outcomes = train_all(jobs, dataset, settings.runs, workers=workers, device=device, retry=retry, note=note)
-    done = {outcome.job.path.name: outcome.job for outcome in outcomes if outcome.error is None}
+    done, errors = train_recipes(
+        settings,
+        found.members,
+        dataset,
+        device=device,
+        workers=workers,
+        retry=retry,
+        budget=budget,
+        dry_run=dry_run,
+        list_runs=dry_run and not as_json,
+    )
     if as_json:
         rows = [{"run": name, "kind": job.kind, **job.run.metrics} for name, job in done.items()]
         click.echo(json.dumps(rows, indent=2, allow_nan=False))
     else:
         for name in done:
             click.echo(name)
-    errors |= {outcome.job.path.name: outcome.error for outcome in outcomes if outcome.error is not None}
     if errors:
+        from ensemble.training.train import failure
+
         raise failure(errors, len(done))
     return {name: job.recipe for name, job in done.items()}
+
+
+def train_recipes(
+    settings: Settings,
+    recipes: Sequence[Recipe],
+    dataset: Dataset,
+    *,
+    device: str | None,
+    workers: int | None = None,
+    retry: bool = False,
+    budget: float | None = None,
+    dry_run: bool = False,
+    list_runs: bool = False,
+) -> tuple[dict[str, Job], dict[str, EnsError]]:
+    """Train `recipes`: the jobs that are complete by run id, and the errors of the others by name.
+
+    list_runs: print what would be trained, and for how long.
+    """
+    # after the data is known to be good: torch takes seconds to import
+    from ensemble.training.together import train_all
+    from ensemble.training.train import plans
+
+    jobs, errors = plans(recipes, dataset.fingerprint, settings.runs)
+    if budget is not None:
+        planned = [recipe for recipe in recipes if recipe.name not in errors]
+        members = _within(budget, planned, dataset, settings, device, not dry_run)
+        jobs, _ = plans(members, dataset.fingerprint, settings.runs)
+    _say_how_long(jobs, dataset, device, list_runs)
+    if dry_run:
+        return {}, errors
+    outcomes = train_all(jobs, dataset, settings.runs, workers=workers, device=device, retry=retry, note=note)
+    done = {outcome.job.path.name: outcome.job for outcome in outcomes if outcome.error is None}
+    errors |= {outcome.job.path.name: outcome.error for outcome in outcomes if outcome.error is not None}
+    return done, errors
 
 
 def _within(
@@ -170,8 +204,8 @@ def _within(
     return members
 
 
-def _say_how_long(jobs: list[Job], dataset: Dataset, device: str | None, dry_run: bool) -> None:
-    """The estimate of every run on stdout for a dry run, and the sum on stderr."""
+def _say_how_long(jobs: list[Job], dataset: Dataset, device: str | None, list_runs: bool) -> None:
+    """The estimate of every run on stdout where they are listed, and the sum on stderr."""
     from ensemble.errors import EnsError
     from ensemble.training.budget import duration
     from ensemble.training.devices import choose_device
@@ -184,7 +218,7 @@ def _say_how_long(jobs: list[Job], dataset: Dataset, device: str | None, dry_run
         except (EnsError, OSError, RuntimeError, ValueError, MemoryError):  # training it will say what is wrong
             seconds = 0.0
         total += seconds
-        if dry_run:
+        if list_runs:
             state = "complete" if job.run.complete else "to train"
             click.echo(f"{job.path.name}\t{job.kind}\t{state}" + (f"\t{duration(seconds)}" if seconds else ""))
     if total:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def _named(path: Path) -> WeightsFile:
         raise MissingWeights(
             f"no file {one_line(path)} with weights; imagenet, none or the path of such a file expected"
         )
-    return WeightsFile(path, sha256_file(path), "path")
+    return WeightsFile(path, _digest(path), "path")
 
 
 def _in_folder(arch: str, architecture: Architecture) -> WeightsFile | None:
@@ -64,7 +65,7 @@ def _in_folder(arch: str, architecture: Architecture) -> WeightsFile | None:
     folder = Path(os.environ[FOLDER]).expanduser()
     path = folder / f"{arch}.safetensors"
     if path.is_file():
-        return WeightsFile(path, sha256_file(path), f"${FOLDER}/{path.name}")
+        return WeightsFile(path, _digest(path), f"${FOLDER}/{path.name}")
     original = folder / (architecture.weights_file or path.name)
     if original.is_file():
         return WeightsFile(original, _checked(original, architecture.weights_digits), f"${FOLDER}/{original.name}")
@@ -92,7 +93,7 @@ def _downloaded(arch: str, architecture: Architecture) -> WeightsFile:
         path = from_url(
             architecture.weights_url, _hub_folder() / architecture.weights_file, architecture.weights_digits
         )
-        return WeightsFile(path, sha256_file(path), architecture.weights_url)
+        return WeightsFile(path, _digest(path), architecture.weights_url)
     except OSError as error:
         url = hub_url(architecture) if architecture.hub_repo else architecture.weights_url
         folder = os.environ.get(FOLDER)
@@ -119,9 +120,20 @@ def _hub_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
+def _digest(path: Path) -> str:
+    """The sha256 of a file, computed once for as long as it looks the same: a sweep asks for every cell."""
+    status = path.stat()
+    return _digest_of(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest_of(path: Path, size: int, changed: int) -> str:
+    return sha256_file(path)
+
+
 def _checked(path: Path, digits: str | None) -> str:
     """The sha256 of `path`, which must begin with `digits`. Raises MissingWeights."""
-    found = sha256_file(path)
+    found = _digest(path)
     if digits and not found.startswith(digits):
         raise MissingWeights(
             f"{one_line(path)} is damaged: its sha256 begins with {found[: len(digits)]}, {digits} expected;"

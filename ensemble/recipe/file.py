@@ -11,7 +11,7 @@ from ensemble.errors import RecipeError
 from ensemble.recipe import text
 from ensemble.recipe.problems import refuse, validated
 from ensemble.recipe.resolve import chosen_on_valid, resolved, training_stages
-from ensemble.recipe.schema import CombineSpec, DataSpec, Recipe, SubmitSpec
+from ensemble.recipe.schema import CombineSpec, DataSpec, Recipe, SubmitSpec, SweepSpec
 from ensemble.registry import did_you_mean
 
 _SECTIONS = ("data", "defaults", "members", "combine", "submit", "sweep")
@@ -30,6 +30,7 @@ class RecipeFile:
     members: tuple[Recipe, ...] = ()
     combine: CombineSpec = field(default_factory=CombineSpec)
     submit: SubmitSpec = field(default_factory=SubmitSpec)
+    sweep: SweepSpec = field(default_factory=SweepSpec)
     source: str = "the built-in digits"
 
 
@@ -62,8 +63,8 @@ def build(
     submit = validated(SubmitSpec, _section(raw, "submit"), "submit", problems)
     defaults = _defaults(raw.get("defaults") or {}, problems)
     members = _members(raw.get("members") or [], defaults, data_spec or DataSpec(), dict(overrides or {}), problems)
-    if _section(raw, "sweep"):
-        problems.append("sweep: this version has no `ens sweep`; leave it out")
+    sweep = validated(SweepSpec, _section(raw, "sweep"), "sweep", problems)
+    problems.extend(_unknown_axes(sweep or SweepSpec()))
     if combine is not None and combine.refits:
         problems.extend(
             f"{recipe.name}, combine.refits: {complaint}"
@@ -71,8 +72,28 @@ def build(
             for complaint in contradictions(recipe.model_copy(update={"full": True}))
         )
     refuse(problems, source)
-    assert data_spec is not None and combine is not None and submit is not None
-    return RecipeFile(data_spec, defaults, members, combine, submit, source)
+    assert data_spec is not None and combine is not None and submit is not None and sweep is not None
+    return RecipeFile(data_spec, defaults, members, combine, submit, sweep, source)
+
+
+def sweep_section(raw: Any, source: str) -> SweepSpec:
+    """A SweepSpec from plain values. Raises RecipeError that lists everything that is wrong."""
+    problems: list[str] = []
+    sweep = validated(SweepSpec, raw, "sweep", problems)
+    problems.extend(_unknown_axes(sweep or SweepSpec()))
+    refuse(problems, source)
+    assert sweep is not None
+    return sweep
+
+
+def _unknown_axes(sweep: SweepSpec) -> Iterable[str]:
+    known = set(Recipe.model_fields) - {"data", "name", "seed"}
+    for part, keys in (("grid", sweep.grid), ("search", sweep.search)):
+        for key in keys:
+            if key in ("seed", _SEEDS):
+                yield f"sweep.{part}.{key}: seeds repeat every cell; write `seeds` under defaults"
+            elif key not in known:
+                yield f"sweep.{part}.{key}: unknown key{did_you_mean(key, known)}"
 
 
 def _section(raw: Mapping[str, Any], key: str) -> Any:

@@ -162,6 +162,22 @@ class CombineSpec(Frozen):
     name: Name = "ensemble"
 
 
+Range = tuple[float, float] | tuple[float, float, Literal["log"]]
+
+
+class SweepSpec(Frozen):
+    """The `sweep` part of a recipe file: the defaults of `ens sweep`.
+
+    grid: keys of a member and the values that each takes; the last key's are the columns of the table.
+    search: keys and the ranges, [low, high] or [low, high, log], that a guided search tries values of.
+    """
+
+    grid: dict[str, Annotated[tuple[Any, ...], BeforeValidator(_to_tuple), Field(min_length=1)]] = {}
+    search: dict[str, Annotated[Range, BeforeValidator(_to_tuple)]] = {}
+    trials: Annotated[int, Field(ge=1)] = 20
+    metric: str = "accuracy"
+
+
 class SubmitSpec(Frozen):
     """The `submit` part of a recipe file: the defaults of `ens submit`."""
 

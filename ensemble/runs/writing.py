@@ -110,6 +110,15 @@ def _first_made(path: Path) -> dict[str, Any]:
     return {"created": datetime.now(timezone.utc).isoformat(timespec="microseconds"), "versions": versions()}
 
 
+def mark_chosen(run: Run, why: str) -> None:
+    """Add `why` to what of a complete run was chosen on the validation rows, under its lock."""
+    with locked(run.path.parent, run.id):
+        facts = read_json(run.path / "run.json")
+        known = facts.get("chosen_on_valid") or []
+        if why not in known:
+            write_json(run.path / "run.json", {**facts, "chosen_on_valid": [*known, why]})
+
+
 def total(values: Sequence[float | None]) -> float | None:
     """The sum of costs; None when one of them is not known."""
     known = [value for value in values if value is not None]

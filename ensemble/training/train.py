@@ -20,6 +20,7 @@ from ensemble.recipe.resolve import training_stages
 from ensemble.recipe.schema import Recipe
 from ensemble.registry import Registry
 from ensemble.runs.lock import locked
+from ensemble.runs.run import Run
 from ensemble.training.augment import policies
 from ensemble.training.averaging import averages
 from ensemble.training.checkpoint import remove_checkpoint
@@ -96,6 +97,15 @@ def plans(recipes: Sequence[Recipe], fingerprint: str, folder: Path) -> tuple[li
         except MissingWeights as error:
             errors[str(recipe.name)] = error
     return list(jobs.values()), errors
+
+
+def run_of(recipe: Recipe, fingerprint: str, folder: Path) -> Run | None:
+    """The complete run of a recipe, where there is one."""
+    try:
+        run = plan(recipe, fingerprint, folder).run
+    except MissingWeights:
+        return None
+    return run if run.complete else None
 
 
 def train(

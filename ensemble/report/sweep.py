@@ -1,0 +1,223 @@
+"""A sweep's table from the runs of its cells: means over seeds, the best one, what the noise says about it."""
+
+from __future__ import annotations
+
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ensemble.combine.paired import differences
+from ensemble.errors import DataError
+from ensemble.metrics import Metric, find
+from ensemble.recipe.grid import Grid
+from ensemble.report.tables import as_csv, markdown
+from ensemble.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One cell. scores: on the validation rows, one for each run.  runs: their ids."""
+
+    place: tuple[str, ...]
+    scores: tuple[float, ...]
+    runs: tuple[str, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return statistics.fmean(self.scores)
+
+    @property
+    def deviation(self) -> float | None:
+        """The standard deviation over the seeds (n - 1); None for one."""
+        return statistics.stdev(self.scores) if len(self.scores) > 1 else None
+
+    @property
+    def text(self) -> str:
+        """`0.8123`, or `0.8123 ± 0.0040` with seeds."""
+        return f"{self.mean:.4f}" + (f" ± {self.deviation:.4f}" if self.deviation is not None else "")
+
+
+@dataclass(frozen=True)
+class SweepTable:
+    """axes: name -> labels.  cells: by place; those whose runs are not complete are missing.
+
+    n: validation rows.  alike: how many other cells the rows cannot tell from the best one.
+    """
+
+    metric: str
+    higher: bool
+    axes: Mapping[str, tuple[str, ...]]
+    cells: Mapping[tuple[str, ...], Scored]
+    n: int
+    alike: int
+
+    @property
+    def best(self) -> Scored:
+        """The cell with the best mean, the first of equals."""
+        return _best(list(self.cells.values()), self.higher)
+
+    def markdown(self) -> str:
+        """Rows by columns, the best in bold, and a sentence below."""
+        rows = [
+            [" ".join(place), *(self._shown((*place, column)) for column in self._columns)] for place in self._rows
+        ]
+        return markdown(self._header, rows) + f"\n{self.sentence()}\n"
+
+    def csv(self) -> str:
+        """The same table with the means as numbers."""
+        rows = [
+            [" ".join(place), *(self._mean((*place, column)) for column in self._columns)] for place in self._rows
+        ]
+        return as_csv(self._header, rows)
+
+    def runs_csv(self) -> str:
+        """A line for each run: its place, its id, its score."""
+        header = [*self.axes, "run", self.metric]
+        return as_csv(
+            header,
+            [
+                [*cell.place, run, score]
+                for cell in self.cells.values()
+                for run, score in zip(cell.runs, cell.scores, strict=True)
+            ],
+        )
+
+    def sentence(self) -> str:
+        """Which cell is best, and how sure that is."""
+        best = self.best
+        where = ", ".join(f"{axis} {label}" for axis, label in zip(self.axes, best.place, strict=True))
+        said = f"Best {self.metric} on {self.n:,} validation rows: {best.text} ({where})."
+        if len(self.cells) > 1:
+            others = len(self.cells) - 1
+            said += (
+                f" {self.alike} of the {others} other cells cannot be told from it on these rows"
+                " (95 % intervals of the paired differences); the best of many also looks better than it is."
+            )
+        return said
+
+    def picture(self) -> bytes:
+        """The table as a PNG: darker is better, the best framed."""
+        from matplotlib.figure import Figure  # a Figure of its own: pyplot would want a display
+        from matplotlib.patches import Rectangle
+
+        columns, rows = self._columns, self._rows
+        values = [[self._mean((*place, column)) for column in columns] for place in rows]
+        known = [value for row in values for value in row if value is not None]
+        low, high = min(known), max(known)
+        figure = Figure(
+            figsize=(max(4.5, 2.2 + 1.1 * len(columns)), max(2.6, 1.6 + 0.5 * len(rows))), layout="constrained"
+        )
+        axes = figure.subplots()
+        shown = [[float("nan") if value is None else value for value in row] for row in values]
+        colours = "viridis_r" if self.higher else "viridis"
+        axes.imshow(shown, cmap=colours, aspect="auto", vmin=low, vmax=high if high > low else low + 1e-9)
+        for y, row in enumerate(values):
+            for x, value in enumerate(row):
+                if value is None:
+                    continue
+                cell = self.cells[(*rows[y], *self._column_place(columns[x]))]
+                share = (value - low) / (high - low) if high > low else 0.5
+                dark = share > 0.5 if self.higher else share < 0.5
+                text = f"{value:.3f}" + (f"\n± {cell.deviation:.3f}" if cell.deviation is not None else "")
+                best = cell.place == self.best.place
+                axes.text(
+                    x,
+                    y,
+                    text,
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    color="white" if dark else "black",
+                    fontweight="bold" if best else "normal",
+                )
+                if best:
+                    axes.add_patch(
+                        Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, fill=False, edgecolor="tab:red", linewidth=2)
+                    )
+        axes.set_xticks(range(len(columns)), columns)
+        axes.set_yticks(range(len(rows)), [" ".join(place) for place in rows])
+        names = list(self.axes)
+        if len(names) > 1:
+            axes.set_xlabel(names[-1])
+        axes.set_ylabel(" ".join(names[:-1] or names))
+        axes.set_title(f"{self.metric}, {self.n:,} validation rows", fontsize=10)
+        image = io.BytesIO()
+        figure.savefig(image, format="png", dpi=130)
+        return image.getvalue()
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return list(self.axes.values())[-1] if len(self.axes) > 1 else (self.metric,)
+
+    @property
+    def _rows(self) -> list[tuple[str, ...]]:
+        """The places of the rows that have a cell."""
+        known = [cell.place[:-1] if len(self.axes) > 1 else cell.place for cell in self.cells.values()]
+        return list(dict.fromkeys(known))
+
+    @property
+    def _header(self) -> list[str]:
+        names = list(self.axes)
+        rows = " ".join(names[:-1] or names)
+        return [rows if len(names) < 2 else f"{rows} \\ {names[-1]}", *self._columns]
+
+    def _column_place(self, column: str) -> tuple[str, ...]:
+        return (column,) if len(self.axes) > 1 else ()
+
+    def _at(self, place: tuple[str, ...]) -> Scored | None:
+        return self.cells.get(place if len(self.axes) > 1 else place[:-1])
+
+    def _mean(self, place: tuple[str, ...]) -> float | None:
+        cell = self._at(place)
+        return None if cell is None else cell.mean
+
+    def _shown(self, place: tuple[str, ...]) -> str:
+        cell = self._at(place)
+        if cell is None:
+            return ""
+        return f"**{cell.text}**" if cell.place == self.best.place else cell.text
+
+
+def sweep_table(grid: Grid, runs: Mapping[tuple[str, ...], Sequence[Run]], metric_name: str) -> SweepTable:
+    """The table of `grid` from the complete runs of each place. Raises DataError where there is none at all."""
+    first = next((found[0] for found in runs.values() if found), None)
+    if first is None:
+        raise DataError("no cell of the sweep has a complete run; see the errors above")
+    metric = find(metric_name, first.predictions("valid").classes.tolist())
+    cells = {}
+    for cell in grid.cells:
+        found = runs.get(cell.place, ())
+        if found:
+            cells[cell.place] = scored(cell.place, found, metric)
+    best = _best(list(cells.values()), metric.higher)
+    others = [runs[place][0] for place in cells if place != best.place]
+    n, alike = _told_apart(metric, runs[best.place][0], others)
+    return SweepTable(metric_name, metric.higher, grid.axes, cells, n, alike)
+
+
+def scored(place: tuple[str, ...], runs: Sequence[Run], metric: Metric) -> Scored:
+    """The cell of complete runs."""
+    return Scored(place, tuple(_score(run, metric) for run in runs), tuple(run.id for run in runs))
+
+
+def _best(cells: Sequence[Scored], higher: bool) -> Scored:
+    return max(cells, key=lambda cell: cell.mean if higher else -cell.mean)
+
+
+def _score(run: Run, metric: Metric) -> float:
+    valid = run.predictions("valid")
+    assert valid.targets is not None
+    return metric(valid.probs[valid.labelled], valid.targets[valid.labelled])
+
+
+def _told_apart(metric: Metric, best: Run, others: Sequence[Run]) -> tuple[int, int]:
+    """The validation rows, and how many of `others` differ from `best` by nothing that they could show."""
+    ours = best.predictions("valid")
+    assert ours.targets is not None
+    rows = ours.labelled
+    groups = None if ours.groups is None else ours.groups[rows]
+    theirs = (run.predictions("valid", like=ours).probs[rows] for run in others)
+    found = differences(metric, ours.probs[rows], theirs, ours.targets[rows], groups)
+    return int(rows.sum()), sum(one.low <= 0 <= one.high for one in found)
