@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from ensemble.combine.paired import differences
 from ensemble.errors import DataError
 from ensemble.metrics import Metric, find
 from ensemble.recipe.grid import Grid
+from ensemble.report.figures import new_figure, png
 from ensemble.report.tables import as_csv, markdown
 from ensemble.runs.run import Run
 
@@ -99,16 +99,13 @@ class SweepTable:
 
     def picture(self) -> bytes:
         """The table as a PNG: darker is better, the best framed."""
-        from matplotlib.figure import Figure  # a Figure of its own: pyplot would want a display
         from matplotlib.patches import Rectangle
 
         columns, rows = self._columns, self._rows
         values = [[self._mean((*place, column)) for column in columns] for place in rows]
         known = [value for row in values for value in row if value is not None]
         low, high = min(known), max(known)
-        figure = Figure(
-            figsize=(max(4.5, 2.2 + 1.1 * len(columns)), max(2.6, 1.6 + 0.5 * len(rows))), layout="constrained"
-        )
+        figure = new_figure(max(4.5, 2.2 + 1.1 * len(columns)), max(2.6, 1.6 + 0.5 * len(rows)))
         axes = figure.subplots()
         shown = [[float("nan") if value is None else value for value in row] for row in values]
         colours = "viridis_r" if self.higher else "viridis"
@@ -143,9 +140,7 @@ class SweepTable:
             axes.set_xlabel(names[-1])
         axes.set_ylabel(" ".join(names[:-1] or names))
         axes.set_title(f"{self.metric}, {self.n:,} validation rows", fontsize=10)
-        image = io.BytesIO()
-        figure.savefig(image, format="png", dpi=130)
-        return image.getvalue()
+        return png(figure)
 
     @property
     def _columns(self) -> tuple[str, ...]:

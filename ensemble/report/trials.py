@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ensemble.errors import DataError
 from ensemble.recipe.search import Trial
+from ensemble.report.figures import new_figure, png
 from ensemble.report.tables import as_csv, markdown
 
 
@@ -58,9 +58,8 @@ class TrialTable:
 
     def picture(self) -> bytes:
         """A PNG: the score against each key."""
-        from matplotlib.figure import Figure  # a Figure of its own: pyplot would want a display
 
-        figure = Figure(figsize=(3.4 * len(self.keys) + 0.6, 3.2), layout="constrained")
+        figure = new_figure(3.4 * len(self.keys) + 0.6, 3.2)
         panels = figure.subplots(1, len(self.keys), squeeze=False, sharey=True)[0]
         known = [trial for _, trial in self.ranked]
         for key, axes in zip(self.keys, panels, strict=True):
@@ -72,9 +71,7 @@ class TrialTable:
             axes.set_xlabel(key)
             axes.grid(alpha=0.3)
         panels[0].set_ylabel(self.metric)
-        image = io.BytesIO()
-        figure.savefig(image, format="png", dpi=130)
-        return image.getvalue()
+        return png(figure)
 
 
 def _signed(trial: Trial, higher: bool) -> float:

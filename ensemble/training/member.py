@@ -37,6 +37,7 @@ from ensemble.training.loop import Training
 from ensemble.training.plan import Job
 from ensemble.training.progress import ProgressWatcher
 from ensemble.training.record import new_facts, write_facts
+from ensemble.training.samplers import shown
 from ensemble.training.seeds import seed_everything
 from ensemble.training.workshop import Workshop
 
@@ -52,6 +53,7 @@ def train_member(job: Job, dataset: Dataset, workshop: Workshop) -> None:
     """
     facts = new_facts(job, dataset, describe(workshop.device))
     facts["parents"] = [parent_facts(part.run) for part in job.parts]
+    facts["shown"] = _shown(job, dataset)
     with ProgressWatcher(job.path.name, job.recipe, workshop.bars) as watcher, _marking_failure(job):
         images = workshop.images(job.recipe, "train", watcher.reading)
         network = initial_network(job, dataset, images, workshop.device, facts)
@@ -113,6 +115,13 @@ def initial_network(
     apply_format(network, Format.read(facts["auto"]["format"]))
     facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
     return network
+
+
+def _shown(job: Job, dataset: Dataset) -> dict[str, list[int]]:
+    """The training images of each class, and how often an epoch shows one of them."""
+    targets, k = dataset.splits["train"].targets, len(dataset.classes)
+    before = np.bincount(targets, minlength=k)
+    return {"before": before.tolist(), "after": shown(job.recipe, targets, k).tolist()}
 
 
 def _sample(dataset: Dataset, images: Images, stats: Stats) -> Iterator[Tensor]:

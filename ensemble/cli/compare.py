@@ -1,0 +1,121 @@
+"""`ens compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ensemble.cli.context import Settings, note
+
+if TYPE_CHECKING:
+    from ensemble.report.members import Side
+    from ensemble.runs.run import Run
+
+
+@click.command()
+@click.argument("runs", nargs=-1)
+@click.option("--out", type=click.Path(path_type=Path), help="Where they go. [default: <runs>/compare]")
+@click.option("--mistakes", type=click.IntRange(0), default=12, show_default=True, help="Images most surely wrong.")
+@click.option("--no-figures", is_flag=True, help="Tables only.")
+@click.pass_obj
+def command(settings: Settings, runs: tuple[str, ...], out: Path | None, mistakes: int, no_figures: bool) -> None:
+    """Put runs side by side: tables, a conclusion from the numbers, and figures.
+
+    Without run ids: every complete run of the newest run's data. Two runs are also compared class by class. Each
+    run's own figures go into its folder.
+
+    \b
+    ens compare
+    ens compare resnet34-1a2b3c4d densenet121-5e6f7a8b --out comparison
+    """
+    from ensemble.files import write_atomically
+    from ensemble.report.members import members_csv, members_markdown, side
+    from ensemble.report.pair import Pair
+    from ensemble.runs.run import named_run
+
+    chosen = [named_run(settings.runs, name) for name in runs] if runs else _all(settings.runs)
+    sides = [side(run, like=chosen[0] if run is not chosen[0] else None) for run in chosen]
+    folder = out or settings.runs / "compare"
+    text = members_markdown(sides)
+    write_atomically(folder / "members.md", text)
+    write_atomically(folder / "members.csv", members_csv(sides))
+    click.echo(text, nl=False)
+    if len(sides) == 2:
+        pair = Pair(*sides)
+        write_atomically(folder / "pair.md", pair.markdown())
+        write_atomically(folder / "pair.csv", pair.csv())
+        click.echo()
+        click.echo(pair.markdown(), nl=False)
+    if not no_figures:
+        _figures(folder, sides)
+        for one in sides:
+            _own_figures(one, mistakes)
+    note(f"written to {folder}" + ("" if no_figures else f", and to the figures folder of {len(sides)} runs"))
+
+
+def _all(folder: Path) -> list[Run]:
+    """The complete runs with validation predictions of the newest run's data."""
+    from ensemble.errors import DataError
+    from ensemble.runs.run import all_runs
+
+    found = [run for run in all_runs(folder) if run.complete and run.has("valid") and not run.is_fold]
+    if not found:
+        raise DataError(f"no complete run in {folder} has validation predictions; type `ens train`")
+    newest = max(found, key=lambda run: str(run.facts.get("created", "")))
+    chosen = [run for run in found if run.fingerprint == newest.fingerprint]
+    if len(chosen) < len(found):
+        note(f"{len(found) - len(chosen)} runs of other data are left out; name runs to compare those")
+    return chosen
+
+
+def _figures(folder: Path, sides: list[Side]) -> None:
+    from ensemble.files import write_atomically
+    from ensemble.report import figures
+    from ensemble.report.history import history
+
+    trained = {one.run.id: points for one in sides if (points := history(one.run))}
+    if trained:
+        write_atomically(folder / "curves.png", figures.curves(trained))
+    rows = {one.run.id: one.rows for one in sides}
+    write_atomically(folder / "reliability.png", figures.reliability(rows))
+    write_atomically(folder / "roc_pr.png", figures.roc_and_precision(rows))
+    if len(sides) == 2:
+        write_atomically(folder / "confusion.png", figures.confusions(rows))
+
+
+def _own_figures(one: Side, mistakes: int) -> None:
+    from ensemble.files import write_atomically
+    from ensemble.report import figures
+    from ensemble.report.history import history
+
+    folder, rows = one.run.path / "figures", {one.run.id: one.rows}
+    points = history(one.run)
+    if points:
+        write_atomically(folder / "curves.png", figures.curves({one.run.id: points}))
+    write_atomically(folder / "confusion.png", figures.confusions(rows))
+    write_atomically(folder / "roc_pr.png", figures.roc_and_precision(rows))
+    write_atomically(folder / "reliability.png", figures.reliability(rows))
+    shown = one.run.facts.get("shown")
+    if shown:
+        picture = figures.distribution(one.rows.classes, shown["before"], shown["after"])
+        write_atomically(folder / "classes.png", picture)
+    if mistakes:
+        _mistakes(one, folder / "mistakes.png", mistakes)
+
+
+def _mistakes(one: Side, path: Path, count: int) -> None:
+    """The images of the rows that are most surely wrong, where the data is still where it was."""
+    from ensemble.errors import EnsError, one_line
+    from ensemble.files import write_atomically
+    from ensemble.report import figures
+    from ensemble.report.mistakes import pictures
+
+    try:
+        found = pictures(one.run, one.rows, count)
+    except EnsError as error:
+        note(f"{one.run.id}: no pictures of its mistakes ({one_line(error)})")
+        return
+    if found:
+        write_atomically(path, figures.gallery(found, f"{one.run.id}: most surely wrong"))

@@ -1,0 +1,65 @@
+"""`ens explain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ensemble.cli.context import Settings
+
+
+@click.command()
+@click.argument("run")
+@click.argument("images", nargs=-1, required=True)
+@click.option("--class", "asked", help="The class that is asked about. [default: the predicted one]")
+@click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
+@click.option("--out", type=click.Path(path_type=Path), help="The PNG. [default: <run>/figures/gradcam.png]")
+@click.pass_obj
+def command(
+    settings: Settings, run: str, images: tuple[str, ...], asked: str | None, device: str | None, out: Path | None
+) -> None:
+    """Draw where a member looks (Grad-CAM), for image files or ids of its training and validation rows.
+
+    \b
+    ens explain resnet34-1a2b3c4d photo.jpg
+    ens explain resnet34-1a2b3c4d ISIC_0000012 ISIC_0000031 --class melanoma
+    """
+    from PIL import Image
+
+    from ensemble.errors import RecipeError
+    from ensemble.files import write_atomically
+    from ensemble.registry import did_you_mean
+    from ensemble.report import figures
+    from ensemble.report.mistakes import opener
+    from ensemble.runs.run import named_run
+
+    found = named_run(settings.runs, run)
+    classes = list(found.facts.get("classes") or ())
+    if asked is not None and asked not in classes:
+        raise RecipeError(f"unknown class {asked!r}{did_you_mean(asked, classes)}")
+    pictures = [(name, opener(found)(name)) for name in images]
+    # after everything that can be wrong with the names: torch takes seconds to import
+    from ensemble.models.gradcam import grad_cam
+    from ensemble.models.trained import load_trained
+    from ensemble.training.devices import choose_device
+
+    chosen = choose_device(device)
+    trained = load_trained(found, chosen)
+    shown: list[tuple[Image.Image, str]] = []
+    for name, image in pictures:
+        pixels = trained.square.of(image)
+        cam, probs = grad_cam(trained.network, trained.normalised(pixels, chosen), _index(classes, asked))
+        named = asked or classes[int(probs.argmax())]
+        likely = sorted(zip(probs.tolist(), classes, strict=True), reverse=True)[:3]
+        shown.append((Image.fromarray(pixels), Path(name).name))
+        told = "\n".join(f"{label} {share:.3f}" for share, label in likely)
+        shown.append((figures.overlaid(pixels, cam.numpy()), f"{named}?\n{told}"))
+        click.echo(f"{name}\t" + "\t".join(f"{label} {share:.4f}" for share, label in likely))
+    path = out or found.path / "figures" / "gradcam.png"
+    write_atomically(path, figures.gallery(shown, f"{found.id}: Grad-CAM"))
+    click.echo(str(path), err=True)
+
+
+def _index(classes: list[str], asked: str | None) -> int | None:
+    return None if asked is None else classes.index(asked)

@@ -1,0 +1,148 @@
+"""Runs side by side: how each was trained, what it reached, what it costs, and a conclusion from the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ensemble.combine.paired import against
+from ensemble.metrics import find
+from ensemble.report.classes import Labelled, labelled
+from ensemble.report.history import Course, course, history
+from ensemble.report.tables import as_csv, markdown
+from ensemble.runs.run import Run
+
+HEADER = (
+    "run",
+    "arch",
+    "epochs",
+    "best train accuracy",
+    "best validation accuracy",
+    "validation accuracy",
+    "test accuracy",
+    "gap",
+    "over-fits",
+    "lowest train loss",
+    "epochs to 90 %",
+    "seconds",
+    "parameters",
+    "MB",
+)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One run. course: of its training, None where it was not trained here.  rows: its validation predictions.
+
+    valid: the accuracy of these, with all views; test: where labels are.
+    """
+
+    run: Run
+    course: Course | None
+    rows: Labelled
+    test: float | None
+
+    @property
+    def valid(self) -> float:
+        """The share of the validation rows that are right."""
+        return float((self.rows.predicted == self.rows.targets).mean())
+
+    @property
+    def parameters(self) -> int | None:
+        """How many the network has."""
+        return self.run.facts.get("parameters")
+
+
+def side(run: Run, like: Run | None = None) -> Side:
+    """A complete run. like: one whose rows and classes it must have. Raises DataError, MismatchedRuns."""
+    rows = labelled(run.predictions("valid", like=like.predictions("valid") if like else None))
+    test = run.metrics.get("test") or {}
+    return Side(run, course(history(run)), rows, test.get("accuracy"))
+
+
+def values(one: Side) -> list[object]:
+    """A line of the table, as numbers."""
+    told, facts = one.course, one.run.facts
+    return [
+        one.run.id,
+        one.run.arch,
+        told and told.epochs,
+        told and told.best_train,
+        told and told.best_valid,
+        one.valid,
+        one.test,
+        told and told.gap,
+        None if told is None or told.overfits is None else "yes" if told.overfits else "no",
+        told and told.lowest_train_loss,
+        told and told.fast,
+        facts.get("seconds"),
+        facts.get("parameters"),
+        None if facts.get("bytes") is None else f"{facts['bytes'] / 1e6:.1f}",
+    ]
+
+
+def members_markdown(sides: Sequence[Side]) -> str:
+    """The table, the best by validation accuracy first, and the conclusion below."""
+    ordered = ranked(sides)
+    rows = [[_text(value) for value in values(one)] for one in ordered]
+    best = HEADER.index("validation accuracy")
+    rows[0][best] = f"**{rows[0][best]}**"
+    return markdown(HEADER, rows) + f"\n{conclusion(ordered)}\n"
+
+
+def members_csv(sides: Sequence[Side]) -> str:
+    """The table with every number as it is."""
+    return as_csv(HEADER, [values(one) for one in ranked(sides)])
+
+
+def ranked(sides: Sequence[Side]) -> list[Side]:
+    """The best by validation accuracy first, ties by id."""
+    return sorted(sides, key=lambda one: (-one.valid, one.run.id))
+
+
+def conclusion(ordered: Sequence[Side]) -> str:
+    """One sentence or two: who is best, who cannot be told from it, who is cheapest of these, who over-fits."""
+    best, others = ordered[0], ordered[1:]
+    n = len(best.rows.targets)
+    said = f"{best.run.id} is the most accurate, {best.valid:.4f} of {n:,} validation rows"
+    if others:
+        metric = find("accuracy", best.rows.classes)
+        gap = against(metric, best.rows.probs, best.rows.targets, best.rows.groups)
+        alike = [one for one in others if gap(one.rows.probs).low <= 0]
+        if alike:
+            said += f"; these rows do not tell {_names(alike)} from it (95 % intervals of the paired differences)"
+        else:
+            nearest = gap(others[0].rows.probs)
+            said += (
+                f", {100 * nearest.value:.1f} points above the next"
+                f" (95 % interval {100 * nearest.low:.1f} to {100 * nearest.high:.1f})"
+            )
+        sized = [one for one in (best, *alike) if one.parameters]
+        if len(sized) > 1:
+            small = min(sized, key=lambda one: (one.parameters or 0, one.run.id))
+            if small is not best and best.parameters and small.parameters:
+                share = 100 * small.parameters / best.parameters
+                said += f", of which {small.run.id} has {share:.0f} % of the parameters"
+    said += "."
+    overfit = [one for one in ordered if one.course and one.course.overfits]
+    if overfit:
+        worst = max(overfit, key=lambda one: one.course.gap or 0.0 if one.course else 0.0)
+        assert worst.course is not None and worst.course.gap is not None
+        said += f" {_names(overfit)} over-fit{'s' if len(overfit) == 1 else ''}"
+        said += f", {worst.run.id} most: training {100 * worst.course.gap:.1f} points above validation."
+    return said
+
+
+def _names(sides: Sequence[Side], limit: int = 4) -> str:
+    names = [one.run.id for one in sides[:limit]]
+    more = [f"{len(sides) - limit} more"] if len(sides) > limit else []
+    *first, last = names + more
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
