@@ -31,28 +31,28 @@ def command(settings: Settings, runs: tuple[str, ...], out: Path | None, mistake
     ens compare resnet34-1a2b3c4d densenet121-5e6f7a8b --out comparison
     """
     from ensemble.files import write_atomically
-    from ensemble.report.members import members_csv, members_markdown, side
+    from ensemble.report.members import members_csv, members_markdown, sides
     from ensemble.report.pair import Pair
     from ensemble.runs.run import named_run
 
     chosen = [named_run(settings.runs, name) for name in runs] if runs else _all(settings.runs)
-    sides = [side(run, like=chosen[0] if run is not chosen[0] else None) for run in chosen]
+    found = sides(chosen)
     folder = out or settings.runs / "compare"
-    text = members_markdown(sides)
+    text = members_markdown(found)
     write_atomically(folder / "members.md", text)
-    write_atomically(folder / "members.csv", members_csv(sides))
+    write_atomically(folder / "members.csv", members_csv(found))
     click.echo(text, nl=False)
-    if len(sides) == 2:
-        pair = Pair(*sides)
+    if len(found) == 2:
+        pair = Pair(*found)
         write_atomically(folder / "pair.md", pair.markdown())
         write_atomically(folder / "pair.csv", pair.csv())
         click.echo()
         click.echo(pair.markdown(), nl=False)
     if not no_figures:
-        _figures(folder, sides)
-        for one in sides:
+        _figures(folder, found)
+        for one in found:
             _own_figures(one, mistakes)
-    note(f"written to {folder}" + ("" if no_figures else f", and to the figures folder of {len(sides)} runs"))
+    note(f"written to {folder}" + ("" if no_figures else f", and to the figures folder of {len(found)} runs"))
 
 
 def _all(folder: Path) -> list[Run]:

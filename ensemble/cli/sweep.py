@@ -199,7 +199,7 @@ def _search(found: RecipeFile, dataset: Dataset, read: Read, train: Train, runs_
     from ensemble.metrics import find
     from ensemble.recipe.grid import grid_of, label
     from ensemble.recipe.search import search
-    from ensemble.report.sweep import scored
+    from ensemble.report.sweep import sweep_table
     from ensemble.report.trials import TrialTable
 
     metric = find(found.sweep.metric, dataset.classes.tolist())
@@ -213,7 +213,8 @@ def _search(found: RecipeFile, dataset: Dataset, read: Read, train: Train, runs_
         for error in train(grid).values():
             note(f"failed: {one_line(error)}")
             raise error
-        return fmean(scored(place, runs, metric).mean for place, runs in runs_of(grid).items())
+        table = sweep_table(grid, runs_of(grid), found.sweep.metric)
+        return fmean(cell.mean for cell in table.cells.values())
 
     spec = found.sweep
     tried = search(spec.search, spec.trials, folder / "journal.log", evaluate, higher=metric.higher)

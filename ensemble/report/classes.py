@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from ensemble.combine.members import gather
 from ensemble.errors import DataError
 from ensemble.metrics import find
 from ensemble.metrics.decisions import labels
-from ensemble.predictions import Floats, Ints, Predictions, Texts
+from ensemble.predictions import UNKNOWN, Floats, Ints, Texts
+from ensemble.runs.run import Run
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """The rows of predictions whose target is known: probs (n, k), targets (n,), groups (n,) or None."""
+    """A run's rows whose target is known: probs (n, k), targets (n,), groups (n,) or None."""
 
     ids: Texts
     probs: Floats
@@ -30,14 +33,16 @@ class Labelled:
         return labels(self.probs)
 
 
-def labelled(predictions: Predictions) -> Labelled:
-    """Raises DataError where no target is known."""
-    rows = predictions.labelled
-    if predictions.targets is None or not rows.any():
-        raise DataError(f"{predictions.source} has no labels to compare with; name a split that has")
-    groups = None if predictions.groups is None else predictions.groups[rows]
-    classes = tuple(predictions.classes.tolist())
-    return Labelled(predictions.ids[rows], predictions.probs[rows], predictions.targets[rows], classes, groups)
+def labelled(runs: Sequence[Run], split: str = "valid") -> list[Labelled]:
+    """The labelled rows of each run, all in one order. Raises MismatchedRuns, and DataError without labels."""
+    found = gather(runs, split)
+    rows = found.targets != UNKNOWN
+    if not rows.any():
+        raise DataError(f"{runs[0].id}/{split}.npz has no labels to compare with; name a split that has")
+    groups = None if found.groups is None else found.groups[rows]
+    classes = tuple(found.classes.tolist())
+    ids, targets = found.ids[rows], found.targets[rows]
+    return [Labelled(ids, probs[rows], targets, classes, groups) for probs in found.probs]
 
 
 def confusion(rows: Labelled) -> npt.NDArray[np.int64]:

@@ -53,11 +53,12 @@ class Side:
         return self.run.facts.get("parameters")
 
 
-def side(run: Run, like: Run | None = None) -> Side:
-    """A complete run. like: one whose rows and classes it must have. Raises DataError, MismatchedRuns."""
-    rows = labelled(run.predictions("valid", like=like.predictions("valid") if like else None))
-    test = run.metrics.get("test") or {}
-    return Side(run, course(history(run)), rows, test.get("accuracy"))
+def sides(runs: Sequence[Run]) -> list[Side]:
+    """Complete runs of the same validation rows. Raises DataError, MismatchedRuns."""
+    return [
+        Side(run, course(history(run)), rows, (run.metrics.get("test") or {}).get("accuracy"))
+        for run, rows in zip(runs, labelled(runs), strict=True)
+    ]
 
 
 def values(one: Side) -> list[object]:
@@ -81,23 +82,23 @@ def values(one: Side) -> list[object]:
     ]
 
 
-def members_markdown(sides: Sequence[Side]) -> str:
+def members_markdown(found: Sequence[Side]) -> str:
     """The table, the best by validation accuracy first, and the conclusion below."""
-    ordered = ranked(sides)
+    ordered = ranked(found)
     rows = [[_text(value) for value in values(one)] for one in ordered]
     best = HEADER.index("validation accuracy")
     rows[0][best] = f"**{rows[0][best]}**"
     return markdown(HEADER, rows) + f"\n{conclusion(ordered)}\n"
 
 
-def members_csv(sides: Sequence[Side]) -> str:
+def members_csv(found: Sequence[Side]) -> str:
     """The table with every number as it is."""
-    return as_csv(HEADER, [values(one) for one in ranked(sides)])
+    return as_csv(HEADER, [values(one) for one in ranked(found)])
 
 
-def ranked(sides: Sequence[Side]) -> list[Side]:
+def ranked(found: Sequence[Side]) -> list[Side]:
     """The best by validation accuracy first, ties by id."""
-    return sorted(sides, key=lambda one: (-one.valid, one.run.id))
+    return sorted(found, key=lambda one: (-one.valid, one.run.id))
 
 
 def conclusion(ordered: Sequence[Side]) -> str:
@@ -133,9 +134,9 @@ def conclusion(ordered: Sequence[Side]) -> str:
     return said
 
 
-def _names(sides: Sequence[Side], limit: int = 4) -> str:
-    names = [one.run.id for one in sides[:limit]]
-    more = [f"{len(sides) - limit} more"] if len(sides) > limit else []
+def _names(named: Sequence[Side], limit: int = 4) -> str:
+    names = [one.run.id for one in named[:limit]]
+    more = [f"{len(named) - limit} more"] if len(named) > limit else []
     *first, last = names + more
     return f"{', '.join(first)} and {last}" if first else last
 

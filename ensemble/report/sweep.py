@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from ensemble.combine.paired import differences
 from ensemble.errors import DataError
-from ensemble.metrics import Metric, find
+from ensemble.metrics import find
 from ensemble.recipe.grid import Grid
+from ensemble.report.classes import labelled
 from ensemble.report.figures import new_figure, png
 from ensemble.report.tables import as_csv, markdown
 from ensemble.runs.run import Run
@@ -177,42 +178,24 @@ class SweepTable:
 
 def sweep_table(grid: Grid, runs: Mapping[tuple[str, ...], Sequence[Run]], metric_name: str) -> SweepTable:
     """The table of `grid` from the complete runs of each place. Raises DataError where there is none at all."""
-    first = next((found[0] for found in runs.values() if found), None)
-    if first is None:
+    places = [cell.place for cell in grid.cells if runs.get(cell.place)]
+    if not places:
         raise DataError("no cell of the sweep has a complete run; see the errors above")
-    metric = find(metric_name, first.predictions("valid").classes.tolist())
-    cells = {}
-    for cell in grid.cells:
-        found = runs.get(cell.place, ())
-        if found:
-            cells[cell.place] = scored(cell.place, found, metric)
+    flat = [run for place in places for run in runs[place]]
+    rows = dict(zip([run.id for run in flat], labelled(flat), strict=True))
+    first = rows[flat[0].id]
+    metric = find(metric_name, first.classes)
+    scores = {run: metric(one.probs, one.targets) for run, one in rows.items()}
+    cells = {
+        place: Scored(place, tuple(scores[run.id] for run in runs[place]), tuple(run.id for run in runs[place]))
+        for place in places
+    }
     best = _best(list(cells.values()), metric.higher)
-    others = [runs[place][0] for place in cells if place != best.place]
-    n, alike = _told_apart(metric, runs[best.place][0], others)
-    return SweepTable(metric_name, metric.higher, grid.axes, cells, n, alike)
-
-
-def scored(place: tuple[str, ...], runs: Sequence[Run], metric: Metric) -> Scored:
-    """The cell of complete runs."""
-    return Scored(place, tuple(_score(run, metric) for run in runs), tuple(run.id for run in runs))
+    others = (rows[runs[place][0].id].probs for place in places if place != best.place)
+    gaps = differences(metric, rows[best.runs[0]].probs, others, first.targets, first.groups)
+    alike = sum(gap.low <= 0 <= gap.high for gap in gaps)
+    return SweepTable(metric_name, metric.higher, grid.axes, cells, len(first.targets), alike)
 
 
 def _best(cells: Sequence[Scored], higher: bool) -> Scored:
     return max(cells, key=lambda cell: cell.mean if higher else -cell.mean)
-
-
-def _score(run: Run, metric: Metric) -> float:
-    valid = run.predictions("valid")
-    assert valid.targets is not None
-    return metric(valid.probs[valid.labelled], valid.targets[valid.labelled])
-
-
-def _told_apart(metric: Metric, best: Run, others: Sequence[Run]) -> tuple[int, int]:
-    """The validation rows, and how many of `others` differ from `best` by nothing that they could show."""
-    ours = best.predictions("valid")
-    assert ours.targets is not None
-    rows = ours.labelled
-    groups = None if ours.groups is None else ours.groups[rows]
-    theirs = (run.predictions("valid", like=ours).probs[rows] for run in others)
-    found = differences(metric, ours.probs[rows], theirs, ours.targets[rows], groups)
-    return int(rows.sum()), sum(one.low <= 0 <= one.high for one in found)
