@@ -35,6 +35,7 @@ from ensemble.training.history import Epoch
 from ensemble.training.loaders import BatchLoader, data_loaders
 from ensemble.training.lookup import FromSquares
 from ensemble.training.losses import Weighted, class_weights, losses
+from ensemble.training.progressive import progressive, share_of_pixels, sides
 from ensemble.training.samplers import OverSampler, WeightedSampler, sampler, shown
 from ensemble.training.schedules import Leg, schedules
 from ensemble.training.seeds import seed_everything
@@ -517,3 +518,51 @@ def test_the_views_of_a_turned_image_are_the_same_ones(name: str, turn: Callable
     x = torch.rand(1, 3, 8, 8)
     before = {view(x).contiguous().numpy().tobytes() for view in views.get(name)}
     assert before == {view(turn(x)).contiguous().numpy().tobytes() for view in views.get(name)}
+
+
+# ---- progressive resizing ----
+
+
+@given(st.integers(8, 64), st.integers(1, 200), st.integers(1, 40))
+@settings(deadline=None)
+def test_images_grow_from_the_first_side_to_the_full_one(first: int, more: int, epochs: int) -> None:
+    size = first + more
+    found = sides(recipe(image_size=size, progressive=first), epochs)
+    assert len(found) == epochs
+    assert all(small <= large for small, large in pairwise(found))
+    assert first <= found[0] <= size
+    assert all(side == size for epoch, side in enumerate(found) if epoch >= 0.75 * epochs)
+    assert 0 < share_of_pixels(recipe(image_size=size, progressive=first), epochs) <= 1
+    assert sides(recipe(image_size=size), epochs) == [size] * epochs
+
+
+def test_the_network_sees_the_sides_of_the_epochs(tmp_path: Path) -> None:
+    from fastai.learner import Learner
+
+    data = digits_dataset()
+    (squares,) = open_squares(data, ["train", "valid"], [Square(16, "squash")], tmp_path)
+    given_ = recipe(arch="speednet", batch_size=200, filters=(4, 8), progressive=8)
+    mean = (0.5, 0.5, 0.5)
+    seed_everything(0, "loaders")
+    dls = data_loaders(given_, data, FromSquares(squares), mean, mean, device=torch.device("cpu"))
+    network = build_network(given_, 10)
+    seen: list[tuple[bool, int]] = []
+    network.register_forward_pre_hook(lambda module, args: seen.append((module.training, args[0].shape[-1])))
+    (callback,) = progressive(given_, network, 4)
+    seen.clear()
+    learner = Learner(dls, network, loss_func=nn.CrossEntropyLoss(), path=tmp_path, cbs=[callback])
+    with learner.no_bar(), learner.no_logging():
+        learner.fit(4, 1e-3)
+    batches = len(dls.train)
+    assert [side for training, side in seen if training] == [
+        side for side in sides(given_, 4) for _ in range(batches)
+    ]
+    assert {side for training, side in seen if not training} == {16}
+
+
+@pytest.mark.parametrize(("arch", "size", "side"), [("vit_tiny_patch16_224", 224, 160), ("customnet", 32, 16)])
+def test_a_network_that_takes_no_smaller_images_is_refused(arch: str, size: int, side: int) -> None:
+    given_ = recipe(arch=arch, image_size=size, progressive=side)
+    with pytest.raises(RecipeError, match=f"takes no images of {side} pixels"):
+        progressive(given_, build_network(given_, 3), 4)
+    assert any("less than image_size" in problem for problem in contradictions(recipe(progressive=16)))

@@ -151,6 +151,8 @@ def contradictions(recipe: Recipe) -> Iterable[str]:
         yield f"every epoch is judged ({', '.join(chosen)}); leave valid_every at 1"
     if recipe.keep == "best" and recipe.average in ("ema", "swa", "soup"):
         yield f"keep: best keeps the weights of one epoch, average: {recipe.average} those of many; leave one out"
+    if recipe.progressive and recipe.progressive >= (recipe.image_size or 0):
+        yield f"progressive: {recipe.progressive} found, less than image_size ({recipe.image_size}) expected"
     if recipe.unfreeze and recipe.stages:
         yield "`stages` say what trains; leave out unfreeze"
     if recipe.sampler != "oversample" and (recipe.sampler_count or recipe.sampler_cut):

@@ -99,6 +99,7 @@ class Recipe(Frozen):
     name: Name | None = None
     weights: str | None = None
     image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    progressive: Annotated[int, Field(ge=8, le=4096)] | None = None
     resize: str = "squash"
     preprocess: Texts = ()
     stem: Literal["default", "small"] = "default"

@@ -16,6 +16,8 @@ from ensemble.training.finder import STEPS
 from ensemble.training.formats import Format, apply_format
 from ensemble.training.plan import Job, view_of
 from ensemble.training.probe import Speed, choose_format, compiling_pays, measure_speed, network_key
+from ensemble.training.progressive import share_of_pixels
+from ensemble.training.samplers import shown
 
 
 @dataclass(frozen=True)
@@ -46,18 +48,20 @@ def best_format(job: Job, dataset: Dataset, network: Network, device: torch.devi
 def estimate(recipe: Recipe, dataset: Dataset, speed: Speed) -> Estimate:
     """The seconds of a member of `recipe` on `dataset`, its own view of the data, at that speed."""
     sizes = {split: len(items) for split, items in dataset.splits.items()}
-    train, valid = sizes["train"], sizes.get("valid", 0)
+    train = int(shown(recipe, dataset.splits["train"].targets, len(dataset.classes)).sum())
+    valid = sizes.get("valid", 0)
     seconds = 0.0
+    images = train // recipe.batch_size * recipe.batch_size  # of whole batches, an epoch
     for index, stage in enumerate(training_stages(recipe)):
         rate = speed.head if stage.train == "head" else speed.all
         if index == 0 and stage.lr == "auto" and not recipe.full:  # a refit has the rates of its parent
             seconds += STEPS * min(recipe.batch_size, train) / rate
         checks = -(-stage.epochs // recipe.valid_every)
         seconds += (
-            stage.epochs * (train // recipe.batch_size * recipe.batch_size) / rate + checks * valid / speed.valid
+            stage.epochs * share_of_pixels(recipe, stage.epochs) * images / rate + checks * valid / speed.valid
         )
-    shown = sum(size for split, size in sizes.items() if split != "train") * len(views.get(recipe.tta))
-    return Estimate(seconds, shown / speed.predict)
+    predicted = sum(size for split, size in sizes.items() if split != "train") * len(views.get(recipe.tta))
+    return Estimate(seconds, predicted / speed.predict)
 
 
 @dataclass(frozen=True)

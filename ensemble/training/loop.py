@@ -39,6 +39,7 @@ from ensemble.training.learner import MemberLearner
 from ensemble.training.losses import Loss, class_weights, losses
 from ensemble.training.mixing import mixings
 from ensemble.training.optimizers import optimizer
+from ensemble.training.progressive import progressive
 from ensemble.training.schedules import Leg, Rates, schedules
 from ensemble.training.seeds import random_states, restore_random_states, seed_everything
 from ensemble.training.stopping import best_epoch, should_stop
@@ -135,6 +136,7 @@ class Training:
             ParamScheduler(schedules.get(stage.schedule)(leg)),
             history,
             average,
+            *progressive(self.recipe, self.network, stage.epochs),
             _Keeper(self, index, resumed),
         ]
         if not should_stop(self._stage_rows(index), self.recipe.early_stopping):
