@@ -1,9 +1,11 @@
-"""The recipes that need more than this machine has, shrunk until they run: for function, not for figures."""
+"""Every recipe, shrunk until it runs in seconds: for function, not for figures."""
 
 from __future__ import annotations
 
 import csv
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,91 @@ import pytest
 from PIL import Image
 
 from ensemble.cli import run as ens
+from ensemble.recipe.file import read_recipe_file
 
 pytestmark = pytest.mark.slow
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SHRUNK = ["weights=none", "image_size=32", "batch_size=10", "frozen_epochs=0", "epochs=1", "lr=0.001"]
+
+
+def noise(path: Path, random: np.random.Generator, side: int = 32) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(random.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(path)
+
+
+def folders(root: Path, splits: dict[str, int], labels: list[str]) -> None:
+    random = np.random.default_rng(0)
+    for split, each in splits.items():
+        for label in labels:
+            for index in range(each):
+                noise(root / split / label / f"{split} {index}.jpg", random)
+
+
+def isic(root: Path) -> None:
+    random = np.random.default_rng(0)
+    for split, count in (("train", 24), ("valid", 9), ("test", 6)):
+        lines = ["image_id,melanoma,seborrheic_keratosis"]
+        for index in range(count):
+            name = f"ISIC_{split}{index:03d}"
+            noise(root / "images" / f"{name}.jpg", random)
+            lines.append(f"{name},{int(index % 3 == 0)},{int(index % 3 == 1)}")
+        text = [line.split(",")[0] for line in lines] if split == "test" else lines
+        (root / f"{split}.csv").write_text("\n".join(text) + "\n")
+    ids = [f"ISIC_test{index:03d}" for index in range(6)]
+    sample = ["image_id,melanoma,seborrheic_keratosis", *(f"{one},0.5,0.5" for one in ids)]
+    (root / "sample_submission.csv").write_text("\n".join(sample) + "\n")
+
+
+SKIN = [f"skin disease {number} and others" for number in range(23)]
+MADE: dict[str, Callable[[Path], None]] = {
+    "dermnet": lambda root: folders(root, {"train": 4, "test": 1}, SKIN),
+    "benign-malignant": lambda root: folders(root, {"train": 20, "test": 3}, ["benign", "malignant"]),
+    "isic2017": isic,
+    "cifar10": lambda root: folders(root, {"train": 4, "valid": 2, "test": 1}, [f"class{n}" for n in range(10)]),
+}
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_says_how_it_is_run_and_runs_shrunk(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ENS_RUNS", raising=False)
+    first = path.read_text().splitlines()[0].removeprefix("# ").split()
+    found = read_recipe_file(path)
+    sweep = bool(found.sweep.grid or found.sweep.search)
+    assert first[:2] == ["ens", "sweep" if sweep else "run"] and first[2] == f"recipes/{path.name}"
+    if path.stem in SEPARATE:
+        return
+    data = str(found.data.path)
+    if data in MADE:
+        MADE[data](tmp_path / data)
+    size = max(SMALLEST.get(member.arch, 32) for member in found.members)
+    words = [
+        part
+        for setting in [*SHRUNK, f"image_size={size}", "precision=float32", "layout=default", "compile=false"]
+        if not setting.startswith("lr=") or "lr" not in found.sweep.search
+        for part in ("--set", setting)
+    ]
+    if any(member.filters for member in found.members):
+        words += ["--set", "filters=[4, 8]"]
+    if any(member.momentum for member in found.members):
+        words += ["--set", "schedule=constant"]
+    command = [first[1], str(path), *words, *(["--trials", "2"] if found.sweep.search else [])]
+    assert ens(command) == 0, capfd.readouterr().err
+    out = capfd.readouterr().out
+    if sweep:
+        assert "**" in out
+        cells = math.prod(map(len, found.sweep.grid.values())) * len(found.members) if found.sweep.grid else 2
+        assert len(list(tmp_path.glob("runs/*/metrics.json"))) == cells
+    else:
+        assert list(tmp_path.glob("submissions/*.json"))
+
+
+SEPARATE = {"cifar10", "digits"}
+"""Nine members and their refits: below, with more to look at. The digits are what `ens demo` runs."""
+SMALLEST = {"alexnet": 63, "inception_v3": 75}
 
 
 @pytest.fixture
