@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -99,6 +100,8 @@ def compiling_pays(recipe: Recipe, network: Network, device: torch.device, secon
         x = _pixels(recipe, device)
         plain = _rate(network, x, training=True)
         network.compiled = True
+        # it warns of a CUDA that a machine without a GPU does not have
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         started = time.perf_counter()
         try:
             network.train()
