@@ -328,3 +328,45 @@ def test_the_fingerprint_covers_groups_and_soft_labels() -> None:
     ]
     content = {"x": "1", "y": "2"}
     assert len({fingerprint({"train": one}, np.array(["a", "b"]), content) for one in others}) == len(others)
+
+
+def groups_file(root: Path, *lines: str) -> str:
+    (root.parent / "groups.csv").write_text("\n".join(["split,id,group", *lines]) + "\n")
+    return str(root.parent / "groups.csv")
+
+
+def test_groups_from_a_file_join_items_and_the_others_stay_alone(photos: Path) -> None:
+    path = groups_file(photos, "train,cat/train0,a", "train,cat/train1,a", "valid,cat/valid0,a", "test,a,b")
+    plain, found = load(photos), load(photos, groups=path)
+    train = found.splits["train"]
+    assert train.groups is not None and found.splits["valid"].groups is not None
+    told = dict(zip(train.ids.tolist(), train.groups.tolist(), strict=True))
+    assert told["cat/train0"] == told["cat/train1"] == "a" and len(set(told.values())) == len(told) - 1
+    assert found.splits["valid"].groups.tolist().count("a") == 1
+    assert found.splits["test"].groups is None
+    assert found.fingerprint != plain.fingerprint
+    assert current_fingerprint(spec(photos, groups=path), photos.parent / "runs") == found.fingerprint
+    # folds keep them together, across train and valid
+    fold = [fold_of(found, 3, number, 0) for number in range(3)]
+    for view in fold:
+        parts = [view.splits[split].groups for split in ("train", "valid")]
+        assert not set(parts[0].tolist()) & set(parts[1].tolist())  # type: ignore[union-attr]
+
+
+def test_groups_of_a_held_out_fraction_are_found_by_id(photos: Path) -> None:
+    shutil.rmtree(photos / "valid")
+    path = groups_file(photos, *(f"valid,cat/train{row},a" for row in range(3)), "train,cat/train3,a")
+    found = load(photos, valid=0.4, groups=path)
+    sides = [set(found.splits[split].groups.tolist()) for split in ("train", "valid")]  # type: ignore[union-attr]
+    assert ("a" in sides[0]) != ("a" in sides[1])
+
+
+def test_groups_that_fit_nothing_or_contradict_are_refused(photos: Path) -> None:
+    with pytest.raises(DataError, match="none of which is an id"):
+        load(photos, groups=groups_file(photos, "train,cow/1,a"))
+    with pytest.raises(DataError, match="is in two groups"):
+        load(photos, groups=groups_file(photos, "train,cat/train0,a", "train,cat/train0,b"))
+    with pytest.raises(DataError, match=r"data\.groups"):
+        groups_file(photos, "x")
+        (photos.parent / "groups.csv").write_text("split,name\ntrain,a\n")
+        load(photos, groups=str(photos.parent / "groups.csv"))

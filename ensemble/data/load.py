@@ -13,6 +13,7 @@ from ensemble.data.dataset import Dataset, Items
 from ensemble.data.digests import Progress, UnreadableFiles, described, digest_files
 from ensemble.data.digits import DIGITS_FINGERPRINT, digits_dataset
 from ensemble.data.fingerprint import fingerprint, fingerprint_of_test
+from ensemble.data.groups import grouped, read_groups
 from ensemble.data.pools import fold_of, refit_of
 from ensemble.files import write_atomically
 from ensemble.recipe.schema import DataSpec
@@ -76,6 +77,8 @@ def _examined(
 
     say = note or (lambda text: None)
     listing = _listed(spec, runs)
+    if spec.groups is not None:
+        listing = replace(listing, splits=grouped(listing.splits, read_groups(Path(spec.path, spec.groups))))
     for line in listing.notes:
         say(line)
     if only:

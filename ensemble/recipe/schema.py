@@ -71,6 +71,7 @@ class DataSpec(Frozen):
     label_columns: Texts = ()
     unnamed_class: Annotated[Text, AfterValidator(_class_name)] | None = None
     group_column: Text | None = None
+    groups: str | None = None
     classes: Texts = ()
     soft_labels: bool = False
     split_seed: Annotated[int, Field(ge=0)] = 0
