@@ -242,6 +242,21 @@ def test_a_sweep_trains_what_is_missing_and_saves_its_table(here: Path, capfd: p
 
 
 @pytest.mark.slow
+def test_a_recipe_of_several_members_is_a_table_of_them(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    text = Path("r.yaml").read_text().split("members:")[0]
+    members = "members: [{arch: customnet}, {arch: customnet, name: weighted, sampler: weighted}]\n"
+    Path("m.yaml").write_text(text.replace("epochs: 1", "epochs: 1, seeds: [0, 1]") + members)
+    assert ens(["sweep", "m.yaml"]) == 0
+    out, err = capfd.readouterr()
+    lines = out.splitlines()
+    assert lines[0].replace(" ", "") == "|member|accuracy|" and "2 cells, 4 members" in err
+    assert [line.split("|")[1].strip() for line in lines[2:4]] == ["customnet", "weighted"]
+    Path("one.yaml").write_text(text + "members: [customnet]\n")
+    assert ens(["sweep", "one.yaml"]) == 2
+    assert "or several members" in capfd.readouterr().err
+
+
+@pytest.mark.slow
 def test_a_guided_search_by_the_command(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = ["sweep", "r.yaml", "--search", "lr=0.001:0.1:log", "--search", "batch_size=4:16", "--trials", "3"]
     assert ens(words) == 0

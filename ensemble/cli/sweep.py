@@ -67,7 +67,7 @@ def command(
     dry_run: bool,
     out: Path | None,
 ) -> None:
-    """Train a recipe for every combination of values, and print the table.
+    """Train a recipe for every combination of values, and print the table; without values, of its members.
 
     What is complete is not trained again, so a stopped sweep goes on, and a larger one keeps what it has. The table
     is saved as Markdown, CSV and a picture.
@@ -86,8 +86,11 @@ def command(
         raise RecipeError(f"no member to train: {found.source} names none; type `ens sweep RECIPE`")
     found = replace(found, sweep=_spec(found, grids, ranges, trials, metric))
     check_name(found.sweep.metric)
-    if bool(found.sweep.grid) == bool(found.sweep.search):
-        raise RecipeError("one of --grid KEY=V1,V2,... and --search KEY=LOW:HIGH expected, here or under `sweep:`")
+    names = {member.name for member in found.members}
+    if (found.sweep.grid and found.sweep.search) or not (found.sweep.grid or found.sweep.search or len(names) > 1):
+        raise RecipeError(
+            "--grid KEY=V1,V2,... or --search KEY=LOW:HIGH expected, here or under `sweep:`, or several members"
+        )
     say_source(found)
 
     def read(keys: Mapping[str, Any]) -> RecipeFile:
