@@ -88,8 +88,35 @@ class Lookahead(Average):
                 fast.copy_(slow)
 
 
+class _Running(Average):
+    """A mean of states that is updated as training goes. count: of what is in it."""
+
+    def __init__(self, recipe: Recipe, epochs: int) -> None:
+        super().__init__(recipe, epochs)
+        self.count, self.mean = 0, Tensors()
+
+    def state(self) -> Tensors:
+        """The mean, and the count under an empty name."""
+        return {**self.mean, "": torch.tensor(self.count)} if self.mean else {}
+
+    def restore(self, state: Tensors) -> None:
+        """The opposite of `state`."""
+        self.mean = {name: value for name, value in state.items() if name}
+        self.count = int(state[""]) if state else 0
+
+    def _add(self, share: float) -> None:
+        """Move the mean towards the network by a share of the way; all the way from nothing."""
+        self.count += 1
+        now = self.model.state_dict()
+        if not self.mean:
+            self.mean = copied_state(self.model)
+        for name, value in self.mean.items():
+            self.mean[name] = value = value.to(now[name].device)  # a checkpoint's lie on the CPU
+            _approach(value, now[name], share)
+
+
 @averages.register("ema")
-class Exponential(Average):
+class Exponential(_Running):
     """The exponential moving average over the steps, of weights and batch-norm statistics (Polyak & Juditsky 1992).
 
     A step keeps `average_decay` of it, less at first: (1 + t) / (10 + t) at most after t steps, as in TensorFlow.
@@ -98,28 +125,12 @@ class Exponential(Average):
 
     def __init__(self, recipe: Recipe, epochs: int) -> None:
         super().__init__(recipe, epochs)
-        self.steps, self.mean, self.own = 0, Tensors(), Tensors()
-
-    def state(self) -> Tensors:
-        """The average, and the steps under an empty name."""
-        return {**self.mean, "": torch.tensor(self.steps)} if self.mean else {}
-
-    def restore(self, state: Tensors) -> None:
-        """The opposite of `state`."""
-        self.mean = {name: value for name, value in state.items() if name}
-        self.steps = int(state[""]) if state else 0
+        self.own = Tensors()
 
     def after_batch(self) -> None:
-        if not self.training:
-            return
-        self.steps += 1
-        now = self.model.state_dict()
-        if not self.mean:
-            self.mean = copied_state(self.model)
-        kept = min(self.recipe.average_decay, (1 + self.steps) / (10 + self.steps))
-        for name, value in self.mean.items():
-            self.mean[name] = value = value.to(now[name].device)
-            _approach(value, now[name], 1 - kept)
+        if self.training:
+            steps = self.count + 1
+            self._add(1 - min(self.recipe.average_decay, (1 + steps) / (10 + steps)))
 
     def before_validate(self) -> None:
         self.own = {}
@@ -140,35 +151,15 @@ class Exponential(Average):
 
 
 @averages.register("swa")
-class Stochastic(Average):
+class Stochastic(_Running):
     """The plain mean of the weights at the ends of the last epochs (Izmailov et al. 2018).
 
     Batch-norm statistics are then taken anew, in one pass over the training batches; those that are frozen stay.
     """
 
-    def __init__(self, recipe: Recipe, epochs: int) -> None:
-        super().__init__(recipe, epochs)
-        self.count, self.mean = 0, Tensors()
-
-    def state(self) -> Tensors:
-        """The mean, and how many epochs are in it under an empty name."""
-        return {**self.mean, "": torch.tensor(self.count)} if self.mean else {}
-
-    def restore(self, state: Tensors) -> None:
-        """The opposite of `state`."""
-        self.mean = {name: value for name, value in state.items() if name}
-        self.count = int(state[""]) if state else 0
-
     def after_train(self) -> None:
-        if self.epoch < self.first:
-            return
-        self.count += 1
-        now = self.model.state_dict()
-        if not self.mean:
-            self.mean = copied_state(self.model)
-        for name, value in self.mean.items():
-            self.mean[name] = value = value.to(now[name].device)
-            _approach(value, now[name], 1 / self.count)
+        if self.epoch >= self.first:
+            self._add(1 / (self.count + 1))
 
     def finish(self, learner: Learner, seed: Callable[[str], None]) -> dict[str, Any]:
         """The mean is the network, with statistics of its own."""
