@@ -186,5 +186,7 @@ def test_the_demo_is_the_digits_recipe() -> None:
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_is_valid_and_says_its_command_first(path: Path) -> None:
-    assert read_recipe_file(path).members
-    assert path.read_text().startswith(f"# ens run recipes/{path.name}")
+    found = read_recipe_file(path)
+    assert found.members
+    verb = "sweep" if found.sweep.grid or found.sweep.search else "run"
+    assert path.read_text().startswith(f"# ens {verb} recipes/{path.name}")
