@@ -77,6 +77,7 @@ class DataSpec(Frozen):
     skip_unreadable: bool = False
     background: Annotated[tuple[int, int, int], BeforeValidator(_to_tuple)] | None = None
     max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
+    medical: bool = False
 
 
 class Stage(Frozen):

@@ -1,0 +1,105 @@
+"""A panel as an ONNX file, by torch's dynamo exporter, and back through onnxruntime."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ensemble.data.pixels import Pixels
+from ensemble.errors import EnsError
+from ensemble.export.graph import PanelGraph, input_name
+from ensemble.models.panel import Opinion, Panel
+
+OPSET = 20
+"""The operators of ONNX 1.15 (2023), which onnxruntime has had since 1.17."""
+
+OPSETS = (18, 23)
+"""The lowest and the highest that are offered; the exporter writes 18 and converts from there."""
+
+ONE_FILE = 1_800_000_000
+"""Bytes of weights; protobuf holds no message above 2 GB, and more weights lie in a file beside the graph."""
+
+OUTPUTS = ("probabilities", "members")
+
+
+def check_extra() -> None:
+    """Raise EnsError that says what to type where a package is missing."""
+    missing = []
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            missing.append(name)
+    if missing:
+        raise EnsError(f"an export needs {' and '.join(missing)}; type `python -m pip install {' '.join(missing)}`")
+
+
+def write_onnx(panel: Panel, path: Path, *, opset: int = OPSET, metadata: Mapping[str, str] | None = None) -> None:
+    """Write `path`, and `<path>.data` beside it where the weights are too large for one file.
+
+    The panel is on the CPU. metadata: text that the file carries, beside the names of the classes.
+    """
+    graph = PanelGraph(panel).eval()
+    # two images, as the exporter takes a batch of one for a constant
+    pixels = tuple(torch.zeros(2, one.size, one.size, 3, dtype=torch.uint8) for one in panel.squares)
+    batch = torch.export.Dim("n")
+    with warnings.catch_warnings(), torch.no_grad(), _quiet():
+        warnings.simplefilter("ignore")  # torch on what it is about to drop of itself
+        program = torch.onnx.export(
+            graph,
+            pixels,
+            dynamo=True,
+            opset_version=opset,
+            input_names=[input_name(one) for one in panel.squares],
+            output_names=list(OUTPUTS),
+            dynamic_shapes=({0: batch},) * len(pixels) if len(pixels) == 1 else (({0: batch},) * len(pixels),),
+            verbose=False,
+        )
+    assert program is not None
+    classes = {"classes": json.dumps(panel.committee.classes, ensure_ascii=False)}
+    program.model.metadata_props.update({**classes, **(metadata or {})})
+    program.save(str(path), external_data=_bytes(graph) > ONE_FILE)
+
+
+def _bytes(graph: torch.nn.Module) -> int:
+    return sum(values.numel() * values.element_size() for values in graph.state_dict().values())
+
+
+class _quiet:
+    """The exporter's log, which says what it does, step by step, is not for whoever exports a run."""
+
+    def __enter__(self) -> None:
+        self.level = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+
+    def __exit__(self, *_: object) -> None:
+        logging.disable(self.level)
+
+
+class OnnxModel:
+    """An exported graph in onnxruntime, on the CPU."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self.session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def opinion(self, pixels: Mapping[str, Pixels]) -> Opinion:
+        """What the graph says of n images. pixels: by the inputs' names, uint8 (n, size, size, 3)."""
+        probs, members = self.session.run(list(OUTPUTS), dict(pixels))
+        return Opinion(probs, np.swapaxes(members, 0, 1))
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """The names of the inputs."""
+        return [one.name for one in self.session.get_inputs()]
