@@ -212,6 +212,7 @@ def test_a_committee_is_what_combine_wrote(here: Path, rule: str) -> None:
 # images through networks
 
 
+@pytest.mark.slow
 def test_many_kinds_of_images_through_an_ensemble(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Members of other sizes, views, filters and class orders; what cannot be read is listed."""
     from ensemble.data.images import read_image
@@ -257,6 +258,7 @@ def test_many_kinds_of_images_through_an_ensemble(here: Path, capfd: pytest.Capt
     assert len({entry["label"] for entry in said.values()}) > 1
 
 
+@pytest.mark.slow
 def test_each_image_is_decoded_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ensemble.models import panel
 
@@ -274,6 +276,7 @@ def test_each_image_is_decoded_once(here: Path, monkeypatch: pytest.MonkeyPatch)
     assert set(said[0]) == {"image", "label_1", "probability_1"}
 
 
+@pytest.mark.slow
 def test_the_folds_of_a_run_speak_by_their_mean(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folds = [network_run(here / "runs", f"net-fold{i}-0000000{i}", i, fold=i) for i in (1, 2)]
     whole = write(here / "runs", "net-00000009", {"valid": predictions(60, 1)}, kind="folds", parents=folds)
@@ -290,9 +293,8 @@ def test_the_folds_of_a_run_speak_by_their_mean(here: Path, capfd: pytest.Captur
     assert said(made.run_id) == pytest.approx((said(whole.id) + said(other.id)) / 2, abs=1e-6)
 
 
-def test_what_cannot_be_is_said_before_torch_or_without_output(
-    here: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.slow
+def test_what_cannot_be_is_said_and_leaves_no_file(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     plain = network_run(here / "runs", "plain-00000001", 1)
     white = network_run(here / "runs", "white-00000002", 2, data={"background": (255, 255, 255)})
     made = combine([plain, white], folder=here / "runs")

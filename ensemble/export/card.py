@@ -22,15 +22,17 @@ def model_card(config: Mapping[str, Any], score: Headline | None) -> str:
         f"---\n{_front(config, score).to_yaml()}\n---",
         f"# {config['run']}",
         *([NOT_MEDICAL] if config["medical"] else []),
+        "## Model description",
         f"Tells images of {len(config['classes'])} classes apart: {', '.join(config['classes'])}.",
-        "## How good it is",
-        _score(config, score),
-        "## How to use it",
-        _use(config),
-        "## What is inside",
         _inside(config),
-        "## Limits",
+        "## Intended uses and limitations",
         _limits(config),
+        "## How to use",
+        _use(config),
+        "## Training data",
+        _data(config),
+        "## Evaluation results",
+        _score(config, score),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -97,6 +99,15 @@ def _inside(config: Mapping[str, Any]) -> str:
     ]
     head = "| member | architecture | weight | pixels | views |\n|---|---|---|---|---|\n"
     return f"{rule}{heat}.\n\n{head}" + "\n".join(rows)
+
+
+def _data(config: Mapping[str, Any]) -> str:
+    sizes = config["sizes"]
+    counts = " and ".join(f"{sizes[split]} images of {split}" for split in ("train", "valid") if split in sizes)
+    return (
+        f"{counts or 'Images'}, whose content, labels and division have the fingerprint `{config['fingerprint']}`."
+        " Where they come from, and on what terms they may be used, is for whoever publishes this to add."
+    )
 
 
 def _limits(config: Mapping[str, Any]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from ensemble.data.pixels import Pixels
-from ensemble.errors import EnsError
+from ensemble.errors import EnsError, one_line
 from ensemble.export.graph import PanelGraph, input_name
 from ensemble.models.panel import Opinion, Panel
 
@@ -51,7 +52,7 @@ def write_onnx(panel: Panel, path: Path, *, opset: int = OPSET, metadata: Mappin
     # two images, as the exporter takes a batch of one for a constant
     pixels = tuple(torch.zeros(2, one.size, one.size, 3, dtype=torch.uint8) for one in panel.squares)
     batch = torch.export.Dim("n")
-    with warnings.catch_warnings(), torch.no_grad(), _quiet():
+    with warnings.catch_warnings(), torch.no_grad(), _quiet(), _refusing(panel):
         warnings.simplefilter("ignore")  # torch on what it is about to drop of itself
         program = torch.onnx.export(
             graph,
@@ -60,7 +61,7 @@ def write_onnx(panel: Panel, path: Path, *, opset: int = OPSET, metadata: Mappin
             opset_version=opset,
             input_names=[input_name(one) for one in panel.squares],
             output_names=list(OUTPUTS),
-            dynamic_shapes=({0: batch},) * len(pixels) if len(pixels) == 1 else (({0: batch},) * len(pixels),),
+            dynamic_shapes=(({0: batch},) * len(pixels),),
             verbose=False,
         )
     assert program is not None
@@ -73,15 +74,28 @@ def _bytes(graph: torch.nn.Module) -> int:
     return sum(values.numel() * values.element_size() for values in graph.state_dict().values())
 
 
-class _quiet:
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
     """The exporter's log, which says what it does, step by step, is not for whoever exports a run."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(level)
 
-    def __enter__(self) -> None:
-        self.level = logging.root.manager.disable
-        logging.disable(logging.WARNING)
 
-    def __exit__(self, *_: object) -> None:
-        logging.disable(self.level)
+@contextlib.contextmanager
+def _refusing(panel: Panel) -> Iterator[None]:
+    """An operator that ONNX does not have is told with the architectures that may use it."""
+    try:
+        yield
+    except torch.onnx.OnnxExporterError as error:
+        archs = dict.fromkeys(trained.recipe.arch for trained in panel.networks.values())
+        first = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise EnsError(
+            f"torch cannot write {', '.join(archs)} as ONNX ({one_line(first)}); --verbose shows why"
+        ) from error
 
 
 class OnnxModel:
