@@ -260,6 +260,7 @@ def test_what_cannot_be_exported_leaves_nothing(
     monkeypatch.undo()
     monkeypatch.chdir(here)
     assert ens(["export", plain.id, "--opset", "18"]) == 0
+    capfd.readouterr()
     assert "medical device" not in Path(f"runs/exports/{plain.id}/README.md").read_text()
 
 
@@ -282,3 +283,20 @@ def test_every_view_and_a_computed_layer_are_in_the_graph(here: Path, tta: str) 
     other = network_run(here / "runs", "other-00000002", 2, **keys)
     stranger = load_panel(committee(other), torch.device("cpu"))
     assert compare(stranger, OnnxModel(here / "model.onnx"), pixels, real=True).difference > 1e-2
+
+
+@pytest.mark.slow
+def test_weights_too_large_for_one_file_lie_beside_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ensemble.export import onnxfile
+
+    monkeypatch.setattr(onnxfile, "ONE_FILE", 100)
+    run = network_run(here / "runs", "net-00000001", 1)
+    assert ens(["export", run.id, "--zip", "net.zip"]) == 0
+    with zipfile.ZipFile(here / "net.zip") as archive:
+        assert f"{run.id}/model.onnx.data" in archive.namelist()
+        archive.extractall(here)
+    config = json.loads((here / run.id / "config.json").read_text())
+    assert set(config["files"]) == {"model.onnx", "model.onnx.data"}
+    picture(0).save(here / "x.png")
+    said, _ = elsewhere(here / run.id / "predict.py", [Path("x.png")], here)
+    assert set(said["x.png"]["probabilities"]) == set(CLASSES)

@@ -106,7 +106,7 @@ def described(panel: Panel, opset: int) -> dict[str, Any]:
         "temperature": None if found.ensemble is None else found.ensemble.temperature,
         "medical": any(one.recipe.data.medical for one in panel.networks.values()),
         "fingerprint": found.run.fingerprint,
-        "sizes": dict(found.networks[0].facts.get("data", {}).get("sizes", {})),
+        "sizes": dict(found.members[0].run.facts.get("data", {}).get("sizes", {})),
         "chosen_on_valid": list(found.run.facts.get("chosen_on_valid") or []),
         "opset": opset,
         "versions": versions() | {name: version(name) for name in ("torch", "onnx", "onnxruntime", "pillow")},

@@ -11,8 +11,14 @@ from ensemble.report.headline import Headline
 
 NOT_MEDICAL = (
     "**This is not a medical device.** It is for research and teaching. It must not be used to diagnose, treat or"
-    " prevent a disease, or to decide about a person's care. Whoever is worried about their skin or health sees a"
+    " prevent a disease, or to decide about a person's care. Whoever is worried about their health sees a"
     " doctor, whatever this model says."
+)
+
+LIMITS = (
+    "The score is of images like the validation rows: from the same source, chosen in the same way. Images of"
+    " anything else are given one of the classes all the same, perhaps with great confidence. How it does for"
+    " groups of people or kinds of cameras that the rows do not name is not known."
 )
 
 
@@ -26,7 +32,7 @@ def model_card(config: Mapping[str, Any], score: Headline | None) -> str:
         f"Tells images of {len(config['classes'])} classes apart: {', '.join(config['classes'])}.",
         _inside(config),
         "## Intended uses and limitations",
-        _limits(config),
+        LIMITS,
         "## How to use",
         _use(config),
         "## Training data",
@@ -107,13 +113,4 @@ def _data(config: Mapping[str, Any]) -> str:
     return (
         f"{counts or 'Images'}, whose content, labels and division have the fingerprint `{config['fingerprint']}`."
         " Where they come from, and on what terms they may be used, is for whoever publishes this to add."
-    )
-
-
-def _limits(config: Mapping[str, Any]) -> str:
-    return (
-        "The score is of images like the validation rows: from the same source, chosen in the same way. Images of"
-        " anything else are given one of the classes all the same, perhaps with great confidence. How it does for"
-        " groups of people or kinds of cameras that the rows do not name is not known."
-        + (f" {NOT_MEDICAL}" if config["medical"] else "")
     )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ensemble.combine.arrays import Wide
 from ensemble.combine.committee import Committee, mean_of
@@ -27,6 +26,8 @@ from ensemble.training.lookup import ahead
 
 CHUNK = 256
 """Images that are decoded together, while the networks look at those before."""
+
+Squares = dict[Square, Pixels]
 
 
 @dataclass(frozen=True)
@@ -103,23 +104,22 @@ class Panel:
         read = partial(read_image, max_pixels=self.max_pixels, background=self.background)
         starts = range(0, len(images), chunk)
 
-        def decoded() -> Iterator[list[dict[Square, Pixels] | DataError]]:
+        def made(image: NamedImage) -> Squares | DataError:
+            try:
+                whole = read(image.path)
+            except DataError as error:
+                return error
+            return {square: square.of(whole) for square in self.squares}
+
+        def decoded() -> Iterator[list[Squares | DataError]]:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 for start in starts:
-                    paths = [image.path for image in images[start : start + chunk]]
-                    yield list(pool.map(lambda path: self._squares(lambda: read(path)), paths))
+                    yield list(pool.map(made, images[start : start + chunk]))
 
         for start, found in zip(starts, ahead(decoded, 1), strict=True):
             yield self._answer(images[start : start + chunk], found)
 
-    def _squares(self, opened: Callable[[], Image.Image]) -> dict[Square, Pixels] | DataError:
-        try:
-            image = opened()
-        except DataError as error:
-            return error
-        return {square: square.of(image) for square in self.squares}
-
-    def _answer(self, images: Sequence[NamedImage], found: Sequence[dict[Square, Pixels] | DataError]) -> Answer:
+    def _answer(self, images: Sequence[NamedImage], found: Sequence[Squares | DataError]) -> Answer:
         read = [(image, made) for image, made in zip(images, found, strict=True) if isinstance(made, dict)]
         bad = tuple(str(made) for made in found if isinstance(made, DataError))
         k, m = len(self.committee.classes), len(self.committee.members)

@@ -55,7 +55,10 @@ class Frozen(BaseModel):
 
 
 class DataSpec(Frozen):
-    """Where the images and labels are, and how they are read. Paths are relative to `path`."""
+    """Where the images and labels are, and how they are read. Paths are relative to `path`.
+
+    medical: an export of what learns from them says that it is no medical device.
+    """
 
     form: Literal["digits", "folders", "csv"] = "digits"
     path: str = "."
