@@ -100,3 +100,28 @@ def many_kinds(folder: Path) -> list[Path]:
         paths.append(folder / name)
         made.save(paths[-1])
     return paths
+
+
+def see_through(folder: Path) -> list[Path]:
+    """Files that need a background: transparent, half so, with a palette, grey with alpha, WebP, turned by EXIF."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image = picture(30)
+    ramp = Image.linear_gradient("L").resize(image.size)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    clear, half, grey = image.convert("RGBA"), image.convert("RGBA"), image.convert("LA")
+    clear.putalpha(0)
+    half.putalpha(ramp)
+    grey.putalpha(ramp)
+    palette = image.convert("P", palette=Image.Palette.ADAPTIVE)
+    made = {
+        "clear.png": (clear, {}),
+        "half.png": (half, {}),
+        "half.webp": (half, {"lossless": True}),
+        "turned.png": (half, {"exif": exif}),
+        "grey.png": (grey, {}),
+        "palette.png": (palette, {"transparency": 0}),
+    }
+    for name, (one, options) in made.items():
+        one.save(folder / name, **options)
+    return [folder / name for name in made]

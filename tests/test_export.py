@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from fake_runs import CLASSES, member, predictions
 from fake_runs import run as write
-from network_runs import many_kinds, network_run, picture
+from network_runs import many_kinds, network_run, picture, see_through
 
 from ensemble.cli import run as ens
 from ensemble.combine.committee import committee
@@ -231,14 +231,15 @@ def test_an_export_says_what_it_is(here: Path, capfd: pytest.CaptureFixture[str]
     with zipfile.ZipFile(here / "deep" / "there.zip") as archive:
         assert archive.namelist() == [f"{made.run_id}/{name}" for name in sorted((*config["files"], *OTHERS))]
         archive.extractall(here / "unzipped")
-    clear = picture(0).convert("RGBA")
-    clear.putalpha(0)
-    clear.save(here / "clear.png")
-    said, _ = elsewhere(here / "unzipped" / made.run_id / "predict.py", [Path("clear.png")], here)
+    paths = [path.relative_to(here) for path in see_through(here / "clear")]
+    said, errors = elsewhere(here / "unzipped" / made.run_id / "predict.py", paths, here)
+    assert not errors
     capfd.readouterr()
-    assert ens(["predict", made.run_id, "clear.png", "--format", "jsonl"]) == 0
-    ours = json.loads(capfd.readouterr().out)
-    assert said["clear.png"]["probabilities"] == pytest.approx(ours["probabilities"], abs=1e-4)
+    assert ens(["predict", made.run_id, *map(str, paths), "--format", "jsonl"]) == 0
+    ours = {entry["image"]: entry for entry in map(json.loads, capfd.readouterr().out.splitlines())}
+    for name, entry in ours.items():
+        assert said[name]["probabilities"] == pytest.approx(entry["probabilities"], abs=1e-4), name
+    assert len(ours) == len(paths)
 
 
 @pytest.mark.slow
