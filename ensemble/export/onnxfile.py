@@ -22,9 +22,6 @@ from ensemble.models.panel import Opinion, Panel
 OPSET = 20
 """The operators of ONNX 1.15 (2023), which onnxruntime has had since 1.17."""
 
-OPSETS = (18, 23)
-"""The lowest and the highest that are offered; the exporter writes 18 and converts from there."""
-
 ONE_FILE = 1_800_000_000
 """Bytes of weights; protobuf holds no message above 2 GB, and more weights lie in a file beside the graph."""
 
