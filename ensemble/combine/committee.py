@@ -104,9 +104,11 @@ def _networks(run: Run) -> tuple[Run, ...]:
 def _refuse_imports(sources: Sequence[Run], run: Run) -> None:
     imported = [one.id for one in sources if one.kind == "import"]
     if imported:
+        verb = "has" if len(imported) == 1 else "have"
         where = "" if imported == [run.id] else f" in {run.id}"
         raise DataError(
-            f"{first_few(imported)}{where} {'has' if len(imported) == 1 else 'have'} no network: predictions made elsewhere cannot be made for other images; name a"
+            f"{first_few(imported)}{where} {verb} no network: predictions made elsewhere cannot"
+            " be made for other images; name a"
             " trained run, or combine without it"
         )
 
