@@ -15,7 +15,7 @@ from ensemble.cli import run as ens
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ensemble"
-ABOVE = ("models", "training", "inference")
+ABOVE = ("models", "training", "inference", "export")
 NETWORK_LIBRARIES = {"torch", "torchvision", "fastai", "timm"}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -32,7 +32,9 @@ COMMANDS = {
     "compare": "Put runs side by side: tables, a conclusion, figures.",
     "import": "Make a run of predictions made elsewhere.",
     "combine": "Combine members into an ensemble.",
+    "predict": "Predict images with a member or an ensemble.",
     "submit": "Check an ensemble's predictions and write the file to upload.",
+    "export": "Write a member or an ensemble as a folder or zip that predicts anywhere (ONNX).",
     "run": "Run a whole recipe: train, combine, submit.",
     "demo": "Run the whole pipeline on the built-in digits, with no network.",
 }

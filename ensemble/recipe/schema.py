@@ -55,7 +55,10 @@ class Frozen(BaseModel):
 
 
 class DataSpec(Frozen):
-    """Where the images and labels are, and how they are read. Paths are relative to `path`."""
+    """Where the images and labels are, and how they are read. Paths are relative to `path`.
+
+    medical: an export of what learns from them says that it is no medical device.
+    """
 
     form: Literal["digits", "folders", "csv"] = "digits"
     path: str = "."
@@ -78,6 +81,7 @@ class DataSpec(Frozen):
     skip_unreadable: bool = False
     background: Annotated[tuple[int, int, int], BeforeValidator(_to_tuple)] | None = None
     max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
+    medical: bool = False
 
 
 class Stage(Frozen):

@@ -1,0 +1,54 @@
+"""`ens export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ensemble.cli.context import Settings, note
+
+
+@click.command()
+@click.argument("run")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder. [default: <runs>/exports/RUN]")
+@click.option("--zip", "archive", type=click.Path(path_type=Path), help="A zip file instead of a folder.")
+@click.option(
+    "--opset", type=click.IntRange(18, 23), default=20, show_default=True, help="ONNX's set of operators."
+)
+@click.pass_obj
+def command(settings: Settings, run: str, out: Path | None, archive: Path | None, opset: int) -> None:
+    """Write RUN, a member or an ensemble, as a folder or zip that predicts without this package and without torch.
+
+    model.onnx (normalisation, every member at its own size, views, rule, temperature), predict.py (needs
+    onnxruntime, numpy and Pillow), README.md (a model card), config.json. Compared with torch on validation
+    images before it is put in its place.
+
+    \b
+    ens export ensemble-1a2b3c4d
+    ens export resnet34-5e6f7a8b --zip resnet34.zip
+    """
+    from ensemble.combine.committee import committee
+    from ensemble.runs.run import named_run
+
+    if out is not None and archive is not None:
+        raise click.UsageError("both --out and --zip found; name one")
+    found = committee(named_run(settings.runs, run))
+    # after everything that can be wrong with the names: torch takes seconds to import
+    import torch
+
+    from ensemble.export.onnxfile import check_extra
+
+    check_extra()
+    from ensemble.export.bundle import export
+    from ensemble.models.panel import load_panel
+
+    folder = None if archive else out or settings.runs / "exports" / found.run.id
+    made = export(load_panel(found, torch.device("cpu")), folder=folder, zip=archive, opset=opset)
+    if made.why_noise:
+        note(f"no validation images to compare on ({made.why_noise})")
+    unheard = [one.run.id for j, one in enumerate(found.members) if j not in found.used]
+    if unheard:
+        note(f"left out, as they weigh nothing: {', '.join(unheard)}")
+    note(str(made.parity))
+    click.echo(str(made.path))

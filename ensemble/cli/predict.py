@@ -1,0 +1,134 @@
+"""`ens predict`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ensemble.cli.context import Settings, note
+from ensemble.cli.params import share
+
+if TYPE_CHECKING:
+    from ensemble.combine.committee import Committee
+    from ensemble.combine.conformal import Conformal
+    from ensemble.models.panel import Answer
+    from ensemble.report.answers import Unsure
+
+
+@click.command()
+@click.argument("run")
+@click.argument("images", nargs=-1, required=True)
+@click.option("--out", type=click.Path(path_type=Path), help="The file to write. [default: stdout]")
+@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
+@click.option(
+    "--top", type=click.IntRange(1), help="The most probable classes, so many. [default: all, as columns]"
+)
+@click.option("--uncertain", is_flag=True, help="Entropy, the members' disagreement, a set of likely classes.")
+@click.option("--coverage", type=share, default=0.9, show_default=True, help="How often a set holds the truth.")
+@click.option("--column", help="The column of a CSV that names the images. [default: path, image, id or alike]")
+@click.option(
+    "--images",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Where a CSV's images are. [default: its own folder]",
+)
+@click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
+@click.pass_obj
+def command(
+    settings: Settings,
+    run: str,
+    images: tuple[str, ...],
+    out: Path | None,
+    form: str,
+    top: int | None,
+    uncertain: bool,
+    coverage: float,
+    column: str | None,
+    folder: Path | None,
+    device: str | None,
+) -> None:
+    """Predict IMAGES - files, folders, patterns, CSVs that list them - with a member or an ensemble.
+
+    Each image is decoded once for all members. Those that cannot be read are listed on stderr, the rest are
+    predicted. With --uncertain: entropy and disagreement in nats, and a conformal set of classes.
+
+    \b
+    ens predict ensemble-1a2b3c4d photos new.jpg "more/**/*.png" --top 3
+    ens predict resnet34-5e6f7a8b list.csv --images photos --uncertain --format jsonl --out said.jsonl
+    """
+    from ensemble.combine.committee import committee
+    from ensemble.data.named import named_images
+    from ensemble.errors import DataError
+    from ensemble.report.answers import Layout
+    from ensemble.runs.run import named_run
+
+    found = committee(named_run(settings.runs, run))
+    layout = Layout(found.classes, top, form, uncertain)
+    named = named_images(images, column=column, folder=folder)
+    likely = _calibrated(found, coverage) if uncertain else None
+    # after everything that can be wrong with the names: torch takes seconds to import
+    from ensemble.models.panel import load_panel
+    from ensemble.training.devices import choose_device
+
+    panel = load_panel(found, choose_device(device))
+    unreadable: list[str] = []
+    with _written(out) as write:
+        write(layout.head())
+        for answer in panel.answers(named):
+            unreadable += answer.unreadable
+            names = [image.name for image in answer.images]
+            write(layout.rows(names, answer.opinion.probs, _unsure(answer, likely)))
+        if len(unreadable) == len(named):
+            raise DataError(f"none of {len(named)} images can be read; the first: {unreadable[0]}")
+    for line in unreadable:
+        note(f"left out: {line}")
+    note(f"{len(named) - len(unreadable)} of {len(named)} images predicted by {found.run.id}")
+
+
+def _calibrated(found: Committee, coverage: float) -> Conformal:
+    """The sets, and one line that says how far they can be relied on."""
+    from ensemble.combine.committee import honest_rows
+    from ensemble.combine.conformal import HALVES, calibrated, mean_coverage
+
+    rows, why = honest_rows(found)
+    assert rows.targets is not None
+    probs, targets = rows.probs[rows.labelled], rows.targets[rows.labelled]
+    sets = calibrated(probs, targets, coverage)
+    seen = mean_coverage(probs, targets, coverage)
+    note(
+        f"sets are to hold the true class of {coverage:.0%} of images like the {len(targets)} validation rows"
+        f"{' ' if why else ''}{why} (split conformal, LAC); measured on {HALVES} random halves of them: {seen:.1%}"
+    )
+    if sets.bound >= 1:
+        note("the validation rows are too few, or too hard, for that coverage: every set holds every class")
+    return sets
+
+
+def _unsure(answer: Answer, likely: Conformal | None) -> Unsure | None:
+    from ensemble.metrics.uncertainty import entropy
+    from ensemble.report.answers import Unsure
+
+    if likely is None:
+        return None
+    probs = answer.opinion.probs
+    return Unsure(entropy(probs), answer.disagreement, likely.sets(probs))
+
+
+@contextlib.contextmanager
+def _written(out: Path | None) -> Iterator[Callable[[str], None]]:
+    """Write to stdout, or to a file that is there when all is done."""
+    from ensemble.files import replacing
+
+    if out is None:
+        yield lambda text: click.echo(text, nl=False)
+        return
+    with replacing(out) as file:
+
+        def write(text: str) -> None:
+            file.write(text.encode())
+
+        yield write

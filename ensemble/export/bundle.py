@@ -1,0 +1,182 @@
+"""The folder, or zip, that predicts anywhere: written aside, checked against torch, then put in its place."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ensemble.combine.committee import Committee
+from ensemble.errors import DataError, EnsError, first_few, one_line
+from ensemble.export.card import model_card
+from ensemble.export.graph import input_name
+from ensemble.export.onnxfile import OPSET, OnnxModel, write_onnx
+from ensemble.export.parity import BOUND, Parity, compare, sample
+from ensemble.export.predict_anywhere import STEPS
+from ensemble.export.rules import graph_rules
+from ensemble.files import read_json, replacing, sha256_file, write_atomically, write_json
+from ensemble.models.panel import Panel
+from ensemble.report.headline import headline
+from ensemble.runs.writing import versions
+
+SCHEMA = 1
+COMPARED = 32
+"""Images on which an export is compared with torch."""
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_SCRIPT = Path(__file__).with_name("predict_anywhere.py")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """path: the folder or zip.  parity: how near to torch it is.  why_noise: why on noise, where it was."""
+
+    path: Path
+    parity: Parity
+    why_noise: str
+
+
+def refuse_unportable(panel: Panel) -> None:
+    """Raise DataError that names runs whose filter, resize mode or rule only this package has."""
+    steps = {id: (*one.square.filters, one.square.resize) for id, one in panel.networks.items()}
+    odd = {id: [step for step in names if step not in STEPS] for id, names in steps.items()}
+    found = [f"{id} ({', '.join(names)})" for id, names in odd.items() if names]
+    if found:
+        raise DataError(
+            f"Pillow and numpy cannot repeat the preprocessing of {first_few(found)}; only {', '.join(STEPS)} can"
+            " be exported"
+        )
+    ensemble = panel.committee.ensemble
+    if ensemble is not None and ensemble.rule not in graph_rules:
+        raise DataError(f"the rule {ensemble.rule!r} cannot be exported; combine with one of {graph_rules.names()}")
+
+
+def export(panel: Panel, *, folder: Path | None = None, zip: Path | None = None, opset: int = OPSET) -> Exported:
+    """Write `folder`, or the zip file `zip`; one of them is given.
+
+    An export that is there is replaced by a whole one. Raises DataError for a folder that holds something else,
+    or a panel that cannot be exported, EnsError where the graph and torch differ by more than BOUND; then
+    nothing is written.
+    """
+    refuse_unportable(panel)
+    target = zip or folder
+    assert target is not None
+    if folder is not None:
+        _refuse_other(folder)
+    with _aside(target) as made:
+        write_onnx(panel, made / "model.onnx", opset=opset, metadata={"run": panel.committee.run.id})
+        pixels, why = sample(panel, COMPARED)
+        parity = compare(panel, OnnxModel(made / "model.onnx"), pixels, real=not why)
+        if not parity.difference <= BOUND:
+            raise EnsError(f"not exported: {parity}; {BOUND:g} at most expected")
+        score = headline(panel.committee.run)
+        config = described(panel, opset) | {"score": score and asdict(score), "parity": asdict(parity)}
+        config["files"] = {path.name: sha256_file(path) for path in sorted(made.iterdir())}
+        write_atomically(made / "predict.py", _SCRIPT.read_bytes())
+        write_atomically(made / "README.md", model_card(config, score))
+        write_json(made / "config.json", config)
+        if zip is not None:
+            _zipped(made, zip, panel.committee.run.id)
+        else:
+            _put(made, target)
+    return Exported(target, parity, why)
+
+
+def described(panel: Panel, opset: int) -> dict[str, Any]:
+    """config.json: what predict.py reads, and where everything came from."""
+    found, behind = panel.committee, panel.background
+    return {
+        "schema": SCHEMA,
+        "run": found.run.id,
+        "kind": found.run.kind,
+        "classes": list(found.classes),
+        "inputs": [
+            {"name": input_name(one), "size": one.size, "steps": [*one.filters, one.resize]}
+            for one in panel.squares
+        ],
+        "behind": None if behind is None else "#{:02x}{:02x}{:02x}".format(*behind),
+        "members": [_member(found, j, panel) for j in found.used],
+        "rule": None if found.ensemble is None else found.ensemble.rule,
+        "temperature": None if found.ensemble is None else found.ensemble.temperature,
+        "medical": any(one.recipe.data.medical for one in panel.networks.values()),
+        "fingerprint": found.run.fingerprint,
+        "sizes": dict(found.members[0].run.facts.get("data", {}).get("sizes", {})),
+        "chosen_on_valid": list(found.run.facts.get("chosen_on_valid") or []),
+        "opset": opset,
+        "versions": versions() | {name: version(name) for name in ("torch", "onnx", "onnxruntime", "pillow")},
+    }
+
+
+def _member(found: Committee, j: int, panel: Panel) -> dict[str, Any]:
+    member = found.members[j]
+    weighted = found.ensemble is not None and found.ensemble.weights is not None
+    return {
+        "id": member.run.id,
+        "arch": member.run.arch,
+        "weight": float(found.weights[j]) if weighted else None,
+        "networks": [
+            {
+                "id": run.id,
+                "image_size": panel.networks[run.id].square.size,
+                "resize": panel.networks[run.id].square.resize,
+                "preprocess": list(panel.networks[run.id].square.filters),
+                "tta": panel.networks[run.id].recipe.tta,
+                "weights_sha256": run.facts["files"]["weights"],
+            }
+            for run in member.networks
+        ],
+    }
+
+
+def _refuse_other(folder: Path) -> None:
+    """A folder of somebody's own must not be lost."""
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or _is_export(folder))):
+        raise DataError(f"{one_line(folder)} is there and is no export; name another with --out, or remove it")
+
+
+def _is_export(folder: Path) -> bool:
+    path = folder / "config.json"
+    try:
+        return path.is_file() and {"schema", "run", "inputs"} <= set(read_json(path))
+    except (DataError, TypeError):
+        return False
+
+
+@contextmanager
+def _aside(target: Path) -> Iterator[Path]:
+    """An empty folder beside `target`, gone afterwards if nobody moved it."""
+    try:
+        target.absolute().parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.absolute().parent))
+    except OSError as error:
+        raise EnsError(f"cannot write {one_line(target)}: {error.strerror or error}") from error
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _put(made: Path, folder: Path) -> None:
+    """`made` under the name `folder`, the export that was there before gone."""
+    made.chmod(0o755)  # a temporary folder is its maker's alone
+    old = made.with_name(made.name + ".old")
+    if folder.exists():
+        folder.rename(old)
+    made.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _zipped(made: Path, path: Path, name: str) -> None:
+    """The files in one folder called `name`; their bytes decide the zip's."""
+    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for one in sorted(made.iterdir()):
+            entry = zipfile.ZipInfo(f"{name}/{one.name}", _EPOCH)
+            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            with one.open("rb") as source, archive.open(entry, "w", force_zip64=True) as inside:
+                shutil.copyfileobj(source, inside, 1 << 20)

@@ -1,0 +1,116 @@
+"""The model card: what the folder is, how good it is, what it must not be used for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from ensemble.report.headline import Headline
+
+NOT_MEDICAL = (
+    "**This is not a medical device.** It is for research and teaching. It must not be used to diagnose, treat or"
+    " prevent a disease, or to decide about a person's care. Whoever is worried about their health sees a"
+    " doctor, whatever this model says."
+)
+
+LIMITS = (
+    "The score is of images like the validation rows: from the same source, chosen in the same way. Images of"
+    " anything else are given one of the classes all the same, perhaps with great confidence. How it does for"
+    " groups of people or kinds of cameras that the rows do not name is not known."
+)
+
+
+def model_card(config: Mapping[str, Any], score: Headline | None) -> str:
+    """README.md with the front matter of Hugging Face's model cards. config: that of config.json."""
+    parts = [
+        f"---\n{_front(config, score).to_yaml()}\n---",
+        f"# {config['run']}",
+        *([NOT_MEDICAL] if config["medical"] else []),
+        "## Model description",
+        f"Tells images of {len(config['classes'])} classes apart: {', '.join(config['classes'])}.",
+        _inside(config),
+        "## Intended uses and limitations",
+        LIMITS,
+        "## How to use",
+        _use(config),
+        "## Training data",
+        _data(config),
+        "## Evaluation results",
+        _score(config, score),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front(config: Mapping[str, Any], score: Headline | None) -> ModelCardData:
+    results = score and [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type="imagefolder",
+            dataset_name=f"validation rows, fingerprint {config['fingerprint'][:12]}",
+            dataset_split="validation",
+            metric_type=score.metric,
+            metric_name=f"{score.metric} ({'honest' if config['rule'] else 'validation'})",
+            metric_value=round(score.value, 6),
+        )
+    ]
+    return ModelCardData(
+        model_name=config["run"],
+        library_name="onnx",
+        pipeline_tag="image-classification",
+        tags=["image-classification", "onnx", "ensemble", *(["not-a-medical-device"] if config["medical"] else [])],
+        eval_results=results or None,
+    )
+
+
+def _score(config: Mapping[str, Any], score: Headline | None) -> str:
+    if score is None:
+        return "Nobody knows: no validation row has a label."
+    how = (
+        "Selection, weights and calibration were made without the rows that they are scored on."
+        if config["rule"]
+        else "The network has not learnt from these rows."
+    )
+    chosen = config["chosen_on_valid"]
+    also = (
+        f" Chosen on the same rows before, which the score does not cover: {', '.join(chosen)}." if chosen else ""
+    )
+    return f"{str(score)[0].upper()}{str(score)[1:]}. {how}{also}"
+
+
+def _use(config: Mapping[str, Any]) -> str:
+    return (
+        "```sh\npython -m pip install onnxruntime numpy pillow\npython predict.py image.jpg another.png\n```\n\n"
+        "It prints a line of JSON for each image. `model.onnx` takes, for any number n of images, the inputs below"
+        " as uint8 (n, size, size, 3), upright RGB, and gives `probabilities` float32 (n,"
+        f" {len(config['classes'])}) and `members` float32 (n, {len(config['members'])},"
+        f" {len(config['classes'])}), the same of each member. Normalisation, views, rule and temperature are in"
+        " the graph.\n\n| input | made of an image by |\n|---|---|\n"
+        + "\n".join(
+            f"| `{one['name']}` | {', then '.join(one['steps'])} to {one['size']} pixels |"
+            for one in config["inputs"]
+        )
+    )
+
+
+def _inside(config: Mapping[str, Any]) -> str:
+    rule = f"Rule `{config['rule']}`" if config["rule"] else "The plain mean of the networks"
+    heat = f", temperature {config['temperature']:.4f}" if config["temperature"] else ""
+    rows = [
+        f"| {one['id']} | {one['arch']} | {'' if one['weight'] is None else format(one['weight'], '.4f')}"
+        f" | {', '.join(str(net['image_size']) for net in one['networks'])}"
+        f" | {', '.join(net['tta'] for net in one['networks'])} |"
+        for one in config["members"]
+    ]
+    head = "| member | architecture | weight | pixels | views |\n|---|---|---|---|---|\n"
+    return f"{rule}{heat}.\n\n{head}" + "\n".join(rows)
+
+
+def _data(config: Mapping[str, Any]) -> str:
+    sizes = config["sizes"]
+    counts = " and ".join(f"{sizes[split]} images of {split}" for split in ("train", "valid") if split in sizes)
+    return (
+        f"{counts or 'Images'}, whose content, labels and division have the fingerprint `{config['fingerprint']}`."
+        " Where they come from, and on what terms they may be used, is for whoever publishes this to add."
+    )

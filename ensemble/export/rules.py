@@ -1,0 +1,136 @@
+"""The combining rules as torch modules, so that they can be part of a graph.
+
+The same mathematics as in `ensemble.combine.rules`, in the same precisions; a test compares the two on random
+rows, rule by rule. A rule is one record: what a member adds, and how the sum becomes probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ensemble.combine.arrays import UNSEEN
+from ensemble.combine.rules import Params
+from ensemble.combine.rules.rank import CELLS, REACH
+from ensemble.errors import DataError
+from ensemble.metrics import SMALLEST
+from ensemble.registry import Registry
+
+Arrays = Callable[[str], Tensor]
+
+
+@dataclass(frozen=True)
+class GraphRule:
+    """term: (parameters by name, member j, its float32 (n, k)) -> float64 (n, k).  finish: their sum to rows."""
+
+    term: Callable[[Arrays, int, Tensor], Tensor]
+    finish: Callable[[Arrays, Tensor], Tensor]
+
+
+graph_rules: Registry[GraphRule] = Registry("combining rule of a graph")
+
+
+class Combined(nn.Module):
+    """float32 (n, u, k) of the `used` members -> float32 (n, k): a rule and its temperature.
+
+    used: which members those are, in their order. Raises DataError for a rule that no graph has.
+    """
+
+    def __init__(self, rule: str, params: Params, temperature: float | None, used: Sequence[int]) -> None:
+        super().__init__()
+        if rule not in graph_rules:
+            raise DataError(f"the rule {rule!r} cannot be exported; combine with {', '.join(graph_rules.names())}")
+        self.rule, self.temperature, self.used = graph_rules.get(rule), temperature, tuple(used)
+        for name, values in params.items():
+            self.register_buffer(name, torch.from_numpy(np.array(values)))
+
+    def forward(self, members: Tensor) -> Tensor:
+        total = self.rule.term(self.get_buffer, self.used[0], members[:, 0])
+        for place, j in enumerate(self.used[1:], start=1):
+            total = total + self.rule.term(self.get_buffer, j, members[:, place])
+        mixed = self.rule.finish(self.get_buffer, total)
+        return (mixed if self.temperature is None else heated(mixed, self.temperature)).float()
+
+
+def normalised(rows: Tensor) -> Tensor:
+    """Rows (n, k) divided by their sums."""
+    return rows / rows.sum(1, keepdim=True)
+
+
+def heated(rows: Tensor, temperature: float | Tensor) -> Tensor:
+    """Rows (n, k) to the power of 1 / temperature, summing to one again, float64."""
+    return (rows.double().clamp(min=SMALLEST).log() / temperature).softmax(1)
+
+
+def _weighted(arrays: Arrays, j: int, member: Tensor) -> Tensor:
+    return arrays("weights")[j] * member.double()
+
+
+def _rows_to_one(arrays: Arrays, total: Tensor) -> Tensor:
+    return normalised(total)
+
+
+for _name in ("uniform", "accuracy", "log-odds", "greedy"):
+    graph_rules.register(_name)(GraphRule(_weighted, _rows_to_one))
+
+
+def _weighted_calibrated(arrays: Arrays, j: int, member: Tensor) -> Tensor:
+    return arrays("weights")[j] * heated(member, arrays("temperatures")[j])
+
+
+graph_rules.register("convex")(GraphRule(_weighted_calibrated, _rows_to_one))
+
+
+def _weighted_logs(arrays: Arrays, j: int, member: Tensor) -> Tensor:
+    return arrays("weights")[j] * member.double().clamp(min=UNSEEN).log()
+
+
+graph_rules.register("logit-mean")(GraphRule(_weighted_logs, lambda arrays, total: total.softmax(1)))
+
+
+def _weighted_by_class(arrays: Arrays, j: int, member: Tensor) -> Tensor:
+    return arrays("by_class")[j] * member.double()
+
+
+def _rows_to_one_or_even(arrays: Arrays, total: Tensor) -> Tensor:
+    return normalised(torch.where(total.sum(1, keepdim=True) > 0, total, torch.ones_like(total)))
+
+
+graph_rules.register("per-class")(GraphRule(_weighted_by_class, _rows_to_one_or_even))
+
+
+def _regressed(arrays: Arrays, j: int, member: Tensor) -> Tensor:
+    logs = member.clamp(min=UNSEEN).log()
+    features = logs - logs.mean(1, keepdim=True)
+    return features.double() @ arrays("coefficients")[j]
+
+
+graph_rules.register("stack")(GraphRule(_regressed, lambda arrays, total: (total + arrays("bias")).softmax(1)))
+
+
+def _looked_up(tables: Tensor, place: Tensor) -> Tensor:
+    """Column c of places (n, k) read off row c of tables (k, steps + 1), between two steps straight; float64."""
+    last = tables.shape[1] - 1
+    cell = place.int().clamp(max=last - 1).long()
+    flat = cell + torch.arange(tables.shape[0]) * (last + 1)
+    values = tables.reshape(-1)
+    below, above = values[flat], values[flat + 1]
+    return (below + (place - cell) * (above - below)).double()
+
+
+def _weighted_ranks(arrays: Arrays, j: int, member: Tensor) -> Tensor:
+    tiny = float(np.float32(np.exp(-REACH)))
+    odds = member.clamp(min=tiny) / (1 - member).clamp(min=tiny)
+    place = ((odds.log() + REACH) * (CELLS / 2 / REACH)).clamp(0, CELLS)
+    return arrays("weights")[j] * _looked_up(arrays("levels")[j], place)
+
+
+def _as_probabilities(arrays: Arrays, total: Tensor) -> Tensor:
+    return normalised(_looked_up(arrays("scale"), total.clamp(0, 1).float() * CELLS))
+
+
+graph_rules.register("rank")(GraphRule(_weighted_ranks, _as_probabilities))
