@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
+from ensemble.data.pixels import Pixels
+
 Array = npt.NDArray[np.float32]
 
 COARSE = 16
@@ -23,7 +25,9 @@ MOST_SCALE, MOST_SHIFT = 0.2, 0.25
 RIDGE = 1e-3
 """What keeps a picture without texture from sliding anywhere, relative to a pixel's variance of one."""
 FINE, BROAD = 0.6, 2.5
-"""Pixels: the standard deviations between which `detail` lies."""
+"""Pixels: the standard deviations between which detail lies."""
+AROUND, FAINT = 3.0, 3.0
+"""Pixels around, and grey levels of 255, by which detail is measured: every place counts alike, noise does not."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +35,19 @@ class Overlay:
     """p pairs laid over each other.
 
     scale, shift: float32 (p, 2), rows and columns: the place u in [-1, 1] of the first picture is
-    (1 + scale) u + shift of the second.  whole, colour, detail: float32 (p,), Pearson correlations over the pixels
-    that both have: of luminance, of the three channels, and of luminance without what is smooth.
+    (1 + scale) u + shift of the second.  whole, detail: float32 (p,), Pearson's correlation over the pixels that
+    both have, of luminance and of its detail, divided by how strong detail is around each pixel.
+    residual: float32 (p,), grey levels of 255: what is left of the first after the second is taken off.
     """
 
     scale: Array
     shift: Array
     whole: Array
-    colour: Array
     detail: Array
+    residual: Array
 
 
-def luminance(pixels: npt.NDArray[np.uint8]) -> Array:
+def luminance(pixels: Pixels) -> Array:
     """uint8 (p, s, s, 3) -> float32 (p, s, s), ITU-R 601."""
     return pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -54,27 +59,30 @@ def shrunk(pictures: Array, size: int) -> Array:
     return pictures.reshape(p, size, block, size, block).mean((2, 4), dtype=np.float32)
 
 
-def registered(first: Array, second: Array) -> tuple[Array, Array]:
-    """Scale and shift, float32 (p, 2) each, that lay `second` over `first`; both float32 (p, s, s)."""
-    scale = np.zeros((len(first), 2), np.float32)
-    shift = np.zeros_like(scale)
-    size = COARSE
-    while size <= first.shape[1]:
-        a, b = shrunk(first, size), shrunk(second, size)
-        for _ in range(STEPS):
-            scale, shift = _step(a, b, scale, shift)
-        size *= 2
+def registered(first: Array, second: Array, scale: Array, shift: Array) -> tuple[Array, Array]:
+    """Scale and shift that lay `second` (p, s, s) over `first`, from those that are nearly right."""
+    for _ in range(STEPS):
+        scale, shift = _step(first, second, scale, shift)
     return scale, shift
 
 
-def overlaid(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> Overlay:
-    """The pairs uint8 (p, s, s, 3) laid over each other; s is a power of two, 16 or more."""
-    a, b = luminance(first), luminance(second)
-    scale, shift = registered(a, b)
-    rows, columns, mask = _samplers(scale, shift, a.shape[1])
-    whole = correlation(a, rows @ b @ columns, mask)
-    detail = correlation(band(a), rows @ band(b) @ columns, mask)
-    return Overlay(scale, shift, whole, _colour(first, second, rows, columns, mask), detail)
+def overlaid(first: Array, second: Array, scale: Array, shift: Array) -> Overlay:
+    """What two pictures (p, s, s) are to each other, once registered from `scale` and `shift`, (p, 2) each."""
+    scale, shift = registered(first, second, scale, shift)
+    rows, columns, mask = samplers(scale, shift, first.shape[1])
+    moved = rows @ second @ columns
+    whole = correlation(first, moved, mask)
+    detail = correlation(_even(band(first)), _even(rows @ band(second) @ columns), mask)
+    return Overlay(scale, shift, whole, detail, _residual(first, whole, mask))
+
+
+def correlation(first: Array, second: Array, mask: Array) -> Array:
+    """Pearson's, float32 (p,), of (p, s, s) each where `mask` is one; 0 where one of the two is constant."""
+    weight = mask.sum((1, 2))
+    a, b = (_centred(one, mask, weight) for one in (first, second))
+    squares = (a * a).sum((1, 2)) * (b * b).sum((1, 2))
+    product = (a * b).sum((1, 2)) / np.sqrt(np.maximum(squares, 1e-6))
+    return np.where(squares > 1e-6, product, 0).astype(np.float32)
 
 
 def band(pictures: Array) -> Array:
@@ -83,39 +91,30 @@ def band(pictures: Array) -> Array:
     return fine - _blurred(fine, BROAD)
 
 
+def _even(detail: Array) -> Array:
+    """Detail in units of what is around it.
+
+    An edge that many pictures share, such as the rim of a dark frame or of a thing before a plain background,
+    counts no more than the texture beside it.
+    """
+    return detail / np.sqrt(_blurred(detail * detail, AROUND) + FAINT**2)
+
+
 def _blurred(pictures: Array, sigma: float) -> Array:
     for axis in (1, 2):
         pictures = gaussian_filter1d(pictures, sigma, axis=axis, mode="nearest")
     return pictures
 
 
-def correlation(first: Array, second: Array, mask: Array) -> Array:
-    """Pearson's, float32 (p,), of (p, s, s) each where `mask` is one; 0 where one of the two is constant."""
+def _residual(first: Array, whole: Array, mask: Array) -> Array:
     weight = mask.sum((1, 2))
-    a, b = (_centred(one, mask, weight) for one in (first, second))
-    return _ratio((a * b).sum((1, 2)), (a * a).sum((1, 2)) * (b * b).sum((1, 2)))
-
-
-def _colour(
-    first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8], rows: Array, columns: Array, mask: Array
-) -> Array:
-    """Pearson's of all three channels together, each about its own mean."""
-    weight = mask.sum((1, 2))
-    products = np.zeros((3, len(first)), np.float32)
-    for channel in range(3):
-        a = _centred(first[..., channel].astype(np.float32), mask, weight)
-        b = _centred(rows @ second[..., channel].astype(np.float32) @ columns, mask, weight)
-        products += [(a * b).sum((1, 2)), (a * a).sum((1, 2)), (b * b).sum((1, 2))]
-    return _ratio(products[0], products[1] * products[2])
+    spread = np.sqrt((_centred(first, mask, weight) ** 2).sum((1, 2)) / weight)
+    return (spread * np.sqrt(np.maximum(0, 1 - whole**2))).astype(np.float32)
 
 
 def _centred(pictures: Array, mask: Array, weight: Array) -> Array:
     mean = (pictures * mask).sum((1, 2)) / weight
     return (pictures - mean[:, None, None]) * mask
-
-
-def _ratio(product: Array, squares: Array) -> Array:
-    return np.where(squares > 1e-6, product / np.sqrt(np.maximum(squares, 1e-6)), 0).astype(np.float32)
 
 
 def _places(size: int) -> Array:
@@ -133,7 +132,7 @@ def _sampler(scale: Array, shift: Array, size: int) -> tuple[Array, Array]:
     return weights.astype(np.float32), inside.astype(np.float32)
 
 
-def _samplers(scale: Array, shift: Array, size: int) -> tuple[Array, Array, Array]:
+def samplers(scale: Array, shift: Array, size: int) -> tuple[Array, Array, Array]:
     """What picks rows (p, s, s) and columns (p, s, s, transposed), and the mask (p, s, s) of what both have."""
     rows, in_rows = _sampler(scale[:, 0], shift[:, 0], size)
     columns, in_columns = _sampler(scale[:, 1], shift[:, 1], size)
@@ -143,18 +142,18 @@ def _samplers(scale: Array, shift: Array, size: int) -> tuple[Array, Array, Arra
 def _step(first: Array, second: Array, scale: Array, shift: Array) -> tuple[Array, Array]:
     """One Gauss-Newton step."""
     size = first.shape[1]
-    rows, columns, mask = _samplers(scale, shift, size)
+    rows, columns, mask = samplers(scale, shift, size)
     weight = mask.sum((1, 2))
     a = _standard(first, mask, weight)
     b = _standard(rows @ second @ columns, mask, weight)
     u = _places(size)
     down, across = np.gradient(b, axis=1) * (size / 2), np.gradient(b, axis=2) * (size / 2)
-    slopes = np.stack([down * u[:, None], across * u[None, :], down, across, b, np.ones_like(b)], -1)
-    slopes *= mask[..., None]
-    slopes = slopes.reshape(len(a), -1, 6)
-    squares = slopes.transpose(0, 2, 1) @ slopes
+    slopes = np.stack([down * u[:, None], across * u[None, :], down, across, b, np.ones_like(b)], 1)
+    slopes *= mask[:, None]
+    slopes = slopes.reshape(len(a), 6, -1)
+    squares = slopes @ slopes.transpose(0, 2, 1)
     squares += RIDGE * weight[:, None, None] * np.eye(6, dtype=np.float32)
-    wanted = slopes.transpose(0, 2, 1) @ ((a - b) * mask).reshape(len(a), -1, 1)
+    wanted = slopes @ ((a - b) * mask).reshape(len(a), -1, 1)
     step = np.linalg.solve(squares, wanted)[..., 0]
     scale = np.clip(scale + step[:, :2] * (1 + scale), -MOST_SCALE, MOST_SCALE)
     shift = np.clip(shift + step[:, 2:4] * (1 + scale), -MOST_SHIFT, MOST_SHIFT)
@@ -162,7 +161,7 @@ def _step(first: Array, second: Array, scale: Array, shift: Array) -> tuple[Arra
 
 
 def _standard(pictures: Array, mask: Array, weight: Array) -> Array:
-    """About a mean of zero with a variance of one, where the mask is one, and zero elsewhere."""
+    """About a mean of zero with a variance of one where the mask is one, and zero elsewhere."""
     centred = _centred(pictures, mask, weight)
     spread = np.sqrt((centred * centred).sum((1, 2)) / weight)
     return centred / np.maximum(spread, 1e-3)[:, None, None]

@@ -1,0 +1,142 @@
+"""Perceptual hashes of small pictures and of their mirror images, and the pairs whose hashes are near.
+
+The hashes are ImageHash's: `phash` (Zauner 2010) and `dhash`, 64 bits each. Near hashes only propose: `near.py` decides.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ensemble.data.pixels import Pixels
+from ensemble.predictions import Ints
+
+Words = npt.NDArray[np.uint64]
+Progress = Callable[[int, int], None]
+
+FLAT = 8.0
+"""Grey levels of 255: the standard deviation below which what `phash` and `dhash` compare is mostly noise."""
+PHASH, DHASH, FLAT_RADIUS = 12, 8, 4
+"""Bits of 64 within which a pair is proposed: by either hash, and for two flat pictures by `average_hash`."""
+WIDER = 2
+"""Further bits of `phash` where pictures are large enough for crops to be looked for."""
+MOST = 3_000_000
+"""Proposals beyond which the hashes must be nearer to each other."""
+BLOCK = 128, 4096
+"""Hashes compared at a time: what fits into a core's own cache."""
+
+
+@dataclass(frozen=True)
+class Hashes:
+    """n pictures, uint64 (2, n) each: of the picture and of its mirror image.
+
+    average: of the m flat pictures alone.  flat: int64 (m,), which these are.
+    """
+
+    phash: Words
+    dhash: Words
+    average: Words
+    flat: Ints
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """q pairs of pictures. first, second: int64 (q,), first < second.  mirrored: bool (q,), the first is turned."""
+
+    first: Ints
+    second: Ints
+    mirrored: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def take(self, rows: npt.ArrayLike) -> Proposals:
+        """Those at `rows`: indices, a slice or a mask."""
+        return Proposals(self.first[rows], self.second[rows], self.mirrored[rows])  # type: ignore[index]
+
+
+def hashes_of(pictures: Pixels, progress: Progress | None = None) -> Hashes:
+    """The hashes of uint8 (n, s, s, 3). progress: called with (pictures done, pictures)."""
+    import imagehash
+
+    n = len(pictures)
+    words = {name: np.empty((2, n), np.uint64) for name in ("phash", "dhash")}
+    flat, averages = [], []
+    for row in range(n):
+        image = Image.fromarray(pictures[row]).convert("L")
+        both = (image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+        for side, one in enumerate(both):
+            words["phash"][side, row] = _word(imagehash.phash(one))
+            words["dhash"][side, row] = _word(imagehash.dhash(one))
+        if np.asarray(image).std() < FLAT:
+            flat.append(row)
+            averages.append([_word(imagehash.average_hash(one)) for one in both])
+        if progress and row % 500 == 499:
+            progress(row + 1, n)
+    average = np.array(averages, np.uint64).reshape(-1, 2).T
+    return Hashes(**words, average=average, flat=np.array(flat, np.int64))
+
+
+def _word(found: object) -> int:
+    """The 64 bits of an ImageHash as one number."""
+    return int.from_bytes(np.packbits(found.hash).tobytes(), "big")  # type: ignore[attr-defined]
+
+
+def proposals(hashes: Hashes, *, wider: bool, most: int = MOST) -> Proposals:
+    """The pairs that either hash puts near each other, each once for the plain and once for the mirrored look.
+
+    wider: whether slight crops are looked for. Where more than `most` are near, two bits less must differ, again
+    and again: many pictures are then near to many, and only the nearest are worth a look.
+    """
+    radii = [(PHASH + WIDER if wider else PHASH, hashes.phash), (DHASH, hashes.dhash)]
+    everything = np.arange(hashes.phash.shape[1])
+    found = [
+        *_near([(words, radius) for radius, words in radii], everything, most),
+        *_near([(hashes.average, FLAT_RADIUS)], hashes.flat, most),
+    ]
+    n = np.int64(len(everything))
+    keys = np.unique(np.concatenate([(mirrored * n + first) * n + second for first, second, mirrored in found]))
+    return Proposals(keys // n % n, keys % n, keys // (n * n) == 1)
+
+
+def _near(words: list[tuple[Words, int]], rows: Ints, most: int) -> list[tuple[Ints, Ints, int]]:
+    """(first, second, mirrored) of the pairs for which one of the words is within its radius."""
+    for less in range(0, 64, 2):
+        narrowed = [(word, max(0, radius - less)) for word, radius in words]
+        found, count = [], 0
+        for mirrored in (0, 1):
+            for first, second in _pairs([(w[mirrored], w[0], r) for w, r in narrowed]):
+                found.append((rows[first], rows[second], mirrored))
+                count += len(first)
+                if count > most:
+                    break
+        if count <= most:
+            return found
+    return []
+
+
+def _pairs(words: list[tuple[Words, Words, int]]) -> Iterator[tuple[Ints, Ints]]:
+    """The pairs i < j with few bits between the first words of i and the second of j."""
+    n, (tall, wide) = len(words[0][0]), BLOCK
+
+    def row_of_blocks(top: int) -> tuple[Ints, Ints]:
+        firsts, seconds = [], []
+        for left in range(top - top % wide, n, wide):
+            near = np.zeros((min(tall, n - top), min(wide, n - left)), bool)
+            for first, second, radius in words:
+                bits = np.bitwise_count(first[top : top + tall, None] ^ second[None, left : left + wide])
+                near |= bits <= radius
+            i, j = np.divmod(np.flatnonzero(near), near.shape[1])
+            later = i + top < j + left
+            firsts.append(i[later] + top)
+            seconds.append(j[later] + left)
+        return np.concatenate(firsts), np.concatenate(seconds)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(row_of_blocks, range(0, n, tall))
