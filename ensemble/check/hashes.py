@@ -22,10 +22,8 @@ Progress = Callable[[int, int], None]
 
 FLAT = 8.0
 """Grey levels of 255: the standard deviation below which what `phash` and `dhash` compare is mostly noise."""
-PHASH, DHASH, FLAT_RADIUS = 12, 8, 4
+PHASH, DHASH, FLAT_RADIUS = 14, 10, 4
 """Bits of 64 within which a pair is proposed: by either hash, and for two flat pictures by `average_hash`."""
-WIDER = 2
-"""Further bits of `phash` where pictures are large enough for crops to be looked for."""
 MOST = 3_000_000
 """Proposals beyond which the hashes must be nearer to each other."""
 BLOCK = 128, 4096
@@ -88,16 +86,15 @@ def _word(found: object) -> int:
     return int.from_bytes(np.packbits(found.hash).tobytes(), "big")  # type: ignore[attr-defined]
 
 
-def proposals(hashes: Hashes, *, wider: bool, most: int = MOST) -> Proposals:
+def proposals(hashes: Hashes, most: int = MOST) -> Proposals:
     """The pairs that either hash puts near each other, each once for the plain and once for the mirrored look.
 
-    wider: whether slight crops are looked for. Where more than `most` are near, two bits less must differ, again
-    and again: many pictures are then near to many, and only the nearest are worth a look.
+    Where more than `most` are near, two bits fewer may differ, again and again: many pictures are then near to many,
+    and only the nearest are worth a look.
     """
-    radii = [(PHASH + WIDER if wider else PHASH, hashes.phash), (DHASH, hashes.dhash)]
     everything = np.arange(hashes.phash.shape[1])
     found = [
-        *_near([(words, radius) for radius, words in radii], everything, most),
+        *_near([(hashes.phash, PHASH), (hashes.dhash, DHASH)], everything, most),
         *_near([(hashes.average, FLAT_RADIUS)], hashes.flat, most),
     ]
     n = np.int64(len(everything))

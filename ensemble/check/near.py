@@ -23,6 +23,8 @@ WHOLE, DETAIL = 0.8, 0.85
 """What luminance and its detail must correlate by."""
 CODEC, FLAT_WHOLE = 1.5, 0.9
 """Or: what is left, in grey levels of 255, is no more than a codec leaves, and the rest agrees so well."""
+GLANCE, GLANCE_WHOLE = 8, 0.7
+"""Pixels a side, and what luminance must correlate by at it, for a pair to be registered at all."""
 COARSE_WHOLE = 0.7
 """What luminance must correlate by at `COARSE` pixels, for a closer look to be worth while."""
 HALF_DETAIL = 0.6
@@ -57,13 +59,29 @@ def near_pairs(pictures: Pixels, progress: Progress | None = None) -> NearPairs:
     """
     n = len(pictures)
     hashes = hashes_of(pictures, (lambda done, _: progress(done, 2 * n)) if progress else None)
-    proposed = proposals(hashes, wider=pictures.shape[1] > SMALL)
+    proposed = at_a_glance(pictures, proposals(hashes))
     parts = []
     for done, part in _confirmed(pictures, proposed):
         parts.append(part)
         if progress:
             progress(n + n * done // max(1, len(proposed)), 2 * n)
     return _each_once(parts)
+
+
+def at_a_glance(pictures: Pixels, proposed: Proposals) -> Proposals:
+    """Those of `proposed` that are alike as they lie; five of six that only their hashes put near each other are not."""
+    n = len(pictures)
+    tiny = np.empty((n, GLANCE, GLANCE), np.float32)
+    for start in range(0, n, 4096):
+        tiny[start : start + 4096] = shrunk(luminance(pictures[start : start + 4096]), GLANCE)
+    tiny -= tiny.mean((1, 2), keepdims=True)
+    tiny /= np.maximum(np.sqrt((tiny**2).sum((1, 2), keepdims=True)), 1e-6)
+    likeness = np.empty(len(proposed), np.float32)
+    for start in range(0, len(proposed), 65536):
+        part = proposed.take(slice(start, start + 65536))
+        first = np.where(part.mirrored[:, None, None], tiny[part.first][:, :, ::-1], tiny[part.first])
+        likeness[start : start + 65536] = (first * tiny[part.second]).sum((1, 2))
+    return proposed.take(likeness >= GLANCE_WHOLE)
 
 
 def is_same(found: Overlay) -> npt.NDArray[np.bool_]:
