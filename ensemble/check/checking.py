@@ -119,7 +119,14 @@ class Check:
         """[split, id, split, id, kind, correlation] of each."""
         items = self.items
         return [
-            [str(items.splits[a]), str(items.ids[a]), str(items.splits[b]), str(items.ids[b]), kind, round(value, 4)]
+            [
+                str(items.splits[a]),
+                str(items.ids[a]),
+                str(items.splits[b]),
+                str(items.ids[b]),
+                kind,
+                round(value, 4),
+            ]
             for a, b, kind, value in zip(
                 found.first.tolist(),
                 found.second.tolist(),

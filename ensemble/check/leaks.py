@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ensemble.data.dataset import Dataset, Items
 from ensemble.errors import DataError
 from ensemble.files import read_json
+
+if TYPE_CHECKING:
+    from ensemble.data.dataset import Dataset, Items
 
 Leaks = dict[str, dict[str, int]]
 """split -> {`exact`, `near`, `group`: how many of its images}; what is none is left out."""
@@ -41,7 +43,9 @@ def leaks(dataset: Dataset, near: Sequence[Sequence[str]] = ()) -> Leaks:
     return found
 
 
-def _counts(dataset: Dataset, items: Items, sources: Sequence[Items], near: Sequence[Sequence[str]]) -> dict[str, int]:
+def _counts(
+    dataset: Dataset, items: Items, sources: Sequence[Items], near: Sequence[Sequence[str]]
+) -> dict[str, int]:
     learnt = {dataset.content[path] for source in sources for path in source.paths.tolist()}
     like = {b for a, b, *_ in near if a in learnt} | {a for a, b, *_ in near if b in learnt}
     seen = [dataset.content[path] for path in items.paths.tolist()]
@@ -96,13 +100,25 @@ def merged(first: Leaks, second: Leaks) -> Leaks:
     }
 
 
-def described(found: Leaks, dataset: Dataset | None = None) -> str:
-    """`test: 3 of 600 the same, 12 nearly; valid: …`, empty where there are none."""
+def of_folds(members: Sequence[Leaks]) -> Leaks:
+    """What leaks into the pooled rows of folds: each validation row is one fold's, the tests are everybody's."""
+    found: Leaks = {}
+    for leaks_of_one in members:
+        summed = {
+            kind: found.get("valid", {}).get(kind, 0) + leaks_of_one.get("valid", {}).get(kind, 0) for kind in KINDS
+        }
+        found = {**merged(found, leaks_of_one), "valid": summed}
+    found = {split: {kind: count for kind, count in counts.items() if count} for split, counts in found.items()}
+    return {split: counts for split, counts in found.items() if counts}
+
+
+def described(found: Leaks, dataset: Dataset) -> str:
+    """`valid: 4 the same of 150; test: 3 the same, 12 nearly the same of 600`; empty where there are none."""
     words = {"exact": "the same", "near": "nearly the same", "group": "of the same group"}
     parts = []
     for split, counts in found.items():
-        of = f" of {len(dataset.splits[split])}" if dataset else ""
-        parts.append(f"{split}{of}: " + ", ".join(f"{counts[kind]} {words[kind]}" for kind in KINDS if kind in counts))
+        said = ", ".join(f"{counts[kind]} {words[kind]}" for kind in KINDS if kind in counts)
+        parts.append(f"{split}: {said} of {len(dataset.splits[split])}")
     return "; ".join(parts)
 
 
@@ -111,8 +127,8 @@ def warning(found: Leaks, dataset: Dataset) -> str:
     if not found:
         return ""
     return (
-        f"warning: images that are also in train (tests: or in valid): {described(found, dataset)}; scores on them"
-        " look too good; `ens check` shows them"
+        f"warning: images that are in train too (of tests: in train or valid): {described(found, dataset)};"
+        " scores on them look too good; `ens check` shows them"
     )
 
 

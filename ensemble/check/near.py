@@ -14,7 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.check.align import COARSE, Array, Overlay, correlation, luminance, overlaid, registered, samplers, shrunk
+from ensemble.check.align import (
+    COARSE,
+    Array,
+    Overlay,
+    correlation,
+    luminance,
+    overlaid,
+    registered,
+    samplers,
+    shrunk,
+)
 from ensemble.check.hashes import Progress, Proposals, hashes_of, proposals
 from ensemble.data.pixels import Pixels
 from ensemble.predictions import Ints

@@ -24,10 +24,16 @@ PICTURES = 24
 @click.command()
 @data_options
 @click.option("--set", "settings_", multiple=True, metavar="data.KEY=VALUE", help="A key of the recipe's data.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The page. [default: <runs>/check/NAME.html]")
-@click.option("--pictures", type=click.IntRange(0), default=PICTURES, show_default=True, help="Of each sort on the page.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="The page. [default: <runs>/check/NAME.html]"
+)
+@click.option(
+    "--pictures", type=click.IntRange(0), default=PICTURES, show_default=True, help="Of each sort on the page."
+)
 @click.option("--pairs", type=click.Path(dir_okay=False, path_type=Path), help="A CSV of every pair of copies.")
-@click.option("--groups", type=click.Path(dir_okay=False, path_type=Path), help="A CSV of what to keep in one fold.")
+@click.option(
+    "--groups", type=click.Path(dir_okay=False, path_type=Path), help="A CSV of what to keep in one fold."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_obj
 def command(

@@ -132,7 +132,11 @@ def _pairs(found: Check, pairs: Copies, limit: int) -> list[dict[str, Any]]:
 
 def spread_out(n: int, limit: int) -> Ints:
     """At most `limit` of n places, evenly from the first to the last."""
-    return np.unique(np.linspace(0, n - 1, min(n, limit)).round().astype(np.int64)) if n and limit else np.zeros(0, int)
+    return (
+        np.unique(np.linspace(0, n - 1, min(n, limit)).round().astype(np.int64))
+        if n and limit
+        else np.zeros(0, int)
+    )
 
 
 def _issues(found: Check, limit: int) -> Sequence[dict[str, str]]:

@@ -24,13 +24,15 @@ def verdict(found: Check) -> list[str]:
     """What to do something about, the gravest first; nothing where all is well."""
     said = []
     if found.leaks:
-        said.append(f"leaks into train (tests: or valid): {described(found.leaks, found.dataset)}")
+        said.append(f"in train too (of tests: in train or valid): {described(found.leaks, found.dataset)}")
     if len(found.conflicts):
         said.append(f"{_count(len(found.conflicts), 'pair of copies has', 'pairs of copies have')} two labels")
     if found.unreadable:
         said.append(f"{_count(len(found.unreadable), 'file', 'files')} cannot be read")
     if found.label_issues:
-        said.append(f"{_count(len(found.label_issues), 'label is', 'labels are')} likely wrong (asked {found.asked})")
+        said.append(
+            f"{_count(len(found.label_issues), 'label is', 'labels are')} likely wrong (asked {found.asked})"
+        )
     if found.odd:
         said.append(f"{_count(len(found.odd), 'file is', 'files are')} odd")
     if found.counts.few:
@@ -49,7 +51,9 @@ def _names(names: Sequence[str]) -> str:
 
 def _counts(found: Check) -> str:
     counts = found.counts
-    rows = [[name, *(counts.by_split[split][at] for split in counts.by_split)] for at, name in enumerate(counts.classes)]
+    rows = [
+        [name, *(counts.by_split[split][at] for split in counts.by_split)] for at, name in enumerate(counts.classes)
+    ]
     if len(rows) > CLASSES:
         rows.sort(key=lambda row: -int(row[1]))
         half = CLASSES // 2
@@ -70,7 +74,9 @@ def aligned(rows: Sequence[Sequence[object]]) -> str:
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[at]) for row in cells) for at in range(len(cells[0]))]
     return "\n".join(
-        "  ".join(cell.ljust(width) if not at else cell.rjust(width) for at, (cell, width) in enumerate(pairs)).rstrip()
+        "  ".join(
+            cell.ljust(width) if not at else cell.rjust(width) for at, (cell, width) in enumerate(pairs)
+        ).rstrip()
         for pairs in (list(zip(row, widths, strict=True)) for row in cells)
     )
 
@@ -118,7 +124,9 @@ def _copies(found: Check) -> str:
 
 def _labels(found: Check) -> str:
     if not found.label_issues:
-        return f"labels: {found.asked}" if found.why_not_asked else f"labels: {found.asked} finds none that is wrong"
+        return (
+            f"labels: {found.asked}" if found.why_not_asked else f"labels: {found.asked} finds none that is wrong"
+        )
     lines = [
         f"label: {issue.id} is {issue.given} ({issue.confidence:.2f}),"
         f" likely {issue.likely} ({issue.likely_confidence:.2f})"
