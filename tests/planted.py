@@ -1,8 +1,8 @@
 """Pictures with known near duplicates and hard non-pairs, made from a seed.
 
-Half are cells of scikit-learn's two photographs, which do not overlap; half are drawn. `pairs` plants one change of
-every kind; `strangers` makes pictures that look alike and are not the same: flat skies, ships on the sea, plain skin
-with a spot in the same place, one outline in other colours, one texture from two places.
+Half are cells of scikit-learn's two photographs, which do not overlap; half are drawn. Each has a copy changed in
+every way of `CHANGES`. The families of `FAMILIES` look alike and are not the same: flat skies, ships on the sea,
+plain skin with a spot in the same place, one outline in other colours, one texture from two places.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ class Planted:
     image: Image.Image
     source: str
     kind: str
+
+
+BARE = 5.0
+"""Grey levels of 255: the standard deviation of a cell below which it shows nothing."""
 
 
 def _noise(random: np.random.Generator, size: int, power: float) -> Array:
@@ -71,7 +75,10 @@ def scene(random: np.random.Generator, size: int) -> Image.Image:
 
 
 def photographs(size: int) -> list[Image.Image]:
-    """Cells of scikit-learn's photographs, none of which overlaps another."""
+    """Cells of scikit-learn's photographs, none of which overlaps another, but for those that show nothing.
+
+    A cell of bare sky holds the camera's noise alone, which no codec keeps.
+    """
     from sklearn.datasets import load_sample_images
 
     step = size if size >= 100 else 2 * size  # a cell of a larger one shrunk is as good, and there are enough
@@ -81,7 +88,8 @@ def photographs(size: int) -> list[Image.Image]:
         for top in range(0, pixels.shape[0] - step + 1, step):
             for left in range(0, pixels.shape[1] - step + 1, step):
                 cell = photograph.crop((left, top, left + step, top + step))
-                cells.append(cell.resize((size, size), Image.Resampling.BOX))
+                if np.asarray(cell.convert("L")).std() >= BARE:
+                    cells.append(cell.resize((size, size), Image.Resampling.BOX))
     return cells
 
 

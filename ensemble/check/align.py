@@ -1,12 +1,13 @@
 """Two small pictures laid over each other: how much one is scaled and shifted against the other, and how alike.
 
-Registration is by Gauss-Newton steps (Lucas and Kanade 1981) on scale and shift of rows and of columns, with gain and
-offset as further unknowns, so that brightness and contrast do not matter; from coarse to fine, many pairs at a time.
+Registration is by Gauss-Newton steps (Lucas and Kanade 1981) on scale and shift of rows and of columns, with gain
+and offset as further unknowns, so that brightness and contrast do not matter; many pairs at a time.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,8 @@ from scipy.ndimage import gaussian_filter1d
 
 from ensemble.data.pixels import Pixels
 
-Array = npt.NDArray[np.float32]
+Array = npt.NDArray[np.floating[Any]]
+"""float32 throughout."""
 
 COARSE = 16
 """Pixels a side at which a pair is first laid over each other."""
@@ -49,7 +51,8 @@ class Overlay:
 
 def luminance(pixels: Pixels) -> Array:
     """uint8 (p, s, s, 3) -> float32 (p, s, s), ITU-R 601."""
-    return pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    grey: Array = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    return grey
 
 
 def shrunk(pictures: Array, size: int) -> Array:
@@ -70,9 +73,10 @@ def overlaid(first: Array, second: Array, scale: Array, shift: Array) -> Overlay
     """What two pictures (p, s, s) are to each other, once registered from `scale` and `shift`, (p, 2) each."""
     scale, shift = registered(first, second, scale, shift)
     rows, columns, mask = samplers(scale, shift, first.shape[1])
-    moved = rows @ second @ columns
+    moved: Array = rows @ second @ columns
+    fine: Array = rows @ band(second) @ columns
     whole = correlation(first, moved, mask)
-    detail = correlation(_even(band(first)), _even(rows @ band(second) @ columns), mask)
+    detail = correlation(_even(band(first)), _even(fine), mask)
     return Overlay(scale, shift, whole, detail, _residual(first, whole, mask))
 
 
@@ -88,7 +92,8 @@ def correlation(first: Array, second: Array, mask: Array) -> Array:
 def band(pictures: Array) -> Array:
     """(p, s, s) without what is smoother than `BROAD` and what is finer than `FINE` pixels."""
     fine = _blurred(pictures, FINE)
-    return fine - _blurred(fine, BROAD)
+    detail: Array = fine - _blurred(fine, BROAD)
+    return detail
 
 
 def _even(detail: Array) -> Array:
@@ -97,7 +102,8 @@ def _even(detail: Array) -> Array:
     An edge that many pictures share, such as the rim of a dark frame or of a thing before a plain background,
     counts no more than the texture beside it.
     """
-    return detail / np.sqrt(_blurred(detail * detail, AROUND) + FAINT**2)
+    even: Array = detail / np.sqrt(_blurred(detail * detail, AROUND) + FAINT**2)
+    return even
 
 
 def _blurred(pictures: Array, sigma: float) -> Array:
@@ -145,15 +151,16 @@ def _step(first: Array, second: Array, scale: Array, shift: Array) -> tuple[Arra
     rows, columns, mask = samplers(scale, shift, size)
     weight = mask.sum((1, 2))
     a = _standard(first, mask, weight)
-    b = _standard(rows @ second @ columns, mask, weight)
+    moved: Array = rows @ second @ columns
+    b = _standard(moved, mask, weight)
     u = _places(size)
     down, across = np.gradient(b, axis=1) * (size / 2), np.gradient(b, axis=2) * (size / 2)
     slopes = np.stack([down * u[:, None], across * u[None, :], down, across, b, np.ones_like(b)], 1)
     slopes *= mask[:, None]
-    slopes = slopes.reshape(len(a), 6, -1)
+    slopes = slopes.reshape(len(a), 6, size * size)
     squares = slopes @ slopes.transpose(0, 2, 1)
     squares += RIDGE * weight[:, None, None] * np.eye(6, dtype=np.float32)
-    wanted = slopes @ ((a - b) * mask).reshape(len(a), -1, 1)
+    wanted = slopes @ ((a - b) * mask).reshape(len(a), size * size, 1)
     step = np.linalg.solve(squares, wanted)[..., 0]
     scale = np.clip(scale + step[:, :2] * (1 + scale), -MOST_SCALE, MOST_SCALE)
     shift = np.clip(shift + step[:, 2:4] * (1 + scale), -MOST_SHIFT, MOST_SHIFT)
@@ -164,4 +171,5 @@ def _standard(pictures: Array, mask: Array, weight: Array) -> Array:
     """About a mean of zero with a variance of one where the mask is one, and zero elsewhere."""
     centred = _centred(pictures, mask, weight)
     spread = np.sqrt((centred * centred).sum((1, 2)) / weight)
-    return centred / np.maximum(spread, 1e-3)[:, None, None]
+    standard: Array = centred / np.maximum(spread, 1e-3)[:, None, None]
+    return standard

@@ -38,7 +38,7 @@ class Check:
     unreadable: path -> why, the files that were left out.  odd: row -> why.  formats: name -> files.
     grey: images without colour.  too_small: images in which near duplicates were not looked for.
     groups: rows that copies join.  conflicts: the pairs with two labels.  shared_groups: (a split, another, groups
-    in both).  asked: the run whose predictions judge the labels, or why none does; asked_kind: its kind, or nothing.
+    in both).  asked: the run whose predictions judge the labels, or why none does.  asked_kind: its kind, or "".
     """
 
     name: str

@@ -35,9 +35,9 @@ class Counts:
     def largest_shift(self) -> tuple[str, str, float] | None:
         """(split, class, difference of shares) of the labelled split that is least like train; None without one."""
         train = _shares(self.by_split["train"])
-        found = []
+        found: list[tuple[str, str, float]] = []
         for split, counts in self.by_split.items():
-            if split != "train" and sum(counts):
+            if split != "train" and any(counts):
                 apart = _shares(counts) - train
                 at = int(np.abs(apart).argmax())
                 found.append((split, self.classes[at], float(apart[at])))

@@ -105,7 +105,7 @@ def oddities(found: Headers, paths: Sequence[str], pictures: Pixels) -> dict[int
 
 
 def spread(pictures: Pixels) -> Ints:
-    """int64 (q,): levels between the darkest and the brightest pixel, of the channel where they are farthest apart."""
+    """int64 (q,): levels between the darkest and the brightest pixel, in the channel that spans most."""
     parts = [np.zeros(0, np.int64)]
     for start in range(0, len(pictures), 4096):
         part = pictures[start : start + 4096]

@@ -1,6 +1,6 @@
 """Perceptual hashes of small pictures and of their mirror images, and the pairs whose hashes are near.
 
-The hashes are ImageHash's: `phash` (Zauner 2010) and `dhash`, 64 bits each. Near hashes only propose: `near.py` decides.
+The hashes are ImageHash's: `phash` (Zauner 2010) and `dhash`, 64 bits each. They only propose; `near.py` decides.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,9 +55,9 @@ class Proposals:
     def __len__(self) -> int:
         return len(self.first)
 
-    def take(self, rows: npt.ArrayLike) -> Proposals:
+    def take(self, rows: slice | npt.NDArray[Any]) -> Proposals:
         """Those at `rows`: indices, a slice or a mask."""
-        return Proposals(self.first[rows], self.second[rows], self.mirrored[rows])  # type: ignore[index]
+        return Proposals(self.first[rows], self.second[rows], self.mirrored[rows])
 
 
 def hashes_of(pictures: Pixels, progress: Progress | None = None) -> Hashes:
@@ -89,33 +90,34 @@ def _word(found: object) -> int:
 def proposals(hashes: Hashes, most: int = MOST) -> Proposals:
     """The pairs that either hash puts near each other, each once for the plain and once for the mirrored look.
 
-    Where more than `most` are near, two bits fewer may differ, again and again: many pictures are then near to many,
-    and only the nearest are worth a look.
+    Where more than `most` are near, two bits fewer may differ, again and again: many pictures are then near to
+    many, and only the nearest are worth a look.
     """
     everything = np.arange(hashes.phash.shape[1])
     found = [
         *_near([(hashes.phash, PHASH), (hashes.dhash, DHASH)], everything, most),
         *_near([(hashes.average, FLAT_RADIUS)], hashes.flat, most),
     ]
-    n = np.int64(len(everything))
-    keys = np.unique(np.concatenate([(mirrored * n + first) * n + second for first, second, mirrored in found]))
+    n = max(1, len(everything))
+    every = [(mirrored * n + first) * n + second for first, second, mirrored in found]
+    keys = np.unique(np.concatenate([np.zeros(0, np.int64), *every]))
     return Proposals(keys // n % n, keys % n, keys // (n * n) == 1)
 
 
 def _near(words: list[tuple[Words, int]], rows: Ints, most: int) -> list[tuple[Ints, Ints, int]]:
-    """(first, second, mirrored) of the pairs for which one of the words is within its radius."""
-    for less in range(0, 64, 2):
+    """(first, second, mirrored) of the pairs for which one of the words is within its radius; few more than `most`."""
+    found: list[tuple[Ints, Ints, int]] = []
+    for less in range(0, max(radius for _, radius in words) + 1, 2):
         narrowed = [(word, max(0, radius - less)) for word, radius in words]
         found, count = [], 0
         for mirrored in (0, 1):
-            for first, second in _pairs([(w[mirrored], w[0], r) for w, r in narrowed]):
-                found.append((rows[first], rows[second], mirrored))
-                count += len(first)
-                if count > most:
-                    break
+            for first, second in _pairs([(w[mirrored], w[0], radius) for w, radius in narrowed]):
+                if count <= most:
+                    found.append((rows[first], rows[second], mirrored))
+                    count += len(first)
         if count <= most:
-            return found
-    return []
+            break
+    return found
 
 
 def _pairs(words: list[tuple[Words, Words, int]]) -> Iterator[tuple[Ints, Ints]]:

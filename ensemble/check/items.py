@@ -15,8 +15,8 @@ class AllItems:
     """n items of all splits, split after split.
 
     splits, ids, paths: str (n,).  targets: int64 (n,), -1 where unknown.  groups: str (n,), empty where unknown.
-    content: int64 (n,), the same number where the same is there.  firsts: int64 (c,), for each such number the first
-    item.  digests: str (c,).
+    content: int64 (n,), the same number where the same is there.  firsts: int64 (c,), for each such number the
+    first item.  digests: str (c,), its sha256.
     """
 
     splits: Texts

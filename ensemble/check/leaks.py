@@ -137,4 +137,5 @@ def total(found: Leaks) -> str:
     counts = {split: values.get("exact", 0) + values.get("near", 0) for split, values in found.items()}
     grouped = {split: values.get("group", 0) for split, values in found.items()}
     shown = {split: max(count, grouped[split]) for split, count in counts.items()}
-    return ", ".join(f"{split} {count}" for split, count in shown.items() if count)
+    order = sorted(shown, key=lambda split: (split != "valid", split))
+    return ", ".join(f"{split} {shown[split]}" for split in order if shown[split])

@@ -31,8 +31,8 @@ from ensemble.predictions import Ints
 
 WHOLE, DETAIL = 0.8, 0.85
 """What luminance and its detail must correlate by."""
-CODEC, FLAT_WHOLE = 1.5, 0.9
-"""Or: what is left, in grey levels of 255, is no more than a codec leaves, and the rest agrees so well."""
+CODEC, FLAT_WHOLE = 2.0, 0.97
+"""Or: what is left, in grey levels of 255, is no more than a codec leaves, and luminance correlates by so much."""
 GLANCE, GLANCE_WHOLE = 8, 0.7
 """Pixels a side, and what luminance must correlate by at it, for a pair to be registered at all."""
 COARSE_WHOLE = 0.7
@@ -79,7 +79,7 @@ def near_pairs(pictures: Pixels, progress: Progress | None = None) -> NearPairs:
 
 
 def at_a_glance(pictures: Pixels, proposed: Proposals) -> Proposals:
-    """Those of `proposed` that are alike as they lie; five of six that only their hashes put near each other are not."""
+    """Those of `proposed` that are alike as they lie: about one in five, and nearly all that are the same."""
     n = len(pictures)
     tiny = np.empty((n, GLANCE, GLANCE), np.float32)
     for start in range(0, n, 4096):
@@ -104,15 +104,18 @@ def overlay(pictures: Pixels, pairs: Proposals) -> tuple[Ints, Overlay]:
     """The pairs that stand a look at each size, int64 (p,), and how they lie over each other at the last."""
     first, second = (luminance(pictures[rows]) for rows in (pairs.first, pairs.second))
     first[pairs.mirrored] = first[pairs.mirrored][:, :, ::-1]
-    kept = np.arange(len(pairs))
-    scale = shift = np.zeros((len(pairs), 2), np.float32)
-    small = [shrunk(one, COARSE) for one in (first, second)]
-    scale, shift = registered(*small, scale, shift)
+    kept: Ints = np.arange(len(pairs))
+    scale: Array = np.zeros((len(pairs), 2), np.float32)
+    shift = scale
+    a, b = shrunk(first, COARSE), shrunk(second, COARSE)
+    scale, shift = registered(a, b, scale, shift)
     rows, columns, mask = samplers(scale, shift, COARSE)
-    worth = correlation(small[0], rows @ small[1] @ columns, mask) >= COARSE_WHOLE
+    moved: Array = rows @ b @ columns
+    worth = correlation(a, moved, mask) >= COARSE_WHOLE
     size = SMALL
     while True:
-        kept, scale, shift, first, second = (one[worth] for one in (kept, scale, shift, first, second))
+        kept, first, second = kept[worth], first[worth], second[worth]
+        scale, shift = scale[worth], shift[worth]
         found = overlaid(shrunk(first, size), shrunk(second, size), scale, shift)
         if size == first.shape[1]:
             return kept, found

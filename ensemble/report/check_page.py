@@ -149,7 +149,7 @@ def _issues(found: Check, limit: int) -> Sequence[dict[str, str]]:
         _single(
             found,
             places[issue.id],
-            f"labelled {issue.given} ({issue.confidence:.2f}), likely {issue.likely} ({issue.likely_confidence:.2f})",
+            f"is {issue.given} ({issue.confidence:.2f}), likely {issue.likely} ({issue.likely_confidence:.2f})",
         )
         for issue in found.label_issues[:limit]
         if issue.id in places

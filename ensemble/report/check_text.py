@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ensemble.check.checking import Check
 from ensemble.check.copies import KINDS
@@ -51,11 +52,11 @@ def _names(names: Sequence[str]) -> str:
 
 def _counts(found: Check) -> str:
     counts = found.counts
-    rows = [
+    rows: list[list[Any]] = [
         [name, *(counts.by_split[split][at] for split in counts.by_split)] for at, name in enumerate(counts.classes)
     ]
     if len(rows) > CLASSES:
-        rows.sort(key=lambda row: -int(row[1]))
+        rows.sort(key=lambda row: -row[1])
         half = CLASSES // 2
         rows = [*rows[:half], [f"({len(rows) - 2 * half} more)", *[""] * len(counts.by_split)], *rows[-half:]]
     if counts.unlabelled:
@@ -113,12 +114,11 @@ def _copies(found: Check) -> str:
     for a, b, names in found.shared_groups:
         lines.append(f"groups in both {a} and {b}: {len(names)} ({_names(names)})")
     for at in range(min(FEW, len(found.conflicts))):
-        a, b = int(found.conflicts.first[at]), int(found.conflicts.second[at])
-        names = found.counts.classes
-        lines.append(
-            f"two labels: {found.items.name(a)} {names[found.items.targets[a]]},"
-            f" {found.items.name(b)} {names[found.items.targets[b]]} ({found.conflicts.kind[at]})"
-        )
+        sides = [
+            f"{found.items.name(row)} {found.counts.classes[found.items.targets[row]]}"
+            for row in (int(found.conflicts.first[at]), int(found.conflicts.second[at]))
+        ]
+        lines.append(f"two labels: {', '.join(sides)} ({found.conflicts.kind[at]})")
     return "\n".join(lines)
 
 

@@ -26,12 +26,9 @@ def rendered(template: str, values: Mapping[str, Any]) -> str:
 
 def data_uri(image: Image.Image, side: int = 160) -> str:
     """An RGB image, its longer side at most `side` pixels, as a `data:` URI; small ones stay pixel for pixel."""
-    if max(image.size) > side:
-        image = image.copy()
-        image.thumbnail((side, side))
-        kind, options = "jpeg", {"quality": 85}
-    else:
-        kind, options = ("png", {"optimize": True}) if max(image.size) <= 64 else ("jpeg", {"quality": 90})
+    kind = "png" if max(image.size) <= 64 else "jpeg"
+    image = image.copy()
+    image.thumbnail((side, side))
     file = io.BytesIO()
-    image.save(file, kind, **options)
+    image.save(file, kind, quality=88)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
