@@ -325,7 +325,7 @@ def test_the_leaderboard_has_a_column_where_something_leaks(
 def test_training_warns_and_records(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (photos / "train/ant/broken.png").unlink()
     words = ["train", "--arch", "customnet", "--data", "photos", "--image-size", "32", "--batch-size", "8"]
-    assert ens([*words, "--epochs", "1", "--lr", "0.01", "--set", "filters=[8]"]) == 0
+    assert ens([*words, "--epochs", "1", "--lr", "0.01", "--set", "filters=[8, 16]"]) == 0
     out, err = capfd.readouterr()
     assert "warning: images that are in train too" in err and "test: 1 the same of 8" in err
     facts = json.loads((Path("runs") / out.strip() / "run.json").read_text())

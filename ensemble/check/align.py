@@ -59,7 +59,8 @@ def shrunk(pictures: Array, size: int) -> Array:
     """(p, s, s) -> (p, size, size) by the mean of blocks; s is a multiple of size."""
     p, s, _ = pictures.shape
     block = s // size
-    return pictures.reshape(p, size, block, size, block).mean((2, 4), dtype=np.float32)
+    means: Array = pictures.reshape(p, size, block, size, block).mean((2, 4), dtype=np.float32)
+    return means
 
 
 def registered(first: Array, second: Array, scale: Array, shift: Array) -> tuple[Array, Array]:
@@ -115,12 +116,14 @@ def _blurred(pictures: Array, sigma: float) -> Array:
 def _residual(first: Array, whole: Array, mask: Array) -> Array:
     weight = mask.sum((1, 2))
     spread = np.sqrt((_centred(first, mask, weight) ** 2).sum((1, 2)) / weight)
-    return (spread * np.sqrt(np.maximum(0, 1 - whole**2))).astype(np.float32)
+    left: Array = spread * np.sqrt(np.maximum(0, 1 - whole**2))
+    return left
 
 
 def _centred(pictures: Array, mask: Array, weight: Array) -> Array:
     mean = (pictures * mask).sum((1, 2)) / weight
-    return (pictures - mean[:, None, None]) * mask
+    centred: Array = (pictures - mean[:, None, None]) * mask
+    return centred
 
 
 def _places(size: int) -> Array:

@@ -105,7 +105,7 @@ def proposals(hashes: Hashes, most: int = MOST) -> Proposals:
 
 
 def _near(words: list[tuple[Words, int]], rows: Ints, most: int) -> list[tuple[Ints, Ints, int]]:
-    """(first, second, mirrored) of the pairs for which one of the words is within its radius; few more than `most`."""
+    """(first, second, mirrored) of the pairs of which one word is within its radius; few more than `most`."""
     found: list[tuple[Ints, Ints, int]] = []
     for less in range(0, max(radius for _, radius in words) + 1, 2):
         narrowed = [(word, max(0, radius - less)) for word, radius in words]
