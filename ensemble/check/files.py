@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image
 
+from ensemble.check.parallel import in_parts
 from ensemble.data.dataset import Dataset
 from ensemble.data.images import ImageReader
 from ensemble.data.pixels import Pixels
@@ -44,39 +44,28 @@ class Headers:
         return np.minimum(self.width, self.height)
 
 
-def headers(dataset: Dataset, paths: Sequence[str], progress: Progress | None = None) -> Headers:
-    """The headers of files that can be read; the built-in digits have none, and are opened instead."""
-    opened = dataset.open_image
-    one = _HeaderOf(Path(opened.root)) if isinstance(opened, ImageReader) else _Opened(opened)
-    found = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for entry in pool.map(one, paths, chunksize=256):
-            found.append(entry)
-            if progress and len(found) % 500 == 0:
-                progress(len(found), len(paths))
-    formats, modes, widths, heights = zip(*found, strict=True) if found else ((), (), (), ())
-    return Headers(np.array(formats, str), np.array(modes, str), np.array(widths, int), np.array(heights, int))
-
-
 Header = tuple[str, str, int, int]
 
 
-@dataclass(frozen=True)
-class _HeaderOf:
-    root: Path
+def headers(dataset: Dataset, paths: Sequence[str], progress: Progress | None = None) -> Headers:
+    """The headers of files that can be read; the built-in digits have none, and are opened instead."""
+    found: list[Header] = []
+    for done, part in in_parts(partial(_headers, dataset.open_image), paths):
+        found += part
+        if progress:
+            progress(done, len(paths))
+    formats, modes, widths, heights = zip(*found, strict=True)
+    return Headers(np.array(formats), np.array(modes), np.array(widths, np.int64), np.array(heights, np.int64))
 
-    def __call__(self, path: str) -> Header:
-        with Image.open(self.root / path) as image:
-            return image.format or "", image.mode, *image.size
 
-
-@dataclass(frozen=True)
-class _Opened:
-    open_image: Callable[[str], Image.Image]
-
-    def __call__(self, path: str) -> Header:
-        image = self.open_image(path)
-        return "built in", image.mode, *image.size
+def _headers(open_image: Callable[[str], Image.Image], paths: Sequence[str]) -> list[Header]:
+    if not isinstance(open_image, ImageReader):
+        return [("built in", image.mode, *image.size) for image in map(open_image, paths)]
+    found: list[Header] = []
+    for path in paths:
+        with Image.open(Path(open_image.root, path)) as image:
+            found.append((image.format or "", image.mode, *image.size))
+    return found
 
 
 def sizes(found: Headers, limit: int = 5) -> list[tuple[str, int]]:

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ensemble.check.align import luminance
+from ensemble.check.parallel import in_parts
 from ensemble.data.pixels import Pixels
 from ensemble.predictions import Ints
 
@@ -62,24 +64,32 @@ class Proposals:
 
 def hashes_of(pictures: Pixels, progress: Progress | None = None) -> Hashes:
     """The hashes of uint8 (n, s, s, 3). progress: called with (pictures done, pictures)."""
+    parts = [np.zeros((3, 2, 0), np.uint64)]
+    flat = [np.zeros(0, bool)]
+    for done, (words, is_flat) in in_parts(_words, pictures):
+        parts.append(words)
+        flat.append(is_flat)
+        if progress:
+            progress(done, len(pictures))
+    phash, dhash, average = np.concatenate(parts, axis=2)
+    rows = np.flatnonzero(np.concatenate(flat))
+    return Hashes(phash, dhash, average[:, rows], rows)
+
+
+def _words(pictures: Pixels) -> tuple[Words, npt.NDArray[np.bool_]]:
+    """phash, dhash and, of flat pictures, average_hash, uint64 (3, 2, p), and which are flat, bool (p,)."""
     import imagehash
 
-    n = len(pictures)
-    words = {name: np.empty((2, n), np.uint64) for name in ("phash", "dhash")}
-    flat, averages = [], []
-    for row in range(n):
+    words = np.zeros((3, 2, len(pictures)), np.uint64)
+    flat = luminance(np.asarray(pictures)).std((1, 2)) < FLAT
+    for row in range(len(pictures)):
         image = Image.fromarray(pictures[row]).convert("L")
-        both = (image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
-        for side, one in enumerate(both):
-            words["phash"][side, row] = _word(imagehash.phash(one))
-            words["dhash"][side, row] = _word(imagehash.dhash(one))
-        if np.asarray(image).std() < FLAT:
-            flat.append(row)
-            averages.append([_word(imagehash.average_hash(one)) for one in both])
-        if progress and row % 500 == 499:
-            progress(row + 1, n)
-    average = np.array(averages, np.uint64).reshape(-1, 2).T
-    return Hashes(**words, average=average, flat=np.array(flat, np.int64))
+        for side, one in enumerate((image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))):
+            words[0, side, row] = _word(imagehash.phash(one))
+            words[1, side, row] = _word(imagehash.dhash(one))
+            if flat[row]:
+                words[2, side, row] = _word(imagehash.average_hash(one))
+    return words, flat
 
 
 def _word(found: object) -> int:
