@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
 
@@ -16,8 +16,8 @@ PART = 1000
 """Images that a process is given at a time."""
 
 
-def in_parts(function: Callable[[Any], T], images: Sequence[Any]) -> Iterator[tuple[int, T]]:
-    """(images done, `function` of a part) for each part of `images`, in order.
+def in_parts(function: Callable[[Any], T], images: Any) -> Iterator[tuple[int, T]]:
+    """(images done, `function` of a part) for each part of `images`, a sequence or an array, in order.
 
     function: a plain one of a module, or a partial of one, so that other processes can be sent it.
     """
