@@ -14,7 +14,6 @@ from scipy.sparse.csgraph import connected_components
 from ensemble.check.items import AllItems
 from ensemble.check.near import NearPairs
 from ensemble.predictions import UNKNOWN, Ints, Texts
-from ensemble.report.tables import as_csv
 
 EXACT, NEAR, MIRRORED = "exact", "near", "mirrored"
 KINDS = (EXACT, NEAR, MIRRORED)
@@ -99,27 +98,3 @@ def two_labels(items: AllItems, found: Copies) -> Copies:
 def between_splits(items: AllItems, found: Copies) -> Copies:
     """The pairs that lie in two splits."""
     return found.take(items.splits[found.first] != items.splits[found.second])
-
-
-def pairs_csv(items: AllItems, found: Copies) -> str:
-    """split, id, other_split, other_id, kind, correlation of every pair."""
-    header = ("split", "id", "other_split", "other_id", "kind", "correlation")
-    columns = (
-        items.splits[found.first].tolist(),
-        items.ids[found.first].tolist(),
-        items.splits[found.second].tolist(),
-        items.ids[found.second].tolist(),
-        found.kind.tolist(),
-        [f"{value:.4f}" for value in found.correlation.tolist()],
-    )
-    return as_csv(header, list(zip(*columns, strict=True)))
-
-
-def groups_csv(items: AllItems, groups: Sequence[Sequence[int]]) -> str:
-    """split, id, group of every item that is in a group of copies."""
-    rows = [
-        (str(items.splits[row]), str(items.ids[row]), f"copies-{number}")
-        for number, group in enumerate(groups)
-        for row in group
-    ]
-    return as_csv(("split", "id", "group"), rows)

@@ -1,7 +1,7 @@
 """Near duplicates among small pictures: hashes propose, the correlation of aligned pixels confirms.
 
-The thresholds were chosen on the pictures of one seed (`tests/planted.py`) and by eye on pairs of photographs; the
-tests use other seeds.
+The thresholds were chosen on planted pictures of a few seeds (`tests/planted.py`) and by eye on real photographs;
+the tests and the benchmark use other seeds.
 """
 
 from __future__ import annotations

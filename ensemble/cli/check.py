@@ -58,9 +58,9 @@ def command(
     ens check --recipe recipes/isic2017.yaml --json
     """
     from ensemble.check.checking import check
-    from ensemble.check.copies import groups_csv, pairs_csv
     from ensemble.files import json_text, write_atomically
     from ensemble.report.check_page import check_page
+    from ensemble.report.check_tables import groups_csv, pairs_csv
     from ensemble.report.check_text import check_text
 
     found = current(recipe, data, parse_settings(settings_))
@@ -100,7 +100,7 @@ def _loaded(spec: DataSpec, runs: Path) -> tuple[Dataset, dict[str, str], list[s
 
 @contextmanager
 def _bars() -> Iterator[Stage]:
-    """Progress with the time left on a terminal, one line for each stage elsewhere."""
+    """Progress with the time left, on a terminal."""
     from rich.console import Console
     from rich.progress import Progress, TimeRemainingColumn
 
