@@ -23,6 +23,7 @@ from ensemble.errors import EnsError, one_line
 
 COMMANDS = {
     "init": "Write a commented recipe, ens.yaml, for the data it is pointed at.",
+    "check": "Look at the data: counts, odd files, copies, leaks between splits, labels.",
     "lr-find": "Draw the learning-rate finder's curve and print its suggestion.",
     "train": "Train members with fastai.",
     "sweep": "Train a recipe for every combination of values, and print the table.",

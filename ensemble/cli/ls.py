@@ -50,17 +50,20 @@ def print_leaderboard(settings: Settings, *, everything: bool = False, as_json: 
 def _text(rows: list[Row]) -> str:
     several = len({row.fingerprint for row in rows if row.fingerprint}) > 1
     chosen = any(row.chosen_on_valid for row in rows)
+    leaky = any(row.leaks for row in rows)
     odd = any(row.status != "complete" for row in rows)
-    extra = [("data", several), ("chosen on valid", chosen), ("status", odd)]
+    extra = [("data", several), ("chosen on valid", chosen), ("leaks", leaky), ("status", odd)]
     header = (*HEADER, *COST, *(name for name, shown in extra if shown))
     return table(header, [_cells(row, [shown for _, shown in extra]) for row in rows])
 
 
 def _cells(row: Row, shown: list[bool]) -> list[Cell]:
+    from ensemble.check.leaks import total
+
     honest = "" if row.honest is None else f"{row.honest:.4f}"
     if row.honest is not None and row.metric != "accuracy":
         honest += f" {row.metric}"
-    extra = (row.fingerprint[:8], ", ".join(row.chosen_on_valid), row.status)
+    extra = (row.fingerprint[:8], ", ".join(row.chosen_on_valid), total(row.leaks), row.status)
     return [
         row.id,
         row.kind,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     from ensemble.recipe.schema import DataSpec
 
 
-def load_with_progress(spec: DataSpec, runs: Path) -> Dataset:
-    """Load and check a data set. Raises DataError."""
+def load_with_progress(spec: DataSpec, runs: Path, say: Callable[[str], None] = note) -> Dataset:
+    """Load and check a data set. say: told what a person should see. Raises DataError."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -31,5 +32,5 @@ def load_with_progress(spec: DataSpec, runs: Path) -> Dataset:
     with bar:
         task = bar.add_task("checking images", total=None)
         return load_dataset(
-            spec, runs, progress=lambda done, total: bar.update(task, completed=done, total=total), note=note
+            spec, runs, progress=lambda done, total: bar.update(task, completed=done, total=total), note=say
         )

@@ -131,6 +131,7 @@ def train_and_print(
     from ensemble.cli.reading import load_with_progress
 
     dataset = load_with_progress(found.data, settings.runs)
+    warn_of_leaks(dataset, settings.runs)
     done, errors = train_recipes(
         settings,
         found.members,
@@ -153,6 +154,14 @@ def train_and_print(
 
         raise failure(errors, len(done))
     return {name: job.recipe for name, job in done.items()}
+
+
+def warn_of_leaks(dataset: Dataset, runs: Path) -> None:
+    """One line on stderr where images of valid or test are in train too."""
+    from ensemble.check.leaks import leaks_for_training, warning
+
+    if line := warning(leaks_for_training(dataset, runs), dataset):
+        note(line)
 
 
 def train_recipes(

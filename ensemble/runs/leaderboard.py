@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ensemble.check.leaks import Leaks, known_leaks, merged
 from ensemble.errors import DataError
 from ensemble.runs.run import Run
 
@@ -17,6 +18,8 @@ class Row:
     ensemble's score and its 95 % interval.  apparent: its score on the rows it was fitted on.  None: unknown.
 
     status: complete, failed, unfinished, or unreadable.
+    leaks: split -> {exact, near, group: how many of its images are in train too}; of an ensemble or an import those
+    of its data.
     """
 
     id: str
@@ -36,12 +39,27 @@ class Row:
     chosen_on_valid: tuple[str, ...] = ()
     fingerprint: str = ""
     is_fold: bool = False
+    leaks: Leaks = field(default_factory=dict)
 
 
 def leaderboard(runs: Sequence[Run]) -> list[Row]:
     """A row for each run: the complete by accuracy, ties by id, those without a score next, others last."""
-    rows = [_row(run) for run in runs]
+    rows = _with_leaks_of_their_data([_row(run) for run in runs])
     return sorted(rows, key=lambda row: (row.status != "complete", -_known(row.accuracy), row.id))
+
+
+def _with_leaks_of_their_data(rows: Sequence[Row]) -> list[Row]:
+    """Ensembles and imports were never told what leaks; the members of the same data were."""
+    told: dict[str, Leaks] = {}
+    for row in rows:
+        if row.kind in ("member", "refit") and not row.is_fold:
+            told[row.fingerprint] = merged(told.get(row.fingerprint, {}), row.leaks)
+    return [
+        replace(row, leaks=merged(row.leaks, told.get(row.fingerprint, {})))
+        if row.kind in ("ensemble", "import")
+        else row
+        for row in rows
+    ]
 
 
 def _known(value: float | None) -> float:
@@ -78,7 +96,19 @@ def _read(run: Run) -> Row:
         chosen_on_valid=tuple(str(what) for what in facts.get("chosen_on_valid") or ()),
         fingerprint=run.fingerprint,
         is_fold=run.is_fold,
+        leaks=_leaks(run),
     )
+
+
+def _leaks(run: Run) -> Leaks:
+    """What the run was told when it was trained, and what `ens check` has found since.
+
+    A folds run has divided train and valid anew, so that what the check says of valid is not true of it.
+    """
+    found = known_leaks(run.path.parent, run.fingerprint) if run.fingerprint else {}
+    if run.kind == "folds" or run.is_fold:
+        found = {split: counts for split, counts in found.items() if split != "valid"}
+    return merged(dict(run.facts.get("leaks") or {}), found)
 
 
 def _headline(honest: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any]]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ensemble.check.leaks import of_folds
 from ensemble.data.dataset import Dataset
 from ensemble.errors import DataError, first_few
 from ensemble.files import write_atomically
@@ -28,6 +29,7 @@ def pool_folds(job: Job, dataset: Dataset) -> None:
     members = [run.facts for run in runs]
     facts = new_facts(job, dataset, members[0]["device"]) | {
         "parents": [parent_facts(run) for run in runs],
+        "leaks": of_folds([facts.get("leaks", {}) for facts in members]),
         "mean": members[0]["mean"],
         "std": members[0]["std"],
         "parameters": sum(facts["parameters"] for facts in members),

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ensemble.check.leaks import leaks_for_training
 from ensemble.data.dataset import Dataset
 from ensemble.files import read_json, write_json
 from ensemble.recipe.resolve import PIPELINE, chosen_on_valid
@@ -63,6 +64,7 @@ def new_facts(job: Job, dataset: Dataset, device: str) -> dict[str, Any]:
         "seed": job.recipe.seed,
         "fold": job.recipe.fold,
         "data": data_facts(job, dataset),
+        "leaks": leaks_for_training(dataset, job.path.parent),
         "classes": dataset.classes.tolist(),
         "weights": None if job.weights is None else {"sha256": job.weights.sha256, "source": job.weights.source},
         "auto": {},
@@ -74,8 +76,8 @@ def new_facts(job: Job, dataset: Dataset, device: str) -> dict[str, Any]:
     changed = {key: facts[key] for key in ("device", "versions") if begun.get(key) != facts[key]}
     if changed:  # bit identity is promised for the same versions and machine only
         begun["resumed"] = [*begun.get("resumed", []), {"at": facts["created"], **changed}]
-    # the test sets may have changed since; everything else is as it was begun
-    return {**facts, **begun, "data": facts["data"]}
+    # the test sets, and what is known of copies, may have changed since; everything else is as it was begun
+    return {**facts, **begun, "data": facts["data"], "leaks": facts["leaks"]}
 
 
 def data_facts(job: Job, dataset: Dataset) -> dict[str, Any]:

@@ -1,0 +1,383 @@
+"""Laws of the data check: copies are found, strangers are not, leaks are counted, the page asks for nothing."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_runs import member
+from PIL import Image
+from planted import CROPS, planted, scene
+
+from ensemble.check.align import luminance, overlaid, registered
+from ensemble.check.checking import check
+from ensemble.check.copies import Copies, copies, grouped
+from ensemble.check.files import Headers, oddities
+from ensemble.check.hashes import Proposals, hashes_of, proposals
+from ensemble.check.items import all_items
+from ensemble.check.labels import label_issues, run_to_ask
+from ensemble.check.leaks import described, leaks, leaks_for_training, merged, of_folds, total
+from ensemble.check.near import NearPairs, near_pairs, overlay
+from ensemble.cli import run as ens
+from ensemble.data.guess import guess_spec
+from ensemble.data.load import load_dataset
+from ensemble.files import write_json
+from ensemble.predictions import Predictions
+from ensemble.report.check_page import spread_out
+from ensemble.runs.leaderboard import leaderboard
+from ensemble.runs.run import all_runs
+
+TEST_SEED = 90
+"""The thresholds were chosen on pictures of seeds 1 to 7."""
+
+
+def square(image: Image.Image, size: int) -> np.ndarray:
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+
+def recall_and_precision(size: int, seed: int, sources: int, family: int = 12) -> tuple[dict[str, float], float]:
+    """Recall by kind, and the precision of all pairs."""
+    pictures = list(planted(seed, size, sources, family))
+    found = near_pairs(np.stack([square(one.image, 64 if size >= 64 else 32) for one in pictures]))
+    pairs = dict(zip(zip(found.first.tolist(), found.second.tolist(), strict=True), found.mirrored, strict=True))
+    original: dict[str, int] = {}
+    wanted, hit = Counter[str](), Counter[str]()
+    for row, one in enumerate(pictures):
+        first = original.setdefault(one.source, row)
+        if first != row:
+            wanted[one.kind] += 1
+            hit[one.kind] += pairs.get((first, row)) == ("mirrored" in one.kind)
+    right = sum(pictures[a].source == pictures[b].source for a, b in pairs)
+    return {kind: hit[kind] / wanted[kind] for kind in wanted} | {
+        "all": sum(hit.values()) / sum(wanted.values()),
+        "but crops": sum(hit[kind] for kind in wanted if kind not in CROPS)
+        / sum(wanted[kind] for kind in wanted if kind not in CROPS),
+    }, right / len(pairs)
+
+
+def test_planted_copies_are_found_and_strangers_are_not() -> None:
+    recall, precision = recall_and_precision(128, TEST_SEED, 12, 6)
+    assert recall["all"] >= 0.95 and precision >= 0.95, (recall, precision)
+    recall, precision = recall_and_precision(32, TEST_SEED, 24)
+    assert recall["but crops"] >= 0.95 and precision >= 0.95, (recall, precision)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [32, 128, 256])
+@pytest.mark.parametrize("seed", [TEST_SEED + 1, TEST_SEED + 2])
+def test_planted_copies_of_other_seeds_and_sizes(size: int, seed: int) -> None:
+    recall, precision = recall_and_precision(size, seed, 30 if size > 128 else 60)
+    assert precision >= 0.95
+    assert recall["all" if size >= 128 else "but crops"] >= 0.95, recall
+
+
+@pytest.mark.parametrize(("scale", "shift"), [((0.0, 0.0), (0.08, -0.06)), ((-0.05, -0.1), (0.0, 0.05))])
+def test_registration_finds_scale_and_shift(scale: tuple[float, float], shift: tuple[float, float]) -> None:
+    """A place u of the first is (1 + scale) u + shift of the second; brightness and contrast do not matter."""
+    whole = scene(np.random.default_rng(5), 256)
+    side = np.array([128, 128])  # half a side; the part of `whole` that the first shows, then the second
+    box = lambda s, t: [*(128 + 96 * (t - (1 + s)))[::-1], *(128 + 96 * (t + (1 + s)))[::-1]]  # noqa: E731
+    assert side.sum() == 256
+    first = whole.resize((32, 32), Image.Resampling.BILINEAR, box=box(np.array(scale), np.array(shift)))
+    second = whole.resize((32, 32), Image.Resampling.BILINEAR, box=box(np.zeros(2), np.zeros(2)))
+    a, b = luminance(np.asarray(first)[None]), 0.7 * luminance(np.asarray(second)[None]) + 20
+    zero = np.zeros((1, 2), np.float32)
+    found = overlaid(a, b, *registered(a, b, zero, zero))
+    assert found.scale[0] == pytest.approx(scale, abs=0.02) and found.shift[0] == pytest.approx(shift, abs=0.02)
+    assert found.whole[0] > 0.97 and found.detail[0] > 0.9
+
+
+def test_constant_pictures_are_no_pair_and_nothing_divides_by_zero() -> None:
+    flat = np.full((6, 32, 32, 3), 255, np.uint8)
+    flat[3:] = 0
+    assert len(near_pairs(flat)) == 0
+    assert len(near_pairs(flat[:0])) == 0 and len(near_pairs(flat[:1])) == 0
+
+
+def test_pairs_that_no_look_stands_leave_nothing() -> None:
+    pictures = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)
+    one = np.zeros(1, np.int64)
+    kept, found = overlay(pictures, Proposals(one, one + 1, one.astype(bool)))
+    assert len(kept) == 0 and found.whole.shape == (0,)
+
+
+def test_proposals_are_those_of_every_pair_compared() -> None:
+    random = np.random.default_rng(0)
+    base = random.integers(0, 255, (150, 8, 8, 3), np.uint8)
+    pictures = (
+        np.concatenate([base, base[:, :, ::-1], base + (base < 240).astype(np.uint8)]).repeat(4, 1).repeat(4, 2)
+    )
+    hashes = hashes_of(pictures)
+    found = proposals(hashes)
+    expected = set()
+    n = len(pictures)
+    for mirrored in (0, 1):
+        for words, radius in ((hashes.phash, 14), (hashes.dhash, 10)):
+            bits = np.bitwise_count(words[mirrored][:, None] ^ words[0][None])
+            expected |= {(i, j, bool(mirrored)) for i, j in np.argwhere(bits <= radius).tolist() if i < j}
+    assert set(zip(found.first.tolist(), found.second.tolist(), found.mirrored.tolist(), strict=True)) == expected
+    assert len(found) == len(expected) >= n / 3
+    assert 0 < len(proposals(hashes, most=100)) < len(found)
+
+
+# ---- a data set with something of everything ----
+
+
+def save(image: Image.Image, path: Path, **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two classes of 12 and 8, and in every split something wrong."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ENS_RUNS", raising=False)
+    random = np.random.default_rng(7)
+    root = tmp_path / "photos"
+    for split, each in (("train", (12, 8)), ("valid", (4, 4)), ("test", (3, 3))):
+        for name, count in zip(("ant", "bee"), each, strict=True):
+            for number in range(count):
+                save(scene(random, 96), root / split / name / f"{split}{number}.png")
+    ant = Image.open(root / "train/ant/train0.png")
+    (root / "test/ant/same.png").write_bytes((root / "train/ant/train0.png").read_bytes())
+    save(ant, root / "valid/bee/again.jpg", quality=85)
+    save(Image.open(root / "train/bee/train1.png").transpose(0), root / "test/bee/turned.png")
+    save(Image.new("RGB", (96, 96), (9, 9, 9)), root / "train/bee/black.png")
+    save(scene(random, 96).resize((400, 60)), root / "train/bee/long.png")
+    save(scene(random, 96), root / "train/bee/wrong.png", format="JPEG")
+    (root / "train/ant/broken.png").write_bytes(b"no image")
+    (root / "train/ant/notes.txt").write_text("not an image")
+    return root
+
+
+def test_the_command_finds_everything_that_was_planted(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert ens(["check", "--data", "photos", "--json", "--pairs", "pairs.csv", "--groups", "groups.csv"]) == 0
+    out, err = capfd.readouterr()
+    found = json.loads(out)
+    assert "written to runs/check/photos.html, pairs.csv, groups.csv" in err.replace("\\", "/")
+    assert found["counts"] == {"train": [12, 11], "valid": [4, 5], "test": [4, 4]}
+    assert list(found["unreadable"]) == ["train/ant/broken.png"]
+    assert found["odd"] == {
+        "train/bee/black": "one colour all over",
+        "train/bee/long": "long and thin: 400 x 60",
+        "train/bee/wrong": "called .png, is JPEG",
+    }
+    assert any("notes.txt" in line for line in found["notes"])
+    assert {(*pair[:5],) for pair in found["pairs"]} == {
+        ("train", "ant/train0", "valid", "bee/again", "near"),
+        ("train", "ant/train0", "test", "ant/same", "exact"),
+        ("valid", "bee/again", "test", "ant/same", "near"),
+        ("train", "bee/train1", "test", "bee/turned", "mirrored"),
+    }
+    assert found["leaks"] == {"valid": {"near": 1}, "test": {"exact": 1, "near": 1}}
+    assert {(pair[1], pair[3]) for pair in found["two_labels"]} == {
+        ("ant/train0", "bee/again"),
+        ("bee/again", "ant/same"),
+    }
+    rows = list(csv.DictReader(io.StringIO(Path("pairs.csv").read_text())))
+    assert len(rows) == 4 and rows[0]["kind"] == "exact" and float(rows[0]["correlation"]) == 1
+    groups = list(csv.DictReader(io.StringIO(Path("groups.csv").read_text())))
+    assert Counter(row["group"] for row in groups) == {"copies-0": 3, "copies-1": 2}
+    kept = Path("runs/.data") / found["fingerprint"] / "check.json"
+    assert json.loads(kept.read_text()) == found
+
+
+def test_the_screen_and_the_page(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (photos / "train/bee/train2.png").rename(photos / "train/bee/<b>&amp;.png")
+    assert ens(["check", "--data", "photos", "--out", "page.html"]) == 0
+    out = capfd.readouterr().out
+    assert len(out.splitlines()) <= 45
+    assert "! in train too (of tests: in train or valid): valid: 1 nearly the same of 9" in out
+    assert "2 pairs of copies have two labels" in out and "1 file cannot be read" in out
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|<script|<link|@import|src=\"(?!data:)", page)
+    images = re.findall(r"<img [^>]*>", page)
+    assert len(images) > 10 and all(re.search(r'alt="[^"]+"', image) for image in images)
+    assert "prefers-color-scheme: dark" in page and "@media print" in page and 'name="viewport"' in page
+    assert "<b>&amp;" not in re.sub(r"<b>(train|valid|test)/", "", page).replace("&lt;b&gt;&amp;amp;", "")
+    assert ens(["check", "--data", "photos", "--out", "none.html", "--pictures", "0"]) == 0
+    assert "<img" not in Path("none.html").read_text(encoding="utf-8")
+
+
+def test_exit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ens(["check", "--data", "nowhere"]) == 3
+    assert ens(["check", "--wrong"]) == 2
+
+
+def test_the_digits_are_too_small_for_near_duplicates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ens(["check", "--pictures", "2"]) == 0
+    out, err = capfd.readouterr()
+    assert "1797 images are too small" in out and "digits" in err
+    assert Path("runs/check/digits.html").is_file()
+
+
+def test_odd_sizes_are_named() -> None:
+    n = 9
+    width, height = np.full(n, 200), np.full(n, 200)
+    width[0], height[1], height[2] = 900, 10, 30
+    headers = Headers(np.full(n, "PNG"), np.full(n, "RGB"), width, height)
+    pictures = np.random.default_rng(0).integers(0, 255, (n, 32, 32, 3), np.uint8)
+    said = oddities(headers, [f"{row}.png" for row in range(n)], pictures)
+    assert set(said) == {0, 1, 2}
+    assert "long and thin" in said[0] and "200 x 10 pixels" in said[1] and "far smaller" in said[2]
+
+
+# ---- copies ----
+
+
+def test_copies_of_one_content_are_every_pair_and_groups_join_them(photos: Path) -> None:
+    (photos / "train/ant/broken.png").unlink()
+    for number in range(3):
+        (photos / f"train/ant/more{number}.png").write_bytes((photos / "train/ant/train0.png").read_bytes())
+    items = all_items(load_dataset(guess_spec(photos), Path("runs")))
+    empty = np.zeros(0, np.int64)
+    none = NearPairs(empty, empty, empty.astype(bool), empty.astype(np.float32), empty.astype(np.float32))
+    found = copies(items, none)
+    assert len(found) == 10 and (items.content[found.first] == items.content[found.second]).all()
+    assert (found.first < found.second).all()
+    assert [len(rows) for rows in grouped(len(items), found)] == [5]
+
+
+def test_groups_are_connected_components() -> None:
+    pairs = np.array([[0, 1], [1, 4], [2, 6], [5, 6]])
+    made = Copies(pairs[:, 0], pairs[:, 1], np.full(4, "near"), np.ones(4, np.float32))
+    assert grouped(8, made) == [[0, 1, 4], [2, 5, 6]]
+    assert spread_out(5, 9).tolist() == [0, 1, 2, 3, 4] and spread_out(100, 3).tolist() == [0, 50, 99]
+    assert spread_out(0, 3).tolist() == [] and spread_out(5, 0).tolist() == []
+
+
+# ---- leaks ----
+
+
+def test_training_knows_what_bytes_and_the_last_check_tell(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (photos / "train/ant/broken.png").unlink()
+    dataset = load_dataset(guess_spec(photos), Path("runs"))
+    assert leaks_for_training(dataset, Path("runs")) == {"test": {"exact": 1}}
+    found = check(dataset, Path("runs"), "photos")
+    assert leaks_for_training(dataset, Path("runs")) == found.leaks
+    assert found.leaks == {"valid": {"near": 1}, "test": {"exact": 1, "near": 1}}
+    assert (
+        described(found.leaks, dataset) == "valid: 1 nearly the same of 9; test: 1 the same, 1 nearly the same of 8"
+    )
+    for path in Path("runs/.data").glob("*/check.json"):
+        path.write_text("{ broken")
+    assert leaks_for_training(dataset, Path("runs")) == {"test": {"exact": 1}}
+
+
+def test_a_shared_group_is_a_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(1)
+    for name in "abcdefgh":
+        save(scene(random, 32), tmp_path / "set" / f"{name}.png")
+    head = "id,label,patient\n"
+    (tmp_path / "set" / "train.csv").write_text(head + "a,x,p1\nb,y,p2\nc,x,p3\nd,y,p3\n")
+    (tmp_path / "set" / "valid.csv").write_text(head + "e,x,p3\nf,y,p4\n")
+    (tmp_path / "set" / "test.csv").write_text(head + "g,x,p4\nh,y,p5\n")
+    spec = guess_spec(tmp_path / "set").model_copy(update={"group_column": "patient", "label_column": "label"})
+    dataset = load_dataset(spec, Path("runs"))
+    assert leaks(dataset) == {"valid": {"group": 1}, "test": {"group": 1}}
+    found = check(dataset, Path("runs"), "set")
+    assert list(found.shared_groups) == [("train", "valid", ("p3",)), ("valid", "test", ("p4",))]
+
+
+def test_leaks_of_folds_add_up_and_of_the_same_data_do_not() -> None:
+    parts = [
+        {"valid": {"exact": 1}, "test": {"near": 4}},
+        {"valid": {"exact": 2, "near": 1}, "test": {"near": 4}},
+        {},
+    ]
+    assert of_folds(parts) == {"valid": {"exact": 3, "near": 1}, "test": {"near": 4}}
+    assert merged(parts[0], parts[1]) == {"valid": {"exact": 2, "near": 1}, "test": {"near": 4}}
+    assert total(of_folds(parts)) == "valid 4, test 4" and total({}) == ""
+
+
+def test_the_leaderboard_has_a_column_where_something_leaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = tmp_path / "runs"
+    one = member(runs, "one-00000001", 1)
+    member(runs, "their-00000002", 2, kind="import")
+    assert ens(["ls"]) == 0
+    assert "leaks" not in capfd.readouterr().out
+    facts = json.loads((one.path / "run.json").read_text())
+    write_json(one.path / "run.json", {**facts, "leaks": {"valid": {"exact": 3}}})
+    assert [row.leaks for row in leaderboard(all_runs(runs))] == [{"valid": {"exact": 3}}] * 2
+    write_json(runs / ".data" / one.fingerprint / "leaks.json", {"test": {"near": 7, "exact": 1}})
+    assert ens(["ls"]) == 0
+    out = capfd.readouterr().out
+    assert "leaks" in out.splitlines()[0] and out.count("valid 3, test 8") == 2
+
+
+@pytest.mark.slow
+def test_training_warns_and_records(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (photos / "train/ant/broken.png").unlink()
+    words = ["train", "--arch", "customnet", "--data", "photos", "--image-size", "32", "--batch-size", "8"]
+    assert ens([*words, "--epochs", "1", "--lr", "0.01", "--set", "filters=[8, 16]"]) == 0
+    out, err = capfd.readouterr()
+    assert "warning: images that are in train too" in err and "test: 1 the same of 8" in err
+    facts = json.loads((Path("runs") / out.strip() / "run.json").read_text())
+    assert facts["leaks"] == {"test": {"exact": 1}}
+
+
+# ---- labels ----
+
+
+def with_wrong_labels(n: int, wrong: int, seed: int) -> tuple[Predictions, set[str]]:
+    random = np.random.default_rng(seed)
+    true = np.arange(n) % 3
+    said = np.eye(3)[true] * 4 + random.random((n, 3))
+    given = true.copy()
+    rows = random.choice(n, wrong, replace=False)
+    given[rows] = (given[rows] + 1) % 3
+    ids = np.array([f"i{row}" for row in range(n)])
+    probs = (said / said.sum(1, keepdims=True)).astype(np.float32)
+    return Predictions(ids, probs, np.array(["ant", "bee", "cat"]), given), set(ids[rows].tolist())
+
+
+def test_wrong_labels_are_named_with_what_is_likelier() -> None:
+    predictions, wrong = with_wrong_labels(300, 12, 3)
+    found = label_issues(predictions)
+    named = {issue.id for issue in found}
+    assert named <= wrong and len(named) >= 0.9 * len(wrong)
+    assert all(issue.given != issue.likely and issue.likely_confidence > issue.confidence for issue in found)
+    assert [issue.confidence for issue in found] == sorted(issue.confidence for issue in found)
+    bare = Predictions(predictions.ids, predictions.probs, predictions.classes, None)
+    assert label_issues(bare) == []
+
+
+def test_folds_are_asked_before_a_better_member(tmp_path: Path) -> None:
+    assert run_to_ask(tmp_path, "a" * 64) is None
+    member(tmp_path, "good-00000001", 1, skill=0.95)
+    member(tmp_path, "other-00000002", 1, skill=0.99, data={"form": "folders", "fingerprint": "b" * 64})
+    folds = member(tmp_path, "folds-00000003", 2, skill=0.6, kind="folds")
+    assert run_to_ask(tmp_path, "a" * 64) == folds
+
+
+def test_labels_are_judged_once_a_run_is_there(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from fake_runs import run
+
+    dataset = load_dataset(guess_spec(photos).model_copy(update={"skip_unreadable": True}), Path("runs"))
+    valid = dataset.splits["valid"]
+    probs = np.where(np.eye(2)[valid.targets] > 0, 0.9, 0.1).astype(np.float32)
+    wrong = valid.ids.tolist().index("bee/again")
+    probs[wrong] = [0.97, 0.03]
+    rows = Predictions(valid.ids, probs, dataset.classes, valid.targets)
+    data = {"form": "folders", "fingerprint": dataset.fingerprint, "tests": {}}
+    run(Path("runs"), "net-00000001", {"valid": rows}, data=data)
+    assert ens(["check", "--data", "photos"]) == 0
+    out = capfd.readouterr().out
+    assert "label: bee/again is bee (0.03), likely ant (0.97)" in out and "asked net-00000001" in out
+    assert "likely ant (0.97)" in Path("runs/check/photos.html").read_text(encoding="utf-8")
