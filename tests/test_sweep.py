@@ -275,7 +275,7 @@ def test_a_guided_search_by_the_command(here: Path, capfd: pytest.CaptureFixture
         (["--grid", "augment"], "--grid 'augment' found, key=value expected"),
         (["--grid", "augmnt=none"], "unknown key; did you mean 'augment'?"),
         (["--grid", "augment=none,flpi"], "unknown augmentation policy 'flpi'"),
-        (["--grid", "augment=none", "--search", "lr=1:2"], "one of --grid"),
+        (["--grid", "augment=none", "--search", "lr=1:2"], "or --search KEY=LOW:HIGH expected"),
         (["--search", "lr=1"], "--search 'lr=1' found"),
         (["--search", "lr=2:1"], "below the high one"),
         (["--metric", "acuracy"], "acuracy"),
