@@ -86,32 +86,14 @@ def predict(
     tta: str = "none",
     batch_size: int = 128,
     on_batch: Callable[[], None] = lambda: None,
-) -> Floats:
-    """float32 (n, k): the mean of the softmax over the views of each image, computed in float32.
+) -> tuple[Floats, Floats]:
+    """float32 (n, k) twice, softmax computed in float32: the mean over the views, and the first view's, as it is.
 
     A batch that does not fit into memory is halved.
 
     batch: rows -> uint8 (b, 3, size, size).  rows: int64 (n,).  mean, std: three numbers each, for pixels
     between 0 and 1.
     """
-    found, _ = predict_views(
-        network, batch, rows, mean=mean, std=std, tta=tta, batch_size=batch_size, on_batch=on_batch
-    )
-    return found
-
-
-def predict_views(
-    network: Network,
-    batch: Callable[[Ints], Tensor],
-    rows: Ints,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-    tta: str = "none",
-    batch_size: int = 128,
-    on_batch: Callable[[], None] = lambda: None,
-) -> tuple[Floats, Floats]:
-    """float32 (n, k) twice: what `predict` gives, and the same from each image as it is, its first view."""
     device = next(network.parameters()).device
     wanted = views.get(tta)
     # pixels lie with the channels last, so that is the fastest way to hand them on, however the weights lie

@@ -8,13 +8,18 @@ plain skin with a spot in the same place, one outline in other colours, one text
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageEnhance
 from scipy.ndimage import gaussian_filter
+
+from ensemble.check.near import LARGE, SMALL, near_pairs
+from ensemble.data.pixels import Square
 
 Array = npt.NDArray[np.float64]
 
@@ -246,3 +251,29 @@ def planted(seed: int, size: int, sources: int, family: int = 12) -> Iterator[Pl
                 if number % 3 == 0:
                     kind = kinds[int(random.integers(len(kinds)))]
                     yield Planted(CHANGES[kind](image, random), source, kind)
+
+
+def found_and_right(size: int, seed: int, sources: int, family: int = 12) -> dict[str, Any]:
+    """Recall by kind, of all and of all but crops; precision. A mirrored pair counts only when it is called so."""
+    pictures = list(planted(seed, size, sources, family))
+    square = Square(LARGE if size >= LARGE else SMALL, "squash")
+    found = near_pairs(np.stack([square.of(one.image) for one in pictures]))
+    pairs = dict(zip(zip(found.first.tolist(), found.second.tolist(), strict=True), found.mirrored, strict=True))
+    original: dict[str, int] = {}
+    wanted, hit = Counter[str](), Counter[str]()
+    for row, one in enumerate(pictures):
+        first = original.setdefault(one.source, row)
+        if first != row:
+            wanted[one.kind] += 1
+            hit[one.kind] += pairs.get((first, row)) == ("mirrored" in one.kind)
+    others = [kind for kind in wanted if kind not in CROPS]
+    right = sum(pictures[a].source == pictures[b].source for a, b in pairs)
+    return {
+        "pictures": len(pictures),
+        "planted": sum(wanted.values()),
+        "recall": {kind: round(hit[kind] / wanted[kind], 4) for kind in wanted},
+        "recall_of_all": round(sum(hit.values()) / sum(wanted.values()), 4),
+        "recall_but_crops": round(sum(hit[kind] for kind in others) / sum(wanted[kind] for kind in others), 4),
+        "pairs_found": len(pairs),
+        "precision": round(right / len(pairs), 4),
+    }

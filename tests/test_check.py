@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from fake_runs import member
 from PIL import Image
-from planted import CROPS, planted, scene
+from planted import found_and_right, scene
 
 from ensemble.check.align import luminance, overlaid, registered
 from ensemble.check.checking import check
@@ -38,53 +38,28 @@ TEST_SEED = 90
 """The thresholds were chosen on pictures of seeds 1 to 7."""
 
 
-def square(image: Image.Image, size: int) -> np.ndarray:
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0))
-
-
-def recall_and_precision(size: int, seed: int, sources: int, family: int = 12) -> tuple[dict[str, float], float]:
-    """Recall by kind, and the precision of all pairs."""
-    pictures = list(planted(seed, size, sources, family))
-    found = near_pairs(np.stack([square(one.image, 64 if size >= 64 else 32) for one in pictures]))
-    pairs = dict(zip(zip(found.first.tolist(), found.second.tolist(), strict=True), found.mirrored, strict=True))
-    original: dict[str, int] = {}
-    wanted, hit = Counter[str](), Counter[str]()
-    for row, one in enumerate(pictures):
-        first = original.setdefault(one.source, row)
-        if first != row:
-            wanted[one.kind] += 1
-            hit[one.kind] += pairs.get((first, row)) == ("mirrored" in one.kind)
-    right = sum(pictures[a].source == pictures[b].source for a, b in pairs)
-    return {kind: hit[kind] / wanted[kind] for kind in wanted} | {
-        "all": sum(hit.values()) / sum(wanted.values()),
-        "but crops": sum(hit[kind] for kind in wanted if kind not in CROPS)
-        / sum(wanted[kind] for kind in wanted if kind not in CROPS),
-    }, right / len(pairs)
-
-
 def test_planted_copies_are_found_and_strangers_are_not() -> None:
-    recall, precision = recall_and_precision(128, TEST_SEED, 12, 6)
-    assert recall["all"] >= 0.95 and precision >= 0.95, (recall, precision)
-    recall, precision = recall_and_precision(32, TEST_SEED, 24)
-    assert recall["but crops"] >= 0.95 and precision >= 0.95, (recall, precision)
+    large = found_and_right(128, TEST_SEED, 12, 6)
+    assert large["recall_of_all"] >= 0.95 and large["precision"] >= 0.95, large
+    small = found_and_right(32, TEST_SEED, 24)
+    assert small["recall_but_crops"] >= 0.95 and small["precision"] >= 0.95, small
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [32, 128, 256])
 @pytest.mark.parametrize("seed", [TEST_SEED + 1, TEST_SEED + 2])
 def test_planted_copies_of_other_seeds_and_sizes(size: int, seed: int) -> None:
-    recall, precision = recall_and_precision(size, seed, 30 if size > 128 else 60)
-    assert precision >= 0.95
-    assert recall["all" if size >= 128 else "but crops"] >= 0.95, recall
+    found = found_and_right(size, seed, 30 if size > 128 else 60)
+    assert found["precision"] >= 0.95 and found["recall_of_all" if size >= 128 else "recall_but_crops"] >= 0.95, (
+        found
+    )
 
 
 @pytest.mark.parametrize(("scale", "shift"), [((0.0, 0.0), (0.08, -0.06)), ((-0.05, -0.1), (0.0, 0.05))])
 def test_registration_finds_scale_and_shift(scale: tuple[float, float], shift: tuple[float, float]) -> None:
     """A place u of the first is (1 + scale) u + shift of the second; brightness and contrast do not matter."""
     whole = scene(np.random.default_rng(5), 256)
-    side = np.array([128, 128])  # half a side; the part of `whole` that the first shows, then the second
     box = lambda s, t: [*(128 + 96 * (t - (1 + s)))[::-1], *(128 + 96 * (t + (1 + s)))[::-1]]  # noqa: E731
-    assert side.sum() == 256
     first = whole.resize((32, 32), Image.Resampling.BILINEAR, box=box(np.array(scale), np.array(shift)))
     second = whole.resize((32, 32), Image.Resampling.BILINEAR, box=box(np.zeros(2), np.zeros(2)))
     a, b = luminance(np.asarray(first)[None]), 0.7 * luminance(np.asarray(second)[None]) + 20

@@ -225,7 +225,7 @@ def test_an_export_says_what_it_is(here: Path, capfd: pytest.CaptureFixture[str]
     assert [(one.version) for one in graph.opset_import if one.domain == ""] == [20]
 
     card = ModelCard.load(here / "there" / "README.md")
-    assert card.data.pipeline_tag == "image-classification" and card.data.library_name == "onnx"
+    assert card.data.pipeline_tag == "image-classification" and card.data.to_dict()["library_name"] == "onnx"
     assert card.data.eval_results[0].metric_value == pytest.approx(honest["value"], abs=1e-6)
     assert "not a medical device" in card.text and "not-a-medical-device" in card.data.tags
     with zipfile.ZipFile(here / "deep" / "there.zip") as archive:

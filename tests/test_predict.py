@@ -244,7 +244,7 @@ def test_many_kinds_of_images_through_an_ensemble(here: Path, capfd: pytest.Capt
         for run, one in zip(runs, trained, strict=True):
             square = one.square.of(read_image(path, max_pixels=10**6, background=None))
             batch = torch.from_numpy(np.array(square)).permute(2, 0, 1)[None]
-            probs = predict(
+            probs, _ = predict(
                 one.network, lambda rows, x=batch: x, np.arange(1), mean=one.mean, std=one.std, tta=one.recipe.tta
             )
             members.append(probs[:, [run.facts["classes"].index(name) for name in found.classes]])

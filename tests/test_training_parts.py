@@ -10,9 +10,9 @@ import torch
 from fastai.optimizer import Adam
 from torch import nn
 
+from ensemble.runs.history import Epoch
 from ensemble.training.augment.flips import flip_shift
 from ensemble.training.finder import FALLBACK, STEPS, suggest
-from ensemble.training.history import Epoch
 from ensemble.training.loop import group_rates
 from ensemble.training.optimizers import FusedAdam
 from ensemble.training.schedules import Leg, schedules

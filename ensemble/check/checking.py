@@ -72,12 +72,8 @@ class Check:
         """`a split - another` -> kind -> pairs."""
         found: dict[str, Counter[str]] = {}
         order = list(self.dataset.splits)
-        for a, b, kind in zip(
-            self.items.splits[self.copies.first].tolist(),
-            self.items.splits[self.copies.second].tolist(),
-            self.copies.kind.tolist(),
-            strict=True,
-        ):
+        for first, second, kind, _ in self.copies.each():
+            a, b = str(self.items.splits[first]), str(self.items.splits[second])
             found.setdefault(a if a == b else f"{a} - {b}", Counter())[kind] += 1
         wanted = [a if a == b else f"{a} - {b}" for at, a in enumerate(order) for b in order[at:]]
         return {place: {kind: found[place][kind] for kind in KINDS} for place in wanted if place in found}
@@ -117,24 +113,11 @@ class Check:
 
     def _pairs(self, found: Copies) -> list[list[Any]]:
         """[split, id, split, id, kind, correlation] of each."""
-        items = self.items
-        return [
-            [
-                str(items.splits[a]),
-                str(items.ids[a]),
-                str(items.splits[b]),
-                str(items.ids[b]),
-                kind,
-                round(value, 4),
-            ]
-            for a, b, kind, value in zip(
-                found.first.tolist(),
-                found.second.tolist(),
-                found.kind.tolist(),
-                found.correlation.tolist(),
-                strict=True,
-            )
-        ]
+
+        def of(row: int) -> list[str]:
+            return [str(self.items.splits[row]), str(self.items.ids[row])]
+
+        return [[*of(a), *of(b), kind, round(value, 4)] for a, b, kind, value in found.each()]
 
 
 def check(

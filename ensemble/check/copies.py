@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,11 @@ class Copies:
 
     def __len__(self) -> int:
         return len(self.first)
+
+    def each(self) -> Iterator[tuple[int, int, str, float]]:
+        """(first, second, kind, correlation) of each pair."""
+        columns = (self.first, self.second, self.kind, self.correlation)
+        return zip(*(column.tolist() for column in columns), strict=True)
 
     def take(self, rows: npt.ArrayLike) -> Copies:
         """The pairs at `rows`: indices or a mask."""

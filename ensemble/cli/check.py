@@ -55,7 +55,7 @@ def command(
     \b
     ens check
     ens check --data photos --pairs pairs.csv
-    ens check --recipe recipes/isic2017.yaml --json
+    ens check --recipe recipes/isic-codabench.yaml --json
     """
     from ensemble.check.checking import check
     from ensemble.files import json_text, write_atomically

@@ -73,7 +73,7 @@ def _all(folder: Path) -> list[Run]:
 def _figures(folder: Path, sides: list[Side]) -> None:
     from ensemble.files import write_atomically
     from ensemble.report import figures
-    from ensemble.report.history import history
+    from ensemble.runs.history import history
 
     trained = {one.run.id: points for one in sides if (points := history(one.run))}
     if trained:
@@ -88,7 +88,7 @@ def _figures(folder: Path, sides: list[Side]) -> None:
 def _own_figures(one: Side, mistakes: int) -> None:
     from ensemble.files import write_atomically
     from ensemble.report import figures
-    from ensemble.report.history import history
+    from ensemble.runs.history import history
 
     folder, rows = one.run.path / "figures", {one.run.id: one.rows}
     points = history(one.run)

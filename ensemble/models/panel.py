@@ -97,7 +97,9 @@ class Panel:
             return torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2)
 
         rows = np.arange(len(pixels))
-        return predict(trained.network, batch, rows, mean=trained.mean, std=trained.std, tta=trained.recipe.tta)
+        network, tta = trained.network, trained.recipe.tta
+        probs, _ = predict(network, batch, rows, mean=trained.mean, std=trained.std, tta=tta)
+        return probs
 
     def answers(self, images: Sequence[NamedImage], *, chunk: int = CHUNK) -> Iterator[Answer]:
         """What the run says of image files, so many at a time, in their order; each is decoded once."""

@@ -120,13 +120,7 @@ def _pairs(found: Check, pairs: Copies, limit: int) -> list[dict[str, Any]]:
             "kind": kind,
             "correlation": "" if kind == "exact" else f"{correlation:.3f}",
         }
-        for first, second, kind, correlation in zip(
-            shown.first.tolist(),
-            shown.second.tolist(),
-            shown.kind.tolist(),
-            shown.correlation.tolist(),
-            strict=True,
-        )
+        for first, second, kind, correlation in shown.each()
     ]
 
 

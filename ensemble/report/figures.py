@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ensemble.report.classes import Labelled, confusion
-from ensemble.report.history import Point
+from ensemble.runs.history import Epoch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,24 +39,24 @@ def png(figure: Figure, dpi: int = 130) -> bytes:
     return image.getvalue()
 
 
-def curves(histories: Mapping[str, Sequence[Point]]) -> bytes:
-    """Loss and accuracy over the epochs: training dashed, validation solid, a colour for each run."""
+def curves(histories: Mapping[str, Sequence[Epoch]]) -> bytes:
+    """Loss and accuracy over the epochs of all stages: training dashed, validation solid, a colour for each run."""
     figure = new_figure(11, 4)
     left, right = figure.subplots(1, 2)
-    for number, (name, points) in enumerate(histories.items()):
+    for number, (name, epochs) in enumerate(histories.items()):
         colour = COLOURS[number % len(COLOURS)]
-        epochs = [point.epoch for point in points]
-        left.plot(epochs, [point.train_loss for point in points], "--", color=colour)
-        right.plot(epochs, [point.train_accuracy for point in points], "--", color=colour)
-        judged = [point for point in points if point.valid_loss is not None]
-        seen = [point.epoch for point in judged]
+        places = range(1, len(epochs) + 1)
+        left.plot(places, [one.train_loss for one in epochs], "--", color=colour)
+        right.plot(places, [one.train_accuracy for one in epochs], "--", color=colour)
+        judged = [(place, one) for place, one in zip(places, epochs, strict=True) if one.valid_loss is not None]
+        seen = [place for place, _ in judged]
         marker = "o" if len(judged) < 3 else None
-        left.plot(seen, [point.valid_loss for point in judged], color=colour, label=name, marker=marker)
-        right.plot(seen, [point.valid_accuracy for point in judged], color=colour, label=name, marker=marker)
-        for point, after in itertools.pairwise(points):
-            if point.stage != after.stage:
+        left.plot(seen, [one.valid_loss for _, one in judged], color=colour, label=name, marker=marker)
+        right.plot(seen, [one.valid_accuracy for _, one in judged], color=colour, label=name, marker=marker)
+        for place, (one, after) in enumerate(itertools.pairwise(epochs), 1):
+            if one.stage != after.stage:
                 for axes in (left, right):
-                    axes.axvline(point.epoch + 0.5, color=colour, alpha=0.3, linewidth=1)
+                    axes.axvline(place + 0.5, color=colour, alpha=0.3, linewidth=1)
     left.set(xlabel="epoch", ylabel="loss", title="loss (dashed: training)")
     right.set(xlabel="epoch", ylabel="accuracy", title="accuracy (dashed: training)")
     for axes in (left, right):

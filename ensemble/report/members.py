@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from ensemble.combine.paired import against
 from ensemble.metrics import find
 from ensemble.report.classes import Labelled, labelled
-from ensemble.report.history import Course, course, history
+from ensemble.report.course import Course, course
 from ensemble.report.tables import as_csv, markdown
+from ensemble.runs.history import history
 from ensemble.runs.run import Run
 
 HEADER = (

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ensemble.errors import EnsError
 from ensemble.files import write_atomically
-from ensemble.training.history import Epoch, epoch_from
+from ensemble.runs.history import Epoch, epoch_from
 
 Tensors = dict[str, Tensor]
 

@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from fastai.callback.core import Callback
 
 from ensemble.errors import TrainingFailed
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One row of history.csv. Losses and accuracies are means over the images; None where nothing was measured.
-
-    stage and epoch count from 0.  lr: the last group's rate at the epoch's end.  seconds: wall time.
-    """
-
-    stage: int
-    epoch: int
-    train_loss: float
-    valid_loss: float | None
-    train_accuracy: float
-    valid_accuracy: float | None
-    lr: float
-    seconds: float
-
-
-def to_csv(rows: Iterable[Epoch]) -> str:
-    """history.csv as text."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, [field.name for field in fields(Epoch)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: "" if value is None else value for key, value in asdict(row).items()} for row in rows)
-    return out.getvalue()
+from ensemble.runs.history import Epoch
 
 
 class _Mean:
@@ -115,8 +86,3 @@ def finite(network: torch.nn.Module) -> bool:
     return all(
         bool(torch.isfinite(value).all()) for value in network.state_dict().values() if value.is_floating_point()
     )
-
-
-def epoch_from(values: dict[str, Any]) -> Epoch:
-    """An Epoch from the plain values of a checkpoint."""
-    return Epoch(**values)

@@ -23,6 +23,7 @@ from ensemble.models.depth import last_parameters, norms
 from ensemble.models.network import Network, parameter_groups
 from ensemble.recipe.resolve import training_stages
 from ensemble.recipe.schema import Recipe, Stage
+from ensemble.runs.history import Epoch
 from ensemble.training.averaging import Average, averages
 from ensemble.training.checkpoint import (
     Checkpoint,
@@ -34,7 +35,7 @@ from ensemble.training.checkpoint import (
     save_checkpoint,
 )
 from ensemble.training.finder import Curve, find_rate
-from ensemble.training.history import Epoch, History
+from ensemble.training.history import History
 from ensemble.training.learner import MemberLearner
 from ensemble.training.losses import Loss, class_weights, losses
 from ensemble.training.mixing import mixings

@@ -16,13 +16,14 @@ from ensemble.architectures import Stats, lookup
 from ensemble.data.dataset import Dataset, Items
 from ensemble.errors import TrainingFailed
 from ensemble.files import sha256_file, write_atomically, write_json
-from ensemble.inference import normalised, predict_views, views
+from ensemble.inference import normalised, predict, views
 from ensemble.models.memory import out_of_memory
 from ensemble.models.network import Network, build_network, fit_to_images
 from ensemble.models.weights import load_state, load_weights, save_weights
 from ensemble.predictions import Floats, Predictions, save
 from ensemble.recipe import text
 from ensemble.recipe.resolve import as_mapping
+from ensemble.runs.history import to_csv
 from ensemble.runs.run import SCHEMA, Run
 from ensemble.runs.writing import parent_facts, split_metrics
 from ensemble.training.checkpoint import remove_checkpoint
@@ -30,7 +31,7 @@ from ensemble.training.devices import describe
 from ensemble.training.estimate import best_format
 from ensemble.training.finder import Curve, curves_csv
 from ensemble.training.formats import Format, apply_format
-from ensemble.training.history import finite, to_csv
+from ensemble.training.history import finite
 from ensemble.training.loaders import data_loaders
 from ensemble.training.lookup import Images
 from ensemble.training.loop import Training
@@ -216,7 +217,7 @@ def _predict(
         items = dataset.splits[split]
         images = workshop.images(job.recipe, split, watcher.reading)
         started = time.perf_counter()
-        probs, plain = predict_views(
+        probs, plain = predict(
             network,
             images.batch,
             images.rows(items.paths.tolist()),

@@ -17,7 +17,7 @@ from rich.progress import (
 
 from ensemble.recipe.resolve import training_stages
 from ensemble.recipe.schema import Recipe, Stage
-from ensemble.training.history import Epoch
+from ensemble.runs.history import Epoch
 
 
 class ProgressWatcher:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fastai.callback.schedule import SchedCos, SchedLin, SchedNo, combine_scheds, combined_cos
 
 from ensemble.registry import Registry
-from ensemble.training.history import Epoch
+from ensemble.runs.history import Epoch
 from ensemble.training.stopping import plateaus
 
 Rates = npt.NDArray[np.float64]

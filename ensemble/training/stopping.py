@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ensemble.training.history import Epoch
+from ensemble.runs.history import Epoch
 
 
 def best_epoch(rows: Sequence[Epoch]) -> int:

@@ -13,51 +13,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from machine import Kept
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from planted import CROPS, planted, scene
-
-from ensemble.check.near import LARGE, SMALL, near_pairs
-from ensemble.data.pixels import Square
+from planted import found_and_right, scene
 
 SIZES = (32, 64, 128, 256)
 ASKED = {"recall": 0.95, "precision": 0.95, "seconds_for_60000": 60}
-
-
-def found_and_right(size: int, seed: int, sources: int) -> dict[str, Any]:
-    """Recall by kind, of all and of all but crops; precision. A mirrored pair counts only when it is called so."""
-    pictures = list(planted(seed, size, sources))
-    square = Square(LARGE if size >= LARGE else SMALL, "squash")
-    found = near_pairs(np.stack([square.of(one.image) for one in pictures]))
-    pairs = dict(zip(zip(found.first.tolist(), found.second.tolist(), strict=True), found.mirrored, strict=True))
-    original: dict[str, int] = {}
-    wanted, hit = Counter[str](), Counter[str]()
-    for row, one in enumerate(pictures):
-        first = original.setdefault(one.source, row)
-        if first != row:
-            wanted[one.kind] += 1
-            hit[one.kind] += pairs.get((first, row)) == ("mirrored" in one.kind)
-    others = [kind for kind in wanted if kind not in CROPS]
-    right = sum(pictures[a].source == pictures[b].source for a, b in pairs)
-    return {
-        "pictures": len(pictures),
-        "planted": sum(wanted.values()),
-        "recall": {kind: round(hit[kind] / wanted[kind], 4) for kind in wanted},
-        "recall_of_all": round(sum(hit.values()) / sum(wanted.values()), 4),
-        "recall_but_crops": round(sum(hit[kind] for kind in others) / sum(wanted[kind] for kind in others), 4),
-        "pairs_found": len(pairs),
-        "precision": round(right / len(pairs), 4),
-    }
 
 
 def seconds_of_check(count: int, size: int = 32) -> dict[str, float]:

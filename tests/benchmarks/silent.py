@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ensemble.recipe.schema import Stage
-from ensemble.training.history import Epoch
+from ensemble.runs.history import Epoch
 
 
 class Silent:
