@@ -17,7 +17,7 @@ from ensemble.registry import Registry
 if TYPE_CHECKING:
     from ensemble.recipe.schema import Recipe
 
-ARCH_KEYS = ("filters", "kernel", "dense", "batch_norm")
+ARCH_KEYS = ("filters", "kernel", "block_depth", "dense", "batch_norm")
 """The recipe keys that only some architectures take."""
 
 _TORCH_FILES = "https://download.pytorch.org/models/"
@@ -194,4 +194,4 @@ def speednet() -> Architecture:
 
         return speednet(recipe)
 
-    return Architecture(build, CIFAR, "ensemble", takes=("filters",))
+    return Architecture(build, CIFAR, "ensemble", takes=("filters", "block_depth"))

@@ -36,7 +36,7 @@ from ensemble.training.loaders import BatchLoader, data_loaders
 from ensemble.training.lookup import FromSquares
 from ensemble.training.losses import Weighted, class_weights, losses
 from ensemble.training.progressive import progressive, share_of_pixels, sides
-from ensemble.training.samplers import OverSampler, WeightedSampler, sampler, shown
+from ensemble.training.samplers import OverSampler, Pruned, WeightedSampler, sampler, shown
 from ensemble.training.schedules import Leg, schedules
 from ensemble.training.seeds import seed_everything
 from ensemble.training.stopping import plateaus
@@ -85,6 +85,25 @@ def test_the_weighted_sampler_draws_every_class_alike() -> None:
     drawn = WeightedSampler(labels, 3).draw(random.Random(0))
     assert len(drawn) == 1000
     assert np.bincount(labels[drawn]) == pytest.approx([1000 / 3] * 3, abs=60)
+
+
+@given(st.lists(st.floats(0, 9, width=32), min_size=1, max_size=60), st.floats(0.1, 0.9), st.integers(0, 70))
+@settings(deadline=None)
+def test_pruning_leaves_out_a_share_of_what_is_learnt_well_and_nothing_else(
+    losses: list[float], share: float, least: int
+) -> None:
+    rng, seen = random.Random(0), np.array(losses, np.float32)
+    items = len(seen) + 5  # five are never seen
+    pruned = Pruned(items, share)
+    pruned.choose(rng, least=0)
+    assert sorted(pruned.draw(rng)) == list(range(items))
+    pruned.see(np.arange(len(seen)), seen)
+    pruned.choose(rng, least=min(least, items))
+    drawn = pruned.draw(rng)
+    assert len(drawn) == len(set(drawn)) == pruned.count
+    easy = set(np.flatnonzero(seen < seen.mean()).tolist())
+    assert set(range(items)) - set(drawn) <= easy
+    assert len(drawn) == max(items - len(easy) + round((1 - share) * len(easy)), min(least, items))
 
 
 @pytest.mark.parametrize("name", ["weighted", "oversample"])

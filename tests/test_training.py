@@ -290,6 +290,7 @@ RESUMED = {
     "any": [],
     "float16": ["precision=float16", "layout=channels_last"],
     "muon": MUON,
+    "pruned": ["sampler=pruned", "prune=0.7"],
     "progressive": ["progressive=8", "image_size=16", *MUON],
     "ema": ["average=ema", "sampler=weighted", "mixing=mixup", "loss=focal", "augment=dermoscopy"],
     "swa": ["average=swa", "average_epochs=3", "mixing=cutmix", "sampler=oversample", "sampler_count=20"],

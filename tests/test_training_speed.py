@@ -25,7 +25,7 @@ from ensemble.data.squares import Stream, open_squares
 from ensemble.inference import normalised, predict, views
 from ensemble.models.lengths import is_scale_free, mark_scale_free
 from ensemble.models.network import build_network, fit_to_images, parameter_groups
-from ensemble.models.speednet import Norm, Whitening
+from ensemble.models.speednet import Block, Norm, Whitening
 from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import DataSpec, Recipe
 from ensemble.training.augment.flips import AlternateFlip
@@ -368,6 +368,18 @@ def test_speednet_learns_everything_but_its_filters_and_the_scales_of_its_norms(
     torch.testing.assert_close(first(x)[:, :24], x)
     for size in (9, 16, 32, 48):
         assert build_network(recipe(image_size=size), 7)(torch.rand(2, 3, size, size)).shape == (2, 7)
+
+
+def test_a_deeper_block_adds_what_its_first_convolution_gives() -> None:
+    torch.manual_seed(0)
+    block = Block(3, 8, 3).eval()
+    assert sum(isinstance(m, nn.Conv2d) for m in block.modules()) == 3
+    x = torch.rand(2, 3, 8, 8)
+    wide = block.widen(x)
+    nn.init.zeros_(block.refine[-2].weight)
+    torch.testing.assert_close(block(x), functional.gelu(wide))
+    network = build_network(recipe(block_depth=3), 10)
+    assert sum(isinstance(m, Norm) for m in network.modules()) == 9
 
 
 def test_speednet_reads_back_what_it_saved(tmp_path: Path) -> None:

@@ -14,12 +14,15 @@ from ensemble.models.skeleton import Shape, Skeleton
 from ensemble.recipe.schema import Recipe
 
 FILTERS = (64, 256, 256)
+DEPTH = 2
 SCALE = 1 / 9
 PATCH = 2
 
 
 def speednet(recipe: Recipe) -> Skeleton:
     """A whitening layer, a block for each of `filters`, the maximum over places, a linear layer without bias.
+
+    A block has `block_depth` convolutions, two unless given.
 
     Raises RecipeError for an image size too small to be halved that often.
     """
@@ -31,7 +34,8 @@ def speednet(recipe: Recipe) -> Skeleton:
             f" image_size {recipe.image_size} found; set image_size to {smallest} or more"
         )
     whitening = Whitening()
-    body = nn.Sequential(whitening, nn.GELU(), *[Block(*pair) for pair in pairwise((whitening.filters, *filters))])
+    widths = pairwise((whitening.filters, *filters))
+    body = nn.Sequential(whitening, nn.GELU(), *[Block(*pair, recipe.block_depth or DEPTH) for pair in widths])
     body.append(nn.AdaptiveMaxPool2d(1))
     return Skeleton(body, head=_head)
 
@@ -100,16 +104,22 @@ class Whitening(nn.Module):
 
 
 class Block(nn.Module):
-    """float (n, before, h, w) -> (n, after, h/2, w/2): two convolutions, the first followed by a max-pool."""
+    """float (n, before, h, w) -> (n, after, h/2, w/2): `depth` convolutions, the first followed by a max-pool.
 
-    def __init__(self, before: int, after: int) -> None:
+    From three on, what the first gives is added to what the last gives.
+    """
+
+    def __init__(self, before: int, after: int, depth: int) -> None:
         super().__init__()
+        self.shortcut = depth > 2
         self.widen = nn.Sequential(_conv(before, after), nn.MaxPool2d(2), Norm(after), nn.GELU())
-        self.refine = nn.Sequential(_conv(after, after), Norm(after), nn.GELU())
+        between = [layer for _ in range(depth - 2) for layer in (_conv(after, after), Norm(after), nn.GELU())]
+        self.refine = nn.Sequential(*between, _conv(after, after), Norm(after))
 
     def forward(self, x: Tensor) -> Tensor:
-        refined: Tensor = self.refine(self.widen(x))
-        return refined
+        wide = self.widen(x)
+        refined = self.refine(wide)
+        return functional.gelu(refined + wide if self.shortcut else refined)
 
 
 class Norm(nn.BatchNorm2d):

@@ -157,6 +157,8 @@ def contradictions(recipe: Recipe) -> Iterable[str]:
         yield "`stages` say what trains; leave out unfreeze"
     if recipe.sampler != "oversample" and (recipe.sampler_count or recipe.sampler_cut):
         yield "sampler_count and sampler_cut are for sampler: oversample; leave them out"
+    if recipe.sampler != "pruned" and recipe.prune:
+        yield "prune is for sampler: pruned; leave it out"
     if recipe.full and recipe.folds:
         yield "`full` and `folds` exclude each other; refit without folds"
     if recipe.fold is not None and (recipe.folds is None or recipe.fold >= recipe.folds):

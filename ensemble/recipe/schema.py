@@ -110,6 +110,7 @@ class Recipe(Frozen):
     stem: Literal["default", "small"] = "default"
     filters: Annotated[Counts, Field(min_length=1)] | None = None
     kernel: Annotated[int, Field(ge=1)] | None = None
+    block_depth: Annotated[int, Field(ge=2)] | None = None
     dense: Counts | None = None
     batch_norm: bool | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
@@ -139,6 +140,7 @@ class Recipe(Frozen):
     sampler: str = "none"
     sampler_count: Annotated[int, Field(ge=1)] | None = None
     sampler_cut: bool = False
+    prune: Annotated[float, Field(gt=0, lt=1)] | None = None
     mixing: str = "none"
     mix_alpha: Annotated[float, Field(gt=0)] = 0.4
     loss: str = "cross-entropy"

@@ -21,7 +21,7 @@ from ensemble.runs.history import Epoch, epoch_from
 
 Tensors = dict[str, Tensor]
 
-_PARTS = ("model", "optimizer", "best", "average")
+_PARTS = ("model", "optimizer", "best", "average", "sampler")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Checkpoint:
     model: every weight and buffer by name.  optimizer: its tensors by `<index of the parameter>.<name>`.
     plain: the optimizer's numbers, in the same names.  states: the random states.  rows: the history so far.
     best: the weights of the best epoch where those are kept.  average: what an average of weights has so far.
-    scaler: the numbers of a scaler of losses.
+    sampler: what it knows of the items.  scaler: the numbers of a scaler of losses.
     """
 
     stage: int
@@ -43,6 +43,7 @@ class Checkpoint:
     rows: tuple[Epoch, ...]
     best: Tensors = field(default_factory=dict)
     average: Tensors = field(default_factory=dict)
+    sampler: Tensors = field(default_factory=dict)
     scaler: Mapping[str, Any] = field(default_factory=dict)
 
     @property

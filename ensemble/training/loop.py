@@ -41,6 +41,7 @@ from ensemble.training.losses import Loss, class_weights, losses
 from ensemble.training.mixing import mixings
 from ensemble.training.optimizers import optimizer
 from ensemble.training.progressive import progressive
+from ensemble.training.pruning import pruning, state_of
 from ensemble.training.schedules import Leg, Rates, schedules
 from ensemble.training.seeds import random_states, restore_random_states, seed_everything
 from ensemble.training.stopping import best_epoch, should_stop
@@ -138,6 +139,7 @@ class Training:
             history,
             average,
             *progressive(self.recipe, self.network, stage.epochs),
+            *pruning(self.loaders.train.sampler, resumed.sampler if resumed else {}),
             _Keeper(self, index, resumed),
         ]
         if not should_stop(self._stage_rows(index), self.recipe.early_stopping):
@@ -246,6 +248,7 @@ class Training:
                 rows=tuple(self.rows),
                 best=self.best,
                 average=self.average.state() if self.average else {},
+                sampler=state_of(self.loaders.train.sampler),
                 scaler=self.scaler.state_dict() if self.scaler is not None else {},
             ),
         )

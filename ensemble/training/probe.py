@@ -30,7 +30,7 @@ PATIENCE = 5.0
 """Seconds after which no further step is measured."""
 WORTH_COMPILING = 1800.0
 """Seconds of training below which code that is made for the network has no time to pay."""
-_SHAPE = {"arch", "stem", "image_size", "filters", "kernel", "dense", "batch_norm"}
+_SHAPE = {"arch", "stem", "image_size", "filters", "kernel", "block_depth", "dense", "batch_norm"}
 _PROBE = 3
 """Raised when what is measured changes, so that remembered answers are asked again."""
 

@@ -10,9 +10,12 @@ from typing import Protocol
 import numpy as np
 
 from ensemble.errors import DataError
-from ensemble.predictions import Ints
+from ensemble.predictions import Floats, Ints
 from ensemble.recipe.schema import Recipe
 from ensemble.registry import Registry
+
+SHARE = 0.5
+"""Of what is learnt well, what `pruned` leaves out unless `prune` says another share."""
 
 
 class Sampler(Protocol):
@@ -38,7 +41,7 @@ def shown(recipe: Recipe, targets: Ints, n_classes: int) -> Ints:
     """How many items of each class an epoch shows, int64 (k,), expected where it is drawn."""
     counts = np.bincount(targets, minlength=n_classes)
     chosen = sampler(recipe, targets, n_classes)
-    if chosen is None:
+    if chosen is None or isinstance(chosen, Pruned):
         return counts
     if isinstance(chosen, OverSampler):
         return chosen.wanted
@@ -88,6 +91,38 @@ class OverSampler:
         return chosen
 
 
+class Pruned:
+    """Each item once, but for some of the well learnt ones: those whose loss, when last seen, was below the mean.
+
+    losses: float32 (n,), infinite for what was not seen yet.  share: of the well learnt, what an epoch leaves out.
+    """
+
+    def __init__(self, items: int, share: float) -> None:
+        self.losses, self.share = np.full(items, np.inf, np.float32), share
+        self.chosen = list(range(items))
+
+    @property
+    def count(self) -> int:
+        """Items of the epoch that was chosen last."""
+        return len(self.chosen)
+
+    def choose(self, rng: random.Random, *, least: int) -> None:
+        """Choose the items of the next epoch, at least so many."""
+        seen = np.isfinite(self.losses)
+        easy = seen & (self.losses < self.losses[seen].mean()) if seen.any() else seen
+        hard = np.flatnonzero(~easy).tolist()
+        few = max(round((1 - self.share) * int(easy.sum())), least - len(hard))
+        self.chosen = hard + rng.sample(np.flatnonzero(easy).tolist(), few)
+
+    def see(self, items: Ints, losses: Floats) -> None:
+        """Remember the losses of items."""
+        self.losses[items] = losses
+
+    def draw(self, rng: random.Random) -> list[int]:
+        """The numbers of the chosen items, shuffled."""
+        return rng.sample(self.chosen, len(self.chosen))
+
+
 @samplers.register("none")
 def none(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
     """Every item once an epoch."""
@@ -109,6 +144,14 @@ def oversample(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
     counts = _none_empty(targets, n_classes)
     middle = recipe.sampler_count or int(np.median(counts))
     return OverSampler(targets, np.full_like(counts, middle) if recipe.sampler_cut else np.maximum(counts, middle))
+
+
+@samplers.register("pruned")
+def pruned(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
+    """Without a share, `prune`, of the well learnt items in each epoch, chosen anew each time; the first epoch and
+    the last eighth show all (after InfoBatch, Qin et al. 2024, whose weights for those that stay are left out).
+    """
+    return Pruned(len(targets), recipe.prune or SHARE)
 
 
 def _none_empty(targets: Ints, n_classes: int) -> Ints:
