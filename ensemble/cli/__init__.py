@@ -33,6 +33,7 @@ COMMANDS = {
     "compare": "Put runs side by side: tables, a conclusion, figures.",
     "import": "Make a run of predictions made elsewhere.",
     "combine": "Combine members into an ensemble.",
+    "distill": "Train one network on what an ensemble says, and report what it keeps.",
     "predict": "Predict images with a member or an ensemble.",
     "submit": "Check an ensemble's predictions and write the file to upload.",
     "export": "Write a member or an ensemble as a folder or zip that predicts anywhere (ONNX).",

@@ -41,6 +41,13 @@ def millions(count: int | None) -> str:
     return f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.0f}k" if count >= 1e3 else str(count)
 
 
+def size(count: float | None) -> str:
+    """A number of bytes: `14.4 MB`, `812 kB`."""
+    if count is None:
+        return ""
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+
+
 def duration(seconds: float | None) -> str:
     """`42s`, `3m10s`, `2h05m`."""
     if seconds is None:

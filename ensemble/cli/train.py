@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ensemble.cli.context import Settings, note
-from ensemble.cli.options import current, data_options, parse_settings, say_source, with_members
+from ensemble.cli.options import F, current, data_options, parse_settings, say_source, with_members
 from ensemble.cli.params import Duration, finite_float
 
 if TYPE_CHECKING:
@@ -30,28 +30,51 @@ class Rate(click.ParamType[Any]):
         return value if value == "auto" else finite_float.convert(value, param, ctx)
 
 
+KEYS = (
+    click.option("--image-size", type=int, help="Pixels a side. [default: 224; digits: 32]"),
+    click.option("--epochs", type=int, help="Epochs of the whole network."),
+    click.option(
+        "--frozen-epochs", type=int, help="Epochs of the head alone, before. [default: 1; from scratch: 0]"
+    ),
+    click.option("--batch-size", type=int, help="Images a batch. [default: 64]"),
+    click.option("--lr", type=Rate(), help="The highest learning rate, or `auto` for the finder. [default: auto]"),
+    click.option("--weights", help="`imagenet`, `none`, or a file. [default: imagenet; digits: none]"),
+    click.option("--folds", type=int, help="Train on k folds; validation rows are then all rows."),
+    click.option("--tta", help="Views averaged when predicting: none, flip or flip-shift."),
+    click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="Any other key of a recipe."),
+)
+"""Keys of a recipe that have an option of their own."""
+
+HOW = (
+    click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]"),
+    click.option(
+        "-j",
+        "--jobs",
+        type=click.IntRange(1),
+        help="Members trained at a time. [default: on a GPU what is fastest, else 1]",
+    ),
+    click.option("--retry", is_flag=True, help="Train runs again that failed."),
+)
+
+
+def several(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
+    """Adds options, in their order."""
+
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 @click.command()
 @click.option("--arch", "archs", multiple=True, help="An architecture; may be given several times.")
 @data_options
-@click.option("--image-size", type=int, help="Pixels a side. [default: 224; digits: 32]")
-@click.option("--epochs", type=int, help="Epochs of the whole network.")
-@click.option("--frozen-epochs", type=int, help="Epochs of the head alone, before. [default: 1; from scratch: 0]")
-@click.option("--batch-size", type=int, help="Images a batch. [default: 64]")
-@click.option("--lr", type=Rate(), help="The highest learning rate, or `auto` for the finder. [default: auto]")
+@several(KEYS)
 @click.option("--seed", "seeds", type=int, multiple=True, help="A seed; several make several members.")
-@click.option("--weights", help="`imagenet`, `none`, or a file. [default: imagenet; digits: none]")
-@click.option("--folds", type=int, help="Train on k folds; validation rows are then all rows.")
 @click.option("--full", is_flag=True, help="Refit on train + valid what the same command without --full justified.")
-@click.option("--tta", help="Views averaged when predicting: none, flip or flip-shift.")
-@click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="Any other key of a recipe.")
-@click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
-@click.option(
-    "-j",
-    "--jobs",
-    type=click.IntRange(1),
-    help="Members trained at a time. [default: on a GPU what is fastest, else 1]",
-)
-@click.option("--retry", is_flag=True, help="Train runs again that failed.")
+@several(HOW)
 @click.option("--budget", type=Duration(), help="Train what fits into this time and adds most: 90m, 2h, 1h30m.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained and how long it takes, and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the runs and their scores as JSON.")
@@ -181,7 +204,6 @@ def train_recipes(
     list_runs: print what would be trained, and for how long.
     """
     # after the data is known to be good: torch takes seconds to import
-    from ensemble.training.together import train_all
     from ensemble.training.train import plans
 
     jobs, errors = plans(recipes, dataset.fingerprint, settings.runs)
@@ -189,13 +211,32 @@ def train_recipes(
         planned = [recipe for recipe in recipes if recipe.name not in errors]
         members = _within(budget, planned, dataset, settings, device, not dry_run)
         jobs, _ = plans(members, dataset.fingerprint, settings.runs)
+    done, failed = train_jobs(
+        settings, jobs, dataset, device=device, workers=workers, retry=retry, dry_run=dry_run, list_runs=list_runs
+    )
+    return done, errors | failed
+
+
+def train_jobs(
+    settings: Settings,
+    jobs: list[Job],
+    dataset: Dataset,
+    *,
+    device: str | None,
+    workers: int | None = None,
+    retry: bool = False,
+    dry_run: bool = False,
+    list_runs: bool = False,
+) -> tuple[dict[str, Job], dict[str, EnsError]]:
+    """As `train_recipes`, from planned jobs."""
+    from ensemble.training.together import train_all
+
     _say_how_long(jobs, dataset, device, list_runs)
     if dry_run:
-        return {}, errors
+        return {}, {}
     outcomes = train_all(jobs, dataset, settings.runs, workers=workers, device=device, retry=retry, note=note)
     done = {outcome.job.path.name: outcome.job for outcome in outcomes if outcome.error is None}
-    errors |= {outcome.job.path.name: outcome.error for outcome in outcomes if outcome.error is not None}
-    return done, errors
+    return done, {outcome.job.path.name: outcome.error for outcome in outcomes if outcome.error is not None}
 
 
 def _within(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.architectures import lookup, refuse_unfit
+from ensemble.combine.teaching import Teacher
 from ensemble.data.dataset import Dataset
 from ensemble.data.filters import filters
 from ensemble.data.pixels import resizes
@@ -25,7 +26,7 @@ from ensemble.training.augment import policies
 from ensemble.training.averaging import averages
 from ensemble.training.checkpoint import remove_checkpoint
 from ensemble.training.devices import choose_device
-from ensemble.training.folds import pool_folds, pool_new_tests
+from ensemble.training.folds import pool_folds, pool_new_tests, pool_students
 from ensemble.training.formats import forget_compiled
 from ensemble.training.losses import losses
 from ensemble.training.member import predict_new_tests, train_member
@@ -84,15 +85,20 @@ def _unknown_names(recipe: Recipe) -> Iterator[RecipeError]:
             yield error
 
 
-def plans(recipes: Sequence[Recipe], fingerprint: str, folder: Path) -> tuple[list[Job], dict[str, EnsError]]:
-    """The jobs of all recipes, each once, and by member's name the errors of weights that cannot be had."""
+def plans(
+    recipes: Sequence[Recipe], fingerprint: str, folder: Path, teacher: Teacher | None = None
+) -> tuple[list[Job], dict[str, EnsError]]:
+    """The jobs of all recipes, each once, and by member's name the errors of weights that cannot be had.
+
+    teacher: the jobs are those of its students.
+    """
     check_names(recipes)
     jobs: dict[str, Job] = {}
     errors: dict[str, EnsError] = {}
     for recipe in recipes:
         try:
             if recipe.name not in errors:
-                job = plan(recipe, fingerprint, folder)
+                job = plan(recipe, fingerprint, folder, teacher)
                 jobs.setdefault(job.hash, job)
         except MissingWeights as error:
             errors[str(recipe.name)] = error
@@ -176,4 +182,6 @@ def _one(job: Job, workshop: Workshop, folder: Path, retry: bool, note: Note) ->
         elif job.kind == "folds":
             pool_folds(job, view)
         else:
+            if job.kind == "student" and job.parts:
+                pool_students(job)
             train_member(job, view, workshop)
