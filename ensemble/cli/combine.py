@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble.cli.context import Settings, note
-from ensemble.cli.options import current, data_options, has_recipe
+from ensemble.cli.options import current, data_options, has_recipe, track_options, tracked
 from ensemble.cli.params import share
 from ensemble.cli.tables import Cell, interval, milliseconds, table
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--refits/--no-refits", default=None, help="Predict the test with the refits of the members.")
 @click.option("--name", help="The name of the ensemble. [default: ensemble]")
 @data_options
+@track_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(
@@ -47,6 +48,8 @@ def command(
     recipe: Path | None,
     data: Path | None,
     as_json: bool,
+    track: str | None,
+    track_weights: bool,
     **options: Any,
 ) -> None:
     """Combine members into an ensemble: of the current data set, or the RUNS that are named.
@@ -57,6 +60,7 @@ def command(
     ens combine --rule auto --metric roc_auc:melanoma+roc_auc:nevus
     ens combine --rule uniform --calibrate resnet34-1f2e3d4c vgg19-5a6b7c8d
     """
+    settings = tracked(settings, track, track_weights)
     # without a recipe there is none to read, nor the reader of recipes to load
     found = current(recipe, data) if has_recipe(recipe, data) else None
     combine_and_print(settings, found, runs, as_json=as_json, **options)
@@ -78,6 +82,8 @@ def combine_and_print(
     combined = combine(runs, folder=settings.runs, **{**(vars(found.combine) if found else {}), **asked})
     for line in combined.notes:
         note(line)
+    if settings.track:
+        settings.track.open(note).finished(combined.run)
     click.echo(_json(combined) if as_json else _text(combined))
     return combined
 

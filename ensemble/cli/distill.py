@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble.cli.context import Settings, note
-from ensemble.cli.options import data_options, parse_settings, say_source
+from ensemble.cli.options import data_options, parse_settings, say_source, track_options, tracked
 from ensemble.cli.params import FiniteFloat, share
 from ensemble.cli.tables import Cell, milliseconds, size, table
 from ensemble.cli.train import HOW, KEYS, chosen_members, several, train_jobs, warn_of_leaks
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, help="The seed of student and baseline. [default: 0]")
 @several(HOW)
 @click.option("--dry-run", is_flag=True, help="Say what would be trained and how long it takes, and stop.")
+@track_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(
@@ -60,6 +61,8 @@ def command(
     retry: bool,
     dry_run: bool,
     as_json: bool,
+    track: str | None,
+    track_weights: bool,
     **keys: Any,
 ) -> None:
     """Train one network, the student, on the out-of-fold probabilities of ENSEMBLE, by default the newest.
@@ -75,6 +78,7 @@ def command(
     ens distill --arch mobilenet_v2 --folds 5
     ens distill ensemble-1a2b3c4d --arch mobilenet_v2 --temperature 4 --epochs 10
     """
+    settings = tracked(settings, track, track_weights)
     overrides = {key: value for key, value in keys.items() if value is not None} | parse_settings(settings_)
     found = chosen_members((arch,) if arch else (), recipe, data, [], overrides)
     member = _only_member(found)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble.cli.context import Settings, note
-from ensemble.cli.options import current, parse_settings, say_source
+from ensemble.cli.options import current, parse_settings, say_source, track_options, tracked
 from ensemble.cli.train import train_and_print
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 )
 @click.option("--retry", is_flag=True, help="Train runs again that failed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
+@track_options
 @click.pass_obj
 def command(
     settings: Settings,
@@ -38,6 +39,8 @@ def command(
     jobs: int | None,
     retry: bool,
     dry_run: bool,
+    track: str | None,
+    track_weights: bool,
 ) -> None:
     """Run a whole recipe: check the data, train the members, combine, submit, list.
 
@@ -47,6 +50,7 @@ def command(
     """
     from ensemble.errors import RecipeError
 
+    settings = tracked(settings, track, track_weights)
     found = current(recipe, data, parse_settings(settings_))
     if not found.members:
         raise RecipeError(f"no member to train: {found.source} names none; type `ens run RECIPE`, or `ens demo`")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble.cli.context import Settings, note
-from ensemble.cli.options import current, parse_settings, say_source
+from ensemble.cli.options import current, parse_settings, say_source, track_options, tracked
 from ensemble.errors import EnsError, RecipeError, one_line
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="A folder for the table. [default: <runs>/sweeps/<name>]"
 )
+@track_options
 @click.pass_obj
 def command(
     settings: Settings,
@@ -66,6 +67,8 @@ def command(
     retry: bool,
     dry_run: bool,
     out: Path | None,
+    track: str | None,
+    track_weights: bool,
 ) -> None:
     """Train a recipe for every combination of values, and print the table; without values, of its members.
 
@@ -80,6 +83,7 @@ def command(
     from ensemble.cli.reading import load_with_progress
     from ensemble.metrics import check_name
 
+    settings = tracked(settings, track, track_weights)
     overrides = parse_settings(settings_) | ({"seeds": list(seeds)} if seeds else {})
     found = current(recipe, data, overrides)
     if not found.members:

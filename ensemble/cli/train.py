@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble.cli.context import Settings, note
-from ensemble.cli.options import F, current, data_options, parse_settings, say_source, with_members
+from ensemble.cli.options import (
+    F,
+    current,
+    data_options,
+    parse_settings,
+    say_source,
+    track_options,
+    tracked,
+    with_members,
+)
 from ensemble.cli.params import Duration, finite_float
 
 if TYPE_CHECKING:
@@ -77,6 +86,7 @@ def several(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
 @several(HOW)
 @click.option("--budget", type=Duration(), help="Train what fits into this time and adds most: 90m, 2h, 1h30m.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained and how long it takes, and stop.")
+@track_options
 @click.option("--json", "as_json", is_flag=True, help="Print the runs and their scores as JSON.")
 @click.pass_obj
 def command(
@@ -94,6 +104,8 @@ def command(
     dry_run: bool,
     full: bool,
     as_json: bool,
+    track: str | None,
+    track_weights: bool,
     **keys: Any,
 ) -> None:
     """Train members and print their run ids.
@@ -107,6 +119,7 @@ def command(
     ens train --recipe recipes/cifar10.yaml --budget 2h
     ens train --arch resnet34 --set stem=small --set label_smoothing=0.1
     """
+    settings = tracked(settings, track, track_weights)
     overrides = {key: value for key, value in keys.items() if value is not None}
     overrides |= parse_settings(settings_) | ({"full": True} if full else {})
     found = chosen_members(archs, recipe, data, list(seeds), overrides)
@@ -234,7 +247,16 @@ def train_jobs(
     _say_how_long(jobs, dataset, device, list_runs)
     if dry_run:
         return {}, {}
-    outcomes = train_all(jobs, dataset, settings.runs, workers=workers, device=device, retry=retry, note=note)
+    outcomes = train_all(
+        jobs,
+        dataset,
+        settings.runs,
+        workers=workers,
+        device=device,
+        retry=retry,
+        note=note,
+        track=settings.track,
+    )
     done = {outcome.job.path.name: outcome.job for outcome in outcomes if outcome.error is None}
     return done, {outcome.job.path.name: outcome.error for outcome in outcomes if outcome.error is not None}
 

@@ -56,7 +56,8 @@ def train_member(job: Job, dataset: Dataset, workshop: Workshop) -> None:
     taught_by = [] if job.teacher is None else [job.teacher.run]
     facts["parents"] = [parent_facts(run) for run in (*taught_by, *(part.run for part in job.parts))]
     facts["shown"] = _shown(job, dataset)
-    with ProgressWatcher(job.path.name, job.recipe, workshop.bars) as watcher, _marking_failure(job):
+    bar = ProgressWatcher(job.path.name, job.recipe, workshop.bars, workshop.tracker.epoch)
+    with bar as watcher, _marking_failure(job):
         images = workshop.images(job.recipe, "train", watcher.reading)
         network = initial_network(job, dataset, images, workshop.device, facts)
         while "weights" not in facts.get("files", {}):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from ensemble.data.pixels import resizes
 from ensemble.errors import EnsError, MissingWeights, RecipeError, one_line
 from ensemble.inference import views
 from ensemble.models.memory import give_freed_memory_back, keep_freed_memory
-from ensemble.recipe.resolve import training_stages
+from ensemble.recipe.resolve import as_mapping, training_stages
 from ensemble.recipe.schema import Recipe
 from ensemble.registry import Registry
 from ensemble.runs.lock import locked
 from ensemble.runs.run import Run
+from ensemble.tracking.base import Nobody, Tracker, Tracking
 from ensemble.training.augment import policies
 from ensemble.training.averaging import averages
 from ensemble.training.checkpoint import remove_checkpoint
@@ -115,10 +117,17 @@ def run_of(recipe: Recipe, fingerprint: str, folder: Path) -> Run | None:
 
 
 def train(
-    jobs: Sequence[Job], dataset: Dataset, folder: Path, *, device: str | None, retry: bool, note: Note
+    jobs: Sequence[Job],
+    dataset: Dataset,
+    folder: Path,
+    *,
+    device: str | None,
+    retry: bool,
+    note: Note,
+    track: Tracking | None = None,
 ) -> list[Outcome]:
     """Train every job in turn. An error ends its own job and those that need it; the others go on."""
-    workshop = open_workshop(jobs, dataset, folder, device=device, note=note)
+    workshop = open_workshop(jobs, dataset, folder, device=device, note=note, track=track)
     outcomes = []
     for top in jobs:
         outcome = train_one(top, workshop, folder, retry, note)
@@ -129,12 +138,20 @@ def train(
 
 
 def open_workshop(
-    jobs: Sequence[Job], dataset: Dataset, folder: Path, *, device: str | None, note: Note
+    jobs: Sequence[Job],
+    dataset: Dataset,
+    folder: Path,
+    *,
+    device: str | None,
+    note: Note,
+    track: Tracking | None = None,
 ) -> Workshop:
     """What `jobs` share."""
     keep_freed_memory()
     unfinished = {square_of(job.recipe) for top in jobs for job in top.all() if not job.run.complete}
-    return Workshop(dataset, choose_device(device), stores_folder(folder), sorted(unfinished), note)
+    chosen, squares = choose_device(device), stores_folder(folder)
+    tracker: Tracker = track.open(note) if track and jobs else Nobody()
+    return Workshop(dataset, chosen, squares, sorted(unfinished), note, tracker=tracker)
 
 
 def train_one(top: Job, workshop: Workshop, folder: Path, retry: bool, note: Note) -> Outcome:
@@ -179,9 +196,26 @@ def _one(job: Job, workshop: Workshop, folder: Path, retry: bool, note: Note) ->
             fresh = (pool_new_tests if job.kind == "folds" else predict_new_tests)(job, view, workshop)
             note(f"{job.path.name} is complete" + (f"; predicted {', '.join(fresh)}" if fresh else ""))
             remove_checkpoint(job.path)
-        elif job.kind == "folds":
-            pool_folds(job, view)
         else:
-            if job.kind == "student" and job.parts:
-                pool_students(job)
-            train_member(job, view, workshop)
+            workshop.tracker.began(job.path.name, job.hash, job.kind, as_mapping(job.recipe))
+            with _telling_of_the_end(workshop.tracker):
+                _make(job, view, workshop)
+        workshop.tracker.finished(job.run)
+
+
+def _make(job: Job, view: Dataset, workshop: Workshop) -> None:
+    if job.kind == "folds":
+        pool_folds(job, view)
+        return
+    if job.kind == "student" and job.parts:
+        pool_students(job)
+    train_member(job, view, workshop)
+
+
+@contextmanager
+def _telling_of_the_end(tracker: Tracker) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        tracker.stopped(isinstance(error, Exception))
+        raise
