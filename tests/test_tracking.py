@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -181,9 +182,8 @@ class Broken:
             np.random.random()  # noqa: NPY002
             if name == "log_batch" and kwargs.get("metrics"):
                 raise ConnectionError("the server\nhas gone")
-            return type(
-                "Anything", (), {"info": self, "data": self, "params": {}, "run_id": "1", "experiment_id": "0"}
-            )()
+            found = {"info": SimpleNamespace(run_id="1"), "data": SimpleNamespace(params={}, tags={})}
+            return SimpleNamespace(experiment_id="0", **found)
 
         if name in ("get_metric_history", "search_runs"):
             return lambda *args, **kwargs: []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,15 @@ class Settings:
     runs: Path
     verbose: bool
     track: Tracking | None = None
+
+
+def as_json_text(value: Any) -> str:
+    """Indented JSON; null for numbers that are not finite."""
+    import json
+
+    from ensemble.files import without_nan
+
+    return json.dumps(without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def note(text: str) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli.context import Settings, note
+from ensemble.cli import completing
+from ensemble.cli.context import Settings, as_json_text, note
 from ensemble.cli.options import data_options, parse_settings, say_source, track_options, tracked
 from ensemble.cli.params import FiniteFloat, share
 from ensemble.cli.tables import Cell, milliseconds, size, table
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("ensemble", required=False)
-@click.option("--arch", help="The student's architecture. [default: the recipe's, where it has one member]")
+@click.argument("ensemble", required=False, shell_complete=completing.runs)
+@click.option(
+    "--arch",
+    shell_complete=completing.archs,
+    help="The student's architecture. [default: the recipe's, where it has one member]",
+)
 @click.option(
     "--temperature",
     type=FiniteFloat(0.01, 100),
@@ -88,9 +93,7 @@ def command(
     if judged is None:
         return
     if as_json:
-        import json
-
-        click.echo(json.dumps(judged.facts(), indent=2, ensure_ascii=False, allow_nan=False))
+        click.echo(as_json_text(judged.facts()))
     else:
         click.echo(_text(judged))
 

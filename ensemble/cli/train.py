@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli.context import Settings, note
+from ensemble.cli import completing
+from ensemble.cli.context import Settings, as_json_text, note
 from ensemble.cli.options import (
     F,
     current,
@@ -50,7 +50,14 @@ KEYS = (
     click.option("--weights", help="`imagenet`, `none`, or a file. [default: imagenet; digits: none]"),
     click.option("--folds", type=int, help="Train on k folds; validation rows are then all rows."),
     click.option("--tta", help="Views averaged when predicting: none, flip or flip-shift."),
-    click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="Any other key of a recipe."),
+    click.option(
+        "--set",
+        "settings_",
+        multiple=True,
+        shell_complete=completing.keys,
+        metavar="KEY=VALUE",
+        help="Any other key of a recipe.",
+    ),
 )
 """Keys of a recipe that have an option of their own."""
 
@@ -78,7 +85,13 @@ def several(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
 
 
 @click.command()
-@click.option("--arch", "archs", multiple=True, help="An architecture; may be given several times.")
+@click.option(
+    "--arch",
+    "archs",
+    multiple=True,
+    shell_complete=completing.archs,
+    help="An architecture; may be given several times.",
+)
 @data_options
 @several(KEYS)
 @click.option("--seed", "seeds", type=int, multiple=True, help="A seed; several make several members.")
@@ -124,9 +137,11 @@ def command(
     overrides |= parse_settings(settings_) | ({"full": True} if full else {})
     found = chosen_members(archs, recipe, data, list(seeds), overrides)
     say_source(found)
-    train_and_print(
-        settings, found, device=device, workers=jobs, retry=retry, budget=budget, dry_run=dry_run, as_json=as_json
+    done, errors = train_members(
+        settings, found, device=device, workers=jobs, retry=retry, budget=budget, dry_run=dry_run, quiet=as_json
     )
+    click.echo(as_json_text(facts_of(done)) if as_json else "\n".join(done), nl=bool(as_json or done))
+    raise_failures(errors, len(done))
 
 
 def chosen_members(
@@ -152,7 +167,7 @@ def chosen_members(
     return found
 
 
-def train_and_print(
+def train_members(
     settings: Settings,
     found: RecipeFile,
     *,
@@ -161,14 +176,17 @@ def train_and_print(
     retry: bool,
     budget: float | None = None,
     dry_run: bool = False,
-    as_json: bool = False,
-) -> dict[str, Recipe]:
-    """Train every member of `found`, print the ids of the runs that are complete; their recipes by run id."""
+    quiet: bool = False,
+) -> tuple[dict[str, Job], dict[str, EnsError]]:
+    """Train every member of `found`: the jobs that are complete by run id, and the errors of the others by name.
+
+    quiet: a dry run lists nothing.
+    """
     from ensemble.cli.reading import load_with_progress
 
     dataset = load_with_progress(found.data, settings.runs)
     warn_of_leaks(dataset, settings.runs)
-    done, errors = train_recipes(
+    return train_recipes(
         settings,
         found.members,
         dataset,
@@ -177,19 +195,21 @@ def train_and_print(
         retry=retry,
         budget=budget,
         dry_run=dry_run,
-        list_runs=dry_run and not as_json,
+        list_runs=dry_run and not quiet,
     )
-    if as_json:
-        rows = [{"run": name, "kind": job.kind, **job.run.metrics} for name, job in done.items()]
-        click.echo(json.dumps(rows, indent=2, allow_nan=False))
-    else:
-        for name in done:
-            click.echo(name)
+
+
+def facts_of(done: Mapping[str, Job]) -> list[dict[str, Any]]:
+    """The runs and their scores, for JSON."""
+    return [{"run": name, "kind": job.kind, **job.run.metrics} for name, job in done.items()]
+
+
+def raise_failures(errors: Mapping[str, EnsError], done: int) -> None:
+    """Raise one error for all, where there are any."""
     if errors:
         from ensemble.training.train import failure
 
-        raise failure(errors, len(done))
-    return {name: job.recipe for name, job in done.items()}
+        raise failure(errors, done)
 
 
 def warn_of_leaks(dataset: Dataset, runs: Path) -> None:
@@ -265,8 +285,9 @@ def _within(
     budget: float, recipes: list[Recipe], dataset: Dataset, settings: Settings, device: str | None, keep: bool
 ) -> list[Recipe]:
     """Those of `recipes` that fit into `budget` seconds, with the epochs that they then have."""
-    from ensemble.training.budget import duration, within
+    from ensemble.training.budget import within
     from ensemble.training.devices import choose_device
+    from ensemble.training.several import duration
 
     chosen = choose_device(device)
     members, choice = within(recipes, dataset, settings.runs, chosen, budget, keep=keep)
@@ -279,9 +300,9 @@ def _within(
 def _say_how_long(jobs: list[Job], dataset: Dataset, device: str | None, list_runs: bool) -> None:
     """The estimate of every run on stdout where they are listed, and the sum on stderr."""
     from ensemble.errors import EnsError
-    from ensemble.training.budget import duration
     from ensemble.training.devices import choose_device
     from ensemble.training.estimate import Forecast
+    from ensemble.training.several import duration
 
     forecast, total = Forecast(dataset, choose_device(device)), 0.0
     for job in {part.hash: part for top in jobs for part in top.all()}.values():

@@ -37,6 +37,7 @@ from ensemble.training.optimizers import optimizers
 from ensemble.training.plan import Job, plan, view_of
 from ensemble.training.samplers import samplers
 from ensemble.training.schedules import schedules
+from ensemble.training.several import Several
 from ensemble.training.workshop import Workshop, square_of, stores_folder
 
 Note = Callable[[str], None]
@@ -129,10 +130,14 @@ def train(
     """Train every job in turn. An error ends its own job and those that need it; the others go on."""
     workshop = open_workshop(jobs, dataset, folder, device=device, note=note, track=track)
     outcomes = []
+    several = Several(jobs)
     for top in jobs:
+        if line := several.left():
+            note(line)
         outcome = train_one(top, workshop, folder, retry, note)
         if outcome.error is not None and len(jobs) > 1:
             note(f"{top.path.name} failed, the others go on: {one_line(outcome.error)}")
+        several.ended(top)
         outcomes.append(outcome)
     return outcomes
 
