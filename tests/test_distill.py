@@ -57,6 +57,8 @@ def test_a_student_as_good_as_the_ensemble_keeps_all_and_one_as_good_as_the_base
     assert half.low is not None and half.high is not None and half.share is not None
     assert half.low < half.share < half.high
     assert f"keeps {100 * half.share:.0f} %" in half.sentences[0]
+    other = kept(find(metric, CLASSES), ensemble, ensemble, baseline, TARGETS, None, flattered=True)
+    assert "keeps at most 100 %" in other.sentences[0] and other.sentences[1].startswith("Student, flattered")
 
 
 def test_a_gain_that_may_be_noise_has_a_ratio_without_an_interval_and_says_so() -> None:
@@ -281,6 +283,7 @@ def test_a_student_is_one_network_with_an_honest_score_that_everything_knows(
     student, found = distilled(capfd, "--epochs", "3")
     facts = json.loads((student / "run.json").read_text())
     assert facts["kind"] == "student"
+    assert facts["chosen_on_valid"] == ["soft labels"]  # said beside its score wherever that is shown
     assert facts["parents"][0]["id"].startswith("ensemble-") and len(facts["parents"]) == 3
     assert all(len(parent["sha256"]["valid"]) == 64 for parent in facts["parents"])
     assert json.loads((student / "distilled.json").read_text()) == found

@@ -170,8 +170,8 @@ def _text(judged: Distillation) -> str:
         [
             table(header, rows),
             "",
-            *judged.valid.sentences,
             *on_test,
+            *judged.valid.sentences,
             *(f"({line})" for line in judged.notes),
             "",
             judged.lines[1].run,

@@ -34,7 +34,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Distillation:
-    """lines: ensemble, student, baseline.  valid: on rows that neither student nor baseline learnt from.
+    """lines: ensemble, student, baseline.  valid: on rows that neither student nor baseline learnt from,
+    but the members did that gave the soft labels of the others: what the student keeps there is an upper bound.
 
     test: on the labelled test rows, None where there are none; the mean of the folds speaks where there are folds.
     """
@@ -63,7 +64,8 @@ def judge(ensemble: Run, student: Run, baseline: Run) -> Distillation:
     Raises DataError where no row has a label.
     """
     name = read_ensemble(ensemble).metric
-    valid = _kept(name, ensemble.predictions("valid"), student.predictions("valid"), baseline.predictions("valid"))
+    teacher, taught, plain = (run.predictions("valid") for run in (ensemble, student, baseline))
+    valid = _kept(name, teacher, taught, plain, flattered=True)
     if valid is None:
         raise DataError(f"{student.id} has no labelled rows to be scored on")
     test = _test(name, ensemble, student, baseline)
@@ -84,7 +86,9 @@ def _cost(run: Run, what: str) -> float | None:
     return cost / len(run.facts["parents"]) if cost is not None and run.kind == "folds" else cost
 
 
-def _kept(name: str, ensemble: Predictions, student: Predictions, baseline: Predictions) -> Kept | None:
+def _kept(
+    name: str, ensemble: Predictions, student: Predictions, baseline: Predictions, *, flattered: bool = False
+) -> Kept | None:
     """On the student's rows, which the ensemble may have more of; None where none has a label."""
     ids, classes = student.ids, student.classes
     ours, other = rows_of(ensemble, ids, classes), align(baseline, ids, classes)
@@ -94,7 +98,8 @@ def _kept(name: str, ensemble: Predictions, student: Predictions, baseline: Pred
     known = targets != UNKNOWN
     groups = None if student.groups is None else student.groups[known]
     metric = find(name, classes.tolist())
-    return kept(metric, ours.probs[known], student.probs[known], other.probs[known], targets[known], groups)
+    first, second, third = (one.probs[known] for one in (ours, student, other))
+    return kept(metric, first, second, third, targets[known], groups, flattered=flattered)
 
 
 def _test(name: str, ensemble: Run, student: Run, baseline: Run) -> Kept | None:
@@ -118,6 +123,7 @@ def _notes(student: Run, test: Kept | None) -> list[str]:
     folds = student.pools_folds
     return [
         *(["the student is one network for all rows; scored are its folds and the baseline's"] if folds else []),
-        "the labels that taught it came from members that had these rows to learn from, so that its score here may"
-        " be a little too good" + ("; on the test rows it is not" if test else ""),
+        "the members that gave its soft labels had these rows to learn from, and something of the rows' own labels"
+        " reaches the student that way: its score here is too good, the more so the more the members remember"
+        + ("; believe the test" if test else "; a labelled test set would tell how good it is"),
     ]

@@ -47,9 +47,19 @@ class Kept:
 
 
 def kept(
-    metric: Metric, ensemble: Floats, student: Floats, baseline: Floats, targets: Ints, groups: Texts | None
+    metric: Metric,
+    ensemble: Floats,
+    student: Floats,
+    baseline: Floats,
+    targets: Ints,
+    groups: Texts | None,
+    *,
+    flattered: bool = False,
 ) -> Kept:
-    """What `student` keeps of the gain: probs (n, k) of the same rows, targets (n,) all known, groups or None."""
+    """What `student` keeps of the gain: probs (n, k) of the same rows, targets (n,) all known, groups or None.
+
+    flattered: whether something of these targets may have reached the student, so that it keeps this much at most.
+    """
     gain = difference(metric, ensemble, baseline, targets, groups).gain(metric)
     learnt = difference(metric, student, baseline, targets, groups).gain(metric)
     share = learnt.value / gain.value if gain.value > 0 else None
@@ -62,7 +72,10 @@ def kept(
         bounds = ratio_interval(learnt.value, gain.value, spread, student_t(units_of(targets, codes)))
     low, high = bounds or (None, None)
     against = compare(metric, [(student, baseline)], targets, groups, "the baseline").sentence
-    said = (_sentence(share, low, high, gain, metric.name, len(targets)), f"Student: {_lower(against)}")
+    said = (
+        _sentence(share, low, high, gain, metric.name, len(targets), flattered),
+        f"Student{', flattered' if flattered else ''}: {_lower(against)}",
+    )
     ours, own, plain = (metric(one, targets) for one in (ensemble, student, baseline))
     return Kept(metric.name, len(targets), ours, own, plain, gain, learnt, share, low, high, said)
 
@@ -83,7 +96,13 @@ def ratio_interval(above: float, below: float, spread: Wide, errors: float) -> t
 
 
 def _sentence(
-    share: float | None, low: float | None, high: float | None, gain: Difference, metric: str, rows: int
+    share: float | None,
+    low: float | None,
+    high: float | None,
+    gain: Difference,
+    metric: str,
+    rows: int,
+    flattered: bool,
 ) -> str:
     found = f"{gain.value:+.4f} {metric}, 95 % interval {gain.low:+.4f} to {gain.high:+.4f}, on {rows} images"
     if share is None:
@@ -93,8 +112,9 @@ def _sentence(
             f"The ensemble's gain over the baseline could be noise ({found}), so a share of it"
             f" ({100 * share:.0f} % here) says nothing."
         )
+    most = "at most " if flattered else ""
     return (
-        f"The student keeps {100 * share:.0f} % of the ensemble's gain over the baseline (95 % interval"
+        f"The student keeps {most}{100 * share:.0f} % of the ensemble's gain over the baseline (95 % interval"
         f" {100 * low:.0f} to {100 * high:.0f} %; the gain: {found})."
     )
 
