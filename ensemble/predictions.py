@@ -5,6 +5,7 @@ m members, n items, k classes, everywhere the same letters.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
 import zlib
@@ -221,6 +222,16 @@ def read_arrays(path: Path, source: str) -> dict[str, npt.NDArray[Any]]:
         raise DataError(f"{source}: no such file") from error
     except (*_DAMAGED, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{source}: not an npz of plain arrays ({one_line(error)})") from error
+
+
+def sha256_of(predictions: Predictions, *, whole: bool = False) -> str:
+    """The sha256 of ids and classes whatever their order; `whole`: of the probabilities too."""
+    rows, columns = np.argsort(predictions.ids), np.argsort(predictions.classes)
+    names = [*predictions.ids[rows].tolist(), "", *predictions.classes[columns].tolist()]
+    digest = hashlib.sha256("\0".join(names).encode())
+    if whole:
+        digest.update(np.ascontiguousarray(predictions.probs[rows][:, columns], dtype="<f4").tobytes())
+    return digest.hexdigest()
 
 
 def align(predictions: Predictions, ids: Texts, classes: Texts) -> Predictions:

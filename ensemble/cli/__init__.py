@@ -13,13 +13,17 @@ import traceback
 import warnings
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ensemble import __version__
+from ensemble.cli.colour import wants_colour
 from ensemble.cli.context import Settings
 from ensemble.errors import EnsError, one_line
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 COMMANDS = {
     "init": "Write a commented recipe, ens.yaml, for the data it is pointed at.",
@@ -33,9 +37,11 @@ COMMANDS = {
     "compare": "Put runs side by side: tables, a conclusion, figures.",
     "import": "Make a run of predictions made elsewhere.",
     "combine": "Combine members into an ensemble.",
+    "distill": "Train one network on what an ensemble says, and report what it keeps.",
     "predict": "Predict images with a member or an ensemble.",
     "submit": "Check an ensemble's predictions and write the file to upload.",
     "export": "Write a member or an ensemble as a folder or zip that predicts anywhere (ONNX).",
+    "completion": "Print the script that completes commands, options and names in your shell.",
     "run": "Run a whole recipe: train, combine, submit.",
     "demo": "Run the whole pipeline on the built-in digits, with no network.",
 }
@@ -54,6 +60,13 @@ class _Lazy(click.Group):
         command: click.Command = module.command
         command.name = cmd_name
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands by name, without importing each for its help; else the options of `ens` itself."""
+        from click.shell_completion import CompletionItem
+
+        found = [CompletionItem(name, help=COMMANDS[name]) for name in COMMANDS if name.startswith(incomplete)]
+        return found or click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -96,6 +109,7 @@ def cli(ctx: click.Context, runs: Path, verbose: bool) -> None:
 
     With no ens.yaml, no --recipe and no --data, the data set is scikit-learn's digits.
     """
+    ctx.color = wants_colour()
     ctx.obj = Settings(runs=runs, verbose=verbose)
 
 
@@ -141,7 +155,7 @@ def run(args: list[str]) -> int:
 def _failed(message: str, code: int, verbose: bool = False) -> int:
     if verbose:
         traceback.print_exc()
-    click.echo(f"ens: {message}", err=True)
+    click.secho(f"ens: {message}", err=True, fg="red", color=wants_colour())
     return code
 
 

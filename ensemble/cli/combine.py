@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli.context import Settings, note
-from ensemble.cli.options import current, data_options, has_recipe
+from ensemble.cli import completing
+from ensemble.cli.bars import bars
+from ensemble.cli.context import Settings, as_json_text, note
+from ensemble.cli.options import current, data_options, has_recipe, track_options, tracked
 from ensemble.cli.params import share
-from ensemble.cli.tables import Cell, interval, milliseconds, table
+from ensemble.cli.tables import BEST, DIM, Cell, interval, milliseconds, table
 
 if TYPE_CHECKING:
     from ensemble.combine.ensembler import Combined, MemberRow
@@ -21,16 +23,18 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("runs", nargs=-1)
+@click.argument("runs", nargs=-1, shell_complete=completing.runs)
 @click.option("--threshold", type=share, help="Keep members whose accuracy is strictly above. [default: 0, all]")
 @click.option("--per-arch", type=click.IntRange(min=0), help="At least so many an architecture. [default: 1]")
 @click.option(
     "--rule",
+    shell_complete=completing.rules,
     help="accuracy, uniform, log-odds, logit-mean, rank, convex, greedy, per-class, stack, or auto, which compares"
     " them all. [default: accuracy]",
 )
 @click.option(
     "--metric",
+    shell_complete=completing.metrics,
     help="What is scored, and what greedy and auto optimise: accuracy, balanced_accuracy, macro_f1, kappa,"
     " log_loss, brier, ece, roc_auc, roc_auc:CLASS; several joined by + for their mean. [default: accuracy]",
 )
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 @click.option("--refits/--no-refits", default=None, help="Predict the test with the refits of the members.")
 @click.option("--name", help="The name of the ensemble. [default: ensemble]")
 @data_options
+@track_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(
@@ -47,6 +52,8 @@ def command(
     recipe: Path | None,
     data: Path | None,
     as_json: bool,
+    track: str | None,
+    track_weights: bool,
     **options: Any,
 ) -> None:
     """Combine members into an ensemble: of the current data set, or the RUNS that are named.
@@ -57,15 +64,15 @@ def command(
     ens combine --rule auto --metric roc_auc:melanoma+roc_auc:nevus
     ens combine --rule uniform --calibrate resnet34-1f2e3d4c vgg19-5a6b7c8d
     """
+    settings = tracked(settings, track, track_weights)
     # without a recipe there is none to read, nor the reader of recipes to load
     found = current(recipe, data) if has_recipe(recipe, data) else None
-    combine_and_print(settings, found, runs, as_json=as_json, **options)
+    combined = combine_runs(settings, found, runs, **options)
+    click.echo(as_json_text(facts_of(combined)) if as_json else text_of(combined))
 
 
-def combine_and_print(
-    settings: Settings, found: RecipeFile | None, names: Sequence[str], *, as_json: bool = False, **options: Any
-) -> Combined:
-    """Combine the runs called `names`, or the candidates of the data set; print members, weights and scores.
+def combine_runs(settings: Settings, found: RecipeFile | None, names: Sequence[str], **options: Any) -> Combined:
+    """Combine the runs called `names`, or the candidates of the data set; say what should be known.
 
     found: None stands for the digits and the defaults of `combine`.  options: keys of the recipe's `combine`
     that win over it; None leaves the recipe's.
@@ -75,10 +82,15 @@ def combine_and_print(
 
     runs = named(settings.runs, names) if names else candidates(settings.runs, _fingerprint(found, settings.runs))
     asked = {key: value for key, value in options.items() if value is not None}
-    combined = combine(runs, folder=settings.runs, **{**(vars(found.combine) if found else {}), **asked})
+    keys = {**(vars(found.combine) if found else {}), **asked}
+    with bars() as stage:
+        combined = combine(
+            runs, folder=settings.runs, progress=lambda done, total: stage("fitting", done, total), **keys
+        )
     for line in combined.notes:
         note(line)
-    click.echo(_json(combined) if as_json else _text(combined))
+    if settings.track:
+        settings.track.open(note).finished(combined.run)
     return combined
 
 
@@ -92,7 +104,8 @@ def _fingerprint(found: RecipeFile | None, runs: Path) -> str:
     return current_fingerprint(found.data, runs)
 
 
-def _text(combined: Combined) -> str:
+def text_of(combined: Combined) -> str:
+    """Members, scores, what follows from them, the id."""
     scores = [(row.name, row.apparent, row.honest, interval(row.low, row.high)) for row in combined.scores]
     metric, rows = combined.scores[0].metric, int(combined.run.metrics["valid"]["n"])
     rules = [
@@ -104,7 +117,7 @@ def _text(combined: Combined) -> str:
             *_members(combined),
             "",
             *([table((f"rule ({metric})", "cross-fitted", "error of the gap", ""), rules), ""] if rules else []),
-            table((metric, "apparent", "honest", "95% interval"), scores),
+            table((metric, "apparent", "honest", "95% interval"), scores, {0: BEST}),
             *([] if combined.temperature is None else [f"temperature {combined.temperature:.4f}"]),
             "",
             *combined.report.sentences(),
@@ -125,7 +138,8 @@ def _members(combined: Combined) -> list[str]:
     gains = [part for part in combined.report.parts if part.gain is not None]
     header = ["member", "arch", "accuracy", "weight", *(["gain", "95% interval"] if gains else [])]
     header += ["differs", "only it", "an image", "why"]
-    return [table(header, [_member(row, parts.get(row.id), bool(gains)) for row in combined.members])]
+    left_out = {at: DIM for at, row in enumerate(combined.members) if not row.kept}
+    return [table(header, [_member(row, parts.get(row.id), bool(gains)) for row in combined.members], left_out)]
 
 
 def _member(row: MemberRow, part: Part | None, gains: bool) -> list[Cell]:
@@ -138,12 +152,9 @@ def _member(row: MemberRow, part: Part | None, gains: bool) -> list[Cell]:
     return [row.id, row.arch, row.accuracy, weight, *gain, differs, alone, cost, row.why]
 
 
-def _json(combined: Combined) -> str:
-    import json
-
-    from ensemble.files import without_nan
-
-    value = {
+def facts_of(combined: Combined) -> dict[str, Any]:
+    """The same as plain values, for JSON."""
+    return {
         "run": combined.run.id,
         "rule": combined.rule,
         "temperature": combined.temperature,
@@ -152,4 +163,3 @@ def _json(combined: Combined) -> str:
         "report": combined.report.facts(),
         "notes": list(combined.notes),
     }
-    return json.dumps(without_nan(value), indent=2, ensure_ascii=False, allow_nan=False)

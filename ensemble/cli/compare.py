@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble.cli.context import Settings, note
+from ensemble.cli import completing
+from ensemble.cli.bars import bars
+from ensemble.cli.context import Settings, as_json_text, note
+from ensemble.cli.tables import markdown
 
 if TYPE_CHECKING:
     from ensemble.report.members import Side
@@ -15,12 +18,20 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("runs", nargs=-1)
+@click.argument("runs", nargs=-1, shell_complete=completing.runs)
 @click.option("--out", type=click.Path(path_type=Path), help="Where they go. [default: <runs>/compare]")
 @click.option("--mistakes", type=click.IntRange(0), default=12, show_default=True, help="Images most surely wrong.")
 @click.option("--no-figures", is_flag=True, help="Tables only.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def command(settings: Settings, runs: tuple[str, ...], out: Path | None, mistakes: int, no_figures: bool) -> None:
+def command(
+    settings: Settings,
+    runs: tuple[str, ...],
+    out: Path | None,
+    mistakes: int,
+    no_figures: bool,
+    as_json: bool,
+) -> None:
     """Put runs side by side: tables, a conclusion from the numbers, and figures.
 
     Without run ids: every complete run of the newest run's data. Two runs are also compared class by class. Each
@@ -31,27 +42,30 @@ def command(settings: Settings, runs: tuple[str, ...], out: Path | None, mistake
     ens compare resnet34-1a2b3c4d densenet121-5e6f7a8b --out comparison
     """
     from ensemble.files import write_atomically
-    from ensemble.report.members import members_csv, members_markdown, sides
+    from ensemble.report.members import members_csv, members_facts, members_markdown, sides
     from ensemble.report.pair import Pair
     from ensemble.runs.run import named_run
 
     chosen = [named_run(settings.runs, name) for name in runs] if runs else _all(settings.runs)
     found = sides(chosen)
     folder = out or settings.runs / "compare"
-    text = members_markdown(found)
-    write_atomically(folder / "members.md", text)
+    pair = Pair(*found) if len(found) == 2 else None
+    texts = [members_markdown(found), *([pair.markdown()] if pair else [])]
+    write_atomically(folder / "members.md", texts[0])
     write_atomically(folder / "members.csv", members_csv(found))
-    click.echo(text, nl=False)
-    if len(found) == 2:
-        pair = Pair(*found)
-        write_atomically(folder / "pair.md", pair.markdown())
+    if pair:
+        write_atomically(folder / "pair.md", texts[1])
         write_atomically(folder / "pair.csv", pair.csv())
-        click.echo()
-        click.echo(pair.markdown(), nl=False)
+    if as_json:
+        click.echo(as_json_text({**members_facts(found), "pair": pair and pair.facts()}))
+    else:
+        click.echo("\n".join(map(markdown, texts)), nl=False)
     if not no_figures:
-        _figures(folder, found)
-        for one in found:
-            _own_figures(one, mistakes)
+        with bars() as stage:
+            _figures(folder, found)
+            for done, one in enumerate(found, 1):
+                _own_figures(one, mistakes)
+                stage("drawing", done, len(found))
     note(f"written to {folder}" + ("" if no_figures else f", and to the figures folder of {len(found)} runs"))
 
 

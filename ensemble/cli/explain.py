@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ensemble.cli.context import Settings
+from ensemble.cli import completing
+from ensemble.cli.context import Settings, as_json_text, note
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completing.runs)
 @click.argument("images", nargs=-1, required=True)
 @click.option("--class", "asked", help="The class that is asked about. [default: the predicted one]")
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
 @click.option("--out", type=click.Path(path_type=Path), help="The PNG. [default: <run>/figures/gradcam.png]")
+@click.option("--json", "as_json", is_flag=True, help="Print the probabilities and the picture's place as JSON.")
 @click.pass_obj
 def command(
-    settings: Settings, run: str, images: tuple[str, ...], asked: str | None, device: str | None, out: Path | None
+    settings: Settings,
+    run: str,
+    images: tuple[str, ...],
+    asked: str | None,
+    device: str | None,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """Draw where a member looks (Grad-CAM), for image files or ids of its training and validation rows.
 
@@ -47,6 +56,7 @@ def command(
     chosen = choose_device(device)
     trained = load_trained(found, chosen)
     shown: list[tuple[Image.Image, str]] = []
+    answers: list[dict[str, Any]] = []
     for name, image in pictures:
         pixels = trained.square.of(image)
         cam, probs = grad_cam(trained.network, trained.normalised(pixels, chosen), _index(classes, asked))
@@ -55,10 +65,14 @@ def command(
         shown.append((Image.fromarray(pixels), Path(name).name))
         told = "\n".join(f"{label} {share:.3f}" for share, label in likely)
         shown.append((figures.overlaid(pixels, cam.numpy()), f"{named}?\n{told}"))
-        click.echo(f"{name}\t" + "\t".join(f"{label} {share:.4f}" for share, label in likely))
+        answers.append({"image": name, "class": named, "probs": dict(zip(classes, probs.tolist(), strict=True))})
+        if not as_json:
+            click.echo(f"{name}\t" + "\t".join(f"{label} {share:.4f}" for share, label in likely))
     path = out or found.path / "figures" / "gradcam.png"
     write_atomically(path, figures.gallery(shown, f"{found.id}: Grad-CAM"))
-    click.echo(str(path), err=True)
+    if as_json:
+        click.echo(as_json_text({"run": found.id, "picture": str(path), "images": answers}))
+    note(str(path))
 
 
 def _index(classes: list[str], asked: str | None) -> int | None:

@@ -6,18 +6,23 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli.context import Settings, note
+from ensemble.cli import completing
+from ensemble.cli.bars import bars
+from ensemble.cli.context import Settings, as_json_text, note
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completing.runs)
 @click.option("--out", type=click.Path(path_type=Path), help="The folder. [default: <runs>/exports/RUN]")
 @click.option("--zip", "archive", type=click.Path(path_type=Path), help="A zip file instead of a folder.")
 @click.option(
     "--opset", type=click.IntRange(18, 23), default=20, show_default=True, help="ONNX's set of operators."
 )
+@click.option("--json", "as_json", is_flag=True, help="Print where it is and how near to torch as JSON.")
 @click.pass_obj
-def command(settings: Settings, run: str, out: Path | None, archive: Path | None, opset: int) -> None:
+def command(
+    settings: Settings, run: str, out: Path | None, archive: Path | None, opset: int, as_json: bool
+) -> None:
     """Write RUN, a member or an ensemble, as a folder or zip that predicts without this package and without torch.
 
     model.onnx (normalisation, every member at its own size, views, rule, temperature), predict.py (needs
@@ -44,11 +49,14 @@ def command(settings: Settings, run: str, out: Path | None, archive: Path | None
     from ensemble.models.panel import load_panel
 
     folder = None if archive else out or settings.runs / "exports" / found.run.id
-    made = export(load_panel(found, torch.device("cpu")), folder=folder, zip=archive, opset=opset)
+    panel = load_panel(found, torch.device("cpu"))
+    with bars() as stage:
+        made = export(panel, folder=folder, zip=archive, opset=opset, stage=stage)
     if made.why_noise:
         note(f"no validation images to compare on ({made.why_noise})")
     unheard = [one.run.id for j, one in enumerate(found.members) if j not in found.used]
     if unheard:
         note(f"left out, as they weigh nothing: {', '.join(unheard)}")
     note(str(made.parity))
-    click.echo(str(made.path))
+    facts = {"run": found.run.id, "path": str(made.path), "parity": vars(made.parity), "left_out": unheard}
+    click.echo(as_json_text(facts) if as_json else str(made.path))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ensemble.cli import completing
 from ensemble.cli.context import Settings, note
 from ensemble.cli.options import current, data_options
 
@@ -14,8 +15,15 @@ from ensemble.cli.options import current, data_options
 @click.argument("name")
 @click.option("--valid", type=click.Path(path_type=Path), required=True, help="Validation predictions: CSV or npz.")
 @click.option("--test", type=click.Path(path_type=Path), help="Test predictions: CSV or npz.")
-@click.option("--arch", help="The architecture it counts as. [default: one of its own]")
-@click.option("--targets-from", metavar="RUN", help="The run with the same ids to take the targets from.")
+@click.option(
+    "--arch", shell_complete=completing.archs, help="The architecture it counts as. [default: one of its own]"
+)
+@click.option(
+    "--targets-from",
+    shell_complete=completing.runs,
+    metavar="RUN",
+    help="The run with the same ids to take the targets from.",
+)
 @data_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj

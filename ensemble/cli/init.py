@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ensemble.cli.context import as_json_text
 from ensemble.cli.options import DEFAULT_RECIPE
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ submit:
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Write over an ens.yaml that is there.")
-def command(data: Path, force: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the file's name and the data it describes as JSON.")
+def command(data: Path, force: bool, as_json: bool) -> None:
     """Write a commented recipe, ens.yaml, for a folder of images or a CSV; the other commands then use it.
 
     \b
@@ -49,8 +51,12 @@ def command(data: Path, force: bool) -> None:
 
     if DEFAULT_RECIPE.exists() and not force:
         raise RecipeError(f"{DEFAULT_RECIPE} is there already; type --force to write over it")
-    write_atomically(DEFAULT_RECIPE, commented(guess_spec(data)))
-    click.echo(f"{DEFAULT_RECIPE} written; read it, then type `ens train`")
+    spec = guess_spec(data)
+    write_atomically(DEFAULT_RECIPE, commented(spec))
+    if as_json:
+        click.echo(as_json_text({"recipe": str(DEFAULT_RECIPE), "data": spec.model_dump(mode="json")}))
+    else:
+        click.echo(f"{DEFAULT_RECIPE} written; read it, then type `ens train`")
 
 
 def commented(spec: DataSpec) -> str:

@@ -7,19 +7,33 @@ from typing import Any
 
 import click
 
+from ensemble.cli import completing
 from ensemble.cli.context import Settings, note
 from ensemble.cli.options import data_options, parse_settings, say_source
 from ensemble.cli.train import chosen_members
 
 
 @click.command()
-@click.option("--arch", "archs", multiple=True, help="An architecture; may be given several times.")
+@click.option(
+    "--arch",
+    "archs",
+    multiple=True,
+    shell_complete=completing.archs,
+    help="An architecture; may be given several times.",
+)
 @data_options
 @click.option("--image-size", type=int, help="Pixels a side.")
 @click.option("--batch-size", type=int, help="Images a batch.")
 @click.option("--seed", type=int, help="The seed.")
 @click.option("--weights", help="`imagenet`, `none`, or a file.")
-@click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="Any other key of a recipe.")
+@click.option(
+    "--set",
+    "settings_",
+    multiple=True,
+    shell_complete=completing.keys,
+    metavar="KEY=VALUE",
+    help="Any other key of a recipe.",
+)
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
 @click.option("--out", type=click.Path(path_type=Path), help="A folder for CSV and PNG. [default: <runs>/lr-find]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli.context import Settings, note
-from ensemble.cli.tables import Cell, duration, interval, millions, milliseconds, table
+from ensemble.cli.context import Settings, as_json_text, note
+from ensemble.cli.tables import BAD, BEST, DIM, Cell, Style, duration, interval, millions, milliseconds, table
 
 if TYPE_CHECKING:
     from ensemble.runs.leaderboard import Row
@@ -28,20 +28,29 @@ def command(settings: Settings, everything: bool, as_json: bool) -> None:
     ens ls
     ens ls --json
     """
-    print_leaderboard(settings, everything=everything, as_json=as_json)
+    rows = rows_of(settings, everything=everything)
+    if as_json:
+        click.echo(as_json_text(facts_of(rows)))
+    else:
+        print_leaderboard(settings, rows)
 
 
-def print_leaderboard(settings: Settings, *, everything: bool = False, as_json: bool = False) -> None:
-    """Print the leaderboard of the runs folder."""
+def rows_of(settings: Settings, *, everything: bool = False) -> list[Row]:
+    """The leaderboard of the runs folder."""
     from ensemble.runs.leaderboard import leaderboard
     from ensemble.runs.run import all_runs
 
-    rows = [row for row in leaderboard(all_runs(settings.runs)) if everything or not row.is_fold]
-    if as_json:
-        import json
+    return [row for row in leaderboard(all_runs(settings.runs)) if everything or not row.is_fold]
 
-        click.echo(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False))
-    elif rows:
+
+def facts_of(rows: list[Row]) -> list[dict[str, Any]]:
+    """As plain values, for JSON."""
+    return [asdict(row) for row in rows]
+
+
+def print_leaderboard(settings: Settings, rows: list[Row]) -> None:
+    """The table, or what to type where there is none."""
+    if rows:
         click.echo(_text(rows))
     else:
         note(f"no runs in {settings.runs}; type `ens train`, or `ens demo`")
@@ -54,7 +63,14 @@ def _text(rows: list[Row]) -> str:
     odd = any(row.status != "complete" for row in rows)
     extra = [("data", several), ("chosen on valid", chosen), ("leaks", leaky), ("status", odd)]
     header = (*HEADER, *COST, *(name for name, shown in extra if shown))
-    return table(header, [_cells(row, [shown for _, shown in extra]) for row in rows])
+    styles = {at: style for at, row in enumerate(rows) if (style := _style(row, at))}
+    return table(header, [_cells(row, [shown for _, shown in extra]) for row in rows], styles)
+
+
+def _style(row: Row, at: int) -> Style:
+    if row.status != "complete":
+        return BAD if row.status == "failed" else DIM
+    return BEST if at == 0 else {}
 
 
 def _cells(row: Row, shown: list[bool]) -> list[Cell]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from ensemble.cli.context import Settings
     from ensemble.recipe.file import RecipeFile
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -29,6 +30,27 @@ def data_options(command: F) -> F:
         type=click.Path(path_type=Path),
         help="A recipe file. [default: ens.yaml where there is one, else the digits]",
     )(command)
+
+
+def track_options(command: F) -> F:
+    """Adds --track and --track-weights."""
+    command = click.option("--track-weights", is_flag=True, help="Copy the weights to the tracker too.")(command)
+    return click.option(
+        "--track",
+        type=click.Choice(["mlflow"]),
+        help="Tell MLflow of every run: MLFLOW_TRACKING_URI, else <runs>/mlflow.db.",
+    )(command)
+
+
+def tracked(settings: Settings, track: str | None, weights: bool) -> Settings:
+    """The settings with what --track asks for. Raises EnsError where its packages are not installed."""
+    if track is None:
+        if weights:
+            raise click.UsageError("--track-weights needs --track mlflow")
+        return settings
+    from ensemble.tracking.base import tracking
+
+    return replace(settings, track=tracking(settings.runs, weights))
 
 
 def has_recipe(recipe: Path | None, data: Path | None) -> bool:

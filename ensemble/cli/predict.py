@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ensemble.cli import completing
+from ensemble.cli.bars import bars
 from ensemble.cli.context import Settings, note
 from ensemble.cli.params import share
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=completing.runs)
 @click.argument("images", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), help="The file to write. [default: stdout]")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Where a CSV's images are. [default: its own folder]",
 )
+@click.option("--json", "as_json", is_flag=True, help="The same as --format jsonl.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
 @click.pass_obj
 def command(
@@ -49,6 +52,7 @@ def command(
     coverage: float,
     column: str | None,
     folder: Path | None,
+    as_json: bool,
     device: str | None,
 ) -> None:
     """Predict IMAGES - files, folders, patterns, CSVs that list them - with a member or an ensemble.
@@ -67,7 +71,7 @@ def command(
     from ensemble.runs.run import named_run
 
     found = committee(named_run(settings.runs, run))
-    layout = Layout(found.classes, top, form, uncertain)
+    layout = Layout(found.classes, top, "jsonl" if as_json else form, uncertain)
     named = named_images(images, column=column, folder=folder)
     likely = _calibrated(found, coverage) if uncertain else None
     # after everything that can be wrong with the names: torch takes seconds to import
@@ -76,9 +80,13 @@ def command(
 
     panel = load_panel(found, choose_device(device))
     unreadable: list[str] = []
-    with _written(out) as write:
+    done = 0
+    with _written(out) as write, bars() as stage:
         write(layout.head())
+        stage("predicting", 0, len(named))
         for answer in panel.answers(named):
+            done += len(answer.images) + len(answer.unreadable)
+            stage("predicting", done, len(named))
             unreadable += answer.unreadable
             names = [image.name for image in answer.images]
             write(layout.rows(names, answer.opinion.probs, _unsure(answer, likely)))

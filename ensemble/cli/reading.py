@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ensemble.cli.bars import bars
 from ensemble.cli.context import note
 
 if TYPE_CHECKING:
@@ -16,21 +16,9 @@ if TYPE_CHECKING:
 
 def load_with_progress(spec: DataSpec, runs: Path, say: Callable[[str], None] = note) -> Dataset:
     """Load and check a data set. say: told what a person should see. Raises DataError."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
     from ensemble.data.load import load_dataset
 
-    bar = Progress(
-        *Progress.get_default_columns()[:2],
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-    with bar:
-        task = bar.add_task("checking images", total=None)
+    with bars() as stage:
         return load_dataset(
-            spec, runs, progress=lambda done, total: bar.update(task, completed=done, total=total), note=say
+            spec, runs, progress=lambda done, total: stage("checking images", done, total), note=say
         )

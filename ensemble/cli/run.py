@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli.context import Settings, note
-from ensemble.cli.options import current, parse_settings, say_source
-from ensemble.cli.train import train_and_print
+from ensemble.cli import completing
+from ensemble.cli.context import Settings, as_json_text, note
+from ensemble.cli.options import current, parse_settings, say_source, track_options, tracked
 
 if TYPE_CHECKING:
+    from ensemble.combine.ensembler import Combined
     from ensemble.recipe.file import RecipeFile
+    from ensemble.recipe.schema import Recipe
+    from ensemble.training.plan import Job
 
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path), required=False)
 @click.option("--data", type=click.Path(path_type=Path), help="A folder of images, instead of the recipe's.")
-@click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="A key that wins over every member's.")
+@click.option(
+    "--set",
+    "settings_",
+    multiple=True,
+    shell_complete=completing.keys,
+    metavar="KEY=VALUE",
+    help="A key that wins over every member's.",
+)
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
 @click.option(
     "-j",
@@ -28,6 +39,8 @@ if TYPE_CHECKING:
 )
 @click.option("--retry", is_flag=True, help="Train runs again that failed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
+@track_options
+@click.option("--json", "as_json", is_flag=True, help="Print what was made as one JSON object.")
 @click.pass_obj
 def command(
     settings: Settings,
@@ -38,6 +51,9 @@ def command(
     jobs: int | None,
     retry: bool,
     dry_run: bool,
+    track: str | None,
+    track_weights: bool,
+    as_json: bool,
 ) -> None:
     """Run a whole recipe: check the data, train the members, combine, submit, list.
 
@@ -47,13 +63,14 @@ def command(
     """
     from ensemble.errors import RecipeError
 
+    settings = tracked(settings, track, track_weights)
     found = current(recipe, data, parse_settings(settings_))
     if not found.members:
         raise RecipeError(f"no member to train: {found.source} names none; type `ens run RECIPE`, or `ens demo`")
     if found.sweep.grid or found.sweep.search:
         raise RecipeError(f"{found.source} is a sweep; type `ens sweep {found.source}`")
     say_source(found)
-    pipeline(settings, found, device=device, workers=jobs, retry=retry, dry_run=dry_run)
+    pipeline(settings, found, device=device, workers=jobs, retry=retry, dry_run=dry_run, as_json=as_json)
 
 
 def pipeline(
@@ -64,31 +81,60 @@ def pipeline(
     workers: int | None = None,
     retry: bool = False,
     dry_run: bool = False,
+    as_json: bool = False,
 ) -> None:
-    """Train, combine, refit where the recipe says so, submit, and print the leaderboard."""
+    """Train, combine, refit where the recipe says so, submit, and print the leaderboard, or one JSON object."""
     from dataclasses import replace
 
-    from ensemble.cli.combine import combine_and_print
-    from ensemble.cli.ls import print_leaderboard
-    from ensemble.cli.submit import submit_and_print
+    from ensemble.cli import combine, ls, submit, train
+
+    # text comes as it is made: a run takes hours
+    say: Callable[[str], None] = (lambda line: None) if as_json else click.echo
+    made: dict[str, Any] = {"trained": [], "refits": [], "ensemble": None, "submission": None, "leaderboard": []}
+
+    def trained(members: Iterable[Recipe], part: str) -> dict[str, Job]:
+        done, errors = train.train_members(
+            settings,
+            replace(found, members=tuple(members)),
+            device=device,
+            workers=workers,
+            retry=retry,
+            dry_run=dry_run,
+            quiet=as_json,
+        )
+        made[part] = train.facts_of(done)
+        for name in done:
+            say(name)
+        train.raise_failures(errors, len(done))
+        return done
+
+    def combined(names: Iterable[str], refits: bool) -> Combined:
+        ensemble = combine.combine_runs(settings, found, list(names), refits=refits)
+        made["ensemble"] = combine.facts_of(ensemble)
+        say(combine.text_of(ensemble))
+        return ensemble
 
     check_what_comes_after(found, settings.runs)
-    base = replace(found, members=tuple(member.model_copy(update={"full": False}) for member in found.members))
-    trained = train_and_print(settings, base, device=device, workers=workers, retry=retry, dry_run=dry_run)
-    if dry_run:
-        return
-    combined = combine_and_print(settings, found, list(trained), refits=False)
-    if found.combine.refits:
-        chosen = [trained[run_id] for run_id in combined.member_ids]
-        note("refitting the members of the ensemble on train + valid")
-        again = replace(found, members=tuple(member.model_copy(update={"full": True}) for member in chosen))
-        train_and_print(settings, again, device=device, workers=workers, retry=retry)
-        combined = combine_and_print(settings, found, list(trained), refits=True)
-    if combined.has_test:
-        submit_and_print(settings, found, combined.run_id)
-    else:
-        note("the data set has no test split, so there is nothing to submit")
-    print_leaderboard(settings)
+    jobs = trained((member.model_copy(update={"full": False}) for member in found.members), "trained")
+    if not dry_run:
+        ensemble = combined(jobs, refits=False)
+        if found.combine.refits:
+            note("refitting the members of the ensemble on train + valid")
+            chosen = (jobs[run_id].recipe for run_id in ensemble.member_ids)
+            trained((member.model_copy(update={"full": True}) for member in chosen), "refits")
+            ensemble = combined(jobs, refits=True)
+        if ensemble.has_test:
+            written = submit.submit_run(settings, found, ensemble.run_id)
+            made["submission"] = submit.facts_of(written)
+            say(str(written.path))
+        else:
+            note("the data set has no test split, so there is nothing to submit")
+        rows = ls.rows_of(settings)
+        made["leaderboard"] = ls.facts_of(rows)
+        if not as_json:
+            ls.print_leaderboard(settings, rows)
+    if as_json:
+        click.echo(as_json_text(made))
 
 
 def check_what_comes_after(found: RecipeFile, runs: Path) -> None:

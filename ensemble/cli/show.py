@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli.context import Settings, note
+from ensemble.cli import completing
+from ensemble.cli.context import Settings, as_json_text, note
 from ensemble.cli.options import current, data_options, parse_settings, say_source
 
 if TYPE_CHECKING:
@@ -18,12 +19,24 @@ if TYPE_CHECKING:
 @click.option("--augment", "policies", multiple=True, help="A policy, or a+b; one row each. [default: all]")
 @click.option("--preprocess", "filters", multiple=True, help="A filter instead, or a+b; `all` for all.")
 @click.option("--layers", type=click.IntRange(1), metavar="N", help="List the layers that `unfreeze: N` trains.")
-@click.option("--arch", help="The architecture whose layers are listed. [default: the recipe's]")
+@click.option(
+    "--arch",
+    shell_complete=completing.archs,
+    help="The architecture whose layers are listed. [default: the recipe's]",
+)
 @data_options
 @click.option("--image-size", type=int, help="Pixels a side.")
 @click.option("--images", type=click.IntRange(1, 12), default=6, show_default=True, help="Images a row.")
-@click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="Any other key of a recipe.")
+@click.option(
+    "--set",
+    "settings_",
+    multiple=True,
+    shell_complete=completing.keys,
+    metavar="KEY=VALUE",
+    help="Any other key of a recipe.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The PNG. [default: in <runs>/show]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(
     settings: Settings,
@@ -37,6 +50,7 @@ def command(
     images: int,
     settings_: tuple[str, ...],
     out: Path | None,
+    as_json: bool,
 ) -> None:
     """Draw augmentation policies or filters on your own images, or list the layers that `unfreeze: N` trains.
 
@@ -52,17 +66,19 @@ def command(
     if layers:
         archs = (arch,) if arch else ()
         (member, *_) = chosen_members(archs, recipe, data, [], {"weights": "none", **overrides}).members
-        _layers(member, layers)
+        _layers(member, layers, as_json)
         return
     found = current(recipe, data, overrides)
     if not found.members:  # nothing of a member but its size is looked at
         found = chosen_members(("resnet18",), recipe, data, [], overrides)
     say_source(found)
     kind = "preprocess" if filters else "augment"
-    _sheet(settings, found.members[0], policies, filters, images, out or settings.runs / "show" / f"{kind}.png")
+    path = out or settings.runs / "show" / f"{kind}.png"
+    shown = _sheet(settings, found.members[0], policies, filters, images, path)
+    click.echo(as_json_text({"picture": str(path), kind: shown}) if as_json else str(path))
 
 
-def _layers(member: Recipe, count: int) -> None:
+def _layers(member: Recipe, count: int, as_json: bool) -> None:
     from ensemble.cli.tables import millions, table
     from ensemble.models.depth import last_layers, last_parameters, layers
     from ensemble.models.network import build_network
@@ -73,7 +89,9 @@ def _layers(member: Recipe, count: int) -> None:
         [len(chosen) - at, name, type(module).__name__, str(tuple(module.weight.shape))]  # type: ignore[arg-type]
         for at, (name, module) in enumerate(chosen)
     ]
-    click.echo(table(("from the end", "layer", "kind", "weight"), rows))
+    header = ("from the end", "layer", "kind", "weight")
+    named = [dict(zip(header, row, strict=True)) for row in rows]
+    click.echo(as_json_text(named) if as_json else table(header, rows))
     trained = sum(parameter.numel() for parameter in last_parameters(body, count))
     total = sum(parameter.numel() for parameter in body.parameters())
     own = sum(parameter.numel() for parameter in head.parameters())
@@ -85,7 +103,8 @@ def _layers(member: Recipe, count: int) -> None:
 
 def _sheet(
     settings: Settings, member: Recipe, policies: tuple[str, ...], filters: tuple[str, ...], count: int, out: Path
-) -> None:
+) -> list[str]:
+    """Write the picture; the names of its rows."""
     import numpy as np
 
     from ensemble.cli.reading import load_with_progress
@@ -119,4 +138,5 @@ def _sheet(
         names = ["none", *(name for name in policies or known_policies.names() if name != "none")]
         rows = {name: list(augmented(pixels, name)) for name in names}
     title = f"{'filters' if filters else 'augmentation'} at {member.image_size} pixels"
-    click.echo(str(write_atomically(out, figures.sheet(rows, title))))
+    write_atomically(out, figures.sheet(rows, title))
+    return list(rows)

@@ -7,22 +7,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ensemble.cli import completing
 from ensemble.cli.context import Settings, note
 from ensemble.cli.options import current, data_options
 
 if TYPE_CHECKING:
     from ensemble.recipe.file import RecipeFile
+    from ensemble.runs.run import Run
     from ensemble.submit.submission import Submission
 
 
 @click.command()
-@click.argument("run", required=False)
-@click.option("--format", help="kaggle, kaggle-probs or codabench. [default: kaggle]")
+@click.argument("run", required=False, shell_complete=completing.runs)
+@click.option(
+    "--format", shell_complete=completing.formats, help="kaggle, kaggle-probs or codabench. [default: kaggle]"
+)
 @click.option("--sample", help="A sample submission: its columns, its spelling of the ids, its order.")
 @click.option("--out", help="The file to write. [default: submissions/RUN.csv]")
 @click.option("--zip/--no-zip", default=None, help="Write a zip that holds the file.")
 @click.option("--positive", help="The class whose probability a single column holds.")
 @click.option("--split", default="test", show_default=True, help="The test set: test, or test-NAME.")
+@click.option(
+    "--upload",
+    metavar="kaggle:COMPETITION",
+    help="Print the command that hands the file in; with --yes, run it.",
+)
+@click.option("--yes", is_flag=True, help="Run what --upload prints.")
 @data_options
 @click.option("--json", "as_json", is_flag=True, help="Print the sidecar.")
 @click.pass_obj
@@ -33,6 +43,8 @@ def command(
     recipe: Path | None,
     data: Path | None,
     split: str,
+    upload: str | None,
+    yes: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -41,20 +53,37 @@ def command(
     \b
     ens submit --format kaggle
     ens submit --format kaggle-probs --sample sample_submission.csv --out mine.csv
+    ens submit --upload kaggle:digit-recognizer --yes
     """
-    submit_and_print(settings, current(recipe, data), run, split=split, as_json=as_json, **options)
+    from ensemble.submit.upload import competition, run_upload, upload_of
+
+    if yes and upload is None:
+        raise click.UsageError("--yes is for --upload kaggle:COMPETITION")
+    name = competition(upload, runs=yes) if upload else None  # a mistake is told before anything is written
+    written = submit_run(settings, current(recipe, data), run, split=split, **options)
+    if name is None:
+        click.echo(_json(written) if as_json else str(written.path))
+        return
+    sent = upload_of(written, named_run_of(settings, written), name)
+    if not as_json:
+        click.echo(f"{written.path}\n{sent.line}")
+    if yes:
+        note(run_upload(sent))
+    if as_json:
+        click.echo(_json(written, upload={"command": sent.arguments, "run": yes}))
 
 
-def submit_and_print(
-    settings: Settings,
-    found: RecipeFile,
-    name: str | None,
-    *,
-    split: str = "test",
-    as_json: bool = False,
-    **options: Any,
+def named_run_of(settings: Settings, written: Submission) -> Run:
+    """The run that was submitted."""
+    from ensemble.runs.run import named_run
+
+    return named_run(settings.runs, str(written.facts["run"]))
+
+
+def submit_run(
+    settings: Settings, found: RecipeFile, name: str | None, *, split: str = "test", **options: Any
 ) -> Submission:
-    """Submit the run called `name`, or the newest ensemble of the data set; print the path of the file.
+    """Submit the run called `name`, or the newest ensemble of the data set; say what should be known.
 
     options: keys of the recipe's `submit` that win over it; None leaves the recipe's.
     """
@@ -81,7 +110,6 @@ def submit_and_print(
     )
     for line in _notes(written):
         note(line)
-    click.echo(_json(written) if as_json else str(written.path))
     return written
 
 
@@ -101,7 +129,12 @@ def _notes(written: Submission) -> list[str]:
     return lines
 
 
-def _json(written: Submission) -> str:
+def facts_of(written: Submission) -> dict[str, Any]:
+    """The path and the sidecar."""
+    return {"path": str(written.path), **written.facts}
+
+
+def _json(written: Submission, **more: Any) -> str:
     import json
 
-    return json.dumps({"path": str(written.path), **written.facts}, indent=2, ensure_ascii=False)
+    return json.dumps({**facts_of(written), **more}, indent=2, ensure_ascii=False)

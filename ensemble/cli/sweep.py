@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli.context import Settings, note
-from ensemble.cli.options import current, parse_settings, say_source
+from ensemble.cli import completing
+from ensemble.cli.context import Settings, as_json_text, note
+from ensemble.cli.options import current, parse_settings, say_source, track_options, tracked
+from ensemble.cli.tables import markdown
 from ensemble.errors import EnsError, RecipeError, one_line
 
 if TYPE_CHECKING:
@@ -31,18 +34,35 @@ if TYPE_CHECKING:
 @click.option(
     "--grid",
     "grids",
+    shell_complete=completing.keys,
     multiple=True,
     metavar="KEY=V1,V2,...",
     help="Values of a key; the last key's are the columns.",
 )
 @click.option(
-    "--search", "ranges", multiple=True, metavar="KEY=LOW:HIGH[:log]", help="A range for a guided search."
+    "--search",
+    "ranges",
+    multiple=True,
+    shell_complete=completing.keys,
+    metavar="KEY=LOW:HIGH[:log]",
+    help="A range for a guided search.",
 )
 @click.option("--trials", type=click.IntRange(1), help="Members that a guided search trains. [default: 20]")
-@click.option("--metric", help="What the table shows. [default: the recipe's, else accuracy]")
+@click.option(
+    "--metric",
+    shell_complete=completing.metrics,
+    help="What the table shows. [default: the recipe's, else accuracy]",
+)
 @click.option("--seed", "seeds", type=int, multiple=True, help="A seed; several give mean and deviation.")
 @click.option("--data", type=click.Path(path_type=Path), help="A folder of images, instead of the recipe's.")
-@click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="A key that wins over every member's.")
+@click.option(
+    "--set",
+    "settings_",
+    multiple=True,
+    shell_complete=completing.keys,
+    metavar="KEY=VALUE",
+    help="A key that wins over every member's.",
+)
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Members trained at the same time.")
 @click.option("--retry", is_flag=True, help="Train runs again that failed.")
@@ -50,6 +70,8 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="A folder for the table. [default: <runs>/sweeps/<name>]"
 )
+@track_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(
     settings: Settings,
@@ -66,6 +88,9 @@ def command(
     retry: bool,
     dry_run: bool,
     out: Path | None,
+    track: str | None,
+    track_weights: bool,
+    as_json: bool,
 ) -> None:
     """Train a recipe for every combination of values, and print the table; without values, of its members.
 
@@ -80,6 +105,7 @@ def command(
     from ensemble.cli.reading import load_with_progress
     from ensemble.metrics import check_name
 
+    settings = tracked(settings, track, track_weights)
     overrides = parse_settings(settings_) | ({"seeds": list(seeds)} if seeds else {})
     found = current(recipe, data, overrides)
     if not found.members:
@@ -127,9 +153,9 @@ def command(
         }
 
     if found.sweep.search:
-        _search(found, dataset, read, train, runs_of, folder)
+        _search(found, dataset, read, train, runs_of, folder, as_json)
     else:
-        _grid(found, read, train, runs_of, None if dry_run else folder)
+        _grid(found, read, train, runs_of, None if dry_run else folder, as_json)
 
 
 def _spec(
@@ -177,7 +203,7 @@ def _name(found: RecipeFile, dataset: Dataset) -> str:
     return f"{Path(found.source).stem}-{sha256_json([asked, members, dataset.fingerprint])[:8]}"
 
 
-def _grid(found: RecipeFile, read: Read, train: Train, runs_of: RunsOf, folder: Path | None) -> None:
+def _grid(found: RecipeFile, read: Read, train: Train, runs_of: RunsOf, folder: Path | None, as_json: bool) -> None:
     """Train every cell, then write and print the table; no folder for a dry run."""
     from ensemble.recipe.grid import grid_of
     from ensemble.report.sweep import sweep_table
@@ -192,12 +218,21 @@ def _grid(found: RecipeFile, read: Read, train: Train, runs_of: RunsOf, folder: 
         table = sweep_table(grid, runs, found.sweep.metric)
         _mark(runs[table.best.place], f"best of {len(grid.cells)} cells")
         _write(folder, table.markdown(), {"table.csv": table.csv(), "runs.csv": table.runs_csv()}, table.picture())
+        click.echo(as_json_text(table.facts()) if as_json else markdown(table.markdown()), nl=as_json)
         note(f"best: {', '.join(table.best.runs)}")
     if errors:
         raise failure(errors, done)
 
 
-def _search(found: RecipeFile, dataset: Dataset, read: Read, train: Train, runs_of: RunsOf, folder: Path) -> None:
+def _search(
+    found: RecipeFile,
+    dataset: Dataset,
+    read: Read,
+    train: Train,
+    runs_of: RunsOf,
+    folder: Path,
+    as_json: bool,
+) -> None:
     """Train as many trials as asked, then write and print the table of them."""
     from ensemble.metrics import find
     from ensemble.recipe.grid import grid_of, label
@@ -210,8 +245,13 @@ def _search(found: RecipeFile, dataset: Dataset, read: Read, train: Train, runs_
     def cell_of(values: Mapping[str, Any]) -> Grid:
         return grid_of({key: [value] for key, value in values.items()}, read)
 
+    number = count(1)
+
     def evaluate(values: Mapping[str, Any]) -> float:
-        note("trying " + ", ".join(f"{key} {label(value)}" for key, value in values.items()))
+        note(
+            f"trial {next(number)} of at most {found.sweep.trials}: "
+            + ", ".join(f"{key} {label(value)}" for key, value in values.items())
+        )
         grid = cell_of(values)
         for error in train(grid).values():
             note(f"failed: {one_line(error)}")
@@ -225,6 +265,7 @@ def _search(found: RecipeFile, dataset: Dataset, read: Read, train: Train, runs_
     for runs in runs_of(cell_of(table.best.values)).values():
         _mark(runs, f"best of {len(tried)} trials")
     _write(folder, table.markdown(), {"trials.csv": table.csv()}, table.picture())
+    click.echo(as_json_text(table.facts()) if as_json else markdown(table.markdown()), nl=as_json)
 
 
 def _mark(runs: Sequence[Run], why: str) -> None:
@@ -241,5 +282,4 @@ def _write(folder: Path, table: str, others: Mapping[str, str], picture: bytes) 
     contents: dict[str, str | bytes] = {"table.md": table, **others, "table.png": picture}
     for name, content in contents.items():
         write_atomically(folder / name, content)
-    click.echo(table, nl=False)
     note(f"written: {', '.join(contents)} in {folder}")

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli.context import Settings, note
-from ensemble.cli.options import current, data_options, parse_settings, say_source, with_members
+from ensemble.cli import completing
+from ensemble.cli.context import Settings, as_json_text, note
+from ensemble.cli.options import (
+    F,
+    current,
+    data_options,
+    parse_settings,
+    say_source,
+    track_options,
+    tracked,
+    with_members,
+)
 from ensemble.cli.params import Duration, finite_float
 
 if TYPE_CHECKING:
@@ -30,30 +39,67 @@ class Rate(click.ParamType[Any]):
         return value if value == "auto" else finite_float.convert(value, param, ctx)
 
 
-@click.command()
-@click.option("--arch", "archs", multiple=True, help="An architecture; may be given several times.")
-@data_options
-@click.option("--image-size", type=int, help="Pixels a side. [default: 224; digits: 32]")
-@click.option("--epochs", type=int, help="Epochs of the whole network.")
-@click.option("--frozen-epochs", type=int, help="Epochs of the head alone, before. [default: 1; from scratch: 0]")
-@click.option("--batch-size", type=int, help="Images a batch. [default: 64]")
-@click.option("--lr", type=Rate(), help="The highest learning rate, or `auto` for the finder. [default: auto]")
-@click.option("--seed", "seeds", type=int, multiple=True, help="A seed; several make several members.")
-@click.option("--weights", help="`imagenet`, `none`, or a file. [default: imagenet; digits: none]")
-@click.option("--folds", type=int, help="Train on k folds; validation rows are then all rows.")
-@click.option("--full", is_flag=True, help="Refit on train + valid what the same command without --full justified.")
-@click.option("--tta", help="Views averaged when predicting: none, flip or flip-shift.")
-@click.option("--set", "settings_", multiple=True, metavar="KEY=VALUE", help="Any other key of a recipe.")
-@click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
-@click.option(
-    "-j",
-    "--jobs",
-    type=click.IntRange(1),
-    help="Members trained at a time. [default: on a GPU what is fastest, else 1]",
+KEYS = (
+    click.option("--image-size", type=int, help="Pixels a side. [default: 224; digits: 32]"),
+    click.option("--epochs", type=int, help="Epochs of the whole network."),
+    click.option(
+        "--frozen-epochs", type=int, help="Epochs of the head alone, before. [default: 1; from scratch: 0]"
+    ),
+    click.option("--batch-size", type=int, help="Images a batch. [default: 64]"),
+    click.option("--lr", type=Rate(), help="The highest learning rate, or `auto` for the finder. [default: auto]"),
+    click.option("--weights", help="`imagenet`, `none`, or a file. [default: imagenet; digits: none]"),
+    click.option("--folds", type=int, help="Train on k folds; validation rows are then all rows."),
+    click.option("--tta", help="Views averaged when predicting: none, flip or flip-shift."),
+    click.option(
+        "--set",
+        "settings_",
+        multiple=True,
+        shell_complete=completing.keys,
+        metavar="KEY=VALUE",
+        help="Any other key of a recipe.",
+    ),
 )
-@click.option("--retry", is_flag=True, help="Train runs again that failed.")
+"""Keys of a recipe that have an option of their own."""
+
+HOW = (
+    click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]"),
+    click.option(
+        "-j",
+        "--jobs",
+        type=click.IntRange(1),
+        help="Members trained at a time. [default: on a GPU what is fastest, else 1]",
+    ),
+    click.option("--retry", is_flag=True, help="Train runs again that failed."),
+)
+
+
+def several(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
+    """Adds options, in their order."""
+
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+@click.command()
+@click.option(
+    "--arch",
+    "archs",
+    multiple=True,
+    shell_complete=completing.archs,
+    help="An architecture; may be given several times.",
+)
+@data_options
+@several(KEYS)
+@click.option("--seed", "seeds", type=int, multiple=True, help="A seed; several make several members.")
+@click.option("--full", is_flag=True, help="Refit on train + valid what the same command without --full justified.")
+@several(HOW)
 @click.option("--budget", type=Duration(), help="Train what fits into this time and adds most: 90m, 2h, 1h30m.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained and how long it takes, and stop.")
+@track_options
 @click.option("--json", "as_json", is_flag=True, help="Print the runs and their scores as JSON.")
 @click.pass_obj
 def command(
@@ -71,6 +117,8 @@ def command(
     dry_run: bool,
     full: bool,
     as_json: bool,
+    track: str | None,
+    track_weights: bool,
     **keys: Any,
 ) -> None:
     """Train members and print their run ids.
@@ -84,13 +132,16 @@ def command(
     ens train --recipe recipes/cifar10.yaml --budget 2h
     ens train --arch resnet34 --set stem=small --set label_smoothing=0.1
     """
+    settings = tracked(settings, track, track_weights)
     overrides = {key: value for key, value in keys.items() if value is not None}
     overrides |= parse_settings(settings_) | ({"full": True} if full else {})
     found = chosen_members(archs, recipe, data, list(seeds), overrides)
     say_source(found)
-    train_and_print(
-        settings, found, device=device, workers=jobs, retry=retry, budget=budget, dry_run=dry_run, as_json=as_json
+    done, errors = train_members(
+        settings, found, device=device, workers=jobs, retry=retry, budget=budget, dry_run=dry_run, quiet=as_json
     )
+    click.echo(as_json_text(facts_of(done)) if as_json else "\n".join(done), nl=bool(as_json or done))
+    raise_failures(errors, len(done))
 
 
 def chosen_members(
@@ -116,7 +167,7 @@ def chosen_members(
     return found
 
 
-def train_and_print(
+def train_members(
     settings: Settings,
     found: RecipeFile,
     *,
@@ -125,14 +176,17 @@ def train_and_print(
     retry: bool,
     budget: float | None = None,
     dry_run: bool = False,
-    as_json: bool = False,
-) -> dict[str, Recipe]:
-    """Train every member of `found`, print the ids of the runs that are complete; their recipes by run id."""
+    quiet: bool = False,
+) -> tuple[dict[str, Job], dict[str, EnsError]]:
+    """Train every member of `found`: the jobs that are complete by run id, and the errors of the others by name.
+
+    quiet: a dry run lists nothing.
+    """
     from ensemble.cli.reading import load_with_progress
 
     dataset = load_with_progress(found.data, settings.runs)
     warn_of_leaks(dataset, settings.runs)
-    done, errors = train_recipes(
+    return train_recipes(
         settings,
         found.members,
         dataset,
@@ -141,19 +195,21 @@ def train_and_print(
         retry=retry,
         budget=budget,
         dry_run=dry_run,
-        list_runs=dry_run and not as_json,
+        list_runs=dry_run and not quiet,
     )
-    if as_json:
-        rows = [{"run": name, "kind": job.kind, **job.run.metrics} for name, job in done.items()]
-        click.echo(json.dumps(rows, indent=2, allow_nan=False))
-    else:
-        for name in done:
-            click.echo(name)
+
+
+def facts_of(done: Mapping[str, Job]) -> list[dict[str, Any]]:
+    """The runs and their scores, for JSON."""
+    return [{"run": name, "kind": job.kind, **job.run.metrics} for name, job in done.items()]
+
+
+def raise_failures(errors: Mapping[str, EnsError], done: int) -> None:
+    """Raise one error for all, where there are any."""
     if errors:
         from ensemble.training.train import failure
 
-        raise failure(errors, len(done))
-    return {name: job.recipe for name, job in done.items()}
+        raise failure(errors, done)
 
 
 def warn_of_leaks(dataset: Dataset, runs: Path) -> None:
@@ -181,7 +237,6 @@ def train_recipes(
     list_runs: print what would be trained, and for how long.
     """
     # after the data is known to be good: torch takes seconds to import
-    from ensemble.training.together import train_all
     from ensemble.training.train import plans
 
     jobs, errors = plans(recipes, dataset.fingerprint, settings.runs)
@@ -189,21 +244,50 @@ def train_recipes(
         planned = [recipe for recipe in recipes if recipe.name not in errors]
         members = _within(budget, planned, dataset, settings, device, not dry_run)
         jobs, _ = plans(members, dataset.fingerprint, settings.runs)
+    done, failed = train_jobs(
+        settings, jobs, dataset, device=device, workers=workers, retry=retry, dry_run=dry_run, list_runs=list_runs
+    )
+    return done, errors | failed
+
+
+def train_jobs(
+    settings: Settings,
+    jobs: list[Job],
+    dataset: Dataset,
+    *,
+    device: str | None,
+    workers: int | None = None,
+    retry: bool = False,
+    dry_run: bool = False,
+    list_runs: bool = False,
+) -> tuple[dict[str, Job], dict[str, EnsError]]:
+    """As `train_recipes`, from planned jobs."""
+    from ensemble.training.together import train_all
+
     _say_how_long(jobs, dataset, device, list_runs)
     if dry_run:
-        return {}, errors
-    outcomes = train_all(jobs, dataset, settings.runs, workers=workers, device=device, retry=retry, note=note)
+        return {}, {}
+    outcomes = train_all(
+        jobs,
+        dataset,
+        settings.runs,
+        workers=workers,
+        device=device,
+        retry=retry,
+        note=note,
+        track=settings.track,
+    )
     done = {outcome.job.path.name: outcome.job for outcome in outcomes if outcome.error is None}
-    errors |= {outcome.job.path.name: outcome.error for outcome in outcomes if outcome.error is not None}
-    return done, errors
+    return done, {outcome.job.path.name: outcome.error for outcome in outcomes if outcome.error is not None}
 
 
 def _within(
     budget: float, recipes: list[Recipe], dataset: Dataset, settings: Settings, device: str | None, keep: bool
 ) -> list[Recipe]:
     """Those of `recipes` that fit into `budget` seconds, with the epochs that they then have."""
-    from ensemble.training.budget import duration, within
+    from ensemble.training.budget import within
     from ensemble.training.devices import choose_device
+    from ensemble.training.several import duration
 
     chosen = choose_device(device)
     members, choice = within(recipes, dataset, settings.runs, chosen, budget, keep=keep)
@@ -216,9 +300,9 @@ def _within(
 def _say_how_long(jobs: list[Job], dataset: Dataset, device: str | None, list_runs: bool) -> None:
     """The estimate of every run on stdout where they are listed, and the sum on stderr."""
     from ensemble.errors import EnsError
-    from ensemble.training.budget import duration
     from ensemble.training.devices import choose_device
     from ensemble.training.estimate import Forecast
+    from ensemble.training.several import duration
 
     forecast, total = Forecast(dataset, choose_device(device)), 0.0
     for job in {part.hash: part for top in jobs for part in top.all()}.values():

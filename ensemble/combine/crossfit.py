@@ -21,6 +21,25 @@ MOST_REPEATS = 3
 ENOUGH_ROWS = 2_000
 """Where repeats times rows come to this, other folds would hardly move the score."""
 
+Progress = Callable[[int, int], None]
+"""Told (done, of how many)."""
+
+
+def nobody(done: int, total: int) -> None:
+    """Is told of progress and does nothing."""
+
+
+def counted(progress: Progress, total: int) -> Callable[[], None]:
+    """A function that says, whenever it is called, that one more of `total` is done."""
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        progress(done, total)
+
+    return tick
+
 
 @dataclass(frozen=True)
 class Folds:

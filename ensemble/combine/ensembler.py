@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ensemble.combine.account import facts_of, metrics_of, notes_of
 from ensemble.combine.candidates import leaves, refit_of
+from ensemble.combine.crossfit import Progress, nobody
 from ensemble.combine.fitting import Plan
 from ensemble.combine.members import Split, gather
 from ensemble.combine.record import PIPELINE, described
@@ -79,10 +80,12 @@ def combine(
     calibrate: bool | None = None,
     refits: bool = False,
     name: str = "ensemble",
+    progress: Progress = nobody,
 ) -> Combined:
     """Combine `runs` into the run `folder/<name>-<hash8>`; the same input gives the same id and bytes.
 
-    Ensembles among them stand for their members. calibrate None leaves it to the rule. Raises MismatchedRuns,
+    Ensembles among them stand for their members. calibrate None leaves it to the rule. progress: told (fits done,
+    of how many), as some rules take their time. Raises MismatchedRuns,
     DataError, RecipeError or NothingPassed, and then nothing is written.
     """
     check_name(metric)
@@ -98,7 +101,7 @@ def combine(
             " import them again with a target column or --targets-from"
         )
     plan = replace(plan, metric=_metric(metric, valid))
-    judged = judge(plan, valid, [plan.metric, *(() if metric == "accuracy" else (find("accuracy", ()),))])
+    judged = judge(plan, valid, [plan.metric, *(() if metric == "accuracy" else (find("accuracy", ()),))], progress)
     said = report(plan, judged, valid, members)
     kept = [members[i] for i in judged.fitted.selection.kept]
     sources = [refit_of(run, all_runs(folder)) for run in kept] if refits else kept

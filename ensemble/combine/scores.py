@@ -13,7 +13,10 @@ from ensemble.combine.crossfit import (
     N_FOLDS,
     Crossfitted,
     Folds,
+    Progress,
+    counted,
     crossfitted,
+    nobody,
     repeated_folds,
 )
 from ensemble.combine.fitting import Fitted, Plan, Pool, Probs, applied, best_alone, decide, decide_in_fold
@@ -78,14 +81,18 @@ class Judged:
         return self.ours.honest[0]
 
 
-def judge(plan: Plan, valid: Split, scored: Sequence[Metric]) -> Judged:
+def judge(plan: Plan, valid: Split, scored: Sequence[Metric], progress: Progress = nobody) -> Judged:
     """Fit on all labelled rows of `valid`, and score by cross-fitting. Raises NothingPassed, DataError."""
     pool = Pool(valid.probs, valid.targets)
     automatic = plan.rule.name == "auto"
     most = FEW_FOLDS if automatic and valid.probs.size > MANY_NUMBERS else N_FOLDS
     several = repeated_folds(valid.ids, valid.targets, valid.groups, most)
     with one_thread(plan.rule.name):
-        found = contest(plan, pool, several, valid.groups) if automatic else _plain(plan, pool, several)
+        found = (
+            contest(plan, pool, several, valid.groups, progress=progress)
+            if automatic
+            else _plain(plan, pool, several, progress)
+        )
     known = several[0].known()
     best = best_alone(plan, pool, known)
     best_honest = [crossfitted(lambda rows: best_alone(plan, pool, rows), best, pool, folds) for folds in several]
@@ -103,12 +110,16 @@ def judge(plan: Plan, valid: Split, scored: Sequence[Metric]) -> Judged:
     return Judged(found.full, ours, plain, single, found.honest[0], several[0], scores, found.table)
 
 
-def _plain(plan: Plan, pool: Pool, several: Sequence[Folds]) -> Contest:
+def _plain(plan: Plan, pool: Pool, several: Sequence[Folds], progress: Progress) -> Contest:
     """One rule, cross-fitted."""
     (full,) = decide(plan, [plan.rule], pool, several[0].known())
 
+    tick = counted(progress, sum(len(folds.names) for folds in several))
+
     def decided(rows: Ints) -> Fitted:
-        return decide_in_fold(plan, [plan.rule], pool, rows)[0]
+        found = decide_in_fold(plan, [plan.rule], pool, rows)[0]
+        tick()
+        return found
 
     return Contest(full, tuple(crossfitted(decided, full, pool, folds) for folds in several), ())
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 
 import numpy as np
 
-from ensemble.combine.crossfit import Crossfitted, Folds, assembled
+from ensemble.combine.crossfit import Crossfitted, Folds, Progress, assembled, counted, nobody
 from ensemble.combine.fitting import Fitted, Plan, Pool, Probs, decide, decide_in_fold
 from ensemble.combine.paired import differences
 from ensemble.combine.rules import Rule, rules
@@ -46,7 +47,13 @@ def contestants() -> list[Rule]:
 
 
 def contest(
-    plan: Plan, pool: Pool, several: Sequence[Folds], groups: Texts | None, *, nested: bool = True
+    plan: Plan,
+    pool: Pool,
+    several: Sequence[Folds],
+    groups: Texts | None,
+    *,
+    nested: bool = True,
+    progress: Progress = nobody,
 ) -> Contest:
     """The tournament on the first of several divisions into folds. nested: with honest predictions.
 
@@ -54,11 +61,15 @@ def contest(
     it would be steadier than what a single one can be judged by. Raises NothingPassed.
     """
     entrants = contestants()
-    first = _Round(plan, entrants, pool, several[0], groups)
+    fits = sum(
+        comb(len(folds.names), 2) * nested + len(folds.names) for folds in (several if nested else several[:1])
+    )
+    tick = counted(progress, fits)
+    first = _Round(plan, entrants, pool, several[0], groups, tick)
     table = first.table()
     winner = entrants[simplest(table, plan.metric)]
     (full,) = decide(plan, [winner], pool, several[0].known())
-    others = [_Round(plan, entrants, pool, folds, groups) for folds in several[1:] if nested]
+    others = [_Round(plan, entrants, pool, folds, groups, tick) for folds in several[1:] if nested]
     return Contest(full, tuple(one.nested(full) for one in (first, *others) if nested), table)
 
 
@@ -69,9 +80,23 @@ class _Round:
     and the other way round. Ten fits stand in for the twenty of a plain nested cross-validation.
     """
 
-    def __init__(self, plan: Plan, entrants: Sequence[Rule], pool: Pool, folds: Folds, groups: Texts | None):
+    def __init__(
+        self,
+        plan: Plan,
+        entrants: Sequence[Rule],
+        pool: Pool,
+        folds: Folds,
+        groups: Texts | None,
+        tick: Callable[[], None],
+    ) -> None:
         self.plan, self.entrants, self.pool, self.folds, self.groups = plan, entrants, pool, folds, groups
-        self.fits = {fold: decide_in_fold(plan, entrants, pool, folds.without(fold)) for fold in folds.names}
+        self.tick = tick
+        self.fits = {fold: self._decided(folds.without(fold)) for fold in folds.names}
+
+    def _decided(self, rows: Ints) -> list[Fitted]:
+        found = decide_in_fold(self.plan, self.entrants, self.pool, rows)
+        self.tick()
+        return found
 
     def table(self) -> tuple[Entry, ...]:
         """Every rule's cross-fitted score on all labelled rows."""
@@ -83,7 +108,7 @@ class _Round:
         for one, other in combinations(self.folds.names, 2):
             rest = self.folds.without(one, other)
             if len(rest):
-                both = decide_in_fold(self.plan, self.entrants, self.pool, rest)
+                both = self._decided(rest)
                 inner[one][other], inner[other][one] = both, both
         chosen = {fold: self.fits[fold][self._winner(inner[fold])] for fold in self.folds.names}
         return assembled({**chosen, UNKNOWN: full}, self.pool, self.folds)

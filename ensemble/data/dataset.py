@@ -22,6 +22,7 @@ class Items:
     ids: str (n,), unique, `/`-separated, NFC.  paths: str (n,), relative to the data set's root.
     targets: int64 (n,), an index into the data set's classes, -1 where unknown.
     groups: str (n,) or None.  soft: float32 (n, k) or None, label probabilities where the recipe asks.
+    taught: float32 (n, k) or None, what a student is to learn beside the labels, softened.
     """
 
     ids: Texts
@@ -29,6 +30,7 @@ class Items:
     targets: Ints
     groups: Texts | None = None
     soft: npt.NDArray[np.float32] | None = None
+    taught: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -42,6 +44,7 @@ class Items:
             targets=self.targets[rows],
             groups=None if self.groups is None else self.groups[rows],
             soft=None if self.soft is None else self.soft[rows],
+            taught=None if self.taught is None else self.taught[rows],
         )
 
 

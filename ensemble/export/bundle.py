@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -28,6 +28,14 @@ from ensemble.runs.writing import versions
 SCHEMA = 1
 COMPARED = 32
 """Images on which an export is compared with torch."""
+
+Stage = Callable[[str, int, int], None]
+"""Told (what, how much is done, of how much)."""
+
+
+def _quietly(what: str, done: int, total: int) -> None:
+    """Says nothing."""
+
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SCRIPT = Path(__file__).with_name("predict_anywhere.py")
@@ -57,7 +65,14 @@ def refuse_unportable(panel: Panel) -> None:
         raise DataError(f"the rule {ensemble.rule!r} cannot be exported; combine with one of {graph_rules.names()}")
 
 
-def export(panel: Panel, *, folder: Path | None = None, zip: Path | None = None, opset: int = OPSET) -> Exported:
+def export(
+    panel: Panel,
+    *,
+    folder: Path | None = None,
+    zip: Path | None = None,
+    opset: int = OPSET,
+    stage: Stage = _quietly,
+) -> Exported:
     """Write `folder`, or the zip file `zip`; one of them is given.
 
     An export that is there is replaced by a whole one. Raises DataError for a folder that holds something else,
@@ -70,11 +85,14 @@ def export(panel: Panel, *, folder: Path | None = None, zip: Path | None = None,
     if folder is not None:
         _refuse_other(folder)
     with _aside(target) as made:
+        stage("exporting", 0, 3)
         write_onnx(panel, made / "model.onnx", opset=opset, metadata={"run": panel.committee.run.id})
+        stage("exporting", 1, 3)
         pixels, why = sample(panel, COMPARED)
         parity = compare(panel, OnnxModel(made / "model.onnx"), pixels, real=not why)
         if not parity.difference <= BOUND:
             raise EnsError(f"not exported: {parity}; {BOUND:g} at most expected")
+        stage("exporting", 2, 3)
         score = headline(panel.committee.run)
         config = described(panel, opset) | {"score": score and asdict(score), "parity": asdict(parity)}
         config["files"] = {path.name: sha256_file(path) for path in sorted(made.iterdir())}

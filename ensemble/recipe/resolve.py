@@ -85,14 +85,20 @@ def hashed_keys(recipe: Recipe) -> dict[str, Any]:
     return {"arch": recipe.arch, "seed": recipe.seed, **changed}
 
 
-def run_hash(recipe: Recipe, fingerprint: str, weights_sha256: str | None) -> str:
-    """The full sha256 of a member: its resolved recipe, data, initial weights and the pipeline's number."""
+def run_hash(
+    recipe: Recipe, fingerprint: str, weights_sha256: str | None, teacher: Mapping[str, Any] | None = None
+) -> str:
+    """The full sha256 of a member: its resolved recipe, data, initial weights and the pipeline's number.
+
+    teacher: what a student learns from, beside all that.
+    """
     return sha256_json(
         {
             "recipe": hashed_keys(recipe),
             "data": fingerprint,
             "weights": weights_sha256,
             "pipeline": PIPELINE,
+            **({} if teacher is None else {"teacher": teacher}),
         }
     )
 

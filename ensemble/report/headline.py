@@ -52,4 +52,7 @@ def headline(run: Run) -> Headline | None:
     probs, targets = rows.probs[known], rows.targets[known]
     metric = find("accuracy", rows.classes.tolist())
     low, high = without_nan(interval(metric, [probs], targets, None if rows.groups is None else rows.groups[known]))
-    return Headline("accuracy", float(metric(probs, targets)), low, high, len(targets))
+    of = ""
+    if run.kind == "student":
+        of = "flattered by its soft labels" + (", of its folds" if run.pools_folds else "")
+    return Headline("accuracy", float(metric(probs, targets)), low, high, len(targets), of)

@@ -97,6 +97,13 @@ def members_csv(found: Sequence[Side]) -> str:
     return as_csv(HEADER, [values(one) for one in ranked(found)])
 
 
+def members_facts(found: Sequence[Side]) -> dict[str, object]:
+    """The table and the conclusion as plain values."""
+    ordered = ranked(found)
+    rows = [dict(zip(HEADER, values(one), strict=True)) for one in ordered]
+    return {"members": rows, "conclusion": conclusion(ordered)}
+
+
 def ranked(found: Sequence[Side]) -> list[Side]:
     """The best by validation accuracy first, ties by id."""
     return sorted(found, key=lambda one: (-one.valid, one.run.id))

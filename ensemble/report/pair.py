@@ -34,6 +34,11 @@ class Pair:
         ]
         return as_csv(HEADER, rows)
 
+    def facts(self) -> dict[str, object]:
+        """The same as plain values."""
+        rows = [dict(zip(HEADER, line, strict=True)) for line in self._lines()]
+        return {"classes": rows, "conclusion": self.sentences()}
+
     def sentences(self) -> str:
         """Accuracy and balanced accuracy compared on the same rows, and the evenness of recall."""
         parts = [self._compared(metric, name) for metric, name in _COMPARED]

@@ -85,6 +85,21 @@ class SweepTable:
             ],
         )
 
+    def facts(self) -> dict[str, object]:
+        """The cells as plain values, and the sentence."""
+        cells = [
+            {
+                **dict(zip(self.axes, cell.place, strict=True)),
+                "mean": cell.mean,
+                "deviation": cell.deviation,
+                "runs": dict(zip(cell.runs, cell.scores, strict=True)),
+            }
+            for cell in self.cells.values()
+        ]
+        best = dict(zip(self.axes, self.best.place, strict=True))
+        said = {"cells": cells, "best": best, "alike": self.alike, "conclusion": self.sentence()}
+        return {"metric": self.metric, "rows": self.n, **said}
+
     def sentence(self) -> str:
         """Which cell is best, and how sure that is."""
         best = self.best

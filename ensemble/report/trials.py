@@ -48,6 +48,11 @@ class TrialTable:
             f"\n{said} The best of many looks better than it is.\n"
         )
 
+    def facts(self) -> dict[str, object]:
+        """The trials as plain values, in the order in which they were tried."""
+        trials = [{"values": dict(trial.values), "score": trial.score} for trial in self.trials]
+        return {"metric": self.metric, "trials": trials, "best": dict(self.best.values)}
+
     def csv(self) -> str:
         """A line for each trial in the order in which they were tried, without a score where it failed."""
         rows: Sequence[Sequence[object]] = [

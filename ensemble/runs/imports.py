@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from ensemble.data.csvrows import read_rows
 from ensemble.data.names import natural_key, nfc
 from ensemble.errors import DataError, MismatchedRuns, first_few, one_line
 from ensemble.files import sha256_json
-from ensemble.predictions import UNKNOWN, Floats, Ints, Predictions, align, checked, load
+from ensemble.predictions import UNKNOWN, Floats, Ints, Predictions, align, checked, load, sha256_of
 from ensemble.runs.run import Run, all_runs
 from ensemble.runs.writing import run_id, write_run
 
@@ -75,7 +74,7 @@ def import_run(
         tested = read_predictions(test)
         splits["test"] = align(tested, tested.ids, ours.classes)
     digest = sha256_json(
-        {"pipeline": _PIPELINE, "kind": "import", "arch": arch, "valid": _fingerprint(ours, whole=True)}
+        {"pipeline": _PIPELINE, "kind": "import", "arch": arch, "valid": sha256_of(ours, whole=True)}
     )
     facts = {
         "kind": "import",
@@ -211,7 +210,7 @@ def _completed(ours: Predictions, theirs: Predictions) -> Predictions:
 def _data(splits: Mapping[str, Predictions], known: Known | None) -> dict[str, Any]:
     """`data` of run.json: the known data set's, and its test where the ids are the same."""
     if known is None:
-        return {"form": None, "fingerprint": _fingerprint(splits["valid"]), "tests": {}}
+        return {"form": None, "fingerprint": sha256_of(splits["valid"]), "tests": {}}
     tests = known.data.get("tests", {})
     same = "test" in splits and "test" in tests and known.test_ids == set(splits["test"].ids.tolist())
     return {
@@ -219,12 +218,3 @@ def _data(splits: Mapping[str, Predictions], known: Known | None) -> dict[str, A
         "fingerprint": str(known.data.get("fingerprint", "")),
         "tests": {"test": tests["test"]} if same else {},
     }
-
-
-def _fingerprint(ours: Predictions, *, whole: bool = False) -> str:
-    """The sha256 of ids and classes whatever their order; `whole`: of the probabilities too."""
-    rows, columns = np.argsort(ours.ids), np.argsort(ours.classes)
-    digest = hashlib.sha256("\0".join([*ours.ids[rows].tolist(), "", *ours.classes[columns].tolist()]).encode())
-    if whole:
-        digest.update(np.ascontiguousarray(ours.probs[rows][:, columns], dtype="<f4").tobytes())
-    return digest.hexdigest()

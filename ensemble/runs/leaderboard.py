@@ -103,10 +103,10 @@ def _read(run: Run) -> Row:
 def _leaks(run: Run) -> Leaks:
     """What the run was told when it was trained, and what `ens check` has found since.
 
-    A folds run has divided train and valid anew, so that what the check says of valid is not true of it.
+    Folds have divided train and valid anew, so that what the check says of valid is not true of them.
     """
     found = known_leaks(run.path.parent, run.fingerprint) if run.fingerprint else {}
-    if run.kind == "folds" or run.is_fold:
+    if run.pools_folds or run.is_fold:
         found = {split: counts for split, counts in found.items() if split != "valid"}
     return merged(dict(run.facts.get("leaks") or {}), found)
 

@@ -78,6 +78,11 @@ class Run:
         return self.facts.get("fold") is not None
 
     @property
+    def pools_folds(self) -> bool:
+        """Whether its validation rows are those that its folds never saw: a folds run, or a student of folds."""
+        return self.kind == "folds" or (self.kind == "student" and len(self.facts.get("parents") or ()) > 1)
+
+    @property
     def fingerprint(self) -> str:
         """The fingerprint of the train and valid rows it belongs to; empty where unknown."""
         return str(self.facts.get("data", {}).get("fingerprint", ""))

@@ -16,6 +16,7 @@ from ensemble.files import read_json, sha256_json, write_json
 from ensemble.recipe.schema import Recipe
 from ensemble.training.estimate import Forecast
 from ensemble.training.plan import plan
+from ensemble.training.several import duration
 
 SHARES = (1.0, 0.75, 0.5)
 """Of the epochs of the whole network; below half a schedule a member is no longer the one that was asked for."""
@@ -116,11 +117,3 @@ def within(
         if keep:
             write_json(path, {"shares": choice.shares, "seconds": choice.seconds})
     return [shortened(recipes[index], share) for index, share in choice.shares.items()], choice
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `2 h 5 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

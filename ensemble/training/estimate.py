@@ -54,7 +54,8 @@ def estimate(recipe: Recipe, dataset: Dataset, speed: Speed) -> Estimate:
     images = train // recipe.batch_size * recipe.batch_size  # of whole batches, an epoch
     for index, stage in enumerate(training_stages(recipe)):
         rate = speed.head if stage.train == "head" else speed.all
-        if index == 0 and stage.lr == "auto" and not recipe.full:  # a refit has the rates of its parent
+        # a network for all rows has the rates of those that it is justified by
+        if index == 0 and stage.lr == "auto" and "valid" in sizes:
             seconds += STEPS * min(recipe.batch_size, train) / rate
         checks = -(-stage.epochs // recipe.valid_every)
         seconds += (

@@ -44,6 +44,11 @@ def pool_folds(job: Job, dataset: Dataset) -> None:
     write_metrics(job.run)
 
 
+def pool_students(job: Job) -> None:
+    """The validation rows of a student for all rows: what its folds say of the rows that each never saw."""
+    save(job.path / "valid.npz", pooled([part.run.predictions("valid") for part in job.parts]))
+
+
 def pool_new_tests(job: Job, dataset: Dataset, workshop: Workshop) -> list[str]:
     """Pool again where the members have predicted test sets that the complete run does not know; their names."""
     splits = new_tests(job, dataset)

@@ -60,7 +60,8 @@ class History(Callback):  # type: ignore[misc]
                 self.epoch,
             )
         target = self.learn.yb[0]
-        hard = target.argmax(1) if target.ndim == 2 else target
+        # a student's targets hold what its teacher says behind the labels
+        hard = target[:, : self.logits.shape[1]].argmax(1) if target.ndim == 2 else target
         correct = float((self.logits.argmax(1) == hard).sum())
         (self.train_mean if self.training else self.valid_mean).add(loss, correct, len(hard))
         self.on_batch()

@@ -58,7 +58,8 @@ def _valid_rows(rows: Sequence[Row]) -> tuple[list[int], list[int]]:
 class Lookup:
     """The items of one loader.
 
-    rows: int64 (n,), in `images`.  targets: (n,) or (n, k), on the CPU.  labels: int64 (n,), class indices.
+    rows: int64 (n,), in `images`.  targets: (n,), (n, k) or (n, 2k), on the CPU.
+    labels: int64 (n,), class indices.
     """
 
     images: Images
@@ -197,6 +198,13 @@ def _rows(items: Items, rows: Ints, dataset: Dataset, split: str) -> list[Row]:
 
 
 def _lookup(images: Images, rows: Ints, items: Items) -> Lookup:
+    return Lookup(images, rows, _targets(items), items.targets)
+
+
+def _targets(items: Items) -> TensorBase:
+    """Class indices (n,), probabilities (n, k), or for a student (n, 2k): the label's, then the teacher's."""
+    if items.taught is not None:
+        label = np.eye(items.taught.shape[1], dtype=np.float32)[items.targets] if items.soft is None else items.soft
+        return TensorBase(torch.from_numpy(np.concatenate([label, items.taught], axis=1)))
     hard = items.soft is None
-    targets = TensorCategory(torch.from_numpy(items.targets)) if hard else TensorBase(torch.from_numpy(items.soft))
-    return Lookup(images, rows, targets, items.targets)
+    return TensorCategory(torch.from_numpy(items.targets)) if hard else TensorBase(torch.from_numpy(items.soft))

@@ -19,6 +19,7 @@ from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from torch import nn
 
+from ensemble.combine.teaching import Teacher
 from ensemble.models.depth import last_parameters, norms
 from ensemble.models.network import Network, parameter_groups
 from ensemble.recipe.resolve import training_stages
@@ -37,7 +38,7 @@ from ensemble.training.checkpoint import (
 from ensemble.training.finder import Curve, find_rate
 from ensemble.training.history import History
 from ensemble.training.learner import MemberLearner
-from ensemble.training.losses import Loss, class_weights, losses
+from ensemble.training.losses import Distilled, Loss, class_weights, losses
 from ensemble.training.mixing import mixings
 from ensemble.training.optimizers import optimizer
 from ensemble.training.progressive import progressive
@@ -67,6 +68,7 @@ class Training:
     decide: called with (stage, curve) when the finder has chosen, before the first step is taken.
     pieces: in how many a batch is taken, where it does not fit into memory.
     decided: what else was chosen on the way, for run.json.
+    teacher: whose opinion a student learns beside the labels.
     """
 
     recipe: Recipe
@@ -83,6 +85,7 @@ class Training:
     scaler: torch.amp.GradScaler | None = None
     average: Average | None = None
     decided: dict[str, Any] = field(default_factory=dict)
+    teacher: Teacher | None = None
     _written: float = 0.0
     _write_cost: float = 0.0
 
@@ -162,7 +165,7 @@ class Training:
             cbs=[
                 BnFreeze(),
                 _Validation(self.recipe.valid_every if "valid" in self._splits else None),
-                *mixings.get(self.recipe.mixing)(self.recipe, self.loaders.c),
+                *mixings.get(self.recipe.mixing)(self.recipe, self._target_columns),
             ],
         )
         learner.remove_cbs(learner._grab_cbs(ProgressCallback))
@@ -190,7 +193,12 @@ class Training:
     def _loss(self) -> Loss:
         balanced = self.recipe.class_weights == "balanced"
         weights = class_weights(self.loaders.train.lookup.labels, self.loaders.c) if balanced else None
-        return losses.get(self.recipe.loss)(self.recipe, weights)
+        loss = losses.get(self.recipe.loss)(self.recipe, weights)
+        return loss if self.teacher is None else Distilled(loss, self.teacher.temperature, self.teacher.alpha)
+
+    @property
+    def _target_columns(self) -> int:
+        return int(self.loaders.c) * (1 if self.teacher is None else 2)
 
     def _new_scaler(self) -> torch.amp.GradScaler | None:
         if self.network.compute_dtype != torch.float16:

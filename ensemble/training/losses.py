@@ -66,6 +66,28 @@ class Weighted(nn.Module):
         return soft.to(logits.dtype)
 
 
+class Distilled(nn.Module):
+    """(1 - alpha) `hard` + alpha T^2 cross-entropy of softmax(logits / T) with what a teacher says at that T.
+
+    T^2 gives both parts gradients of one size (Hinton et al. 2015).  Training targets are float (n, 2k): of each
+    image the label's probabilities, then the teacher's, softened. Other targets, of validation rows, are for
+    `hard` alone.
+    """
+
+    def __init__(self, hard: Loss, temperature: float, alpha: float) -> None:
+        super().__init__()
+        self.hard, self.temperature, self.alpha = hard, temperature, alpha
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """float (): logits (n, k), targets (n, 2k), (n,) or (n, k)."""
+        k = logits.shape[1]
+        if targets.ndim == 1 or targets.shape[1] == k:
+            return self.hard(logits, targets)
+        label, said = targets[:, :k].to(logits.dtype), targets[:, k:].to(logits.dtype)
+        soft = -(said * (logits / self.temperature).log_softmax(1)).sum(1).mean()
+        return (1 - self.alpha) * self.hard(logits, label) + self.alpha * self.temperature**2 * soft
+
+
 @losses.register("cross-entropy")
 def cross_entropy(recipe: Recipe, weights: Tensor | None) -> Loss:
     """Softmax cross-entropy with `label_smoothing`."""

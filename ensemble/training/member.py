@@ -47,15 +47,17 @@ SAMPLE = 5_000
 
 
 def train_member(job: Job, dataset: Dataset, workshop: Workshop) -> None:
-    """Make the run of a `member` or `refit` job, whose lock the caller holds.
+    """Make the run of a `member`, `refit` or `student` job, whose lock the caller holds.
 
     dataset: the job's own view of the data (a fold's, or pooled for a refit).
     Raises TrainingFailed when the loss is not finite, having marked the run failed.
     """
     facts = new_facts(job, dataset, describe(workshop.device))
-    facts["parents"] = [parent_facts(part.run) for part in job.parts]
+    taught_by = [] if job.teacher is None else [job.teacher.run]
+    facts["parents"] = [parent_facts(run) for run in (*taught_by, *(part.run for part in job.parts))]
     facts["shown"] = _shown(job, dataset)
-    with ProgressWatcher(job.path.name, job.recipe, workshop.bars) as watcher, _marking_failure(job):
+    bar = ProgressWatcher(job.path.name, job.recipe, workshop.bars, workshop.tracker.epoch)
+    with bar as watcher, _marking_failure(job):
         images = workshop.images(job.recipe, "train", watcher.reading)
         network = initial_network(job, dataset, images, workshop.device, facts)
         while "weights" not in facts.get("files", {}):
@@ -151,13 +153,13 @@ def _train(
         write_atomically(job.path / "lr_find.csv", curves_csv({stage: curve}))
         write_facts(job.path, facts)
 
-    # a refit has no validation rows: the rates are those that its parent was justified with
+    # a network for all rows has none to validate on: the rates are those that its parts were justified with
     found = (job.parts[0].run.facts if job.parts else facts)["auto"].get("lr", {})
     rates = {int(stage): float(choice["value"]) for stage, choice in found.items()}
     write_atomically(job.path / "recipe.yaml", text.dump(as_mapping(job.recipe)))
     write_facts(job.path, facts)
     pieces = facts["auto"].get("batch", {}).get("pieces", 1)
-    training = Training(job.recipe, network, loaders, job.path, rates, decide, watcher, pieces)
+    training = Training(job.recipe, network, loaders, job.path, rates, decide, watcher, pieces, teacher=job.teacher)
     rows = training.run()
     if not finite(network):
         raise TrainingFailed("a weight is not finite after training; lower --lr")

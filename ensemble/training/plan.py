@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ensemble.architectures import architectures
+from ensemble.combine.teaching import Teacher
 from ensemble.data.dataset import Dataset
 from ensemble.data.load import fold_of, refit_of
 from ensemble.errors import DataError
@@ -20,8 +21,9 @@ from ensemble.runs.run import Run, all_runs
 class Job:
     """One run to be made.
 
-    kind: member, folds or refit.  hash: the full sha256.  weights: the initial weights, None from scratch.
-    parts: the fold members of a `folds` run, or the member that justifies a `refit`; they come first.
+    kind: member, folds, refit or student.  hash: the full sha256.  weights: the initial weights, None from scratch.
+    parts: the folds of a `folds` run or of a student, or the member that justifies a `refit`; they come first.
+    teacher: whom a student learns from.
     """
 
     recipe: Recipe
@@ -30,6 +32,7 @@ class Job:
     path: Path
     weights: WeightsFile | None
     parts: tuple[Job, ...] = ()
+    teacher: Teacher | None = None
 
     @property
     def run(self) -> Run:
@@ -43,26 +46,33 @@ class Job:
         yield self
 
 
-def plan(recipe: Recipe, fingerprint: str, folder: Path) -> Job:
-    """The job of one resolved recipe. Raises RecipeError or MissingWeights."""
+def plan(recipe: Recipe, fingerprint: str, folder: Path, teacher: Teacher | None = None) -> Job:
+    """The job of one resolved recipe, of a student where there is a teacher. Raises RecipeError or MissingWeights.
+
+    A student with folds is one network for all rows, whose parts say how good it is on rows that they never saw.
+    """
     if recipe.arch in architectures:
         architectures.get(recipe.arch)
     assert recipe.weights is not None and recipe.name is not None
     weights = locate_weights(recipe.arch, recipe.weights)
 
     def job(recipe: Recipe, kind: str, name: str, parts: tuple[Job, ...] = ()) -> Job:
-        full_hash = run_hash(recipe, fingerprint, weights.sha256 if weights else None)
-        return Job(recipe, kind, full_hash, _path(folder, name, full_hash), weights, parts)
+        hashed = None if teacher is None else teacher.hashed()
+        full_hash = run_hash(recipe, fingerprint, weights.sha256 if weights else None, hashed)
+        return Job(recipe, kind, full_hash, _path(folder, name, full_hash), weights, parts, teacher)
 
+    def folds(kind: str, name: str) -> tuple[Job, ...]:
+        numbers = range(recipe.folds or 0)
+        return tuple(job(recipe.model_copy(update={"fold": fold}), kind, f"{name}-fold{fold}") for fold in numbers)
+
+    if teacher is not None:
+        name = f"{recipe.name}-student"
+        return job(recipe, "student", name, folds("student", name))
     if recipe.full:
         parent = job(recipe.model_copy(update={"full": False}), "member", recipe.name)
         return job(recipe, "refit", f"{recipe.name}-full", (parent,))
     if recipe.folds and recipe.fold is None:
-        folds = range(recipe.folds)
-        parts = tuple(
-            job(recipe.model_copy(update={"fold": fold}), "member", f"{recipe.name}-fold{fold}") for fold in folds
-        )
-        return job(recipe, "folds", recipe.name, parts)
+        return job(recipe, "folds", recipe.name, folds("member", recipe.name))
     return job(recipe, "member", recipe.name)
 
 
@@ -75,7 +85,12 @@ def _path(folder: Path, name: str, full_hash: str) -> Path:
 
 def view_of(job: Job, dataset: Dataset) -> Dataset:
     """The data set as this job sees it."""
-    if job.kind == "refit":
+    view = _divided(job, dataset)
+    return view if job.teacher is None else job.teacher.taught(view)
+
+
+def _divided(job: Job, dataset: Dataset) -> Dataset:
+    if job.kind == "refit" or (job.kind == "student" and job.parts):
         return refit_of(dataset)
     if job.recipe.folds is None:
         if "valid" not in dataset.splits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -23,8 +24,10 @@ from ensemble.runs.history import Epoch
 class ProgressWatcher:
     """Tells how one member trains, on stderr. Use as a context; silent bars where stderr is not a terminal."""
 
-    def __init__(self, name: str, recipe: Recipe, bars: bool = True) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, recipe: Recipe, bars: bool = True, tell: Callable[[int, Epoch], None] | None = None
+    ) -> None:
+        self.name, self.tell = name, tell
         self.epochs = sum(stage.epochs for stage in training_stages(recipe))
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
         self.bar = Progress(
@@ -71,6 +74,8 @@ class ProgressWatcher:
         steps = self.bar.tasks[0].completed / (self.done - self.before)
         self.bar.update(self.task, total=int(steps * (self.epochs - self.before)))
         self.console.print(f"{self.name}  {describe(row, self.done, self.epochs)}")
+        if self.tell:
+            self.tell(self.done, row)
 
     def reading(self, done: int, total: int) -> None:
         """`done` of `total` images have been read."""

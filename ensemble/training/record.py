@@ -67,8 +67,10 @@ def new_facts(job: Job, dataset: Dataset, device: str) -> dict[str, Any]:
         "leaks": leaks_for_training(dataset, job.path.parent),
         "classes": dataset.classes.tolist(),
         "weights": None if job.weights is None else {"sha256": job.weights.sha256, "source": job.weights.source},
+        **({} if job.teacher is None else {"teacher": {"run": job.teacher.run.id, **job.teacher.hashed()}}),
         "auto": {},
-        "chosen_on_valid": chosen_on_valid(job.recipe),
+        # members that had the validation rows to learn from gave a student its labels
+        "chosen_on_valid": [*chosen_on_valid(job.recipe), *(["soft labels"] if job.teacher else [])],
     }
     if not path.is_file():
         return facts

@@ -24,6 +24,7 @@ from ensemble.data.dataset import Dataset
 from ensemble.errors import EnsError, one_line
 from ensemble.models.memory import out_of_memory
 from ensemble.models.network import build_network
+from ensemble.tracking.base import Tracking
 from ensemble.training.devices import choose_device
 from ensemble.training.estimate import best_format
 from ensemble.training.formats import apply_format
@@ -51,6 +52,7 @@ def train_all(
     device: str | None,
     retry: bool,
     note: Note,
+    track: Tracking | None = None,
 ) -> list[Outcome]:
     """Train every job, `workers` at a time; None for one at a time, or as many as is faster on a CUDA device.
 
@@ -62,9 +64,11 @@ def train_all(
         workers = 1
     most = min(workers or MOST, len(groups), *([] if workers else [os.cpu_count() or 1]))
     if most < 2:
-        return train(jobs, dataset, folder, device=device, retry=retry, note=note)
+        return train(jobs, dataset, folder, device=device, retry=retry, note=note, track=track)
     open_workshop(jobs, dataset, folder, device="cpu", note=note).decode()
-    setup = Setup(dataset, folder, str(chosen), retry, max(1, (os.cpu_count() or 1) // most))
+    if track:
+        track.open(note)  # the data base is made once, not by several processes at a time
+    setup = Setup(dataset, folder, str(chosen), retry, max(1, (os.cpu_count() or 1) // most), track)
     outcomes: dict[str, Outcome] = {}
     with _pool(setup, most) as pool:
         count = workers or best_count(lambda n: pool.pace(groups[0][0], n), most)
@@ -72,9 +76,8 @@ def train_all(
         for found in pool.train(groups, count, note):
             outcomes |= {outcome.job.hash: outcome for outcome in found}
     # what was complete is looked at here: it may have new test sets to predict
-    rest = train(
-        [job for job in jobs if job.hash not in outcomes], dataset, folder, device=device, retry=retry, note=note
-    )
+    left = [job for job in jobs if job.hash not in outcomes]
+    rest = train(left, dataset, folder, device=device, retry=retry, note=note, track=track)
     outcomes |= {outcome.job.hash: outcome for outcome in rest}
     return [outcomes[job.hash] for job in jobs]
 
@@ -113,6 +116,7 @@ class Setup:
     device: str
     retry: bool
     threads: int
+    track: Tracking | None = None
     warned: list[Any] = field(default_factory=lambda: list(warnings.filters))
 
 
@@ -235,7 +239,9 @@ def _train(group: list[Job]) -> list[tuple[str, int] | None]:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if _worker.workshop is None:
-        _worker.workshop = open_workshop(group, setup.dataset, setup.folder, device=setup.device, note=_say)
+        _worker.workshop = open_workshop(
+            group, setup.dataset, setup.folder, device=setup.device, note=_say, track=setup.track
+        )
         _worker.workshop.bars = False  # they would draw over each other
     outcomes = [train_one(job, _worker.workshop, setup.folder, setup.retry, _say) for job in group]
     return [(str(found.error), found.error.exit_code) if found.error else None for found in outcomes]

@@ -5,27 +5,30 @@ from __future__ import annotations
 import gc
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ensemble.architectures import lookup, refuse_unfit
+from ensemble.combine.teaching import Teacher
 from ensemble.data.dataset import Dataset
 from ensemble.data.filters import filters
 from ensemble.data.pixels import resizes
 from ensemble.errors import EnsError, MissingWeights, RecipeError, one_line
 from ensemble.inference import views
 from ensemble.models.memory import give_freed_memory_back, keep_freed_memory
-from ensemble.recipe.resolve import training_stages
+from ensemble.recipe.resolve import as_mapping, training_stages
 from ensemble.recipe.schema import Recipe
 from ensemble.registry import Registry
 from ensemble.runs.lock import locked
 from ensemble.runs.run import Run
+from ensemble.tracking.base import Nobody, Tracker, Tracking
 from ensemble.training.augment import policies
 from ensemble.training.averaging import averages
 from ensemble.training.checkpoint import remove_checkpoint
 from ensemble.training.devices import choose_device
-from ensemble.training.folds import pool_folds, pool_new_tests
+from ensemble.training.folds import pool_folds, pool_new_tests, pool_students
 from ensemble.training.formats import forget_compiled
 from ensemble.training.losses import losses
 from ensemble.training.member import predict_new_tests, train_member
@@ -34,6 +37,7 @@ from ensemble.training.optimizers import optimizers
 from ensemble.training.plan import Job, plan, view_of
 from ensemble.training.samplers import samplers
 from ensemble.training.schedules import schedules
+from ensemble.training.several import Several
 from ensemble.training.workshop import Workshop, square_of, stores_folder
 
 Note = Callable[[str], None]
@@ -84,15 +88,20 @@ def _unknown_names(recipe: Recipe) -> Iterator[RecipeError]:
             yield error
 
 
-def plans(recipes: Sequence[Recipe], fingerprint: str, folder: Path) -> tuple[list[Job], dict[str, EnsError]]:
-    """The jobs of all recipes, each once, and by member's name the errors of weights that cannot be had."""
+def plans(
+    recipes: Sequence[Recipe], fingerprint: str, folder: Path, teacher: Teacher | None = None
+) -> tuple[list[Job], dict[str, EnsError]]:
+    """The jobs of all recipes, each once, and by member's name the errors of weights that cannot be had.
+
+    teacher: the jobs are those of its students.
+    """
     check_names(recipes)
     jobs: dict[str, Job] = {}
     errors: dict[str, EnsError] = {}
     for recipe in recipes:
         try:
             if recipe.name not in errors:
-                job = plan(recipe, fingerprint, folder)
+                job = plan(recipe, fingerprint, folder, teacher)
                 jobs.setdefault(job.hash, job)
         except MissingWeights as error:
             errors[str(recipe.name)] = error
@@ -109,26 +118,45 @@ def run_of(recipe: Recipe, fingerprint: str, folder: Path) -> Run | None:
 
 
 def train(
-    jobs: Sequence[Job], dataset: Dataset, folder: Path, *, device: str | None, retry: bool, note: Note
+    jobs: Sequence[Job],
+    dataset: Dataset,
+    folder: Path,
+    *,
+    device: str | None,
+    retry: bool,
+    note: Note,
+    track: Tracking | None = None,
 ) -> list[Outcome]:
     """Train every job in turn. An error ends its own job and those that need it; the others go on."""
-    workshop = open_workshop(jobs, dataset, folder, device=device, note=note)
+    workshop = open_workshop(jobs, dataset, folder, device=device, note=note, track=track)
     outcomes = []
+    several = Several(jobs)
     for top in jobs:
+        if line := several.left():
+            note(line)
         outcome = train_one(top, workshop, folder, retry, note)
         if outcome.error is not None and len(jobs) > 1:
             note(f"{top.path.name} failed, the others go on: {one_line(outcome.error)}")
+        several.ended(top)
         outcomes.append(outcome)
     return outcomes
 
 
 def open_workshop(
-    jobs: Sequence[Job], dataset: Dataset, folder: Path, *, device: str | None, note: Note
+    jobs: Sequence[Job],
+    dataset: Dataset,
+    folder: Path,
+    *,
+    device: str | None,
+    note: Note,
+    track: Tracking | None = None,
 ) -> Workshop:
     """What `jobs` share."""
     keep_freed_memory()
     unfinished = {square_of(job.recipe) for top in jobs for job in top.all() if not job.run.complete}
-    return Workshop(dataset, choose_device(device), stores_folder(folder), sorted(unfinished), note)
+    chosen, squares = choose_device(device), stores_folder(folder)
+    tracker: Tracker = track.open(note) if track and jobs else Nobody()
+    return Workshop(dataset, chosen, squares, sorted(unfinished), note, tracker=tracker)
 
 
 def train_one(top: Job, workshop: Workshop, folder: Path, retry: bool, note: Note) -> Outcome:
@@ -173,7 +201,26 @@ def _one(job: Job, workshop: Workshop, folder: Path, retry: bool, note: Note) ->
             fresh = (pool_new_tests if job.kind == "folds" else predict_new_tests)(job, view, workshop)
             note(f"{job.path.name} is complete" + (f"; predicted {', '.join(fresh)}" if fresh else ""))
             remove_checkpoint(job.path)
-        elif job.kind == "folds":
-            pool_folds(job, view)
         else:
-            train_member(job, view, workshop)
+            workshop.tracker.began(job.path.name, job.hash, job.kind, as_mapping(job.recipe))
+            with _telling_of_the_end(workshop.tracker):
+                _make(job, view, workshop)
+        workshop.tracker.finished(job.run)
+
+
+def _make(job: Job, view: Dataset, workshop: Workshop) -> None:
+    if job.kind == "folds":
+        pool_folds(job, view)
+        return
+    if job.kind == "student" and job.parts:
+        pool_students(job)
+    train_member(job, view, workshop)
+
+
+@contextmanager
+def _telling_of_the_end(tracker: Tracker) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        tracker.stopped(isinstance(error, Exception))
+        raise

@@ -13,6 +13,7 @@ from ensemble.data.digests import Progress
 from ensemble.data.pixels import Square
 from ensemble.data.squares import Squares, open_squares
 from ensemble.recipe.schema import Recipe
+from ensemble.tracking.base import Nobody, Tracker
 from ensemble.training.lookup import FromSquares, Images, OnDevice, on_device
 
 
@@ -33,6 +34,7 @@ class Workshop:
 
     folder: where stores of squares lie.  squares: what all members want, so that an image is decoded once for all.
     note: told what a person should know.  bars: whether progress may be drawn, where there is a terminal.
+    tracker: told of every run.
     """
 
     dataset: Dataset
@@ -41,6 +43,7 @@ class Workshop:
     squares: Iterable[Square] = ()
     note: Callable[[str], None] = lambda line: None
     bars: bool = True
+    tracker: Tracker = field(default_factory=Nobody)
     _opened: dict[tuple[str, Square], Squares] = field(default_factory=dict)
     _placed: dict[tuple[str, Square], OnDevice] = field(default_factory=dict)
     _may_place: bool = True

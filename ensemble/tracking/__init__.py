@@ -1,0 +1,1 @@
+"""What is told to a tracker beside the run on disk; a tracker never changes a result, nor loses one."""
