@@ -34,6 +34,7 @@ COMMANDS = {
     "import": "Make a run of predictions made elsewhere.",
     "combine": "Combine members into an ensemble.",
     "predict": "Predict images with a member or an ensemble.",
+    "report": "Write one HTML page on a run, an ensemble or a whole recipe.",
     "submit": "Check an ensemble's predictions and write the file to upload.",
     "export": "Write a member or an ensemble as a folder or zip that predicts anywhere (ONNX).",
     "run": "Run a whole recipe: train, combine, submit.",

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +11,7 @@ from ensemble.cli.context import Settings, note
 from ensemble.cli.options import current, data_options, parse_settings, say_source
 
 if TYPE_CHECKING:
-    from ensemble.check.checking import Check, Stage
+    from ensemble.check.checking import Check
     from ensemble.data.dataset import Dataset
     from ensemble.recipe.schema import DataSpec
 
@@ -58,6 +55,7 @@ def command(
     ens check --recipe recipes/isic-codabench.yaml --json
     """
     from ensemble.check.checking import check
+    from ensemble.cli.reading import bars
     from ensemble.files import json_text, write_atomically
     from ensemble.report.check_page import check_page
     from ensemble.report.check_tables import groups_csv, pairs_csv
@@ -66,7 +64,7 @@ def command(
     found = current(recipe, data, parse_settings(settings_))
     say_source(found)
     name = _name(found.data)
-    with _bars() as stage:
+    with bars() as stage:
         dataset, unreadable, notes = _loaded(found.data, settings.runs)
         result = check(dataset, settings.runs, name, unreadable=unreadable, notes=notes, stage=stage)
     page = out or settings.runs / "check" / f"{name}.html"
@@ -96,31 +94,6 @@ def _loaded(spec: DataSpec, runs: Path) -> tuple[Dataset, dict[str, str], list[s
     except UnreadableFiles as error:
         dataset = load_dataset(spec.model_copy(update={"skip_unreadable": True}), runs)
         return dataset, error.problems, notes
-
-
-@contextmanager
-def _bars() -> Iterator[Stage]:
-    """Progress with the time left, on a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress, TimeRemainingColumn
-
-    terminal = sys.stderr.isatty()
-    bar = Progress(
-        *Progress.get_default_columns()[:2],
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not terminal,
-    )
-    tasks = {}
-
-    def stage(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = bar.add_task(what, total=total)
-        bar.update(tasks[what], completed=done, total=total)
-
-    with bar:
-        yield stage
 
 
 def _say(result: Check, page: Path, pairs: Path | None, groups: Path | None) -> None:

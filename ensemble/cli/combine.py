@@ -12,7 +12,8 @@ import click
 from ensemble.cli.context import Settings, note
 from ensemble.cli.options import current, data_options, has_recipe
 from ensemble.cli.params import share
-from ensemble.cli.tables import Cell, interval, milliseconds, table
+from ensemble.cli.tables import Cell, table
+from ensemble.report.amounts import interval, milliseconds
 
 if TYPE_CHECKING:
     from ensemble.combine.ensembler import Combined, MemberRow

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble.cli.context import Settings, note
-from ensemble.cli.tables import Cell, duration, interval, millions, milliseconds, table
+from ensemble.cli.tables import Cell, table
+from ensemble.report.amounts import duration, interval, millions, milliseconds
 
 if TYPE_CHECKING:
     from ensemble.runs.leaderboard import Row

@@ -1,9 +1,10 @@
-"""Reading a data set with a progress bar on a terminal."""
+"""Progress bars on a terminal, and reading a data set behind one."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,3 +35,28 @@ def load_with_progress(spec: DataSpec, runs: Path, say: Callable[[str], None] = 
         return load_dataset(
             spec, runs, progress=lambda done, total: bar.update(task, completed=done, total=total), note=say
         )
+
+
+@contextmanager
+def bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress with the time left, on a terminal: called with what is done, how many, of how many."""
+    from rich.console import Console
+    from rich.progress import Progress, TimeRemainingColumn
+
+    terminal = sys.stderr.isatty()
+    bar = Progress(
+        *Progress.get_default_columns()[:2],
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not terminal,
+    )
+    tasks = {}
+
+    def stage(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done, total=total)
+
+    with bar:
+        yield stage
