@@ -22,8 +22,11 @@ package because a wheel holds nothing else; recipes/digits.yaml is the same, and
 @click.command()
 @click.option("--seed", type=int, default=0, show_default=True, help="The training seed.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
+@click.option(
+    "--report/--no-report", default=True, help="Write the page of `ens report` at the end. [default: report]"
+)
 @click.pass_obj
-def command(settings: Settings, seed: int, device: str | None) -> None:
+def command(settings: Settings, seed: int, device: str | None, report: bool) -> None:
     """Run the whole pipeline on scikit-learn's digits: train four networks, combine, submit. No network needed.
 
     \b
@@ -35,4 +38,4 @@ def command(settings: Settings, seed: int, device: str | None) -> None:
 
     found = build(DEMO, source="the demo", overrides={"seed": seed})
     say_source(found)
-    pipeline(settings, found, device=device)
+    pipeline(settings, found, device=device, report=report)

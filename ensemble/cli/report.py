@@ -11,9 +11,11 @@ from ensemble.cli.context import Settings, note
 from ensemble.cli.options import current, data_options, has_recipe
 
 if TYPE_CHECKING:
+    from ensemble.recipe.file import RecipeFile
     from ensemble.report.report_page import Page
     from ensemble.report.sections.evidence import Evidence
     from ensemble.report.sections.subject import Subject
+    from ensemble.runs.run import Run
 
 PICTURES = 12
 
@@ -67,6 +69,16 @@ def command(
     note(f"written to {path}")
 
 
+def report_on_recipe(settings: Settings, found: RecipeFile, ensemble: Run, device: str | None) -> None:
+    """The page on the data set of a recipe and the ensemble that was just made of it; says where it is."""
+    from ensemble.report.sections.subject import about_data
+
+    recipe = Path(found.source)
+    subject = about_data(settings.runs, ensemble.fingerprint, _name(found), recipe, focus=ensemble)
+    _, path = write_report(subject, None, device=device)
+    note(f"report: {path}")
+
+
 def write_report(
     subject: Subject, out: Path | None, *, pictures: int = PICTURES, explain: bool = True, device: str | None = None
 ) -> tuple[Page, Path]:
@@ -97,15 +109,22 @@ def _subject(settings: Settings, run: str | None, recipe: Path | None, data: Pat
         from ensemble.data.load import current_fingerprint
 
         found = current(recipe, data)
-        name = Path(found.source).stem if recipe or data is None else data.name
         fingerprint = current_fingerprint(found.data, settings.runs)
-        return about_data(settings.runs, fingerprint, name or "report", Path(found.source))
+        return about_data(settings.runs, fingerprint, _name(found), Path(found.source))
     newest = newest_data(settings.runs)
     return about_data(settings.runs, newest.fingerprint, data_name(newest))
 
 
+def _name(found: RecipeFile) -> str:
+    """The recipe's file, or its data's folder."""
+    if found.data.form == "digits":
+        return "digits"
+    source = Path(found.source)
+    return source.stem if source.is_file() else source.resolve().name or "report"
+
+
 def _explain(subject: Subject, found: Evidence, count: int, device: str | None) -> None:
-    """Draw the Grad-CAM pictures that are not there yet; what stands in the way is said, and the page goes without."""
+    """Draw the Grad-CAM pictures that are not there yet; where that cannot be, say so and go without."""
     from ensemble.cli.reading import bars
     from ensemble.errors import EnsError, one_line
     from ensemble.report.sections.looks import image_source, looks

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 )
 @click.option("--retry", is_flag=True, help="Train runs again that failed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
+@click.option(
+    "--report/--no-report", default=True, help="Write the page of `ens report` at the end. [default: report]"
+)
 @click.pass_obj
 def command(
     settings: Settings,
@@ -38,8 +41,9 @@ def command(
     jobs: int | None,
     retry: bool,
     dry_run: bool,
+    report: bool,
 ) -> None:
-    """Run a whole recipe: check the data, train the members, combine, submit, list.
+    """Run a whole recipe: check the data, train the members, combine, submit, report, list.
 
     \b
     ens run recipes/cifar10-cpu.yaml --data cifar10
@@ -53,7 +57,7 @@ def command(
     if found.sweep.grid or found.sweep.search:
         raise RecipeError(f"{found.source} is a sweep; type `ens sweep {found.source}`")
     say_source(found)
-    pipeline(settings, found, device=device, workers=jobs, retry=retry, dry_run=dry_run)
+    pipeline(settings, found, device=device, workers=jobs, retry=retry, dry_run=dry_run, report=report)
 
 
 def pipeline(
@@ -64,12 +68,14 @@ def pipeline(
     workers: int | None = None,
     retry: bool = False,
     dry_run: bool = False,
+    report: bool = True,
 ) -> None:
-    """Train, combine, refit where the recipe says so, submit, and print the leaderboard."""
+    """Train, combine, refit where the recipe says so, submit, write the report, and print the leaderboard."""
     from dataclasses import replace
 
     from ensemble.cli.combine import combine_and_print
     from ensemble.cli.ls import print_leaderboard
+    from ensemble.cli.report import report_on_recipe
     from ensemble.cli.submit import submit_and_print
 
     check_what_comes_after(found, settings.runs)
@@ -88,6 +94,8 @@ def pipeline(
         submit_and_print(settings, found, combined.run_id)
     else:
         note("the data set has no test split, so there is nothing to submit")
+    if report:
+        report_on_recipe(settings, found, combined.run, device)
     print_leaderboard(settings)
 
 

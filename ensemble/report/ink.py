@@ -28,6 +28,8 @@ _STYLE: Any = {
     "axes.labelcolor": SOFT,
     "axes.edgecolor": LINE,
     "axes.titlesize": 10,
+    # nothing lies above the axes that a title would have to make room for, and looking takes time
+    "axes.titley": 1.0,
     "axes.labelsize": 9,
     "axes.grid": True,
     "axes.axisbelow": True,
@@ -53,6 +55,11 @@ def plot(key: str, says: str, draw: Callable[[Axes], None], *, width: float = 3.
 
     key: told from those of all other plots of the page, so that what is named inside is named once.
     """
+    return _inline(_drawn(draw, width, height), key, says)
+
+
+def _drawn(draw: Callable[[Axes], None], width: float, height: float) -> str:
+    """The SVG file of it."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -62,7 +69,7 @@ def plot(key: str, says: str, draw: Callable[[Axes], None], *, width: float = 3.
         draw(figure.add_axes((left, bottom, 1 - left - 0.12 / width, 1 - bottom - 0.3 / height)))
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata=_NOTHING)
-    return _inline(out.getvalue(), key, says)
+    return out.getvalue()
 
 
 def _inline(svg: str, key: str, says: str) -> Markup:

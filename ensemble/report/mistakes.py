@@ -42,7 +42,7 @@ def pictures(run: Run, rows: Labelled, count: int) -> list[tuple[Image.Image, st
 
 
 def images_of(run: Run, splits: Sequence[str] = ("train", "valid")) -> Callable[[str], Image.Image]:
-    """id of a row of `splits` -> its upright image, or KeyError. Raises DataError where the images are not known."""
+    """id of a row of `splits` -> its upright image, or KeyError. Raises DataError where images are not known."""
     recipe = run.path / "recipe.yaml"
     source = recipe if recipe.is_file() else next(iter(_parents(run)), recipe)
     if not source.is_file():

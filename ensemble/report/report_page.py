@@ -20,7 +20,7 @@ from ensemble.report.sections.data import data
 from ensemble.report.sections.evidence import Evidence
 from ensemble.report.sections.looks import COUNT, mistakes
 from ensemble.report.sections.parts import Parts, parts
-from ensemble.report.sections.scores import bars, scores, tests
+from ensemble.report.sections.scores import bars, scale, scores, tests
 from ensemble.report.sections.subject import Subject
 from ensemble.report.sections.sweeps import sweeps
 from ensemble.report.sections.training import trainings
@@ -48,9 +48,12 @@ def report_page(subject: Subject, found: Evidence, *, pictures: int = COUNT) -> 
     board = [row for row in known if row.id in {run.id for run in subject.runs}]
     own = next(row for row in board if row.id == subject.focus.id)
     leaks: Leaks = {}
+    # of folds the members know more: what lies in valid is not what they were scored on
+    members = {run.id for run in subject.members} or {subject.focus.id}
     for row in board:
-        leaks = merged(leaks, row.leaks)
-    chosen = sorted({what for row in board if row.id in _judged(subject) for what in row.chosen_on_valid})
+        leaks = merged(leaks, row.leaks if row.id in members else {})
+    judged = {subject.focus.id, *members}
+    chosen = sorted({what for row in board if row.id in judged for what in row.chosen_on_valid})
     rows = found.rows
     record, scored = parts(subject), scores(subject, found)
     classes = lines(rows) if rows else []
@@ -58,6 +61,7 @@ def report_page(subject: Subject, found: Evidence, *, pictures: int = COUNT) -> 
     beside = warnings(subject, found, leaks, chosen)
     names = rows.classes if rows else tuple(subject.focus.facts.get("classes") or ())
     trained, of_trained = trainings(subject)
+    bars_found = bars(subject, found)
     values = {
         "name": subject.name,
         "version": __version__,
@@ -72,7 +76,8 @@ def report_page(subject: Subject, found: Evidence, *, pictures: int = COUNT) -> 
         "board": board,
         "scores": scored,
         "tests": list(tests(subject.focus)),
-        "bars": bars(subject, found),
+        "bars": bars_found,
+        "scale": scale(bars_found) if bars_found else (0.0, 1.0),
         "parts": record,
         "trained": trained,
         "of_trained": of_trained,
@@ -95,10 +100,6 @@ def report_page(subject: Subject, found: Evidence, *, pictures: int = COUNT) -> 
         tuple(beside),
         _facts(subject, found, own, headline(subject.focus), record, chosen, leaks),
     )
-
-
-def _judged(subject: Subject) -> set[str]:
-    return {subject.focus.id, *(run.id for run in subject.members)}
 
 
 def _facts(

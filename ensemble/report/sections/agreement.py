@@ -9,7 +9,7 @@ import numpy as np
 
 from ensemble.combine.advice import error_correlations, error_covariances
 from ensemble.report.classes import Labelled
-from ensemble.report.sections.shaded import Shaded, by_value
+from ensemble.report.sections.shaded import Shaded, from_nothing
 
 MOST = 24
 """Members that the two tables have room for."""
@@ -56,4 +56,4 @@ def _table(caption: str, names: Sequence[str], values: list[list[float]]) -> Sha
     apart = [[None if x == y else value for x, value in enumerate(row)] for y, row in enumerate(values)]
     columns = tuple(str(number) for number in range(1, len(names) + 1))
     rows = [f"{number} {name}" for number, name in enumerate(names, 1)]
-    return Shaded(caption, "member", columns, tuple(zip(rows, by_value(apart, digits=3), strict=True)))
+    return Shaded(caption, "member", columns, tuple(zip(rows, from_nothing(apart), strict=True)))

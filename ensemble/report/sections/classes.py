@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST = 30
-"""Classes beyond which a confusion matrix is too wide to be read; its largest confusions are listed all the same."""
+"""Classes beyond which a confusion matrix is too wide to be read; the largest confusions are still listed."""
 PAIRS = 10
 LINES = len(SERIES)
 
@@ -142,7 +142,7 @@ def diagrams(rows: Labelled, found: Sequence[Line]) -> Diagrams:
     )
 
 
-def _style(number: int) -> dict[str, str]:
+def _style(number: int) -> dict[str, Any]:
     return {"color": SERIES[number], "linestyle": ("-", "--", ":", "-.")[number // 2 % 4] if number else "-"}
 
 

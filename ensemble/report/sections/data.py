@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ensemble.check.copies import KINDS as COPIES
 from ensemble.check.leaks import KINDS, Leaks, check_folder
 from ensemble.errors import DataError
 from ensemble.files import read_json
+from ensemble.report.sections.subject import parents
+from ensemble.runs.run import Run
 
 _WORDS = {"exact": "the same", "near": "nearly the same", "group": "of the same group"}
 
@@ -36,7 +39,16 @@ class Data:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The columns of `pairs`."""
-        return ("exact", "near", "mirrored")
+        return COPIES
+
+
+def copies_across_folds(run: Run) -> int:
+    """Pairs of copies that `ens check` found and that lie in two folds of a folds run, 0 where none is known."""
+    folds = [one for one in parents(run) if one.is_fold and one.has("valid")]
+    fold_of = {name: fold.id for fold in folds for name in fold.predictions("valid").ids.tolist()}
+    pairs = _check(check_folder(run.path.parent, run.fingerprint) / "check.json").get("pairs") or []
+    pooled = [(a, b) for first, a, second, b, *_ in pairs if {first, second} <= {"train", "valid"}]
+    return sum(a in fold_of and b in fold_of and fold_of[a] != fold_of[b] for a, b in pooled)
 
 
 def data(folder: Path, fingerprint: str, classes: Sequence[str], leaks: Leaks) -> Data:
@@ -51,31 +63,36 @@ def data(folder: Path, fingerprint: str, classes: Sequence[str], leaks: Leaks) -
         lines.append(("(no label)", bare))
     if splits:
         lines.append(("all", tuple(sum(counts[split].values()) for split in splits)))
-    train = [counts["train"][name] for name in classes] if "train" in counts else []
     pairs = check.get("pairs_by_kind") or {}
     return Data(
         fingerprint,
         splits,
         tuple(lines),
-        max(train) / min(train) if train and min(train) else None,
+        _imbalance([counts["train"][name] for name in classes] if "train" in counts else []),
         bool(check),
         tuple(_found(check)),
-        tuple(
-            (place, tuple(kinds.get(kind, 0) for kind in ("exact", "near", "mirrored")))
-            for place, kinds in pairs.items()
-        ),
+        tuple((place, tuple(kinds.get(kind, 0) for kind in COPIES)) for place, kinds in pairs.items()),
         tuple(leak_lines(leaks)),
     )
+
+
+def _imbalance(train: Sequence[int]) -> float | None:
+    """The largest class through the smallest; None where there are none, or one is empty."""
+    return max(train) / min(train) if train and min(train) else None
 
 
 def leak_lines(leaks: Leaks) -> list[str]:
     """`valid: 4 images the same, 2 nearly the same as in train`, a line for each split."""
     return [
-        f"{split}: {', '.join(f'{counts[kind]} images {_WORDS[kind]}' for kind in KINDS if counts.get(kind))}"
+        f"{split}: {', '.join(_copied(counts[kind], kind) for kind in KINDS if counts.get(kind))}"
         f" as in {'train' if split == 'valid' else 'train or valid'}"
         for split, counts in leaks.items()
         if any(counts.values())
     ]
+
+
+def _copied(count: int, kind: str) -> str:
+    return f"{count} {'image' if count == 1 else 'images'} {_WORDS[kind]}"
 
 
 def _check(path: Path) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ class Evidence:
     """rows: of the run that is looked at; None where it has no label, and `why` says so.
 
     members: the same rows of each member in the subject's order, empty where they are not the same rows.
-    split: what the rows are.  notes: what a reader must know.
+    split: what the rows are.  notes: what a reader must know.  folds: whether each row is one that a fold left out.
     """
 
     rows: Labelled | None
@@ -23,11 +23,14 @@ class Evidence:
     split: str
     why: str = ""
     notes: tuple[str, ...] = ()
+    folds: bool = False
 
     @property
     def named(self) -> str:
-        """`validation rows`, `rows of test-night`."""
-        return "validation rows" if self.split == "valid" else f"rows of {self.split}"
+        """`validation rows`, `out-of-fold rows`, `rows of test-night`."""
+        if self.split != "valid":
+            return f"rows of {self.split}"
+        return "out-of-fold rows" if self.folds else "validation rows"
 
 
 def evidence(subject: Subject) -> Evidence:
@@ -36,13 +39,14 @@ def evidence(subject: Subject) -> Evidence:
     split = next((name for name in focus.splits() if focus.predictions(name).labelled.any()), None)
     if split is None:
         return Evidence(None, (), "valid", _why(focus))
+    folds = any(run.kind == "folds" for run in (focus, *members))
     try:
         found = labelled([focus, *members] if subject.ensemble else [focus], split)
     except DataError as error:
         note = f"the members' rows are not those of {focus.id} any more: {one_line(error)}"
-        return Evidence(labelled([focus], split)[0], (), split, notes=(note,))
+        return Evidence(labelled([focus], split)[0], (), split, notes=(note,), folds=folds)
     own = tuple(found[1:]) if subject.ensemble else (found[0],)
-    return Evidence(found[0], own, split)
+    return Evidence(found[0], own, split, folds=folds)
 
 
 def _why(run: Run) -> str:

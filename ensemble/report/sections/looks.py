@@ -5,14 +5,20 @@ A picture that needs a network is made above this layer, by `ensemble.models.loo
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from ensemble.combine.arrays import Wide
+from ensemble.data.pixels import Pixels
 from ensemble.errors import EnsError, one_line
 from ensemble.files import sha256_json
+from ensemble.report.figures import overlaid
 from ensemble.report.mistakes import images_of, surest_mistakes
 from ensemble.report.page import data_uri
 from ensemble.report.sections.evidence import Evidence
@@ -165,3 +171,29 @@ def _pictures(mistake: Mistake, image: Image.Image | None, cams: Sequence[Look])
             says = f"Where {look.run.id} looks for {look.asked} in {look.name} (Grad-CAM){where and ': ' + where}"
             found.append(Picture(picture, says, look.run.arch))
     return tuple(found)
+
+
+def heat_picture(pixels: Pixels, cam: Wide) -> bytes:
+    """A PNG of an image, uint8 (h, w, 3), under its map, float (h, w), with words about where that is high."""
+    info = PngInfo()
+    info.add_itxt("Description", described(cam))
+    out = io.BytesIO()
+    overlaid(pixels, cam).save(out, "png", pnginfo=info)
+    return out.getvalue()
+
+
+def described(cam: Wide) -> str:
+    """Where a map, float (h, w) between 0 and 1, has its middle, and how much of it lies in the image's middle."""
+    total = float(cam.sum())
+    if total <= 0:
+        return "nowhere in particular"
+    height, width = cam.shape
+    down, across = np.mgrid[0:height, 0:width]
+    x, y = (
+        100 * float((cam * (at + 0.5)).sum()) / (total * side) for at, side in ((across, width), (down, height))
+    )
+    inner = cam[height // 4 : height - height // 4, width // 4 : width - width // 4]
+    return (
+        f"the middle of the heat is {x:.0f} % from the left and {y:.0f} % from the top, and"
+        f" {100 * float(inner.sum()) / total:.0f} % of it lies in the middle quarter of the image"
+    )

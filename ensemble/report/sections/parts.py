@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ensemble.combine.rules import rules
@@ -37,6 +37,7 @@ class Parts:
     """An ensemble's record. asked: `auto` where that chose the rule, else the rule itself.
 
     shares: what each member weighs for each class (m, k), where that differs.  tournament: (rule, score, error).
+    against: how it compares with the best member and the plain mean.  advice: who can go, what to train next.
     """
 
     rule: str
@@ -48,8 +49,8 @@ class Parts:
     left_out: tuple[Member, ...]
     shares: tuple[tuple[float, ...], ...] = ()
     tournament: tuple[tuple[str, float, float], ...] = ()
-    sentences: tuple[str, ...] = ()
-    report: Mapping[str, Any] = field(default_factory=dict)
+    against: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
 
     @property
     def weighted(self) -> bool:
@@ -81,8 +82,8 @@ def parts(subject: Subject) -> Parts | None:
         tuple(_member(entry, {}) for entry in value.get("left_out") or []),
         tuple(map(tuple, shares.tolist())) if shares.ndim == 2 else (),
         tuple((one["rule"], one["score"], one["error"]) for one in told.get("tournament", [])),
-        tuple(_sentences(told)),
-        told,
+        tuple(str(one["sentence"]) for one in told.get("against", [])),
+        tuple(_advice(told)),
     )
 
 
@@ -110,12 +111,10 @@ def _member(entry: Mapping[str, Any], brought: Mapping[str, Any]) -> Member:
 _BROUGHT = ("gain", "low", "high", "disagreement", "only_right", "seconds_per_image")
 
 
-def _sentences(told: Mapping[str, Any]) -> Sequence[str]:
-    """What `ens combine` said beside the score."""
-    said = [str(one["sentence"]) for one in told.get("against", [])]
-    shorter = told.get("shorter")
+def _advice(told: Mapping[str, Any]) -> list[str]:
+    said, shorter = [], told.get("shorter")
     if shorter:
-        who = ", ".join(map(str, told.get("dropped") or shorter.get("dropped", [])))
-        said.append(f"{str(shorter['sentence'])[:1].upper()}{str(shorter['sentence'])[1:]}: {who}")
+        who, sentence = told.get("dropped") or shorter.get("dropped", []), str(shorter["sentence"])
+        said.append(f"{sentence[:1].upper()}{sentence[1:]}: {', '.join(map(str, who))}")
     advice = told.get("advice") or {}
     return [*said, *([str(advice["sentence"])] if advice.get("sentence") else [])]

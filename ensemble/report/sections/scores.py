@@ -1,7 +1,9 @@
-"""Honest against apparent: each score with its interval, and what fitting on the same rows would have made of it."""
+"""Honest against apparent: each score, its interval, and what fitting on the same rows would have made of it."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ensemble.combine.intervals import interval
@@ -90,6 +92,12 @@ class Bar:
     value: float
     low: float
     high: float
+
+
+def scale(found: Sequence[Bar]) -> tuple[float, float]:
+    """Twentieths below the lowest and above the highest bound: where the bars begin and end."""
+    low, high = min(bar.low for bar in found), max(bar.high for bar in found)
+    return math.floor(20 * low) / 20, math.ceil(20 * high) / 20
 
 
 def bars(subject: Subject, found: Evidence) -> list[Bar]:

@@ -30,13 +30,11 @@ def between(value: float, low: float, high: float) -> float:
     return 0.5 if high <= low else min(1.0, max(0.0, (value - low) / (high - low)))
 
 
-def by_value(values: Sequence[Sequence[float | None]], *, digits: int = 4) -> list[tuple[Cell, ...]]:
-    """A cell for each number, the higher the darker; an empty one for None."""
-    known = [value for row in values for value in row if value is not None]
-    low, high = min(known, default=0.0), max(known, default=1.0)
-    return [
-        tuple(
-            Cell("") if value is None else Cell(f"{value:.{digits}f}", between(value, low, high)) for value in row
-        )
-        for row in values
-    ]
+def from_nothing(values: Sequence[Sequence[float | None]]) -> list[tuple[Cell, ...]]:
+    """A cell for each number, shaded from 0 to the largest, so that near numbers look near; empty for None."""
+    high = max((value for row in values for value in row if value is not None), default=1.0)
+
+    def cell(value: float | None) -> Cell:
+        return Cell("") if value is None else Cell(f"{value:.3f}", between(value, 0.0, high))
+
+    return [tuple(map(cell, row)) for row in values]

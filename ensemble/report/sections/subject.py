@@ -47,10 +47,12 @@ def about_run(run: Run) -> Subject:
     return _subject(run.id, run, [run])
 
 
-def about_data(folder: Path, fingerprint: str, name: str, recipe: Path | None = None) -> Subject:
-    """A report on every complete run of a data set; its newest ensemble is looked at closely, else its best run.
+def about_data(
+    folder: Path, fingerprint: str, name: str, recipe: Path | None = None, focus: Run | None = None
+) -> Subject:
+    """A report on every complete run of a data set, with a close look at one.
 
-    Raises DataError where there is none.
+    focus: by default the newest ensemble, else the best run. Raises DataError where there is none.
     """
     runs = [
         run
@@ -60,10 +62,9 @@ def about_data(folder: Path, fingerprint: str, name: str, recipe: Path | None = 
     if not runs:
         raise DataError(f"no complete run of this data set in {one_line(folder)}; type `ens train`, or name a run")
     if any(run.kind == "ensemble" for run in runs):
-        focus = newest_ensemble(folder, fingerprint)
-    else:
-        focus = max(runs, key=lambda run: (run.has("valid"), _accuracy(run), run.id))
-    return _subject(name, focus, runs, recipe)
+        focus = focus or newest_ensemble(folder, fingerprint)
+    best = max(runs, key=lambda run: (run.has("valid"), _accuracy(run), run.id))
+    return _subject(name, focus or best, runs, recipe)
 
 
 def newest_data(folder: Path) -> Run:

@@ -28,7 +28,7 @@ Curve = tuple[list[float], list[float]]
 
 @dataclass(frozen=True)
 class Finder:
-    """One stage of one network in the finder: rates and smoothed losses; the rate that was taken, where recorded."""
+    """One stage of a network in the finder: rates and smoothed losses; the rate taken, where recorded."""
 
     run: str
     stage: int
@@ -38,18 +38,21 @@ class Finder:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A member's training. networks: the run itself, or the folds.  courses: of each network with a history."""
+class Network:
+    """A network in the table. rates: what the stages were trained with."""
 
     id: str
-    networks: tuple[str, ...]
-    courses: tuple[Course, ...]
-    pictures: tuple[Markup, ...]
+    course: Course
+    rates: tuple[float, ...]
 
-    @property
-    def sentence(self) -> str:
-        """What the curves come to."""
-        return " ".join(_told(name, one) for name, one in zip(self.networks, self.courses, strict=True))
+
+@dataclass(frozen=True)
+class Trained:
+    """A member's training. networks: the run itself, or the folds, in the order of their colours."""
+
+    id: str
+    networks: tuple[Network, ...]
+    pictures: tuple[Markup, ...]
 
 
 def trainings(subject: Subject) -> tuple[list[Trained], int]:
@@ -65,12 +68,17 @@ def trainings(subject: Subject) -> tuple[list[Trained], int]:
 
 
 def _trained(key: str, run: Run, histories: Mapping[str, Sequence[Epoch]], networks: Sequence[Run]) -> Trained:
-    courses = [one for points in histories.values() if (one := course(points))]
+    by_id = {one.id: one for one in networks}
+    told = [
+        Network(name, one, tuple((by_id[name].facts.get("rates") or {}).values()))
+        for name, points in histories.items()
+        if (one := course(points))
+    ]
     pictures = [_curves(f"{key}-{what}", run.id, what, histories) for what in ("loss", "accuracy")]
     looked = [curve for one in networks for curve in finders(one)]
     if looked:
         pictures.append(_finder(f"{key}-rates", run.id, looked))
-    return Trained(run.id, tuple(histories), tuple(courses), tuple(pictures))
+    return Trained(run.id, tuple(told), tuple(pictures))
 
 
 def _curves(key: str, name: str, what: str, histories: Mapping[str, Sequence[Epoch]]) -> Markup:
@@ -123,7 +131,7 @@ def finders(run: Run) -> list[Finder]:
 
 def _finder(key: str, name: str, looked: Sequence[Finder]) -> Markup:
     def draw(axes: Axes) -> None:
-        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
         for number, one in enumerate(looked):
             colour = SERIES[number % len(SERIES)]
@@ -133,7 +141,7 @@ def _finder(key: str, name: str, looked: Sequence[Finder]) -> Markup:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(100))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_minor_locator(NullLocator())
         low = min(min(one.losses) for one in looked)
         start = max(one.losses[0] for one in looked)
         axes.set_ylim(low - 0.05 * (start - low), start + (start - low))
@@ -141,14 +149,3 @@ def _finder(key: str, name: str, looked: Sequence[Finder]) -> Markup:
 
     taken = ", ".join(f"{one.taken:.2e}" for one in looked if one.taken)
     return plot(key, f"Learning-rate finder of {name}. Rates taken: {taken or 'not recorded'}.", draw)
-
-
-def _told(name: str, one: Course) -> str:
-    """`net: 5 epochs, best validation accuracy 0.7395, training 5.2 points above validation at the end.`"""
-    said = f"{name}: {one.epochs} {'epoch' if one.epochs == 1 else 'epochs'}"
-    if one.best_valid is not None:
-        said += f", best validation accuracy {one.best_valid:.4f}"
-    if one.gap is not None:
-        side = "above" if one.gap >= 0 else "below"
-        said += f", training {100 * abs(one.gap):.1f} points {side} validation at the end"
-    return said + (", over-fitted." if one.overfits else ".")

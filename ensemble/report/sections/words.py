@@ -10,7 +10,7 @@ from ensemble.check.leaks import Leaks
 from ensemble.report.classes import Labelled
 from ensemble.report.headline import headline
 from ensemble.report.sections.classes import Line, calibration, most_confused
-from ensemble.report.sections.data import leak_lines
+from ensemble.report.sections.data import copies_across_folds, leak_lines
 from ensemble.report.sections.evidence import Evidence
 from ensemble.report.sections.parts import Parts
 from ensemble.report.sections.scores import Score
@@ -18,7 +18,7 @@ from ensemble.report.sections.subject import Subject
 
 _KINDS = {
     "member": "a network",
-    "folds": "the mean of networks that were trained on parts of the data, each scored on the part that it left out",
+    "folds": "several networks, each trained on a part of the data and scored on the part that it left out",
     "refit": "a network that was trained once more, on the validation rows too",
     "import": "a set of predictions that was made elsewhere",
     "student": "a student of an ensemble",
@@ -35,7 +35,7 @@ def summary(
     said.append(_right(found))
     said += _other_metric(scores, found)
     said += _flattery(scores)
-    said += [] if parts is None else list(parts.sentences[:2])
+    said += [] if parts is None else list(parts.against)
     said += _weakest(classes, found.rows)
     said.append(calibration(found.rows))
     return said
@@ -116,7 +116,8 @@ def _weakest(classes: Sequence[Line], rows: Labelled) -> list[str]:
 
 def warnings(subject: Subject, found: Evidence, leaks: Leaks, chosen: Sequence[str]) -> list[str]:
     """What makes the numbers less sure than they look; nothing where nothing does."""
-    said = [f"Images leak. {line}: the score on {line.split(':')[0]} looks too good." for line in leak_lines(leaks)]
+    said = [f"Images leak. {line}; the score there looks too good." for line in leak_lines(leaks)]
+    said += _across_folds(subject)
     if chosen:
         said.append(
             f"Chosen on the validation rows before: {', '.join(chosen)}. The score does not cover that, and looks a"
@@ -132,6 +133,17 @@ def warnings(subject: Subject, found: Evidence, leaks: Leaks, chosen: Sequence[s
     if found.rows is not None:
         said += _few(found.rows)
     return [*said, *(note[0].upper() + note[1:] + "." for note in (*subject.notes, *found.notes))]
+
+
+def _across_folds(subject: Subject) -> list[str]:
+    counts = {run.id: count for run in subject.members if (count := copies_across_folds(run))}
+    if not counts:
+        return []
+    each = ", ".join(f"{count} in {name}" for name, count in counts.items())
+    return [
+        f"Pairs of copies lie in different folds ({each}): a fold is scored on what it has learnt, which looks too"
+        " good. `ens check --groups` lists what to keep in one fold."
+    ]
 
 
 def _few(rows: Labelled) -> list[str]:
