@@ -17,6 +17,7 @@ import pytest
 from browser import browser, low_contrasts, watched
 from fake_runs import FINGERPRINT, member, predictions
 from fake_runs import run as write
+from PIL import Image
 from sklearn.metrics import (
     average_precision_score,
     confusion_matrix,
@@ -517,3 +518,60 @@ def test_in_a_browser_it_asks_for_nothing_and_never_scrolls_sideways(tmp_path: P
                     assert low_contrasts(seen.page) == []
                     seen.page.keyboard.press("Tab")
                     assert seen.page.evaluate("document.activeElement.getAttribute('href')") == "#summary"
+
+
+# ---- with networks ----
+
+
+def photos(folder: Path) -> None:
+    """Noise in two classes, which nobody can tell apart: there will be mistakes."""
+    random = np.random.default_rng(0)
+    for split, each in (("train", 10), ("valid", 6)):
+        for name in ("left", "right"):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(each):
+                pixels = random.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / split / name / f"{split}-{name}{number}.png")
+
+
+RECIPE = """
+data: {form: folders, path: photos, medical: true}
+defaults: {weights: none, image_size: 32, batch_size: 8, epochs: 1, lr: 0.001, filters: [4, 8], augment: none}
+members:
+  - {arch: customnet, folds: 2, name: one}
+  - {arch: customnet, folds: 2, name: two, seed: 1}
+"""
+
+
+@pytest.mark.slow
+def test_a_recipe_ends_in_a_page_with_pictures_of_where_the_folds_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], plots: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ENS_RUNS", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    photos(Path("photos"))
+    Path("mine.yaml").write_text(RECIPE)
+    assert ens(["run", "mine.yaml", "--no-report"]) == 0
+    assert not Path("runs/report").exists()
+    assert ens(["run", "mine.yaml"]) == 0
+    path = Path("runs/report/mine.html")
+    assert f"report: {path}" in capfd.readouterr().err
+    found = checked(path.read_text(encoding="utf-8"))
+    assert "This is not a medical device." in found.text and "mine.yaml" in found.text
+    pictures = [str(attributes["alt"]) for tag, attributes in found.tags if tag == "img"]
+    cams = [says for says in pictures if "Grad-CAM" in says]
+    assert len(cams) == 2 * (len(pictures) - len(cams)) > 0
+    for says in cams:
+        fold, name = re.fullmatch(r"Where (\S+) looks for \w+ in (\S+) \(Grad-CAM\).*", says).groups()  # type: ignore
+        assert name in Run(Path("runs") / fold).predictions("valid").ids.tolist()
+    drawn = {path: path.stat().st_mtime_ns for path in Path("runs").glob("*/figures/gradcam/*.png")}
+    assert len(drawn) == len(cams)
+    assert ens(["report", "--recipe", "mine.yaml"]) == 0
+    assert drawn == {path: path.stat().st_mtime_ns for path in Path("runs").glob("*/figures/gradcam/*.png")}
+    assert path.read_text(encoding="utf-8").count("<img") == len(pictures)
+    Path("photos/train/left/train-left0.png").unlink()
+    (ensemble,) = Path("runs").glob("ensemble-*")
+    assert ens(["report", ensemble.name, "--out", "moved.html"]) == 0
+    text = checked(Path("moved.html").read_text(encoding="utf-8")).text
+    assert "No images: its images have changed since." in text

@@ -35,6 +35,11 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def plain(name: str) -> str:
+    """A name that matplotlib draws as it is: between two dollars it would read mathematics."""
+    return name.replace("$", r"\$")
+
+
 def png(figure: Figure, dpi: int = 130) -> bytes:
     """The figure's picture."""
     image = io.BytesIO()
@@ -49,7 +54,7 @@ def curves(histories: Mapping[str, Sequence[Epoch]]) -> bytes:
     for number, (name, epochs) in enumerate(histories.items()):
         colour = COLOURS[number % len(COLOURS)]
         draw_epochs(left, epochs, "loss", colour)
-        draw_epochs(right, epochs, "accuracy", colour, name)
+        draw_epochs(right, epochs, "accuracy", colour, plain(name))
         for place in stage_ends(epochs):
             for axes in (left, right):
                 axes.axvline(place, color=colour, alpha=0.3, linewidth=1)
@@ -106,10 +111,10 @@ def _confusion(axes: Axes, name: str, rows: Labelled) -> None:
                     axes.text(
                         said, true, f"{counts[true, said]}", ha="center", va="center", fontsize=size, color=colour
                     )
-        axes.set_xticks(range(k), rows.classes, rotation=45, ha="right", fontsize=8)
-        axes.set_yticks(range(k), rows.classes, fontsize=8)
+        axes.set_xticks(range(k), list(map(plain, rows.classes)), rotation=45, ha="right", fontsize=8)
+        axes.set_yticks(range(k), list(map(plain, rows.classes)), fontsize=8)
     axes.set(xlabel="predicted", ylabel="true")
-    axes.set_title(name, fontsize=9)
+    axes.set_title(plain(name), fontsize=9)
 
 
 def roc_and_precision(sides: Mapping[str, Labelled]) -> bytes:
@@ -128,15 +133,15 @@ def roc_and_precision(sides: Mapping[str, Labelled]) -> bytes:
             if not positive.any() or positive.all():
                 continue
             colour = COLOURS[number % len(COLOURS)]
-            top.plot(*roc_points(rows, c), color=colour, label=name)
-            bottom.plot(*precision_points(rows, c), color=colour, label=name)
+            top.plot(*roc_points(rows, c), color=colour, label=plain(name))
+            bottom.plot(*precision_points(rows, c), color=colour, label=plain(name))
             share = positive.mean()
             bottom.axhline(share, color="grey", linestyle=":", linewidth=0.8)
         top.plot([0, 1], [0, 1], ":", color="grey", linewidth=0.8)
         top.set(xlabel="false positives", ylabel="true positives", xlim=(0, 1), ylim=(0, 1.01))
         bottom.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
-        top.set_title(f"{classes[c]}: ROC", fontsize=9)
-        bottom.set_title(f"{classes[c]}: precision-recall", fontsize=9)
+        top.set_title(f"{plain(classes[c])}: ROC", fontsize=9)
+        bottom.set_title(f"{plain(classes[c])}: precision-recall", fontsize=9)
     for unused in panels.ravel()[:]:
         if not unused.has_data():
             unused.set_axis_off()
@@ -151,7 +156,7 @@ def reliability(sides: Mapping[str, Labelled], bins: int = 10) -> bytes:
     for number, (name, rows) in enumerate(sides.items()):
         found = reliability_bins(rows, bins)
         colour = COLOURS[number % len(COLOURS)]
-        top.plot(found.sure, found.right, "o-", color=colour, label=name, markersize=4)
+        top.plot(found.sure, found.right, "o-", color=colour, label=plain(name), markersize=4)
         bottom.stairs(found.counts, found.edges, color=colour)
     top.plot([0, 1], [0, 1], ":", color="grey", linewidth=0.8)
     top.set(ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02), title="reliability")
@@ -210,7 +215,13 @@ def distribution(classes: Sequence[str], before: Sequence[int], after: Sequence[
     places = np.arange(k)
     axes.bar(places - 0.2, before, 0.4, color=COLOURS[0], label="images")
     axes.bar(places + 0.2, after, 0.4, color=COLOURS[1], label="shown in an epoch")
-    axes.set_xticks(places, classes, rotation=45 if k > 4 else 0, ha="right" if k > 4 else "center", fontsize=8)
+    axes.set_xticks(
+        places,
+        list(map(plain, classes)),
+        rotation=45 if k > 4 else 0,
+        ha="right" if k > 4 else "center",
+        fontsize=8,
+    )
     axes.set(ylabel="images", title="classes before and after balancing")
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3, axis="y")
@@ -227,8 +238,8 @@ def gallery(pictures: Sequence[tuple[Any, str]], title: str, columns: int = 4) -
         axes.set_axis_off()
     for axes, (image, caption) in zip(panels, pictures, strict=False):
         axes.imshow(np.asarray(image))
-        axes.set_title(caption, fontsize=7)
-    figure.suptitle(title, fontsize=10)
+        axes.set_title(plain(caption), fontsize=7)
+    figure.suptitle(plain(title), fontsize=10)
     return png(figure)
 
 
@@ -252,6 +263,6 @@ def sheet(rows: Mapping[str, Sequence[Any]], title: str) -> bytes:
         for axes in line:
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-    figure.suptitle(title, fontsize=10)
+        line[0].set_ylabel(plain(name), rotation=0, ha="right", va="center", fontsize=9)
+    figure.suptitle(plain(title), fontsize=10)
     return png(figure)
