@@ -29,13 +29,14 @@ from ensemble.cli import run as ens
 from ensemble.combine.candidates import candidates
 from ensemble.combine.ensembler import combine
 from ensemble.combine.rules import rules
+from ensemble.errors import DataError
 from ensemble.files import read_json, write_json
 from ensemble.report.figures import overlaid
 from ensemble.report.page import data_uri
 from ensemble.report.report_page import Page, report_page
 from ensemble.report.sections.evidence import evidence
 from ensemble.report.sections.looks import heat_picture, looks
-from ensemble.report.sections.subject import about_run
+from ensemble.report.sections.subject import about_data, about_run
 from ensemble.runs.imports import import_run
 from ensemble.runs.run import Run, all_runs
 
@@ -404,6 +405,44 @@ def test_trials_of_a_search_are_listed_best_first(tmp_path: Path) -> None:
         ("3", "0.3", "0.9000"),
         ("1", "0.01235", "0.5000"),
     ]
+
+
+def test_a_broken_run_beside_it_hides_nothing(tmp_path: Path) -> None:
+    made = combine(pool(tmp_path), folder=tmp_path).run
+    for name, text in (("torn-00000001", "{"), ("newer-00000002", '{"schema": 99}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(text)
+        (tmp_path / name / "metrics.json").write_text("{}")
+    (tmp_path / "net0-00000000" / "recipe.yaml").write_text("a: [")
+    subject = about_data(tmp_path, FINGERPRINT, "all")
+    assert subject.focus.id == made.id and len(subject.runs) == 4
+    checked(report_page(subject, evidence(subject)).html)
+    (made.path / "report.json").write_text('{"parts": [{}]}')
+    with pytest.raises(DataError, match="not as `ens combine` writes it"):
+        page_of(made)
+
+
+def test_a_page_full_of_pictures_stays_below_six_megabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plots: None
+) -> None:
+    """Noise, which no picture format can make small, at the sides of camera pictures."""
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    runs = pool(tmp_path, n=460, classes=[f"class {c}" for c in range(23)])
+    made = combine(runs, folder=tmp_path).run
+    for run in runs:
+        (run.path / "weights.safetensors").write_bytes(b"")
+        (run.path / "recipe.yaml").write_text("arch: net\n")
+    monkeypatch.setattr("ensemble.report.sections.looks.images_of", lambda *_: lambda name: Image.fromarray(noise))
+    subject = about_run(made)
+    found = evidence(subject)
+    heat = heat_picture(noise[:224, :224], random.random((224, 224)))
+    for look in looks(subject, found):
+        look.path.parent.mkdir(parents=True, exist_ok=True)
+        look.path.write_bytes(heat)
+    html = report_page(subject, found).html
+    assert html.count("<img") == 12 * (1 + 3)
+    assert len(html.encode()) < 6e6
 
 
 # ---- the command ----

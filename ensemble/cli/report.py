@@ -63,7 +63,9 @@ def command(
     subject = _subject(settings, run, recipe, data)
     page, path = write_report(subject, out, pictures=pictures, explain=explain, device=device)
     if as_json:
-        click.echo(json_text({"path": str(path), "bytes": path.stat().st_size, **page.facts}), nl=False)
+        said = {"summary": list(page.sentences), "warnings": list(page.warnings)}
+        facts = {"path": str(path), "bytes": path.stat().st_size, **page.facts, **said}
+        click.echo(json_text(facts), nl=False)
     else:
         click.echo("\n".join([*page.sentences, *(f"! {line}" for line in page.warnings)]))
     note(f"written to {path}")

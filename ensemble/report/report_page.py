@@ -75,6 +75,9 @@ def report_page(subject: Subject, found: Evidence, *, pictures: int = COUNT) -> 
         "classes": names,
         "board": board,
         "scores": scored,
+        "repeated": any(
+            one.value != subject.focus.metrics[found.split].get(one.metric, one.value) for one in scored
+        ),
         "tests": list(tests(subject.focus)),
         "bars": bars_found,
         "scale": scale(bars_found) if bars_found else (0.0, 1.0),

@@ -18,6 +18,7 @@ from ensemble.combine.arrays import Wide
 from ensemble.data.pixels import Pixels
 from ensemble.errors import EnsError, one_line
 from ensemble.files import sha256_json
+from ensemble.report.classes import Labelled
 from ensemble.report.figures import overlaid
 from ensemble.report.mistakes import images_of, surest_mistakes
 from ensemble.report.page import data_uri
@@ -28,6 +29,8 @@ from ensemble.runs.run import Run
 COUNT = 12
 MOST_MEMBERS = 3
 """Members whose Grad-CAM is shown beside an image: those of the largest weight."""
+MOST_VOICES = 6
+"""Members whose probabilities are told beside it."""
 SIDE = 180
 
 
@@ -85,7 +88,7 @@ def mistakes(subject: Subject, found: Evidence, count: int = COUNT) -> Mistakes 
     predicted = rows.predicted
     places = surest_mistakes(rows, count).tolist()
     images, why = _images(subject, found, [str(rows.ids[at]) for at in places])
-    voices = list(zip(subject.members, found.members, strict=False)) if subject.ensemble else []
+    voices = _voices(subject, found)
     cams = {(look.name, look.run.id): look for look in looks(subject, found, count)}
     shown = []
     for at in places:
@@ -99,6 +102,14 @@ def mistakes(subject: Subject, found: Evidence, count: int = COUNT) -> Mistakes 
     return Mistakes(tuple(shown), int((predicted != rows.targets).sum()), len(rows.targets), why)
 
 
+def _voices(subject: Subject, found: Evidence) -> list[tuple[Run, Labelled]]:
+    """The members whose opinion on a mistake is told, with their rows."""
+    if subject.ensemble is None:
+        return []
+    rows = {run.id: one for run, one in zip(subject.members, found.members, strict=False)}
+    return [(run, rows[run.id]) for run in _heaviest(subject, MOST_VOICES) if run.id in rows]
+
+
 def looks(subject: Subject, found: Evidence, count: int = COUNT) -> list[Look]:
     """The pictures that belong to the mistakes, whether they are there yet or not."""
     rows = found.rows
@@ -106,7 +117,7 @@ def looks(subject: Subject, found: Evidence, count: int = COUNT) -> list[Look]:
         return []
     predicted = rows.predicted
     asked = [(str(rows.ids[at]), rows.classes[predicted[at]]) for at in surest_mistakes(rows, count).tolist()]
-    holders = [_Holder(run) for run in _heaviest(subject)]
+    holders = [_Holder(run) for run in _heaviest(subject, MOST_MEMBERS)]
     wanted = [(holder.of(name, found.split), name, given) for name, given in asked for holder in holders]
     return [Look(run, name, given) for run, name, given in wanted if run is not None]
 
@@ -131,10 +142,10 @@ def _has_network(run: Run) -> bool:
     return (run.path / "weights.safetensors").is_file() and (run.path / "recipe.yaml").is_file()
 
 
-def _heaviest(subject: Subject) -> list[Run]:
+def _heaviest(subject: Subject, count: int) -> list[Run]:
     record = subject.ensemble
     weights = dict(zip(record.members, record.weights, strict=True)) if record and record.weights else {}
-    return sorted(subject.members, key=lambda run: -weights.get(run.id, 0.0))[:MOST_MEMBERS]
+    return sorted(subject.members, key=lambda run: -weights.get(run.id, 0.0))[:count]
 
 
 def image_source(subject: Subject, found: Evidence) -> Callable[[str], Image.Image]:

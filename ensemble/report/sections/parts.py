@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ensemble.combine.record import Ensemble
 from ensemble.combine.rules import rules
-from ensemble.errors import DataError
+from ensemble.errors import DataError, one_line
 from ensemble.files import read_json
 from ensemble.recipe import text
 from ensemble.report.sections.subject import Subject
@@ -67,8 +68,16 @@ def parts(subject: Subject) -> Parts | None:
     """None for a run that is no ensemble. Raises DataError for a broken record."""
     if subject.ensemble is None:
         return None
-    run, record = subject.focus, subject.ensemble
-    told = stored_report(run)
+    told = stored_report(subject.focus)
+    try:
+        return _parts(subject.focus, subject.ensemble, told)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(
+            f"{subject.focus.id}/report.json is not as `ens combine` writes it ({one_line(error)}); combine again"
+        ) from error
+
+
+def _parts(run: Run, record: Ensemble, told: Mapping[str, Any]) -> Parts:
     value: Any = text.read(run.path / "ensemble.yaml")
     brought = {part["id"]: part for part in told.get("parts", [])}
     shares = rules.get(record.rule).shares(record.params)

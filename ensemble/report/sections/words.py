@@ -32,7 +32,7 @@ def summary(
     said = [_what(subject, parts)]
     if found.rows is None:
         return [*said, *_unscored(subject, found)]
-    said.append(_right(found))
+    said.append(_right(found, scores))
     said += _other_metric(scores, found)
     said += _flattery(scores)
     said += [] if parts is None else list(parts.against)
@@ -59,14 +59,11 @@ def _unscored(subject: Subject, found: Evidence) -> list[str]:
     return [why] if parent is None else [why, f"{str(parent)[0].upper()}{str(parent)[1:]}."]
 
 
-def _right(found: Evidence) -> str:
-    from ensemble.combine.intervals import interval
-    from ensemble.metrics import find
-
+def _right(found: Evidence, scores: Sequence[Score]) -> str:
     rows = found.rows
     assert rows is not None
     n, hits = len(rows.targets), int((rows.predicted == rows.targets).sum())
-    low, high = interval(find("accuracy", rows.classes), [rows.probs], rows.targets, rows.groups)
+    low, high = next(((one.low, one.high) for one in scores if one.metric == "accuracy"), (None, None))
     counts = np.bincount(rows.targets, minlength=len(rows.classes))
     common = int(counts.argmax())
     return (
@@ -76,8 +73,8 @@ def _right(found: Evidence) -> str:
     )
 
 
-def _range(low: float, high: float) -> str:
-    return "what nobody can say" if low != low else f"{100 * low:.1f} to {100 * high:.1f} %"
+def _range(low: float | None, high: float | None) -> str:
+    return "what nobody can say" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f} %"
 
 
 def _other_metric(scores: Sequence[Score], found: Evidence) -> list[str]:
@@ -108,7 +105,7 @@ def _weakest(classes: Sequence[Line], rows: Labelled) -> list[str]:
     one = worst.scores
     said = (
         f"It finds {one.name} the least often: {one.tp} of {one.rows}, {100 * one.recall:.1f} %"
-        f" ({_range(worst.low or 0.0, worst.high or 0.0)})."
+        f" ({_range(worst.low, worst.high)})."
     )
     mistaken = next((pair for pair in most_confused(rows) if pair.true == one.name), None)
     return [said + (f" {mistaken.count} of the others it calls {mistaken.said}." if mistaken else "")]
