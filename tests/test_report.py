@@ -292,6 +292,21 @@ def test_the_same_runs_give_the_same_bytes(plots: None) -> None:
     assert page.html.count("<path") > 50 and "#010" not in page.html and "#0404" not in page.html
 
 
+def test_the_legend_has_the_strokes_of_the_lines(tmp_path: Path, plots: None) -> None:
+    one = write(tmp_path, "net-00000001", {"valid": predictions(80, 1, classes=list("abcd"))})
+    html = page_of(one).html
+    (roc,) = re.findall(r'<svg role="img" aria-label="ROC.*?</svg>', html, re.DOTALL)
+    (legend,) = re.findall(r'<ul class="legend".*?</ul>', html, re.DOTALL)
+    drawn = {
+        colour: "stroke-dasharray" in style
+        for style, colour in re.findall(r'style="([^"]*stroke: var\((--c\d)\)[^"]*)"', roc)
+    }
+    listed = {
+        colour: dash != "none" for colour, dash in re.findall(r"var\((--c\d)\).*?dasharray: ([^\"]+)", legend)
+    }
+    assert drawn == listed and list(listed.values()) == [False, True, True, True]
+
+
 def test_an_import_without_targets_says_why_there_is_no_score(tmp_path: Path) -> None:
     from ensemble.predictions import save
 

@@ -24,6 +24,8 @@ MOST = 30
 """Classes beyond which a confusion matrix is too wide to be read; the largest confusions are still listed."""
 PAIRS = 10
 LINES = len(SERIES)
+_DASHES = (("-", "none"), ("--", "5 2"), ("-.", "5 2 1 2"), (":", "1 2"))
+"""Lines that are told apart without colour too: matplotlib's names, and the strokes of the legend."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,12 @@ def most_confused(rows: Labelled, limit: int = PAIRS) -> list[Confused]:
 
 @dataclass(frozen=True)
 class Curve:
-    """A class in the legend of the curves."""
+    """A class in the legend of the curves. dash: the strokes of its line."""
 
     name: str
     auc: float
     average_precision: float
+    dash: str
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ def diagrams(rows: Labelled, found: Sequence[Line]) -> Diagrams:
         able = [c for c in able if c == 1]
     drawn = sorted(sorted(able, key=lambda c: (found[c].scores.auc, c))[:LINES])
     curves = tuple(
-        Curve(found[c].scores.name, found[c].scores.auc, found[c].average_precision or 0.0) for c in drawn
+        Curve(found[c].scores.name, found[c].scores.auc, found[c].average_precision or 0.0, _dash(number))
+        for number, c in enumerate(drawn)
     )
     areas = "; ".join(f"{one.name} {one.auc:.4f}" for one in curves)
     means = "; ".join(f"{one.name} {one.average_precision:.4f}" for one in curves)
@@ -142,8 +146,12 @@ def diagrams(rows: Labelled, found: Sequence[Line]) -> Diagrams:
     )
 
 
+def _dash(number: int) -> str:
+    return _DASHES[number % len(_DASHES)][1]
+
+
 def _style(number: int) -> dict[str, Any]:
-    return {"color": SERIES[number], "linestyle": ("-", "--", ":", "-.")[number // 2 % 4] if number else "-"}
+    return {"color": SERIES[number], "linestyle": _DASHES[number % len(_DASHES)][0]}
 
 
 def _roc(rows: Labelled, drawn: Sequence[int], says: str) -> Markup:
