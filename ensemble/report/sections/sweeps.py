@@ -71,7 +71,10 @@ def _grid(place: Path, rows: Rows) -> Shaded:
     cells = _cells(values, _higher(metric))
     lines = tuple((row[0], line) for row, line in zip(rows[1:], cells, strict=True))
     return Shaded(
-        f"{metric} of each cell; darker is better, the best framed", rows[0][0], tuple(rows[0][1:]), lines
+        f"{metric} of each cell; the stronger the shade, the better; the best framed",
+        rows[0][0],
+        tuple(rows[0][1:]),
+        lines,
     )
 
 
