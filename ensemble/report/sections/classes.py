@@ -63,7 +63,7 @@ def matrix(rows: Labelled) -> Shaded | None:
         tuple(Cell(str(counts[true, said]), float(shares[true, said]), true == said) for said in range(k))
         for true in range(k)
     ]
-    caption = "Confusion matrix: how many rows of each true class were called what; the stronger the shade, the larger the share"
+    caption = "Confusion matrix: rows of each true class by what they were called; shaded by their share"
     return Shaded(caption, "true \\ said", rows.classes, tuple(zip(rows.classes, cells, strict=True)))
 
 
