@@ -9,9 +9,10 @@ import pytest
 from fake_runs import contents, member, predictions, run
 
 from ensemble.cli import run as ens
-from ensemble.cli.tables import duration, interval, millions, table
+from ensemble.cli.tables import table
 from ensemble.data.digits import DIGITS_FINGERPRINT
 from ensemble.predictions import save
+from ensemble.report.amounts import duration, interval, millions
 
 DIGITS = {"form": "digits", "fingerprint": DIGITS_FINGERPRINT, "tests": {}}
 

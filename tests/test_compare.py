@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,14 @@ def test_pictures_of_any_number_of_classes(k: int) -> None:
         figures.gallery([(np.zeros((8, 8, 3), np.uint8), "zero")] * 3, "zeros"),
         figures.sheet({"none": [np.zeros((8, 8, 3), np.uint8)], "b": []}, "title"),
     ):
+        assert Image.open(io.BytesIO(made)).size[0] > 300
+
+
+def test_names_are_drawn_as_they_are() -> None:
+    rows = rows_of(np.arange(12) % 3, np.random.default_rng(0).random((12, 3)))
+    strange = replace(rows, classes=("$\\foo$", "a$b$", "{x}_1"))
+    sides = {"run$\\bar$": strange}
+    for made in (figures.confusions(sides), figures.roc_and_precision(sides), figures.reliability(sides)):
         assert Image.open(io.BytesIO(made)).size[0] > 300
 
 

@@ -39,6 +39,7 @@ COMMANDS = {
     "combine": "Combine members into an ensemble.",
     "distill": "Train one network on what an ensemble says, and report what it keeps.",
     "predict": "Predict images with a member or an ensemble.",
+    "report": "Write one HTML page on a run, an ensemble or a whole recipe.",
     "submit": "Check an ensemble's predictions and write the file to upload.",
     "export": "Write a member or an ensemble as a folder or zip that predicts anywhere (ONNX).",
     "completion": "Print the script that completes commands, options and names in your shell.",

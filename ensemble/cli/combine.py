@@ -14,7 +14,8 @@ from ensemble.cli.bars import bars
 from ensemble.cli.context import Settings, as_json_text, note
 from ensemble.cli.options import current, data_options, has_recipe, track_options, tracked
 from ensemble.cli.params import share
-from ensemble.cli.tables import BEST, DIM, Cell, interval, milliseconds, table
+from ensemble.cli.tables import BEST, DIM, Cell, table
+from ensemble.report.amounts import interval, milliseconds
 
 if TYPE_CHECKING:
     from ensemble.combine.ensembler import Combined, MemberRow

@@ -23,8 +23,11 @@ package because a wheel holds nothing else; recipes/digits.yaml is the same, and
 @click.option("--seed", type=int, default=0, show_default=True, help="The training seed.")
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as one JSON object.")
+@click.option(
+    "--report/--no-report", default=True, help="Write the page of `ens report` at the end. [default: report]"
+)
 @click.pass_obj
-def command(settings: Settings, seed: int, device: str | None, as_json: bool) -> None:
+def command(settings: Settings, seed: int, device: str | None, as_json: bool, report: bool) -> None:
     """Run the whole pipeline on scikit-learn's digits: train four networks, combine, submit. No network needed.
 
     \b
@@ -36,4 +39,4 @@ def command(settings: Settings, seed: int, device: str | None, as_json: bool) ->
 
     found = build(DEMO, source="the demo", overrides={"seed": seed})
     say_source(found)
-    pipeline(settings, found, device=device, as_json=as_json)
+    pipeline(settings, found, device=device, as_json=as_json, report=report)

@@ -11,8 +11,9 @@ from ensemble.cli import completing
 from ensemble.cli.context import Settings, as_json_text, note
 from ensemble.cli.options import data_options, parse_settings, say_source, track_options, tracked
 from ensemble.cli.params import FiniteFloat, share
-from ensemble.cli.tables import Cell, milliseconds, size, table
+from ensemble.cli.tables import Cell, table
 from ensemble.cli.train import HOW, KEYS, chosen_members, several, train_jobs, warn_of_leaks
+from ensemble.report.amounts import milliseconds, size
 
 if TYPE_CHECKING:
     from ensemble.combine.distilled import Distillation

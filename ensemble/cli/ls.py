@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble.cli.context import Settings, as_json_text, note
-from ensemble.cli.tables import BAD, BEST, DIM, Cell, Style, duration, interval, millions, milliseconds, table
+from ensemble.cli.tables import BAD, BEST, DIM, Cell, Style, table
+from ensemble.report.amounts import duration, interval, millions, milliseconds
 
 if TYPE_CHECKING:
     from ensemble.runs.leaderboard import Row

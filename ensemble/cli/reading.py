@@ -1,4 +1,4 @@
-"""Reading a data set with a progress bar on a terminal."""
+"""Progress bars on a terminal, and reading a data set behind one."""
 
 from __future__ import annotations
 

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, and stop.")
 @track_options
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as one JSON object.")
+@click.option(
+    "--report/--no-report", default=True, help="Write the page of `ens report` at the end. [default: report]"
+)
 @click.pass_obj
 def command(
     settings: Settings,
@@ -54,8 +57,9 @@ def command(
     track: str | None,
     track_weights: bool,
     as_json: bool,
+    report: bool,
 ) -> None:
-    """Run a whole recipe: check the data, train the members, combine, submit, list.
+    """Run a whole recipe: check the data, train the members, combine, submit, report, list.
 
     \b
     ens run recipes/cifar10-cpu.yaml --data cifar10
@@ -70,7 +74,16 @@ def command(
     if found.sweep.grid or found.sweep.search:
         raise RecipeError(f"{found.source} is a sweep; type `ens sweep {found.source}`")
     say_source(found)
-    pipeline(settings, found, device=device, workers=jobs, retry=retry, dry_run=dry_run, as_json=as_json)
+    pipeline(
+        settings,
+        found,
+        device=device,
+        workers=jobs,
+        retry=retry,
+        dry_run=dry_run,
+        as_json=as_json,
+        report=report,
+    )
 
 
 def pipeline(
@@ -82,15 +95,24 @@ def pipeline(
     retry: bool = False,
     dry_run: bool = False,
     as_json: bool = False,
+    report: bool = True,
 ) -> None:
-    """Train, combine, refit where the recipe says so, submit, and print the leaderboard, or one JSON object."""
+    """Train, combine, refit where the recipe says so, submit, report, print the leaderboard, or one JSON object."""
     from dataclasses import replace
 
     from ensemble.cli import combine, ls, submit, train
+    from ensemble.cli.report import report_on_recipe
 
     # text comes as it is made: a run takes hours
     say: Callable[[str], None] = (lambda line: None) if as_json else click.echo
-    made: dict[str, Any] = {"trained": [], "refits": [], "ensemble": None, "submission": None, "leaderboard": []}
+    made: dict[str, Any] = {
+        "trained": [],
+        "refits": [],
+        "ensemble": None,
+        "submission": None,
+        "report": None,
+        "leaderboard": [],
+    }
 
     def trained(members: Iterable[Recipe], part: str) -> dict[str, Job]:
         done, errors = train.train_members(
@@ -129,6 +151,8 @@ def pipeline(
             say(str(written.path))
         else:
             note("the data set has no test split, so there is nothing to submit")
+        if report:
+            made["report"] = str(report_on_recipe(settings, found, ensemble.run, device))
         rows = ls.rows_of(settings)
         made["leaderboard"] = ls.facts_of(rows)
         if not as_json:

@@ -79,9 +79,10 @@ def command(
 
 
 def _layers(member: Recipe, count: int, as_json: bool) -> None:
-    from ensemble.cli.tables import millions, table
+    from ensemble.cli.tables import table
     from ensemble.models.depth import last_layers, last_parameters, layers
     from ensemble.models.network import build_network
+    from ensemble.report.amounts import millions
 
     body, head = build_network(member, 2).children()
     chosen = last_layers(body, count)

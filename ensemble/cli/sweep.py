@@ -155,7 +155,7 @@ def command(
     if found.sweep.search:
         _search(found, dataset, read, train, runs_of, folder, as_json)
     else:
-        _grid(found, read, train, runs_of, None if dry_run else folder, as_json)
+        _grid(found, dataset, read, train, runs_of, None if dry_run else folder, as_json)
 
 
 def _spec(
@@ -203,7 +203,15 @@ def _name(found: RecipeFile, dataset: Dataset) -> str:
     return f"{Path(found.source).stem}-{sha256_json([asked, members, dataset.fingerprint])[:8]}"
 
 
-def _grid(found: RecipeFile, read: Read, train: Train, runs_of: RunsOf, folder: Path | None, as_json: bool) -> None:
+def _grid(
+    found: RecipeFile,
+    dataset: Dataset,
+    read: Read,
+    train: Train,
+    runs_of: RunsOf,
+    folder: Path | None,
+    as_json: bool,
+) -> None:
     """Train every cell, then write and print the table; no folder for a dry run."""
     from ensemble.recipe.grid import grid_of
     from ensemble.report.sweep import sweep_table
@@ -217,7 +225,9 @@ def _grid(found: RecipeFile, read: Read, train: Train, runs_of: RunsOf, folder: 
     if folder and done:
         table = sweep_table(grid, runs, found.sweep.metric)
         _mark(runs[table.best.place], f"best of {len(grid.cells)} cells")
-        _write(folder, table.markdown(), {"table.csv": table.csv(), "runs.csv": table.runs_csv()}, table.picture())
+        others = {"table.csv": table.csv(), "runs.csv": table.runs_csv()}
+        told = {"fingerprint": dataset.fingerprint, "metric": table.metric}
+        _write(folder, table.markdown(), others, table.picture(), **told)
         click.echo(as_json_text(table.facts()) if as_json else markdown(table.markdown()), nl=as_json)
         note(f"best: {', '.join(table.best.runs)}")
     if errors:
@@ -264,7 +274,8 @@ def _search(
     table = TrialTable(spec.metric, metric.higher, tuple(spec.search), tuple(tried))
     for runs in runs_of(cell_of(table.best.values)).values():
         _mark(runs, f"best of {len(tried)} trials")
-    _write(folder, table.markdown(), {"trials.csv": table.csv()}, table.picture())
+    told = {"fingerprint": dataset.fingerprint, "metric": table.metric}
+    _write(folder, table.markdown(), {"trials.csv": table.csv()}, table.picture(), **told)
     click.echo(as_json_text(table.facts()) if as_json else markdown(table.markdown()), nl=as_json)
 
 
@@ -276,10 +287,13 @@ def _mark(runs: Sequence[Run], why: str) -> None:
         mark_chosen(run, why)
 
 
-def _write(folder: Path, table: str, others: Mapping[str, str], picture: bytes) -> None:
-    from ensemble.files import write_atomically
+def _write(
+    folder: Path, table: str, others: Mapping[str, str], picture: bytes, *, fingerprint: str, metric: str
+) -> None:
+    from ensemble.files import json_text, write_atomically
 
     contents: dict[str, str | bytes] = {"table.md": table, **others, "table.png": picture}
+    contents["sweep.json"] = json_text({"schema": 1, "fingerprint": fingerprint, "metric": metric})
     for name, content in contents.items():
         write_atomically(folder / name, content)
     note(f"written: {', '.join(contents)} in {folder}")

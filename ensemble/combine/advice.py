@@ -95,7 +95,7 @@ def _lowest(covariances: Wide) -> float:
 def _judged(covariances: Wide, archs: Sequence[str], arch: str, before: float) -> Next:
     mine = np.array([one == arch for one in archs])
     after = _lowest(_positive(_with_sibling(covariances, archs, mine)))
-    between = _correlations(covariances)[mine][:, mine if mine.all() else ~mine]
+    between = error_correlations(covariances)[mine][:, mine if mine.all() else ~mine]
     agreement = (between.sum() - len(mine)) / (between.size - len(mine)) if mine.all() else between.mean()
     # a member that only adds can be given no weight, so a loss here is rounding
     return Next(arch, max(0.0, 1 - after / before), float(agreement), float(np.diag(covariances)[mine].mean()))
@@ -115,7 +115,7 @@ def _seed_correlation(covariances: Wide, archs: Sequence[str], mine: Mask) -> fl
     Seen in this architecture, else in others with two members or more. Else a guess: halfway between the highest
     of any two members, than which seeds of one architecture seldom agree less, and one.
     """
-    correlations = _correlations(covariances)
+    correlations = error_correlations(covariances)
     pairs: Mask = np.triu(np.ones(correlations.shape, bool), 1)
     same: Mask = pairs & (np.array(archs)[:, None] == np.array(archs)[None, :])
     here: Mask = same & np.outer(mine, mine)
@@ -125,7 +125,8 @@ def _seed_correlation(covariances: Wide, archs: Sequence[str], mine: Mask) -> fl
     return float(1 + correlations[pairs].max()) / 2
 
 
-def _correlations(covariances: Wide) -> Wide:
+def error_correlations(covariances: Wide) -> Wide:
+    """float64 (m, m) of `error_covariances`."""
     scale = np.sqrt(np.maximum(np.diag(covariances), np.finfo(float).tiny))
     correlations: Wide = covariances / np.outer(scale, scale)
     return correlations

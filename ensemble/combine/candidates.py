@@ -96,10 +96,10 @@ def newest_ensemble(folder: Path, fingerprint: str) -> Run:
     ]
     if not found:
         raise DataError(f"no complete ensemble of this data set in {one_line(folder)}; type `ens combine` first")
-    return max(found, key=_made)
+    return max(found, key=last_made)
 
 
-def _made(run: Run) -> tuple[int, str, str]:
+def last_made(run: Run) -> tuple[int, str, str]:
     """Sorts by the last time: an ensemble that is combined again keeps its `created`, not its metrics.json."""
     return (run.path / "metrics.json").stat().st_mtime_ns, str(run.facts.get("created", "")), run.id
 

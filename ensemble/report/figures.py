@@ -8,11 +8,14 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from ensemble.combine.arrays import Wide
+from ensemble.predictions import Ints
 from ensemble.report.classes import Labelled, confusion
 from ensemble.runs.history import Epoch
 
@@ -32,6 +35,11 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def plain(name: str) -> str:
+    """A name that matplotlib draws as it is: between two dollars it would read mathematics."""
+    return name.replace("$", r"\$")
+
+
 def png(figure: Figure, dpi: int = 130) -> bytes:
     """The figure's picture."""
     image = io.BytesIO()
@@ -45,18 +53,11 @@ def curves(histories: Mapping[str, Sequence[Epoch]]) -> bytes:
     left, right = figure.subplots(1, 2)
     for number, (name, epochs) in enumerate(histories.items()):
         colour = COLOURS[number % len(COLOURS)]
-        places = range(1, len(epochs) + 1)
-        left.plot(places, [one.train_loss for one in epochs], "--", color=colour)
-        right.plot(places, [one.train_accuracy for one in epochs], "--", color=colour)
-        judged = [(place, one) for place, one in zip(places, epochs, strict=True) if one.valid_loss is not None]
-        seen = [place for place, _ in judged]
-        marker = "o" if len(judged) < 3 else None
-        left.plot(seen, [one.valid_loss for _, one in judged], color=colour, label=name, marker=marker)
-        right.plot(seen, [one.valid_accuracy for _, one in judged], color=colour, label=name, marker=marker)
-        for place, (one, after) in enumerate(itertools.pairwise(epochs), 1):
-            if one.stage != after.stage:
-                for axes in (left, right):
-                    axes.axvline(place + 0.5, color=colour, alpha=0.3, linewidth=1)
+        draw_epochs(left, epochs, "loss", colour)
+        draw_epochs(right, epochs, "accuracy", colour, plain(name))
+        for place in stage_ends(epochs):
+            for axes in (left, right):
+                axes.axvline(place, color=colour, alpha=0.3, linewidth=1)
     left.set(xlabel="epoch", ylabel="loss", title="loss (dashed: training)")
     right.set(xlabel="epoch", ylabel="accuracy", title="accuracy (dashed: training)")
     for axes in (left, right):
@@ -64,6 +65,25 @@ def curves(histories: Mapping[str, Sequence[Epoch]]) -> bytes:
         axes.xaxis.get_major_locator().set_params(integer=True)
     right.legend(fontsize=8)
     return png(figure)
+
+
+def draw_epochs(axes: Axes, epochs: Sequence[Epoch], what: str, colour: str, label: str | None = None) -> None:
+    """`loss` or `accuracy` over the epochs of all stages: training dashed, validation solid."""
+    places = range(1, len(epochs) + 1)
+    axes.plot(places, [getattr(one, f"train_{what}") for one in epochs], "--", color=colour)
+    judged = [(place, getattr(one, f"valid_{what}")) for place, one in zip(places, epochs, strict=True)]
+    judged = [(place, value) for place, value in judged if value is not None]
+    marker = "o" if len(judged) < 3 else None
+    axes.plot(
+        [place for place, _ in judged], [value for _, value in judged], color=colour, label=label, marker=marker
+    )
+
+
+def stage_ends(epochs: Sequence[Epoch]) -> list[float]:
+    """Places on the axis of epochs, counted from 1, between the last of one stage and the first of the next."""
+    return [
+        place + 0.5 for place, (one, after) in enumerate(itertools.pairwise(epochs), 1) if one.stage != after.stage
+    ]
 
 
 def confusions(sides: Mapping[str, Labelled]) -> bytes:
@@ -91,16 +111,14 @@ def _confusion(axes: Axes, name: str, rows: Labelled) -> None:
                     axes.text(
                         said, true, f"{counts[true, said]}", ha="center", va="center", fontsize=size, color=colour
                     )
-        axes.set_xticks(range(k), rows.classes, rotation=45, ha="right", fontsize=8)
-        axes.set_yticks(range(k), rows.classes, fontsize=8)
+        axes.set_xticks(range(k), list(map(plain, rows.classes)), rotation=45, ha="right", fontsize=8)
+        axes.set_yticks(range(k), list(map(plain, rows.classes)), fontsize=8)
     axes.set(xlabel="predicted", ylabel="true")
-    axes.set_title(name, fontsize=9)
+    axes.set_title(plain(name), fontsize=9)
 
 
 def roc_and_precision(sides: Mapping[str, Labelled]) -> bytes:
     """ROC and precision-recall curves of each class, a colour for each run; for two classes of the second alone."""
-    from sklearn.metrics import precision_recall_curve, roc_curve
-
     classes = next(iter(sides.values())).classes
     shown = [1] if len(classes) == 2 else list(range(len(classes)))[:MOST_CLASSES]
     columns = min(4, len(shown))
@@ -115,17 +133,15 @@ def roc_and_precision(sides: Mapping[str, Labelled]) -> bytes:
             if not positive.any() or positive.all():
                 continue
             colour = COLOURS[number % len(COLOURS)]
-            false, true, _ = roc_curve(positive, rows.probs[:, c])
-            top.plot(false, true, color=colour, label=name)
-            precision, recall, _ = precision_recall_curve(positive, rows.probs[:, c])
-            bottom.plot(recall, precision, color=colour, label=name)
+            top.plot(*roc_points(rows, c), color=colour, label=plain(name))
+            bottom.plot(*precision_points(rows, c), color=colour, label=plain(name))
             share = positive.mean()
             bottom.axhline(share, color="grey", linestyle=":", linewidth=0.8)
         top.plot([0, 1], [0, 1], ":", color="grey", linewidth=0.8)
         top.set(xlabel="false positives", ylabel="true positives", xlim=(0, 1), ylim=(0, 1.01))
         bottom.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
-        top.set_title(f"{classes[c]}: ROC", fontsize=9)
-        bottom.set_title(f"{classes[c]}: precision-recall", fontsize=9)
+        top.set_title(f"{plain(classes[c])}: ROC", fontsize=9)
+        bottom.set_title(f"{plain(classes[c])}: precision-recall", fontsize=9)
     for unused in panels.ravel()[:]:
         if not unused.has_data():
             unused.set_axis_off()
@@ -137,18 +153,11 @@ def reliability(sides: Mapping[str, Labelled], bins: int = 10) -> bytes:
     """How often rows are right against how sure they are (Guo et al. 2017), and how many rows are how sure."""
     figure = new_figure(5.6, 5.6)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    edges = np.linspace(0, 1, bins + 1)
     for number, (name, rows) in enumerate(sides.items()):
-        sure = rows.probs.max(axis=1)
-        right = rows.predicted == rows.targets
-        which = np.clip(np.digitize(sure, edges) - 1, 0, bins - 1)
-        counts = np.bincount(which, minlength=bins)
-        filled = counts > 0
-        mean_sure = np.bincount(which, sure, bins)[filled] / counts[filled]
-        mean_right = np.bincount(which, right, bins)[filled] / counts[filled]
+        found = reliability_bins(rows, bins)
         colour = COLOURS[number % len(COLOURS)]
-        top.plot(mean_sure, mean_right, "o-", color=colour, label=name, markersize=4)
-        bottom.stairs(counts, edges, color=colour)
+        top.plot(found.sure, found.right, "o-", color=colour, label=plain(name), markersize=4)
+        bottom.stairs(found.counts, found.edges, color=colour)
     top.plot([0, 1], [0, 1], ":", color="grey", linewidth=0.8)
     top.set(ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02), title="reliability")
     top.legend(fontsize=8)
@@ -156,6 +165,46 @@ def reliability(sides: Mapping[str, Labelled], bins: int = 10) -> bytes:
     for axes in (top, bottom):
         axes.grid(alpha=0.3)
     return png(figure)
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Rows by the probability of their predicted class. edges: (bins + 1,).  counts: (bins,).
+
+    sure, right: of the bins that have rows, their mean probability and the share that is right.
+    """
+
+    edges: Wide
+    counts: Ints
+    sure: Wide
+    right: Wide
+
+
+def reliability_bins(rows: Labelled, bins: int = 10) -> Bins:
+    """Bins of equal width, from 0 to 1."""
+    sure = rows.probs.max(axis=1)
+    edges = np.linspace(0, 1, bins + 1)
+    which = np.clip(np.digitize(sure, edges) - 1, 0, bins - 1)
+    counts = np.bincount(which, minlength=bins)
+    filled = counts > 0
+    mean_right = np.bincount(which, rows.predicted == rows.targets, bins)[filled] / counts[filled]
+    return Bins(edges, counts, np.bincount(which, sure, bins)[filled] / counts[filled], mean_right)
+
+
+def roc_points(rows: Labelled, c: int) -> tuple[Wide, Wide]:
+    """The false and the true positive rates of class c against the rest."""
+    from sklearn.metrics import roc_curve
+
+    false, true, _ = roc_curve(rows.targets == c, rows.probs[:, c])
+    return false, true
+
+
+def precision_points(rows: Labelled, c: int) -> tuple[Wide, Wide]:
+    """The recalls of class c against the rest, and the precision at each."""
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(rows.targets == c, rows.probs[:, c])
+    return recall, precision
 
 
 def distribution(classes: Sequence[str], before: Sequence[int], after: Sequence[int]) -> bytes:
@@ -166,7 +215,13 @@ def distribution(classes: Sequence[str], before: Sequence[int], after: Sequence[
     places = np.arange(k)
     axes.bar(places - 0.2, before, 0.4, color=COLOURS[0], label="images")
     axes.bar(places + 0.2, after, 0.4, color=COLOURS[1], label="shown in an epoch")
-    axes.set_xticks(places, classes, rotation=45 if k > 4 else 0, ha="right" if k > 4 else "center", fontsize=8)
+    axes.set_xticks(
+        places,
+        list(map(plain, classes)),
+        rotation=45 if k > 4 else 0,
+        ha="right" if k > 4 else "center",
+        fontsize=8,
+    )
     axes.set(ylabel="images", title="classes before and after balancing")
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3, axis="y")
@@ -183,8 +238,8 @@ def gallery(pictures: Sequence[tuple[Any, str]], title: str, columns: int = 4) -
         axes.set_axis_off()
     for axes, (image, caption) in zip(panels, pictures, strict=False):
         axes.imshow(np.asarray(image))
-        axes.set_title(caption, fontsize=7)
-    figure.suptitle(title, fontsize=10)
+        axes.set_title(plain(caption), fontsize=7)
+    figure.suptitle(plain(title), fontsize=10)
     return png(figure)
 
 
@@ -208,6 +263,6 @@ def sheet(rows: Mapping[str, Sequence[Any]], title: str) -> bytes:
         for axes in line:
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-    figure.suptitle(title, fontsize=10)
+        line[0].set_ylabel(plain(name), rotation=0, ha="right", va="center", fontsize=9)
+    figure.suptitle(plain(title), fontsize=10)
     return png(figure)

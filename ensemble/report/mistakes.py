@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +41,8 @@ def pictures(run: Run, rows: Labelled, count: int) -> list[tuple[Image.Image, st
     ]
 
 
-def images_of(run: Run) -> Callable[[str], Image.Image]:
-    """id of a labelled row -> its upright image, or KeyError. Raises DataError where the images are not known."""
+def images_of(run: Run, splits: Sequence[str] = ("train", "valid")) -> Callable[[str], Image.Image]:
+    """id of a row of `splits` -> its upright image, or KeyError. Raises DataError where images are not known."""
     recipe = run.path / "recipe.yaml"
     source = recipe if recipe.is_file() else next(iter(_parents(run)), recipe)
     if not source.is_file():
@@ -52,7 +52,7 @@ def images_of(run: Run) -> Callable[[str], Image.Image]:
         raise DataError("its images have changed since")
     places: Mapping[str, str] = {
         str(name): str(path)
-        for split in ("train", "valid")
+        for split in splits
         if split in dataset.splits
         for name, path in zip(dataset.splits[split].ids, dataset.splits[split].paths, strict=True)
     }

@@ -5,23 +5,31 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def rendered(template: str, values: Mapping[str, Any]) -> str:
     """The page that `templates/<template>` makes of `values`; every value is escaped, a missing one is an error."""
+    return _environment().get_template(template).render(**values)
+
+
+@lru_cache
+def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    return Environment(
         loader=PackageLoader("ensemble.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**values)
 
 
 def data_uri(image: Image.Image, side: int = 160) -> str:

@@ -1,0 +1,152 @@
+"""`ens report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ensemble.cli.context import Settings, note
+from ensemble.cli.options import current, data_options, has_recipe
+
+if TYPE_CHECKING:
+    from ensemble.recipe.file import RecipeFile
+    from ensemble.report.report_page import Page
+    from ensemble.report.sections.evidence import Evidence
+    from ensemble.report.sections.subject import Subject
+    from ensemble.runs.run import Run
+
+PICTURES = 12
+
+
+@click.command()
+@click.argument("run", required=False)
+@data_options
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="The page. [default: <runs>/report/NAME.html]"
+)
+@click.option(
+    "--pictures", type=click.IntRange(0), default=PICTURES, show_default=True, help="Mistakes that are shown."
+)
+@click.option(
+    "--explain/--no-explain",
+    default=True,
+    help="Draw where the networks looked in them (Grad-CAM), where their weights are. [default: explain]",
+)
+@click.option("--device", help="For Grad-CAM: cpu, cuda, cuda:1, mps. [default: the best there is]")
+@click.option("--json", "as_json", is_flag=True, help="Print the path and the main numbers as JSON.")
+@click.pass_obj
+def command(
+    settings: Settings,
+    run: str | None,
+    recipe: Path | None,
+    data: Path | None,
+    out: Path | None,
+    pictures: int,
+    explain: bool,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    """Write one HTML page on RUN, or on every run of a data set and its newest ensemble.
+
+    Without RUN and --recipe: the runs of ens.yaml, else those of the newest run's data. The page asks for nothing
+    from anywhere, so that it can be sent, printed and kept.
+
+    \b
+    ens report
+    ens report ensemble-1a2b3c4d --out report.html
+    ens report --recipe recipes/isic-codabench.yaml --no-explain
+    """
+    from ensemble.files import json_text
+
+    subject = _subject(settings, run, recipe, data)
+    page, path = write_report(subject, out, pictures=pictures, explain=explain, device=device)
+    if as_json:
+        said = {"summary": list(page.sentences), "warnings": list(page.warnings)}
+        facts = {"path": str(path), "bytes": path.stat().st_size, **page.facts, **said}
+        click.echo(json_text(facts), nl=False)
+    else:
+        click.echo("\n".join([*page.sentences, *(f"! {line}" for line in page.warnings)]))
+    note(f"written to {path}")
+
+
+def report_on_recipe(settings: Settings, found: RecipeFile, ensemble: Run, device: str | None) -> Path:
+    """The page on the data set of a recipe and the ensemble that was just made of it; says where it is."""
+    from ensemble.report.sections.subject import about_data
+
+    recipe = Path(found.source)
+    subject = about_data(settings.runs, ensemble.fingerprint, _name(found), recipe, focus=ensemble)
+    _, path = write_report(subject, None, device=device)
+    note(f"report: {path}")
+    return path
+
+
+def write_report(
+    subject: Subject, out: Path | None, *, pictures: int = PICTURES, explain: bool = True, device: str | None = None
+) -> tuple[Page, Path]:
+    """Draw the pictures that are missing where `explain` says so, write the page; it and its path."""
+    from ensemble.files import write_atomically
+    from ensemble.report.report_page import report_page
+    from ensemble.report.sections.evidence import evidence
+
+    found = evidence(subject)
+    if explain and pictures:
+        _explain(subject, found, pictures, device)
+    page = report_page(subject, found, pictures=pictures)
+    return page, write_atomically(out or subject.folder / "report" / f"{subject.name}.html", page.html)
+
+
+def _subject(settings: Settings, run: str | None, recipe: Path | None, data: Path | None) -> Subject:
+    from ensemble.errors import RecipeError
+    from ensemble.report.sections.subject import about_data, about_run, data_name, newest_data
+    from ensemble.runs.run import named_run
+
+    if run is not None:
+        if recipe or data:
+            raise RecipeError(
+                "a run and a recipe found, one of them expected; leave out RUN, or --recipe and --data"
+            )
+        return about_run(named_run(settings.runs, run))
+    if has_recipe(recipe, data):
+        from ensemble.data.load import current_fingerprint
+
+        found = current(recipe, data)
+        fingerprint = current_fingerprint(found.data, settings.runs)
+        return about_data(settings.runs, fingerprint, _name(found), Path(found.source))
+    newest = newest_data(settings.runs)
+    return about_data(settings.runs, newest.fingerprint, data_name(newest))
+
+
+def _name(found: RecipeFile) -> str:
+    """The recipe's file, or its data's folder."""
+    if found.data.form == "digits":
+        return "digits"
+    source = Path(found.source)
+    return source.stem if source.is_file() else source.resolve().name or "report"
+
+
+def _explain(subject: Subject, found: Evidence, count: int, device: str | None) -> None:
+    """Draw the Grad-CAM pictures that are not there yet; where that cannot be, say so and go without."""
+    from ensemble.cli.bars import bars
+    from ensemble.errors import EnsError, one_line
+    from ensemble.report.sections.looks import image_source, looks
+
+    wanted = [look for look in looks(subject, found, count) if not look.path.is_file()]
+    if not wanted:
+        return
+    try:
+        opened = image_source(subject, found)
+    except (EnsError, OSError) as error:
+        note(f"no Grad-CAM: {one_line(error)}")
+        return
+    # after what can be wrong with the images: torch takes seconds to import
+    from ensemble.models.looks import draw_looks
+    from ensemble.training.devices import choose_device
+
+    with bars() as stage:
+        problems = draw_looks(
+            wanted, opened, choose_device(device), lambda done: stage("Grad-CAM", done, len(wanted))
+        )
+    for line in problems:
+        note(line)

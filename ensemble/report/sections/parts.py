@@ -1,0 +1,129 @@
+"""Who is in an ensemble, what each weighs and brings, and who was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ensemble.combine.record import Ensemble
+from ensemble.combine.rules import rules
+from ensemble.errors import DataError, one_line
+from ensemble.files import read_json
+from ensemble.recipe import text
+from ensemble.report.sections.subject import Subject
+from ensemble.runs.run import Run
+
+
+@dataclass(frozen=True)
+class Member:
+    """A line of the members' table. Numbers as `ens combine` gave them; None where it gave none."""
+
+    id: str
+    arch: str
+    accuracy: float | None
+    weight: float | None
+    why: str
+    gain: float | None = None
+    low: float | None = None
+    high: float | None = None
+    disagreement: float | None = None
+    only_right: int | None = None
+    seconds_per_image: float | None = None
+    refit: str = ""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """An ensemble's record. asked: `auto` where that chose the rule, else the rule itself.
+
+    shares: what each member weighs for each class (m, k), where that differs.  tournament: (rule, score, error).
+    against: how it compares with the best member and the plain mean.  advice: who can go, what to train next.
+    """
+
+    rule: str
+    asked: str
+    metric: str
+    threshold: float
+    temperature: float | None
+    members: tuple[Member, ...]
+    left_out: tuple[Member, ...]
+    shares: tuple[tuple[float, ...], ...] = ()
+    tournament: tuple[tuple[str, float, float], ...] = ()
+    against: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the rule has a weight for each member."""
+        return any(one.weight is not None for one in self.members)
+
+    @property
+    def gains(self) -> bool:
+        """Whether anything is known of what a member brings."""
+        return any(one.gain is not None for one in self.members)
+
+
+def parts(subject: Subject) -> Parts | None:
+    """None for a run that is no ensemble. Raises DataError for a broken record."""
+    if subject.ensemble is None:
+        return None
+    told = stored_report(subject.focus)
+    try:
+        return _parts(subject.focus, subject.ensemble, told)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(
+            f"{subject.focus.id}/report.json is not as `ens combine` writes it ({one_line(error)}); combine again"
+        ) from error
+
+
+def _parts(run: Run, record: Ensemble, told: Mapping[str, Any]) -> Parts:
+    value: Any = text.read(run.path / "ensemble.yaml")
+    brought = {part["id"]: part for part in told.get("parts", [])}
+    shares = rules.get(record.rule).shares(record.params)
+    return Parts(
+        record.rule,
+        str(value.get("asked", record.rule)),
+        record.metric,
+        record.threshold,
+        record.temperature,
+        tuple(_member(entry, brought.get(entry["id"], {})) for entry in value["members"]),
+        tuple(_member(entry, {}) for entry in value.get("left_out") or []),
+        tuple(map(tuple, shares.tolist())) if shares.ndim == 2 else (),
+        tuple((one["rule"], one["score"], one["error"]) for one in told.get("tournament", [])),
+        tuple(str(one["sentence"]) for one in told.get("against", [])),
+        tuple(_advice(told)),
+    )
+
+
+def stored_report(run: Run) -> Mapping[str, Any]:
+    """An ensemble's report.json; empty for one that was made before there was one. Raises DataError."""
+    path = run.path / "report.json"
+    found = read_json(path) if path.is_file() else {}
+    if not isinstance(found, dict):
+        raise DataError(f"{path} is not as `ens combine` writes it; combine again")
+    return found
+
+
+def _member(entry: Mapping[str, Any], brought: Mapping[str, Any]) -> Member:
+    return Member(
+        str(entry["id"]),
+        str(entry.get("arch", "")),
+        entry.get("accuracy"),
+        entry.get("weight"),
+        str(entry.get("why", "")),
+        **{key: brought.get(key) for key in _BROUGHT},
+        refit=str(entry.get("refit", "")),
+    )
+
+
+_BROUGHT = ("gain", "low", "high", "disagreement", "only_right", "seconds_per_image")
+
+
+def _advice(told: Mapping[str, Any]) -> list[str]:
+    said, shorter = [], told.get("shorter")
+    if shorter:
+        who, sentence = told.get("dropped") or shorter.get("dropped", []), str(shorter["sentence"])
+        said.append(f"{sentence[:1].upper()}{sentence[1:]}: {', '.join(map(str, who))}")
+    advice = told.get("advice") or {}
+    return [*said, *([str(advice["sentence"])] if advice.get("sentence") else [])]

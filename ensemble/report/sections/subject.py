@@ -1,0 +1,126 @@
+"""What a report is about: the run that is looked at closely, its members, and the runs beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ensemble.combine.candidates import last_made
+from ensemble.combine.record import Ensemble, read_ensemble
+from ensemble.errors import DataError, RecipeError, one_line
+from ensemble.recipe import text
+from ensemble.runs.run import Run, all_runs
+
+
+@dataclass(frozen=True)
+class Subject:
+    """name: the page's.  focus: the run that is looked at closely.  ensemble: its own record, where it is one.
+
+    members: those of an ensemble that are still there, in its order; of any other run, the run alone.
+    runs: what the leaderboard lists.  recipe: the file that was asked about.  notes: what a reader must know.
+    """
+
+    name: str
+    focus: Run
+    members: tuple[Run, ...]
+    ensemble: Ensemble | None
+    runs: tuple[Run, ...]
+    recipe: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of runs."""
+        return self.focus.path.parent
+
+    @property
+    def medical(self) -> bool:
+        """Whether any recipe here says that its images are medical."""
+        own = [run.path / "recipe.yaml" for run in (*self.runs, *self.members, *parents(self.focus))]
+        return any(_says_medical(path) for path in (*own, *([self.recipe] if self.recipe else [])))
+
+
+def about_run(run: Run) -> Subject:
+    """A report on one complete run."""
+    return _subject(run.id, run, [run])
+
+
+def about_data(
+    folder: Path, fingerprint: str, name: str, recipe: Path | None = None, focus: Run | None = None
+) -> Subject:
+    """A report on every complete run of a data set, with a close look at one.
+
+    focus: by default the newest ensemble, else the best run. Raises DataError where there is none.
+    """
+    runs = [run for run in _usable(folder) if not run.is_fold and run.fingerprint == fingerprint]
+    if not runs:
+        raise DataError(f"no complete run of this data set in {one_line(folder)}; type `ens train`, or name a run")
+    newest = max((run for run in runs if run.kind == "ensemble"), key=last_made, default=None)
+    best = max(runs, key=lambda run: (run.has("valid"), _accuracy(run), run.id))
+    return _subject(name, focus or newest or best, runs, recipe)
+
+
+def newest_data(folder: Path) -> Run:
+    """The complete run that was made last: its data set is the one that is meant. Raises DataError."""
+    found = _usable(folder)
+    if not found:
+        raise DataError(f"no complete run in {one_line(folder)}; type `ens train`, or `ens demo`")
+    return max(found, key=lambda run: (str(run.facts.get("created", "")), run.id))
+
+
+def _usable(folder: Path) -> list[Run]:
+    """The complete runs; a broken one must not hide the others."""
+    found = []
+    for run in all_runs(folder):
+        with suppress(DataError):
+            found += [run] if run.complete and not run.failed and run.facts else []
+    return found
+
+
+def data_name(run: Run) -> str:
+    """What the data set of a run is called: its folder, where a recipe says which."""
+    if (run.facts.get("data") or {}).get("form") == "digits":
+        return "digits"
+    paths = (one.path / "recipe.yaml" for one in (run, *parents(run)))
+    found = (text.read(path) for path in paths if path.is_file())
+    named = (Path(str(data.get("path", ""))).name for value in found if (data := _data_of(value)))
+    return next((name for name in named if name), "report")
+
+
+def _subject(name: str, focus: Run, runs: Sequence[Run], recipe: Path | None = None) -> Subject:
+    if focus.kind != "ensemble":
+        return Subject(name, focus, (focus,), None, tuple(runs), recipe)
+    record = read_ensemble(focus)
+    there = {run.id: run for run in _usable(focus.path.parent)}
+    members = tuple(there[one] for one in record.members if one in there)
+    missing = [one for one in record.members if one not in there]
+    notes = (
+        [f"not in {focus.path.parent.name}, and so not shown by itself: {', '.join(missing)}"] if missing else []
+    )
+    listed = {run.id: run for run in (*runs, *members)}
+    return Subject(name, focus, members, record, tuple(listed.values()), recipe, tuple(notes))
+
+
+def parents(run: Run) -> list[Run]:
+    """The runs that it names as its parents, as far as they are there and complete."""
+    named = [Run(run.path.parent / str(parent.get("id"))) for parent in run.facts.get("parents") or []]
+    return [one for one in named if one.complete and (one.path / "run.json").is_file()]
+
+
+def _accuracy(run: Run) -> float:
+    return float((run.metrics.get("valid") or {}).get("accuracy") or 0.0)
+
+
+def _says_medical(path: Path) -> bool:
+    try:
+        return path.is_file() and _data_of(text.read(path)).get("medical") is True
+    except RecipeError:  # of some other run; whoever uses that is told
+        return False
+
+
+def _data_of(recipe: Any) -> Mapping[str, Any]:
+    data = recipe.get("data") if isinstance(recipe, dict) else None
+    return data if isinstance(data, dict) else {}

@@ -1,0 +1,629 @@
+"""Laws of the report: its numbers are the run's, it asks for nothing, names are text, every kind has its page."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import shlex
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from browser import browser, low_contrasts, watched
+from fake_runs import FINGERPRINT, member, predictions
+from fake_runs import run as write
+from PIL import Image
+from sklearn.metrics import (
+    average_precision_score,
+    confusion_matrix,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
+
+from ensemble.cli import run as ens
+from ensemble.combine.candidates import candidates
+from ensemble.combine.ensembler import combine
+from ensemble.combine.rules import rules
+from ensemble.errors import DataError
+from ensemble.files import read_json, write_json
+from ensemble.report.figures import overlaid
+from ensemble.report.page import data_uri
+from ensemble.report.report_page import Page, report_page
+from ensemble.report.sections.evidence import evidence
+from ensemble.report.sections.looks import heat_picture, looks
+from ensemble.report.sections.subject import about_data, about_run
+from ensemble.runs.imports import import_run
+from ensemble.runs.run import Run, all_runs
+
+SCHEMA1 = Path(__file__).parent / "fixtures" / "runs-schema1"
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Parsed(HTMLParser):
+    """What a page holds: tags with their attributes, tables as rows of cells, the text outside style."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.text = ""
+        self._rows: list[list[str]] = []
+        self._caption = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self._rows, self._caption = [], ""
+        if tag == "tr":
+            self._rows.append([])
+        if tag in ("td", "th"):
+            self._rows[-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open[-1] == tag, (tag, self.open)
+        self.open.pop()
+        if tag == "table":
+            self.tables[self._caption] = self._rows
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self.open:
+            return
+        self.text += data
+        if "caption" in self.open:
+            self._caption += data
+        elif self._rows and self._rows[-1] and ("td" in self.open or "th" in self.open):
+            self._rows[-1][-1] += data.strip()
+
+    def table(self, begins: str) -> list[dict[str, str]]:
+        """The rows of the table whose caption begins so, by column."""
+        (found,) = [rows for caption, rows in self.tables.items() if caption.startswith(begins)]
+        return [dict(zip(found[0], row, strict=True)) for row in found[1:]]
+
+
+def page_of(run: Run) -> Page:
+    subject = about_run(run)
+    return report_page(subject, evidence(subject))
+
+
+def checked(html: str) -> Parsed:
+    """The parsed page, after all that must be true of any: tags close, it asks for nothing, it can be heard."""
+    found = Parsed(html)
+    assert found.open == []
+    for tag, attributes in found.tags:
+        for key in ("src", "href", "xlink:href", "srcset", "action", "data", "poster"):
+            assert key not in attributes or re.match(r"#|data:image/", attributes[key] or ""), (tag, attributes)
+        assert not [key for key in attributes if key.startswith("on")], (tag, attributes)
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base", "form"), tag
+        if tag == "img":
+            assert (attributes.get("alt") or "").strip()
+        if tag == "svg":
+            assert attributes.get("aria-hidden") == "true" or (attributes.get("aria-label") or "").strip()
+        if tag == "th":
+            assert attributes.get("scope") in ("row", "col")
+    assert "http" not in re.sub(r"data:image/[^\"]*|http-equiv", "", html) or "http" in found.text
+    assert "url(" not in re.sub(r"url\(#", "", html)
+    tables = sum(tag == "table" for tag, _ in found.tags)
+    assert tables == sum(tag == "caption" for tag, _ in found.tags)
+    headings = [int(tag[1]) for tag, _ in found.tags if re.fullmatch("h[1-6]", tag)]
+    assert headings[0] == 1 and headings.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(headings))
+    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    anchors = {(attributes.get("href") or "")[1:] for tag, attributes in found.tags if tag == "a"}
+    assert anchors <= set(ids)
+    named = set(re.findall(r"(?:url\(|xlink:href=\")#([\w-]+)", html))
+    assert named <= set(ids)
+    return found
+
+
+@pytest.fixture
+def plots() -> None:
+    """Asked for by tests that want plots as they are; the others have empty ones, which are quick."""
+
+
+@pytest.fixture(autouse=True)
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "plots" not in request.fixturenames:
+        empty = '<svg width="1pt" height="1pt" viewBox="0 0 1 1" xmlns="x" version="1.1"></svg>'
+        monkeypatch.setattr("ensemble.report.ink._drawn", lambda *_: empty)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    monkeypatch.setattr("ensemble.combine.crossfit.MOST_REPEATS", 1)
+
+
+def pool(folder: Path, m: int = 3, **options: Any) -> list[Run]:
+    return [member(folder, f"net{i}-0000000{i}", i, skill=0.5 + 0.1 * i, **options) for i in range(m)]
+
+
+def test_the_numbers_are_those_of_the_run_and_of_scikit_learn(tmp_path: Path) -> None:
+    made = combine(pool(tmp_path, n=240), folder=tmp_path)
+    found = checked(page_of(made.run).html)
+    metrics, rows = made.run.metrics, made.run.predictions("valid")
+    assert rows.targets is not None
+    scores = {row["metric"]: row for row in found.table("Scores on 240 validation rows")}
+    honest = metrics["honest"]["accuracy"]
+    assert scores["accuracy"]["honest"] == f"{honest['value']:.4f}"
+    assert scores["accuracy"]["95 % interval"] == f"{honest['low']:.4f} to {honest['high']:.4f}"
+    for name, row in scores.items():
+        assert row["honest"] == f"{metrics['valid'][name]:.4f}"
+        assert row["apparent"] == f"{metrics['apparent'][name]:.4f}"
+        gap = metrics["apparent"][name] - metrics["valid"][name]
+        assert float(row["flattery"]) == pytest.approx(gap if row["better is"] == "more" else -gap, abs=6e-5)
+    told = read_json(made.run.path / "report.json")
+    parts = {part["id"]: part for part in told["parts"]}
+    weights = {row.id: row.weight for row in made.members}
+    for row in found.table("Rule accuracy, threshold"):
+        part = parts[row["member"]]
+        assert row["weight"] == f"{weights[row['member']]:.4f}"
+        assert row["gain"] == f"{part['gain']:+.4f}"
+        assert row["95 % interval"] == f"{part['low']:+.4f} to {part['high']:+.4f}"
+        assert (row["differs"], row["only it"]) == (f"{100 * part['disagreement']:.1f} %", str(part["only_right"]))
+    assert all(one["sentence"] in found.text for one in told["against"])
+    assert told["advice"]["sentence"] in found.text
+    said = rows.probs.argmax(axis=1)
+    precision, recall, f1, support = precision_recall_fscore_support(rows.targets, said)
+    for c, row in enumerate(found.table("Each class against the rest")):
+        assert (row["class"], row["rows"]) == (rows.classes[c], str(support[c]))
+        assert [row["precision"], row["recall"], row["F1"]] == [f"{one[c]:.4f}" for one in (precision, recall, f1)]
+        assert row["AUC"] == f"{roc_auc_score(rows.targets == c, rows.probs[:, c]):.4f}"
+        assert row["average precision"] == f"{average_precision_score(rows.targets == c, rows.probs[:, c]):.4f}"
+    counts = [[int(cell) for cell in list(row.values())[1:]] for row in found.table("Confusion matrix")]
+    assert counts == confusion_matrix(rows.targets, said).tolist()
+    members = [Run(tmp_path / part["id"]).predictions("valid").probs.argmax(axis=1) for part in told["parts"]]
+    for x, row in enumerate(found.table("How often two members")):
+        for y, other in enumerate(members):
+            assert row[str(y + 1)] == ("" if x == y else f"{(members[x] != other).mean():.3f}")
+
+
+def test_the_summary_says_how_sure_it_is_and_what_it_does_not_cover(tmp_path: Path) -> None:
+    runs = pool(tmp_path, chosen_on_valid=["best epoch"])
+    made = combine(runs, folder=tmp_path)
+    write_json(tmp_path / ".data" / FINGERPRINT / "leaks.json", {"valid": {"exact": 1, "near": 2}})
+    page = page_of(made.run)
+    honest = made.run.metrics["honest"]["accuracy"]
+    hits, n = round(honest["value"] * 60), 60
+    said = " ".join(page.sentences)
+    assert f"right on {hits} of {n} validation rows" in said
+    assert f"{100 * honest['low']:.1f} to {100 * honest['high']:.1f} % (95 % interval)" in said
+    assert "always says ant, the most frequent class, is right on 33.3 %" in said
+    beside = " ".join(page.warnings)
+    assert "Chosen on the validation rows before: best epoch. The score does not cover that" in beside
+    assert "valid: 1 image the same, 2 images nearly the same as in train" in beside
+    assert all(line in checked(page.html).text for line in (*page.sentences, *page.warnings))
+    assert page.facts["score"]["value"] == honest["value"] and page.facts["leaks"] == {
+        "valid": {"exact": 1, "near": 2}
+    }
+    assert "not a medical device" not in page.html
+
+
+def test_hostile_names_are_text(tmp_path: Path, plots: None) -> None:
+    classes = [
+        "<script>alert(1)</script>",
+        "</title><img src=x onerror=alert(1)>",
+        "$x_$ & {{ 7*7 }} \u2068é \"'",
+        "#010101",
+    ]
+    runs = [
+        write(
+            tmp_path,
+            f"<b>net{i}' {i}-0000000{i}",
+            {"valid": hostile(predictions(80, i, classes=classes))},
+            arch="<i onmouseover=1>",
+            chosen_on_valid=["<u>epoch"],
+            versions={"<python>": "<3>"},
+        )
+        for i in range(2)
+    ]
+    (runs[0].path / "recipe.yaml").write_text("arch: '</code></pre><script>x</script>'\ndata: {medical: true}\n")
+    made = combine(runs, folder=tmp_path, name="all & more", rule="per-class")
+    page = page_of(made.run)
+    found = checked(page.html)
+    assert not {tag for tag, _ in found.tags} & {"b'", "i", "u", "em", "script"} - {"i"}
+    assert all(name in found.text for name in classes) and "<b>net0' 0-00000000" in found.text
+    assert (
+        "{{ 7*7 }}" in page.html.replace("&#34;", '"') and "49" not in found.table("What is mistaken")[0].values()
+    )
+    assert "This is not a medical device." in found.text
+
+
+def hostile(one: Any) -> Any:
+    return replace(one, ids=np.array([f'"><svg onload=x>{name}' for name in one.ids.tolist()]))
+
+
+@pytest.mark.parametrize("rule", rules.names())
+def test_every_rule(tmp_path: Path, rule: str) -> None:
+    made = combine(pool(tmp_path, m=2, n=30), folder=tmp_path, rule=rule)
+    found = checked(page_of(made.run).html)
+    rows = found.table(f"Rule {made.rule}, threshold")
+    weights = [row.weight for row in sorted(made.members, key=lambda row: row.id)]
+    if weights[0] is None:
+        assert "has no single weight" in found.text and "weight" not in rows[0]
+    else:
+        assert [row["weight"] for row in rows] == [f"{weight:.4f}" for weight in weights]
+    assert ("What each member weighs for each class" in found.text) == (made.rule == "per-class")
+    assert ("The rules that auto compared" in found.text) == (rule == "auto")
+
+
+@pytest.mark.parametrize("k", [2, 23, 40])
+def test_any_number_of_classes(tmp_path: Path, k: int) -> None:
+    classes = [f"class {c}" for c in range(k)]
+    made = combine(pool(tmp_path, m=2, n=10 * k, classes=classes), folder=tmp_path)
+    found = checked(page_of(made.run).html)
+    assert len(found.table("Each class against the rest")) == k
+    assert ("Confusion matrix:" in found.text) == (k <= 30)
+    assert ("With two classes one curve says all" in found.text) == (k == 2)
+    assert ("The 8 of 23 classes with the smallest area" in found.text) == (k == 23)
+
+
+@pytest.mark.parametrize("run", all_runs(SCHEMA1), ids=lambda run: run.id)
+def test_every_kind_of_run_that_was_ever_written(run: Run) -> None:
+    page = page_of(run)
+    found = checked(page.html)
+    assert run.id in found.text
+    if run.kind == "refit":
+        assert "There is no score" in found.text and "trained on the validation rows too" in found.text
+        assert "Scores on" not in found.text and "before the refit" in found.text
+        assert page.facts["why_no_score"]
+    elif run.kind == "folds":
+        assert "out-of-fold rows" in found.text
+    if run.kind in ("member", "student") and (run.path / "history.csv").is_file():
+        assert "What the training of" in found.text
+    if run.metrics.get("score_of"):
+        assert "nobody has scored" in found.text
+
+
+def test_the_same_runs_give_the_same_bytes(plots: None) -> None:
+    run = next(run for run in all_runs(SCHEMA1) if run.kind == "folds")
+    page = page_of(run)
+    assert page == page_of(run)
+    checked(page.html)
+    assert page.html.count("<path") > 50 and "#010" not in page.html and "#0404" not in page.html
+
+
+def test_the_legend_has_the_strokes_of_the_lines(tmp_path: Path, plots: None) -> None:
+    one = write(tmp_path, "net-00000001", {"valid": predictions(80, 1, classes=list("abcd"))})
+    html = page_of(one).html
+    (roc,) = re.findall(r'<svg role="img" aria-label="ROC.*?</svg>', html, re.DOTALL)
+    (legend,) = re.findall(r'<ul class="legend".*?</ul>', html, re.DOTALL)
+    drawn = {
+        colour: "stroke-dasharray" in style
+        for style, colour in re.findall(r'style="([^"]*stroke: var\((--c\d)\)[^"]*)"', roc)
+    }
+    listed = {
+        colour: dash != "none" for colour, dash in re.findall(r"var\((--c\d)\).*?dasharray: ([^\"]+)", legend)
+    }
+    assert drawn == listed and list(listed.values()) == [False, True, True, True]
+
+
+def test_an_import_without_targets_says_why_there_is_no_score(tmp_path: Path) -> None:
+    from ensemble.predictions import save
+
+    valid = save(tmp_path / "v.npz", predictions(9, 1, labelled=False))
+    made = import_run("their's vit & co", folder=tmp_path / "runs", valid=valid).run
+    page = page_of(made)
+    found = checked(page.html)
+    assert "no row" in found.text and "has a label" in found.text and page.facts["score"] is None
+    assert "Scores on" not in found.text and "confident mistakes" not in found.text
+
+
+def test_a_labelled_test_stands_in_where_no_validation_row_has_a_label(tmp_path: Path) -> None:
+    one = write(tmp_path, "net-00000001", {"test": predictions(40, 1, prefix="t")}, kind="refit")
+    page = page_of(one)
+    found = checked(page.html)
+    assert found.table("Scores on 40 rows of test")[0]["score"] == f"{one.metrics['test']['accuracy']:.4f}"
+    assert "There are no labelled validation rows; every score here is of test" in found.text
+
+
+def test_a_member_that_is_gone_is_named(tmp_path: Path) -> None:
+    runs = pool(tmp_path)
+    made = combine(runs, folder=tmp_path)
+    for path in runs[0].path.iterdir():
+        path.unlink()
+    runs[0].path.rmdir()
+    found = checked(page_of(made.run).html)
+    assert f"and so not shown by itself: {runs[0].id}" in found.text
+    assert len(found.table("How often two members")) == 2
+    assert len(found.table("Rule accuracy, threshold")) == 3
+
+
+def test_predictions_that_changed_since_do_not_stop_the_page(tmp_path: Path) -> None:
+    from fake_runs import rewritten
+
+    runs = pool(tmp_path)
+    made = combine(runs, folder=tmp_path)
+    rewritten(runs[0], "valid", predictions(60, 0, prefix="w"))
+    found = checked(page_of(made.run).html)
+    assert "the members' rows are not those of" in found.text.lower() and "How often two members" not in found.text
+
+
+def test_one_member_alone(tmp_path: Path) -> None:
+    made = combine(pool(tmp_path, m=1), folder=tmp_path)
+    found = checked(page_of(made.run).html)
+    assert "is an ensemble of one member" in found.text and "How often two members" not in found.text
+
+
+def test_a_run_without_mistakes_says_so(tmp_path: Path) -> None:
+    right = predictions(30, 0, skill=1.0)
+    one = write(tmp_path, "net-00000001", {"valid": replace(right, probs=np.eye(3, dtype="f4")[right.targets])})
+    assert "None of 30 rows is wrong." in checked(page_of(one).html).text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, []),
+        ({"threshold": 0.6, "per_arch": 0}, []),
+        ({"rule": "convex", "metric": "log_loss", "calibrate": False, "name": "a b"}, ["--no-calibrate"]),
+        ({"rule": "uniform", "calibrate": True, "metric": "brier"}, ["--calibrate"]),
+        ({"rule": "auto", "metric": "brier"}, ["--rule", "auto"]),
+    ],
+)
+def test_its_command_makes_the_same_ensemble_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = Path("runs")
+    pool(runs, n=45)
+    made = combine(candidates(runs, FINGERPRINT), folder=runs, **options)
+    (typed,) = re.findall(r"^(ens combine .*)$", checked(page_of(made.run).html).text, re.MULTILINE)
+    assert all(word in shlex.split(typed) for word in words)
+    for path in made.run.path.iterdir():
+        path.unlink()
+    assert ens(shlex.split(typed)[1:]) == 0
+    assert made.run.complete
+
+
+def test_sweeps_of_this_data_are_shown_and_others_are_not(tmp_path: Path) -> None:
+    one = member(tmp_path, "net-00000001", 1)
+    for name, fingerprint, csv in (
+        ("mine", FINGERPRINT, None),
+        ("old", None, "net-00000001"),
+        ("theirs", "c" * 64, None),
+    ):
+        place = tmp_path / "sweeps" / name
+        place.mkdir(parents=True)
+        (place / "table.md").write_text(f"| a |\n\nBest accuracy of {name} <b>.\n")
+        (place / "table.csv").write_text("augment \\ lr,0.1,0.2\nnone,0.5,0.75\n<flip>,0.25,\n")
+        if fingerprint:
+            write_json(place / "sweep.json", {"schema": 1, "fingerprint": fingerprint, "metric": "log_loss"})
+        if csv:
+            (place / "runs.csv").write_text(f"augment,lr,run,accuracy\nnone,0.1,{csv},0.5\n")
+    found = checked(page_of(one).html)
+    assert "Best accuracy of mine <b>." in found.text and "old" in found.text and "theirs" not in found.text
+    table = found.table("log_loss of each cell")
+    assert table[1] == {"augment \\ lr": "<flip>", "0.1": "0.2500", "0.2": ""}
+    marks = re.findall(r'<td style="--s: ([\d.]+)" class="mark">([\d.]+)', page_of(one).html)
+    assert marks == [("1.000", "0.2500"), ("1.000", "0.7500")]  # the least loss, the most accuracy
+
+
+def test_trials_of_a_search_are_listed_best_first(tmp_path: Path) -> None:
+    one = member(tmp_path, "net-00000001", 1)
+    place = tmp_path / "sweeps" / "search"
+    place.mkdir(parents=True)
+    (place / "table.md").write_text("Best.\n")
+    (place / "trials.csv").write_text("trial,lr,accuracy\n1,0.012345678,0.5\n2,0.2,\n3,0.3,0.9\n")
+    write_json(place / "sweep.json", {"schema": 1, "fingerprint": FINGERPRINT, "metric": "accuracy"})
+    rows = checked(page_of(one).html).table("The best 2 of 3 trials")
+    assert [(row["trial"], row["lr"], row["accuracy"]) for row in rows] == [
+        ("3", "0.3", "0.9000"),
+        ("1", "0.01235", "0.5000"),
+    ]
+
+
+def test_a_broken_run_beside_it_hides_nothing(tmp_path: Path) -> None:
+    made = combine(pool(tmp_path), folder=tmp_path).run
+    for name, text in (("torn-00000001", "{"), ("newer-00000002", '{"schema": 99}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(text)
+        (tmp_path / name / "metrics.json").write_text("{}")
+    (tmp_path / "net0-00000000" / "recipe.yaml").write_text("a: [")
+    subject = about_data(tmp_path, FINGERPRINT, "all")
+    assert subject.focus.id == made.id and len(subject.runs) == 4
+    checked(report_page(subject, evidence(subject)).html)
+    (made.path / "report.json").write_text('{"parts": [{}]}')
+    with pytest.raises(DataError, match="not as `ens combine` writes it"):
+        page_of(made)
+
+
+def test_a_page_full_of_pictures_stays_below_six_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise, which no picture format can make small, at the sides of camera pictures."""
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    runs = pool(tmp_path, n=460, classes=[f"class {c}" for c in range(23)])
+    made = combine(runs, folder=tmp_path).run
+    for run in runs:
+        (run.path / "weights.safetensors").write_bytes(b"")
+        (run.path / "recipe.yaml").write_text("arch: net\n")
+    monkeypatch.setattr("ensemble.report.sections.looks.images_of", lambda *_: lambda name: Image.fromarray(noise))
+    subject = about_run(made)
+    found = evidence(subject)
+    heat = heat_picture(noise[:224, :224], random.random((224, 224)))
+    for look in looks(subject, found):
+        look.path.parent.mkdir(parents=True, exist_ok=True)
+        look.path.write_bytes(heat)
+    html = report_page(subject, found).html
+    assert html.count("<img") == 12 * (1 + 3)
+    assert len(html.encode()) < 6e6
+
+
+# ---- the command ----
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ENS_RUNS", raising=False)
+    pool(tmp_path / "runs")
+    return tmp_path
+
+
+def test_the_command_writes_one_page(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert ens(["report"]) == 0  # no ensemble yet: the best run
+    out, err = capfd.readouterr()
+    assert out.startswith("net2-00000002 is a network") and "95 % interval" in out
+    assert err.replace("\\", "/") == "written to runs/report/report.html\n"
+    made = combine(candidates(Path("runs"), FINGERPRINT), folder=Path("runs")).run
+    assert ens(["report", "--json", "--out", "deep/page.html"]) == 0
+    out, err = capfd.readouterr()
+    facts = json.loads(out)
+    assert facts["run"] == made.id and facts["bytes"] == Path("deep/page.html").stat().st_size
+    assert facts["score"]["value"] == made.metrics["honest"]["accuracy"]["value"]
+    assert [one["id"] for one in facts["members"]] == [f"net{i}-0000000{i}" for i in range(3)]
+    board = checked(Path("deep/page.html").read_text(encoding="utf-8")).table("Runs, the best first")
+    assert {row["run"] for row in board} == {run.id for run in all_runs(Path("runs"))}
+    assert ens(["report", "net1"]) == 0
+    board = checked(Path("runs/report/net1-00000001.html").read_text(encoding="utf-8")).table(
+        "Runs, the best first"
+    )
+    assert [row["run"] for row in board] == ["net1-00000001"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["nobody"], 3, "0 runs in runs are called"),
+        (["net"], 3, "3 runs in runs are called"),
+        (["net1", "--recipe", "x.yaml"], 2, "a run and a recipe found"),
+        (["--recipe", "x.yaml"], 2, "there is no recipe x.yaml"),
+        (["--pictures", "-1"], 2, "--pictures"),
+    ],
+)
+def test_mistakes_are_one_line(
+    here: Path, capfd: pytest.CaptureFixture[str], words: list[str], code: int, message: str
+) -> None:
+    assert ens(["report", *words]) == code
+    err = capfd.readouterr().err
+    assert message in err and len(err.splitlines()) == 1
+
+
+def test_an_empty_folder_says_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ens(["report"]) == 3
+    assert "type `ens train`" in capfd.readouterr().err
+    Path("ens.yaml").write_text("data: {form: digits}\n")
+    assert ens(["report"]) == 3
+    assert "no complete run of this data set" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_page_is_written_without_any_network_library(here: Path) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\nfrom ensemble.cli import run\nassert run(['report']) == 0\n"
+        "print(sorted({'torch', 'torchvision', 'fastai', 'timm'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_grad_cam_pictures_are_found_by_row_class_and_weights(tmp_path: Path) -> None:
+    one = member(tmp_path, "net-00000001", 1)
+    (one.path / "weights.safetensors").write_bytes(b"")
+    (one.path / "recipe.yaml").write_text("arch: net\n")
+    subject = about_run(one)
+    found = evidence(subject)
+    wanted = looks(subject, found, 3)
+    assert len(wanted) == 3 and not any(look.path.exists() for look in wanted)
+    wanted[1].path.parent.mkdir(parents=True)
+    heat = np.zeros((20, 20))
+    heat[4:6, 14:16] = 1
+    wanted[1].path.write_bytes(heat_picture(np.zeros((20, 20, 3), np.uint8), heat))
+    html = report_page(subject, found, pictures=3).html
+    (shown,) = [attributes for tag, attributes in checked(html).tags if tag == "img"]
+    assert f"looks for {wanted[1].asked} in {wanted[1].name}" in str(shown["alt"])
+    assert "75 % from the left and 25 % from the top" in str(shown["alt"])
+    assert str(shown["src"]) == data_uri(overlaid(np.zeros((20, 20, 3), np.uint8), heat), 180)
+
+
+# ---- with a browser ----
+
+
+@pytest.mark.slow
+def test_in_a_browser_it_asks_for_nothing_and_never_scrolls_sideways(tmp_path: Path, plots: None) -> None:
+    classes = [f"a rather long name of class number {c}" for c in range(23)]
+    runs = tmp_path / "runs"
+    made = combine(pool(runs, n=230, classes=classes), folder=runs, rule="auto").run
+    path = tmp_path / "page.html"
+    path.write_text(page_of(made).html, encoding="utf-8")
+    with browser() as chromium:
+        for scheme in ("light", "dark"):
+            for width in (390, 1280):
+                with watched(chromium, path.as_uri(), width=width, scheme=scheme) as seen:
+                    assert seen.requests == [path.as_uri()] and seen.complaints == []
+                    assert seen.overflow <= 0
+                    assert low_contrasts(seen.page) == []
+                    seen.page.keyboard.press("Tab")
+                    assert seen.page.evaluate("document.activeElement.getAttribute('href')") == "#summary"
+
+
+# ---- with networks ----
+
+
+def photos(folder: Path) -> None:
+    """Noise in two classes, which nobody can tell apart: there will be mistakes."""
+    random = np.random.default_rng(0)
+    for split, each in (("train", 10), ("valid", 6)):
+        for name in ("left", "right"):
+            (folder / split / name).mkdir(parents=True)
+            for number in range(each):
+                pixels = random.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / split / name / f"{split}-{name}{number}.png")
+
+
+RECIPE = """
+data: {form: folders, path: photos, medical: true}
+defaults: {weights: none, image_size: 32, batch_size: 8, epochs: 1, lr: 0.001, filters: [4, 8], augment: none}
+members:
+  - {arch: customnet, folds: 2, name: one}
+  - {arch: customnet, folds: 2, name: two, seed: 1}
+"""
+
+
+@pytest.mark.slow
+def test_a_recipe_ends_in_a_page_with_pictures_of_where_the_folds_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], plots: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ENS_RUNS", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    photos(Path("photos"))
+    Path("mine.yaml").write_text(RECIPE)
+    assert ens(["run", "mine.yaml", "--no-report"]) == 0
+    assert not Path("runs/report").exists()
+    assert ens(["run", "mine.yaml"]) == 0
+    path = Path("runs/report/mine.html")
+    assert f"report: {path}" in capfd.readouterr().err
+    found = checked(path.read_text(encoding="utf-8"))
+    assert "This is not a medical device." in found.text and "mine.yaml" in found.text
+    pictures = [str(attributes["alt"]) for tag, attributes in found.tags if tag == "img"]
+    cams = [says for says in pictures if "Grad-CAM" in says]
+    assert len(cams) == 2 * (len(pictures) - len(cams)) > 0
+    for says in cams:
+        fold, name = re.fullmatch(r"Where (\S+) looks for \w+ in (\S+) \(Grad-CAM\).*", says).groups()  # type: ignore
+        assert name in Run(Path("runs") / fold).predictions("valid").ids.tolist()
+    drawn = {path: path.stat().st_mtime_ns for path in Path("runs").glob("*/figures/gradcam/*.png")}
+    assert len(drawn) == len(cams)
+    assert ens(["report", "--recipe", "mine.yaml"]) == 0
+    assert drawn == {path: path.stat().st_mtime_ns for path in Path("runs").glob("*/figures/gradcam/*.png")}
+    assert path.read_text(encoding="utf-8").count("<img") == len(pictures)
+    Path("photos/train/left/train-left0.png").unlink()
+    (ensemble,) = Path("runs").glob("ensemble-*")
+    assert ens(["report", ensemble.name, "--out", "moved.html"]) == 0
+    text = checked(Path("moved.html").read_text(encoding="utf-8")).text
+    assert "No images: its images have changed since." in text
