@@ -8,18 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from ensemble.report.headline import Headline
-
-NOT_MEDICAL = (
-    "**This is not a medical device.** It is for research and teaching. It must not be used to diagnose, treat or"
-    " prevent a disease, or to decide about a person's care. Whoever is worried about their health sees a"
-    " doctor, whatever this model says."
-)
-
-LIMITS = (
-    "The score is of images like the validation rows: from the same source, chosen in the same way. Images of"
-    " anything else are given one of the classes all the same, perhaps with great confidence. How it does for"
-    " groups of people or kinds of cameras that the rows do not name is not known."
-)
+from ensemble.report.notices import LIMITS, NOT_MEDICAL
 
 
 def model_card(config: Mapping[str, Any], score: Headline | None) -> str:
@@ -27,7 +16,7 @@ def model_card(config: Mapping[str, Any], score: Headline | None) -> str:
     parts = [
         f"---\n{_front(config, score).to_yaml()}\n---",
         f"# {config['run']}",
-        *([NOT_MEDICAL] if config["medical"] else []),
+        *(["**{}** {}".format(*NOT_MEDICAL)] if config["medical"] else []),
         "## Model description",
         f"Tells images of {len(config['classes'])} classes apart: {', '.join(config['classes'])}.",
         _inside(config),
