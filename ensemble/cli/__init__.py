@@ -36,6 +36,7 @@ COMMANDS = {
     "predict": "Predict images with a member or an ensemble.",
     "submit": "Check an ensemble's predictions and write the file to upload.",
     "export": "Write a member or an ensemble as a folder or zip that predicts anywhere (ONNX).",
+    "serve": "Serve a member, an ensemble or an export over HTTP, with a page.",
     "run": "Run a whole recipe: train, combine, submit.",
     "demo": "Run the whole pipeline on the built-in digits, with no network.",
 }
