@@ -105,7 +105,7 @@ def _add_addresses(app: FastAPI, service: Service, shown: Page) -> None:
     @app.get("/model")
     async def model() -> Model:
         """What is known of the model, and what it takes on."""
-        return model_facts(facts, limits, service.decoders.reading)
+        return model_facts(facts, limits, service.reading)
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def index() -> HTMLResponse:

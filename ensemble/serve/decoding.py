@@ -26,13 +26,16 @@ from ensemble.data.images import NotAnImage, TooManyPixels, decode
 from ensemble.data.pixels import Pixels, Square
 from ensemble.errors import DataError, one_line
 from ensemble.serve.predictor import Reading
-from ensemble.serve.refusal import Refused
+from ensemble.serve.refusal import Refused, busy
 
 BYTES_A_PIXEL = 32
 """Room for the pixels as they are stored, as RGB with alpha, turned and resized."""
 
+STARTING = 60.0
+"""Seconds that a process may take to import what it needs, before a file's own time begins."""
+
 _ROOM = 1 << 30
-_READ, _REFUSED = b"\0", b"\1"
+_READ, _REFUSED, _READY = b"\0", b"\1", b"\2"
 _STATUS: dict[type[DataError], HTTPStatus] = {
     NotAnImage: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     TooManyPixels: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -70,6 +73,7 @@ def _refused(status: HTTPStatus, why: str) -> bytes:
 def work(connection: Connection[bytes, bytes], reading: Reading) -> None:
     """What a decoding process does until nobody is there to ask."""
     _confine(reading)
+    connection.send_bytes(_READY)
     while True:
         try:
             connection.send_bytes(answer(connection.recv_bytes(), reading))
@@ -118,12 +122,14 @@ class Decoder:
         self.connection, other = context.Pipe()
         self.process: Any = context.Process(target=work, args=(other, self.reading), daemon=True)
         self.process.start()
+        self.ready = False
         other.close()
 
     def ask(self, body: bytes) -> dict[Square, Pixels]:
         """The squares of an image file. Raises Refused."""
         if not self.process.is_alive():
             self._again()
+        self._wait_until_ready()
         try:
             self.connection.send_bytes(body)
             if self.connection.poll(self.seconds):
@@ -133,6 +139,15 @@ class Decoder:
             why = "cannot be decoded; save it again as PNG or JPEG"
         self._again()
         raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, why)
+
+    def _wait_until_ready(self) -> None:
+        """Raises Refused where the process does not come up, which no file is to blame for."""
+        try:
+            self.ready = self.ready or (self.connection.poll(STARTING) and self.connection.recv_bytes() == _READY)
+        except (EOFError, OSError):
+            self._again()
+        if not self.ready:
+            raise busy("decoding does not start")
 
     def _again(self) -> None:
         self.close()
@@ -149,7 +164,6 @@ class Decoders:
     """Several such processes, each asked by one thread at a time."""
 
     def __init__(self, count: int, reading: Reading, seconds: float) -> None:
-        self.reading = reading
         self.idle: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
         self.all = [Decoder(reading, seconds) for _ in range(count)]
         for one in self.all:

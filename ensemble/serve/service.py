@@ -43,11 +43,12 @@ class Service:
     def __init__(self, predictor: Predictor, limits: Limits) -> None:
         self.predictor, self.limits, self.inside = predictor, limits, 0
         self.layout = Layout(predictor.facts.classes, None, "jsonl", uncertain=True)
-        reading = replace(predictor.reading, max_pixels=min(predictor.reading.max_pixels, limits.pixels))
-        self.decoders = Decoders(limits.decoders, reading, limits.seconds)
+        most = min(predictor.reading.max_pixels, limits.pixels)
+        self.reading = replace(predictor.reading, max_pixels=most)
 
     def start(self) -> None:
         """Begin to answer."""
+        self.decoders = Decoders(self.limits.decoders, self.reading, self.limits.seconds)
         self.batcher: Batcher[Squares, Opinion] = Batcher(self._opinions, self.limits.batch)
         self.batcher.start()
 
