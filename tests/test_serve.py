@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import math
+import subprocess
 import sys
 import threading
 import time
@@ -29,6 +30,7 @@ from ensemble.errors import EnsError
 from ensemble.extras import require
 from ensemble.serve.app import create_app
 from ensemble.serve.batching import Batcher
+from ensemble.serve.decoding import Decoder
 from ensemble.serve.limits import Limits
 from ensemble.serve.predictor import Facts, Map, Reading, Squares, Voice
 
@@ -332,6 +334,32 @@ def test_a_file_that_takes_for_ever_is_given_up_and_the_next_is_read() -> None:
         answer = send(client, many_scans())
         assert answer.status_code == 422 and "0.3 s" in answer.json()["error"]
         assert fine(client)
+
+
+def test_a_decoder_that_somebody_ends_is_begun_again() -> None:
+    reading = Reading(SQUARES, None, 1_000_000)
+    decoder = Decoder(reading, 20)
+    try:
+        assert list(decoder.ask(RED)) == list(SQUARES)
+        decoder.process.kill()
+        assert list(decoder.ask(RED)) == list(SQUARES)
+    finally:
+        decoder.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not bound a process's memory")
+def test_a_decoder_may_fill_no_memory_and_write_no_file(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "from ensemble.serve.decoding import _confine\nfrom ensemble.serve.predictor import Reading\n"
+        "_confine(Reading((), None, 1000))\n"
+        "try: bytes(3 << 30); os._exit(1)\n"
+        "except MemoryError: pass\n"
+        "try: open(sys.argv[1], 'wb', 0).write(b'x' * 10); os._exit(2)\n"
+        "except OSError: os._exit(7)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "x")], check=False).returncode == 7
+    assert not (tmp_path / "x").stat().st_size
 
 
 def test_hosts_that_it_is_not_called_by_are_refused(model: Colours) -> None:

@@ -12,6 +12,8 @@ from ensemble.cli.context import Settings, note
 from ensemble.cli.params import FiniteFloat, share
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from ensemble.serve.limits import Limits
     from ensemble.serve.predictor import Predictor
 
@@ -90,11 +92,14 @@ def command(
     from ensemble.extras import require
 
     require("a service", "fastapi", "uvicorn", "python_multipart")
+    from ensemble.serve import server
     from ensemble.serve.limits import MEGABYTE, Limits
 
     limits = Limits(int(max_body * MEGABYTE), max_pixels, max_files, timeout, queue, batch, decoders)
-    predictor = _predictor(settings, source, coverage, device)
-    return _serve(predictor, limits, host, port, hosts, as_json)
+    # before the networks, which take seconds to load
+    with server.listening(host, port) as bound:
+        predictor = _predictor(settings, source, coverage, device)
+        return _serve(predictor, limits, bound, hosts, as_json)
 
 
 def _predictor(settings: Settings, source: str, coverage: float, device: str | None) -> Predictor:
@@ -116,12 +121,11 @@ def _predictor(settings: Settings, source: str, coverage: float, device: str | N
 
 
 def _serve(
-    predictor: Predictor, limits: Limits, host: str, port: int, hosts: tuple[str, ...], as_json: bool
+    predictor: Predictor, limits: Limits, bound: socket, hosts: tuple[str, ...], as_json: bool
 ) -> int | None:
     from ensemble.serve import server
     from ensemble.serve.app import LOCAL, create_app
 
-    bound = server.listening(host, port)
     local = server.is_local(bound)
     if not local:
         note(

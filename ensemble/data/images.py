@@ -53,6 +53,10 @@ class TooManyPixels(_Refused):
     """More than is allowed, by what the header says."""
 
 
+class SeeThrough(_Refused):
+    """What lies behind transparent pixels is not known."""
+
+
 @dataclass(frozen=True)
 class ImageReader:
     """path below `root` -> image. A plain value, so that loader processes can receive it under spawn.
@@ -192,5 +196,7 @@ def _opaque(image: Image.Image, background: Colour | None) -> Image.Image:
     if lowest == 255:
         return layers.convert("RGB")
     if background is None:
-        raise _Refused("has transparent pixels; set data.background: [255, 255, 255] to say what lies behind them")
+        raise SeeThrough(
+            "has transparent pixels; set data.background: [255, 255, 255] to say what lies behind them"
+        )
     return Image.alpha_composite(Image.new("RGBA", layers.size, (*background, 255)), layers).convert("RGB")

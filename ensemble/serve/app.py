@@ -59,7 +59,7 @@ def create_app(predictor: Predictor, limits: Limits, hosts: Sequence[str] = LOCA
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
-        service.start()
+        await service.start()
         yield
         await service.stop()
 

@@ -21,8 +21,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from ensemble.data.images import NotAnImage, TooManyPixels, decode
+from ensemble.data.images import NotAnImage, SeeThrough, TooManyPixels, decode
 from ensemble.data.pixels import Pixels, Square
 from ensemble.errors import DataError, one_line
 from ensemble.serve.predictor import Reading
@@ -40,6 +41,11 @@ _STATUS: dict[type[DataError], HTTPStatus] = {
     NotAnImage: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     TooManyPixels: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }
+_ADVICE: dict[type[DataError], str] = {
+    TooManyPixels: "shrink it",
+    SeeThrough: "this model does not know what lies behind them, so save it without",
+}
+"""For whoever sends an image, where the error's own words are for whoever trains a model."""
 
 
 def answer(body: bytes, reading: Reading) -> bytes:
@@ -48,7 +54,10 @@ def answer(body: bytes, reading: Reading) -> bytes:
         image = decode(io.BytesIO(body), max_pixels=reading.max_pixels, background=reading.background)
         return _READ + b"".join(square.of(image).tobytes() for square in reading.squares)
     except DataError as error:
-        return _refused(_STATUS.get(type(error), HTTPStatus.UNPROCESSABLE_ENTITY), str(error))
+        kind, why = type(error), str(error)
+        if kind in _ADVICE:
+            why = f"{why.partition(';')[0]}; {_ADVICE[kind]}"
+        return _refused(_STATUS.get(kind, HTTPStatus.UNPROCESSABLE_ENTITY), why)
     except MemoryError:
         return _refused(HTTPStatus.UNPROCESSABLE_ENTITY, "needs more memory than an image may; shrink it")
 
@@ -72,6 +81,7 @@ def _refused(status: HTTPStatus, why: str) -> bytes:
 
 def work(connection: Connection[bytes, bytes], reading: Reading) -> None:
     """What a decoding process does until nobody is there to ask."""
+    _get_ready(reading)
     _confine(reading)
     connection.send_bytes(_READY)
     while True:
@@ -81,11 +91,15 @@ def work(connection: Connection[bytes, bytes], reading: Reading) -> None:
             return
 
 
+def _get_ready(reading: Reading) -> None:
+    """Import what the filters need, at nobody's expense."""
+    Image.init()
+    for square in reading.squares:
+        square.of(Image.new("RGB", (64, 64)))
+
+
 def _confine(reading: Reading) -> None:
     """The service decides when this process ends; it says nothing, writes nothing and takes so much memory."""
-    from PIL import Image
-
-    Image.init()
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -127,20 +141,28 @@ class Decoder:
 
     def ask(self, body: bytes) -> dict[Square, Pixels]:
         """The squares of an image file. Raises Refused."""
-        if not self.process.is_alive():
-            self._again()
-        self._wait_until_ready()
+        # once more where the process ends: another hand may have ended it
+        reply = self._reply(body) or self._reply(body)
+        if not reply:
+            why = "cannot be decoded; save it again as PNG or JPEG"
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, why)
+        return squares(reply, self.reading)
+
+    def _reply(self, body: bytes) -> bytes:
+        """What the process says; nothing where it ends. Raises Refused where it takes too long."""
+        self.wait_until_ready()
         try:
             self.connection.send_bytes(body)
             if self.connection.poll(self.seconds):
-                return squares(self.connection.recv_bytes(), self.reading)
-            why = f"takes longer than {self.seconds:g} s to decode; shrink it"
+                return self.connection.recv_bytes()
         except (EOFError, OSError):
-            why = "cannot be decoded; save it again as PNG or JPEG"
+            self._again()
+            return b""
         self._again()
+        why = f"takes longer than {self.seconds:g} s to decode; shrink it"
         raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, why)
 
-    def _wait_until_ready(self) -> None:
+    def wait_until_ready(self) -> None:
         """Raises Refused where the process does not come up, which no file is to blame for."""
         try:
             self.ready = self.ready or (self.connection.poll(STARTING) and self.connection.recv_bytes() == _READY)
@@ -173,6 +195,11 @@ class Decoders:
     async def __call__(self, body: bytes) -> dict[Square, Pixels]:
         """The squares of an image file. Raises Refused."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, self._ask, body)
+
+    async def start(self) -> None:
+        """Wait until all of them can be asked. Raises Refused."""
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.run_in_executor(self.threads, one.wait_until_ready) for one in self.all))
 
     def _ask(self, body: bytes) -> dict[Square, Pixels]:
         one = self.idle.get()

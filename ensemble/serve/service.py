@@ -46,9 +46,10 @@ class Service:
         most = min(predictor.reading.max_pixels, limits.pixels)
         self.reading = replace(predictor.reading, max_pixels=most)
 
-    def start(self) -> None:
-        """Begin to answer."""
+    async def start(self) -> None:
+        """Begin to answer. Raises Refused where nothing can be decoded."""
         self.decoders = Decoders(self.limits.decoders, self.reading, self.limits.seconds)
+        await self.decoders.start()
         self.batcher: Batcher[Squares, Opinion] = Batcher(self._opinions, self.limits.batch)
         self.batcher.start()
 

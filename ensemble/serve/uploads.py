@@ -11,6 +11,7 @@ from http import HTTPStatus
 from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from ensemble.errors import one_line
 from ensemble.serve.limits import MEGABYTE, Limits
@@ -38,6 +39,9 @@ async def uploads(request: Request, limits: Limits) -> list[Upload]:
     """The files of a multipart request, in their order. Raises Refused for anything else."""
     try:
         return await asyncio.wait_for(_parsed(request, limits), limits.seconds)
+    except ClientDisconnect as error:
+        # nobody hears it; it must only not count as a fault of ours
+        raise Refused(HTTPStatus.BAD_REQUEST, "the sender has left") from error
     except asyncio.TimeoutError as error:
         why = f"the request took longer than {limits.seconds:g} s to arrive"
         raise Refused(HTTPStatus.REQUEST_TIMEOUT, why) from error

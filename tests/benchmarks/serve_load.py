@@ -80,9 +80,14 @@ def main(source: str, folder: Path, runs: str, requests: int, keep: Path | None)
             kept.put(f"{name}: mean kB", mean)
             for clients in CLIENTS:
                 found = load(address, images, clients=clients, requests=requests)
-                found["memory_mb"] = round(memory(process.pid) / 1e6)
                 kept.put(f"{name}: {clients} clients", found)
                 print(f"{name}, {clients} clients: {found}")
+            after = []
+            for more in (requests, 2 * requests):
+                load(address, images, clients=CLIENTS[-1], requests=more)
+                after.append(round(memory(process.pid) / 1e6, 1))
+            kept.put(f"{name}: memory in MB after {requests} and {3 * requests} more requests", after)
+            print(f"{name}, memory in MB after {requests} and {3 * requests} more requests: {after}")
         finally:
             process.terminate()
 
