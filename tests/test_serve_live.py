@@ -321,7 +321,7 @@ def test_the_keyboard_alone_is_enough(place: Path, address: str, browser: Any, l
         page.keyboard.press("ArrowUp")
         page.keyboard.press("ArrowUp")
         first = page.eval_on_selector("select", "one => one.options[0].value")
-        page.locator(".maps-said", has_text=f"the class {first}").wait_for()
+        page.locator(".maps-said", has_text=f"“{first}”").wait_for()
         assert (
             page.get_attribute("#said", "aria-live") == "polite" and page.get_attribute("#wrong", "role") == "alert"
         )
@@ -335,7 +335,7 @@ def test_a_phone_shows_all_of_it(place: Path, address: str, browser: Any, scheme
         page.set_input_files("#files", [place / "x.png", place / "photos" / "large.png"])
         page.locator(".maps img").nth(5).wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        assert page.locator(".answer").count() == 2
+        assert page.locator(".answer").count() == 2 and page.locator("label", has_text="Take a photo").is_visible()
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor").strip("rgb()").split(",")
         assert (sum(map(int, dark)) < 200) == (scheme == "dark")
         assert not page.problems

@@ -116,7 +116,7 @@ async function showMaps(card, file, asked) {
     const found = await post("explain?class=" + encodeURIComponent(asked), file);
     if (mine !== card.turn) return;
     place.replaceChildren(...found.maps.map(mapFigure));
-    state.textContent = "Red is where the class " + found.class + " is seen, blue where nothing speaks for it.";
+    state.textContent = "Red is what speaks for “" + found.class + "”, blue is what does not.";
   } catch (error) {
     if (mine === card.turn) state.textContent = "Not drawn: " + error.message;
   }
