@@ -13,11 +13,21 @@ import pytest
 
 @dataclass
 class Watched:
-    """page: Playwright's.  requests: addresses that were asked for.  complaints: errors, of the console too."""
+    """page: Playwright's.  requests: addresses that were asked for.  complaints: errors, of the console too.
+
+    address: what was opened.
+    """
 
     page: Any
+    address: str
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+
+    @property
+    def elsewhere(self) -> list[str]:
+        """The addresses that are not of the place that was opened."""
+        origin = "/".join(self.address.split("/")[:3]) + "/"
+        return [address for address in self.requests if not address.startswith((origin, "data:", "blob:"))]
 
     @property
     def overflow(self) -> int:
@@ -43,13 +53,14 @@ def browser() -> Iterator[Any]:
 
 @contextmanager
 def watched(
-    found: Any, address: str, *, width: int = 1280, height: int = 900, scheme: str = "light"
+    found: Any, address: str, *, width: int = 1280, height: int = 900, scheme: str = "light", **options: Any
 ) -> Iterator[Watched]:
-    """A page of its own at `address`. scheme: light or dark."""
-    context = found.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    """A page of its own at `address`. scheme: light or dark.  options: further ones of the browser's context."""
+    context = found.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **options)
     try:
-        seen = Watched(context.new_page())
+        seen = Watched(context.new_page(), address)
         seen.page.on("request", lambda request: seen.requests.append(request.url))
+        seen.page.on("requestfailed", lambda request: seen.complaints.append(f"failed: {request.url}"))
         seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
         seen.page.on(
             "console",

@@ -270,8 +270,9 @@ def test_what_cannot_be_exported_leaves_nothing(
 def test_every_view_and_a_computed_layer_are_in_the_graph(here: Path, tta: str) -> None:
     import torch
 
-    from ensemble.export.onnxfile import OnnxModel, write_onnx
+    from ensemble.export.onnxfile import write_onnx
     from ensemble.export.parity import compare
+    from ensemble.export.session import OnnxModel
     from ensemble.models.panel import load_panel
 
     keys: dict[str, Any] = {"arch": "speednet", "filters": (8, 8, 8), "dense": None, "image_size": 33}

@@ -15,7 +15,7 @@ from ensemble.cli import run as ens
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ensemble"
-ABOVE = ("models", "training", "inference", "export")
+ABOVE = ("models", "training", "inference", "export", "serve")
 NETWORK_LIBRARIES = {"torch", "torchvision", "fastai", "timm"}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -32,6 +32,17 @@ BELOW = [name for name in MODULES if not name.startswith(tuple(f"ensemble.{part}
 def test_importing_everything_below_the_line_loads_no_network_library() -> None:
     code = (
         f"import sys\nfor name in {BELOW!r}: __import__(name)\n"
+        f"print(sorted({NETWORK_LIBRARIES!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_service_of_an_export_loads_no_network_library() -> None:
+    names = [name for name in MODULES if name.startswith("ensemble.serve") and name != "ensemble.serve.of_run"]
+    assert len(names) > 10
+    code = (
+        f"import sys\nfor name in {names!r}: __import__(name)\n"
         f"print(sorted({NETWORK_LIBRARIES!r} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

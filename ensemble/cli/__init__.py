@@ -42,6 +42,7 @@ COMMANDS = {
     "report": "Write one HTML page on a run, an ensemble or a whole recipe.",
     "submit": "Check an ensemble's predictions and write the file to upload.",
     "export": "Write a member or an ensemble as a folder or zip that predicts anywhere (ONNX).",
+    "serve": "Serve a member, an ensemble or an export over HTTP, with a page.",
     "completion": "Print the script that completes commands, options and names in your shell.",
     "run": "Run a whole recipe: train, combine, submit.",
     "demo": "Run the whole pipeline on the built-in digits, with no network.",

@@ -98,22 +98,13 @@ def command(
 
 
 def _calibrated(found: Committee, coverage: float) -> Conformal:
-    """The sets, and one line that says how far they can be relied on."""
-    from ensemble.combine.committee import honest_rows
-    from ensemble.combine.conformal import HALVES, calibrated, mean_coverage
+    """The sets, and what can be said of how far they can be relied on."""
+    from ensemble.combine.calibration import calibration
 
-    rows, why = honest_rows(found)
-    assert rows.targets is not None
-    probs, targets = rows.probs[rows.labelled], rows.targets[rows.labelled]
-    sets = calibrated(probs, targets, coverage)
-    seen = mean_coverage(probs, targets, coverage)
-    note(
-        f"sets are to hold the true class of {coverage:.0%} of images like the {len(targets)} validation rows"
-        f"{' ' if why else ''}{why} (split conformal, LAC); measured on {HALVES} random halves of them: {seen:.1%}"
-    )
-    if sets.bound >= 1:
-        note("the validation rows are too few, or too hard, for that coverage: every set holds every class")
-    return sets
+    made = calibration(found, coverage)
+    for line in filter(None, (str(made), made.warning)):
+        note(line)
+    return made.sets
 
 
 def _unsure(answer: Answer, likely: Conformal | None) -> Unsure | None:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ensemble.combine.arrays import Wide, uniform_weights
+from ensemble.combine.arrays import Wide
 from ensemble.combine.fitting import Probs
 from ensemble.combine.record import Ensemble, read_ensemble
 from ensemble.combine.rules import rules
@@ -51,7 +51,11 @@ class Committee:
         found = None
         if self.ensemble is not None:
             found = rules.get(self.ensemble.rule).weights(self.ensemble.params)
-        return uniform_weights(len(self.members)) if found is None else found / found.sum()
+        if found is None:
+            found = np.zeros(len(self.members))
+            found[list(self.used)] = 1
+        weights: Wide = found / found.sum()
+        return weights
 
     @property
     def networks(self) -> tuple[Run, ...]:

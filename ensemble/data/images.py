@@ -45,6 +45,18 @@ class _Refused(DataError):
     """Why a file is not read, without its name."""
 
 
+class NotAnImage(_Refused):
+    """The content is of no format that is read."""
+
+
+class TooManyPixels(_Refused):
+    """More than is allowed, by what the header says."""
+
+
+class SeeThrough(_Refused):
+    """What lies behind transparent pixels is not known."""
+
+
 @dataclass(frozen=True)
 class ImageReader:
     """path below `root` -> image. A plain value, so that loader processes can receive it under spawn.
@@ -113,7 +125,9 @@ def decode(file: BinaryIO, *, max_pixels: int, background: Colour | None) -> Ima
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large("", max_pixels) from error
     except UnidentifiedImageError as error:
-        raise _Refused("is not an image of a known format; convert it to PNG or JPEG") from error
+        raise NotAnImage("is not an image of a known format; convert it to PNG or JPEG") from error
+    except MemoryError as error:
+        raise _Refused("needs more memory than there is; shrink it") from error
     except Exception as error:  # Pillow's parsers raise whatever they stumble over in a broken file
         reason = one_line(error) or type(error).__name__
         raise _Refused(f"is broken or cut short ({reason})") from error
@@ -125,8 +139,8 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _too_large(found: str, max_pixels: int) -> _Refused:
-    return _Refused(f"has more than {max_pixels} pixels{found}; shrink it or raise data.max_pixels")
+def _too_large(found: str, max_pixels: int) -> TooManyPixels:
+    return TooManyPixels(f"has more than {max_pixels} pixels{found}; shrink it or raise data.max_pixels")
 
 
 def _check_header(image: Image.Image, max_pixels: int) -> None:
@@ -182,5 +196,7 @@ def _opaque(image: Image.Image, background: Colour | None) -> Image.Image:
     if lowest == 255:
         return layers.convert("RGB")
     if background is None:
-        raise _Refused("has transparent pixels; set data.background: [255, 255, 255] to say what lies behind them")
+        raise SeeThrough(
+            "has transparent pixels; set data.background: [255, 255, 255] to say what lies behind them"
+        )
     return Image.alpha_composite(Image.new("RGBA", layers.size, (*background, 255)), layers).convert("RGB")

@@ -12,15 +12,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ensemble.combine.calibration import calibration_rows
 from ensemble.combine.committee import Committee
+from ensemble.combine.conformal import calibrated, mean_coverage
 from ensemble.errors import DataError, EnsError, first_few, one_line
 from ensemble.export.card import model_card
 from ensemble.export.graph import input_name
-from ensemble.export.onnxfile import OPSET, OnnxModel, write_onnx
+from ensemble.export.onnxfile import OPSET, write_onnx
 from ensemble.export.parity import BOUND, Parity, compare, sample
 from ensemble.export.predict_anywhere import STEPS
 from ensemble.export.rules import graph_rules
-from ensemble.files import read_json, replacing, sha256_file, write_atomically, write_json
+from ensemble.export.session import OnnxModel
+from ensemble.files import read_json, replacing, sha256_file, without_nan, write_atomically, write_json
 from ensemble.models.panel import Panel
 from ensemble.report.headline import headline
 from ensemble.runs.writing import versions
@@ -36,6 +39,9 @@ Stage = Callable[[str, int, int], None]
 def _quietly(what: str, done: int, total: int) -> None:
     """Says nothing."""
 
+
+COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
+"""What the conformal sets of an export may be asked to cover."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SCRIPT = Path(__file__).with_name("predict_anywhere.py")
@@ -98,7 +104,7 @@ def export(
         config["files"] = {path.name: sha256_file(path) for path in sorted(made.iterdir())}
         write_atomically(made / "predict.py", _SCRIPT.read_bytes())
         write_atomically(made / "README.md", model_card(config, score))
-        write_json(made / "config.json", config)
+        write_json(made / "config.json", without_nan(config))
         if zip is not None:
             _zipped(made, zip, panel.committee.run.id)
         else:
@@ -122,7 +128,11 @@ def described(panel: Panel, opset: int) -> dict[str, Any]:
         "members": [_member(found, j, panel) for j in found.used],
         "rule": None if found.ensemble is None else found.ensemble.rule,
         "temperature": None if found.ensemble is None else found.ensemble.temperature,
-        "medical": any(one.recipe.data.medical for one in panel.networks.values()),
+        "medical": panel.medical,
+        "max_pixels": panel.max_pixels,
+        # of the members above, where their opinions are compared
+        "weights": found.weights[list(found.used)].tolist(),
+        "calibration": _calibrations(found),
         "fingerprint": found.run.fingerprint,
         "sizes": dict(found.members[0].run.facts.get("data", {}).get("sizes", {})),
         "chosen_on_valid": list(found.run.facts.get("chosen_on_valid") or []),
@@ -148,6 +158,27 @@ def _member(found: Committee, j: int, panel: Panel) -> dict[str, Any]:
                 "weights_sha256": run.facts["files"]["weights"],
             }
             for run in member.networks
+        ],
+    }
+
+
+def _calibrations(found: Committee) -> dict[str, Any] | None:
+    """The bounds of conformal sets for the coverages that an export is made with; None where no row has a label."""
+    try:
+        probs, targets, why = calibration_rows(found)
+    except DataError:
+        return None
+    sets = [calibrated(probs, targets, coverage) for coverage in COVERAGES]
+    return {
+        "rows": len(targets),
+        "of": why,
+        "sets": [
+            {
+                "coverage": one.coverage,
+                "bound": one.bound,
+                "measured": mean_coverage(probs, targets, one.coverage),
+            }
+            for one in sets
         ],
     }
 

@@ -8,13 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from ensemble.report.headline import Headline
-from ensemble.report.notice import NOT_MEDICAL, NOT_MEDICAL_WHY
-
-LIMITS = (
-    "The score is of images like the validation rows: from the same source, chosen in the same way. Images of"
-    " anything else are given one of the classes all the same, perhaps with great confidence. How it does for"
-    " groups of people or kinds of cameras that the rows do not name is not known."
-)
+from ensemble.report.notices import LIMITS, NOT_MEDICAL
 
 
 def model_card(config: Mapping[str, Any], score: Headline | None) -> str:
@@ -22,7 +16,7 @@ def model_card(config: Mapping[str, Any], score: Headline | None) -> str:
     parts = [
         f"---\n{_front(config, score).to_yaml()}\n---",
         f"# {config['run']}",
-        *([f"**{NOT_MEDICAL}** {NOT_MEDICAL_WHY}"] if config["medical"] else []),
+        *(["**{}** {}".format(*NOT_MEDICAL)] if config["medical"] else []),
         "## Model description",
         f"Tells images of {len(config['classes'])} classes apart: {', '.join(config['classes'])}.",
         _inside(config),

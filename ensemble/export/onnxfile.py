@@ -1,23 +1,21 @@
-"""A panel as an ONNX file, by torch's dynamo exporter, and back through onnxruntime."""
+"""A panel as an ONNX file, by torch's dynamo exporter."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
-from ensemble.data.pixels import Pixels
 from ensemble.errors import EnsError, one_line
 from ensemble.export.graph import PanelGraph, input_name
-from ensemble.models.panel import Opinion, Panel
+from ensemble.export.session import OUTPUTS
+from ensemble.extras import require
+from ensemble.models.panel import Panel
 
 OPSET = 20
 """The operators of ONNX 1.15 (2023), which onnxruntime has had since 1.17."""
@@ -25,19 +23,10 @@ OPSET = 20
 ONE_FILE = 1_800_000_000
 """Bytes of weights; protobuf holds no message above 2 GB, and more weights lie in a file beside the graph."""
 
-OUTPUTS = ("probabilities", "members")
-
 
 def check_extra() -> None:
     """Raise EnsError that says what to type where a package is missing."""
-    missing = []
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            missing.append(name)
-    if missing:
-        raise EnsError(f"an export needs {' and '.join(missing)}; type `python -m pip install {' '.join(missing)}`")
+    require("an export", "onnx", "onnxscript", "onnxruntime")
 
 
 def write_onnx(panel: Panel, path: Path, *, opset: int = OPSET, metadata: Mapping[str, str] | None = None) -> None:
@@ -93,24 +82,3 @@ def _refusing(panel: Panel) -> Iterator[None]:
         raise EnsError(
             f"torch cannot write {', '.join(archs)} as ONNX ({one_line(first)}); --verbose shows why"
         ) from error
-
-
-class OnnxModel:
-    """An exported graph in onnxruntime, on the CPU."""
-
-    def __init__(self, path: Path) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        self.session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-    def opinion(self, pixels: Mapping[str, Pixels]) -> Opinion:
-        """What the graph says of n images. pixels: by the inputs' names, uint8 (n, size, size, 3)."""
-        probs, members = self.session.run(list(OUTPUTS), dict(pixels))
-        return Opinion(probs, np.swapaxes(members, 0, 1))
-
-    @property
-    def inputs(self) -> Sequence[str]:
-        """The names of the inputs."""
-        return [one.name for one in self.session.get_inputs()]

@@ -11,7 +11,7 @@ from ensemble.data.load import load_dataset
 from ensemble.data.pixels import Pixels, Square
 from ensemble.errors import EnsError, one_line
 from ensemble.export.graph import input_name
-from ensemble.export.onnxfile import OnnxModel
+from ensemble.export.session import OnnxModel
 from ensemble.models.panel import Panel
 from ensemble.runs.run import Run
 

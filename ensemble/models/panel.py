@@ -13,13 +13,12 @@ import torch
 
 from ensemble.combine.arrays import Wide
 from ensemble.combine.committee import Committee, mean_of
-from ensemble.combine.fitting import Probs
+from ensemble.combine.opinion import Opinion, disagreeing
 from ensemble.data.images import Colour, read_image
 from ensemble.data.named import NamedImage
 from ensemble.data.pixels import Pixels, Square
 from ensemble.errors import DataError, MismatchedRuns
 from ensemble.inference import predict
-from ensemble.metrics.uncertainty import disagreement
 from ensemble.models.trained import Trained, load_trained
 from ensemble.predictions import Floats, Ints
 from ensemble.training.lookup import ahead
@@ -31,19 +30,11 @@ Squares = dict[Square, Pixels]
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """What a run says of n images. probs: float32 (n, k).  members: float32 (m, n, k), uniform where unheard."""
-
-    probs: Probs
-    members: Probs
-
-
-@dataclass(frozen=True)
 class Answer:
     """An opinion on the images that could be read, and why the others could not.
 
     images: the n that are answered for.  unreadable: one line each, which names the file.
-    disagreement: float64 (n,), in nats; None where there is one member.
+    disagreement: float64 (n,), in nats; None where one member speaks.
     """
 
     images: tuple[NamedImage, ...]
@@ -80,6 +71,11 @@ class Panel:
     def max_pixels(self) -> int:
         """What the recipes allow an image to have."""
         return max(trained.recipe.data.max_pixels for trained in self.networks.values())
+
+    @property
+    def medical(self) -> bool:
+        """Whether a recipe says that the images are of people's health."""
+        return any(trained.recipe.data.medical for trained in self.networks.values())
 
     def opinion(self, pixels: Mapping[Square, Pixels]) -> Opinion:
         """What the run says of n images. pixels: for each of `squares` uint8 (n, size, size, 3)."""
@@ -130,7 +126,7 @@ class Panel:
             opinion = self.opinion(
                 {square: np.stack([made[square] for _, made in read]) for square in self.squares}
             )
-        unlike = None if m == 1 else disagreement(opinion.members, self.committee.weights)
+        unlike = disagreeing(opinion.members, self.committee.weights)
         return Answer(tuple(image for image, _ in read), opinion, unlike, bad)
 
 

@@ -19,11 +19,14 @@ from ensemble.errors import RecipeError, first_few
 
 @dataclass(frozen=True)
 class Unsure:
-    """Of n images. entropy, disagreement: float64 (n,) in nats, None with one member.  sets: bool (n, k)."""
+    """Of n images. entropy, disagreement: float64 (n,) in nats, None with one member.
+
+    sets: bool (n, k), None where nothing could be calibrated.
+    """
 
     entropy: Wide
     disagreement: Wide | None
-    sets: npt.NDArray[np.bool_]
+    sets: npt.NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,15 @@ class Layout:
 
     def rows(self, names: Sequence[str], probs: Probs, unsure: Unsure | None) -> str:
         """The lines of n images: probs (n, k)."""
-        line = self._csv_line if self.form == "csv" else self._json_line
+        if self.form == "jsonl":
+            return "".join(_json(said) + "\n" for said in self.objects(names, probs, unsure))
         order = np.argsort(-probs, axis=1, kind="stable")
-        return "".join(line(name, probs[i], order[i], unsure, i) for i, name in enumerate(names))
+        return "".join(self._csv_line(name, probs[i], order[i], unsure, i) for i, name in enumerate(names))
+
+    def objects(self, names: Sequence[str], probs: Probs, unsure: Unsure | None) -> list[dict[str, Any]]:
+        """The JSON objects of n images: probs (n, k)."""
+        order = np.argsort(-probs, axis=1, kind="stable")
+        return [self._object(name, probs[i], order[i], unsure, i) for i, name in enumerate(names)]
 
     def _csv_line(self, name: str, probs: Probs, order: npt.NDArray[np.intp], unsure: Unsure | None, i: int) -> str:
         best = [cell for c in order[: self.top or 1] for cell in (self.classes[c], str(probs[c]))]
@@ -71,9 +80,9 @@ class Layout:
             more = ["" if size is None else f"{size:.6f}" for size in sizes] + [_json(self._set(unsure, order, i))]
         return _csv([name, *best, *more, *([] if self.top else map(str, probs))])
 
-    def _json_line(
+    def _object(
         self, name: str, probs: Probs, order: npt.NDArray[np.intp], unsure: Unsure | None, i: int
-    ) -> str:
+    ) -> dict[str, Any]:
         said: dict[str, Any] = {"image": name}
         if self.top is None:
             said |= {"label": self.classes[order[0]], "probability": _number(probs[order[0]])}
@@ -86,10 +95,12 @@ class Layout:
             unlike = unsure.disagreement
             said["disagreement"] = None if unlike is None else round(float(unlike[i]), 6)
             said["set"] = self._set(unsure, order, i)
-        return _json(said) + "\n"
+        return said
 
-    def _set(self, unsure: Unsure, order: npt.NDArray[np.intp], i: int) -> list[str]:
+    def _set(self, unsure: Unsure, order: npt.NDArray[np.intp], i: int) -> list[str] | None:
         """The classes of the conformal set, the most probable first."""
+        if unsure.sets is None:
+            return None
         return [self.classes[c] for c in order if unsure.sets[i, c]]
 
 

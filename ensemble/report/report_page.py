@@ -11,7 +11,7 @@ from ensemble.check.leaks import Leaks, merged, total
 from ensemble.files import without_nan
 from ensemble.report import amounts
 from ensemble.report.headline import Headline, headline
-from ensemble.report.notice import NOT_MEDICAL, NOT_MEDICAL_WHY
+from ensemble.report.notices import NOT_MEDICAL
 from ensemble.report.page import rendered
 from ensemble.report.sections.again import again
 from ensemble.report.sections.agreement import agreement
@@ -69,7 +69,7 @@ def report_page(subject: Subject, found: Evidence, *, pictures: int = COUNT) -> 
         "focus": subject.focus,
         "kind": subject.focus.kind,
         "medical": subject.medical,
-        "notice": (NOT_MEDICAL, NOT_MEDICAL_WHY),
+        "notice": NOT_MEDICAL,
         "summary": said,
         "warnings": beside,
         "classes": names,

@@ -1,0 +1,35 @@
+"""An exported graph in onnxruntime. torch is not imported here: a service of an export does without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensemble.combine.opinion import Opinion
+from ensemble.data.pixels import Pixels
+
+OUTPUTS = ("probabilities", "members")
+
+
+class OnnxModel:
+    """An exported graph in onnxruntime, on the CPU."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self.session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def opinion(self, pixels: Mapping[str, Pixels]) -> Opinion:
+        """What the graph says of n images. pixels: by the inputs' names, uint8 (n, size, size, 3)."""
+        probs, members = self.session.run(list(OUTPUTS), dict(pixels))
+        return Opinion(probs, np.swapaxes(members, 0, 1))
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """The names of the inputs."""
+        return [one.name for one in self.session.get_inputs()]

@@ -1,0 +1,156 @@
+"""From the bytes of image files to what a model says of them; the web is not known here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ensemble.combine.opinion import Opinion, disagreeing
+from ensemble.metrics.uncertainty import entropy
+from ensemble.registry import did_you_mean
+from ensemble.report.answers import Layout, Unsure
+from ensemble.serve.batching import Batcher
+from ensemble.serve.decoding import Decoders
+from ensemble.serve.limits import Limits
+from ensemble.serve.predictor import Map, Predictor, Squares
+from ensemble.serve.refusal import Refused, busy
+from ensemble.serve.uploads import Upload
+
+PICTURE = 224
+"""Pixels of the longer side of a drawn map."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One file: its squares, or why it has none."""
+
+    name: str
+    squares: Squares | None
+    refused: Refused | None = None
+
+
+class Service:
+    """A model behind its decoders and its queue; `start` and `stop` it in the loop that asks it."""
+
+    def __init__(self, predictor: Predictor, limits: Limits) -> None:
+        self.predictor, self.limits, self.inside = predictor, limits, 0
+        self.layout = Layout(predictor.facts.classes, None, "jsonl", uncertain=True)
+        most = min(predictor.reading.max_pixels, limits.pixels)
+        self.reading = replace(predictor.reading, max_pixels=most)
+
+    async def start(self) -> None:
+        """Begin to answer. Raises Refused where nothing can be decoded."""
+        self.decoders = Decoders(self.limits.decoders, self.reading, self.limits.seconds)
+        await self.decoders.start()
+        self.batcher: Batcher[Squares, Opinion] = Batcher(self._opinions, self.limits.batch)
+        self.batcher.start()
+
+    async def stop(self) -> None:
+        """Answer no more."""
+        await self.batcher.stop()
+        self.decoders.close()
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """A place for a request, which holds its files in memory. Raises Refused where all are taken."""
+        if self.inside >= self.limits.waiting:
+            raise busy(f"{self.inside} requests are waiting")
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1
+
+    async def predictions(self, files: Sequence[Upload]) -> dict[str, Any]:
+        """What is said of each file that can be read, and why not of the others.
+
+        Raises Refused where none can be read, for the first one's reason, and where it takes too long.
+        """
+        return await self._in_time(self._predictions(files))
+
+    async def maps(self, file: Upload, asked: str | None) -> dict[str, Any]:
+        """Where the members look in one image for the class called `asked`, by default the predicted one.
+
+        Raises Refused for a model without gradients, an unknown class, a file that cannot be read.
+        """
+        facts = self.predictor.facts
+        if facts.no_maps:
+            raise Refused(HTTPStatus.NOT_IMPLEMENTED, facts.no_maps)
+        if asked is not None and asked not in facts.classes:
+            why = f"unknown class {asked!r}{did_you_mean(asked, facts.classes)}"
+            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, why)
+        return await self._in_time(self._maps(file, asked))
+
+    async def _in_time(self, work: Any) -> dict[str, Any]:
+        try:
+            made: dict[str, Any] = await asyncio.wait_for(work, 2 * self.limits.seconds)
+            return made
+        except asyncio.TimeoutError as error:
+            raise busy(f"no answer within {2 * self.limits.seconds:g} s") from error
+
+    async def _predictions(self, files: Sequence[Upload]) -> dict[str, Any]:
+        seen = await asyncio.gather(*map(self._seen, files))
+        read = [one for one in seen if one.squares is not None]
+        refused = [one for one in seen if one.refused is not None]
+        if not read and refused[0].refused:
+            raise refused[0].refused
+        said = await asyncio.gather(*(self.batcher(one.squares) for one in read if one.squares is not None))
+        return {
+            "run": self.predictor.facts.run,
+            "predictions": [self._said(one.name, opinion) for one, opinion in zip(read, said, strict=True)],
+            "unreadable": [{"image": one.name, "error": str(one.refused)} for one in refused],
+        }
+
+    async def _seen(self, file: Upload) -> _Seen:
+        try:
+            return _Seen(file.name, await self.decoders(file.body))
+        except Refused as refused:
+            return _Seen(file.name, None, refused)
+
+    def _opinions(self, asked: Sequence[Squares]) -> Sequence[Opinion]:
+        """What the model says of n images, each on its own."""
+        together = {square: np.concatenate([one[square] for one in asked]) for square in asked[0]}
+        opinion = self.predictor.opinion(together)
+        return [opinion.row(i) for i in range(len(asked))]
+
+    def _said(self, name: str, opinion: Opinion) -> dict[str, Any]:
+        """A line of `ens predict --uncertain`, and the same of each member."""
+        facts = self.predictor.facts
+        sets = None if facts.calibration is None else facts.calibration.sets.sets(opinion.probs)
+        unsure = Unsure(entropy(opinion.probs), disagreeing(opinion.members, facts.weights), sets)
+        (said,) = self.layout.objects([name], opinion.probs, unsure)
+        alone = self.layout.objects([one.id for one in facts.members], opinion.members[:, 0], None)
+        return said | {"members": [{"member": one.pop("image"), **one} for one in alone]}
+
+    async def _maps(self, file: Upload, asked: str | None) -> dict[str, Any]:
+        squares = await self.decoders(file.body)
+        classes = self.predictor.facts.classes
+        if asked is None:
+            asked = classes[int((await self.batcher(squares)).probs[0].argmax())]
+        maps = await self.batcher.alone(partial(self.predictor.maps, squares, classes.index(asked)))
+        return {
+            "run": self.predictor.facts.run,
+            "image": file.name,
+            "class": asked,
+            "maps": await asyncio.to_thread(lambda: [_drawn(one) for one in maps]),
+        }
+
+
+def _drawn(one: Map) -> dict[str, Any]:
+    from ensemble.report.figures import overlaid
+    from ensemble.report.page import data_uri
+
+    if one.heat is None:
+        return {"member": one.member, "picture": None, "why": one.why}
+    picture = overlaid(one.picture, one.heat)
+    larger = max(1, PICTURE // max(picture.size))
+    shown = picture.resize((picture.width * larger, picture.height * larger), Image.Resampling.NEAREST)
+    return {"member": one.member, "picture": data_uri(shown, PICTURE), "why": ""}
