@@ -110,6 +110,23 @@ def test_choosing_among_noise_looks_good_only_apparently():
     assert abs(np.mean(honest) - 0.5) < 0.05
 
 
+@pytest.mark.parametrize("name", ["accuracy", "roc_auc", "log_loss"])
+def test_the_best_member_is_the_best_by_the_metric_asked_for(name):
+    """One member ranks well but says the wrong class, one is more often right, one is neither but never too sure."""
+    targets = np.array([0, 1] * 20)
+    ranks = np.where(targets == 1, 0.45, 0.4)
+    right = np.where(np.arange(40) < 34, targets, 1 - targets) * 0.9999 + 0.00005
+    unsure = np.where(np.arange(40) < 24, targets, 1 - targets) * 0.1 + 0.45
+    ones = [ranks, right, unsure]
+    probs = np.stack([np.stack([1 - one, one], 1) for one in ones]).astype(np.float32)
+    metric = metrics.get(name)
+    pool, rows = Pool(probs, targets), np.arange(40)
+    found = [metric(member, targets) for member in probs]
+    expected = int(np.argmax(found) if metric.higher else np.argmin(found))
+    assert expected == {"accuracy": 1, "roc_auc": 0, "log_loss": 0}[name]
+    assert best_alone(plan(3, metric=metric), pool, rows).selection.kept == (expected,)
+
+
 def test_a_fold_where_none_is_above_the_bar_takes_its_best():
     probs, targets = stack(3, 20, 2, 3)
     chosen = plan(3, threshold=1.0, per_arch=0)

@@ -113,12 +113,18 @@ def decide_in_fold(plan: Plan, several: Sequence[Rule], pool: Pool, rows: Ints) 
     try:
         return decide(plan, several, pool, rows)
     except NothingPassed:
-        return [best_alone(plan, pool, rows)] * len(several)
+        # by accuracy, as the bar is
+        return [_alone(plan, pool.accuracies(rows), pool.accuracies(rows))] * len(several)
 
 
 def best_alone(plan: Plan, pool: Pool, rows: Ints) -> Fitted:
-    """The one candidate of the highest accuracy on `rows`, ties to the smaller id, as it is."""
-    scores = pool.accuracies(rows)
-    best = min(range(len(plan.ids)), key=lambda i: (-scores[i], plan.ids[i]))
+    """The one candidate that is best on `rows` by the plan's metric, ties to the smaller id, as it is."""
+    found = np.array([plan.metric(member[rows], pool.targets[rows]) for member in pool.probs])
+    worth = np.where(np.isnan(found), -np.inf, found if plan.metric.higher else -found)
+    return _alone(plan, worth, pool.accuracies(rows))
+
+
+def _alone(plan: Plan, worth: Wide, accuracies: Wide) -> Fitted:
+    best = min(range(len(plan.ids)), key=lambda i: (-worth[i], plan.ids[i]))
     alone = Selection((best,), ("",) * len(plan.ids), 0)
-    return Fitted(rules.get("uniform"), alone, scores, {"weights": np.ones(1)})
+    return Fitted(rules.get("uniform"), alone, accuracies, {"weights": np.ones(1)})
