@@ -112,7 +112,7 @@ def test_choosing_among_noise_looks_good_only_apparently():
 
 @pytest.mark.parametrize("name", ["accuracy", "roc_auc", "log_loss"])
 def test_the_best_member_is_the_best_by_the_metric_asked_for(name):
-    """One member ranks well but says the wrong class, one is more often right, one is neither but never too sure."""
+    """One member ranks well but says the wrong class, one is right more often, one is never too sure."""
     targets = np.array([0, 1] * 20)
     ranks = np.where(targets == 1, 0.45, 0.4)
     right = np.where(np.arange(40) < 34, targets, 1 - targets) * 0.9999 + 0.00005

@@ -82,7 +82,7 @@ function showShares(card, one) {
 
 function showUnsure(card, one) {
   const fill = (name, text) => (card.querySelector("." + name + " .value").textContent = text);
-  const empty = "none: it is less like any class than images like those are like their own";
+  const empty = "none: those images are mostly surer of their true class than this one is of any";
   fill("set", one.set === null ? "–" : one.set.join(", ") || empty);
   fill("entropy", one.entropy.toFixed(3) + " nats");
   fill("disagreement", one.disagreement === null ? "– (one member)" : one.disagreement.toFixed(3) + " nats");
