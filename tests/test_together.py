@@ -132,17 +132,21 @@ def test_two_processes_that_want_the_same_store_make_it_once(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes end otherwise there")
-def test_a_killed_command_takes_its_processes_along(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_a_command_that_is_ended_takes_its_processes_along(tmp_path: Path, sent: signal.Signals, code: int) -> None:
     command = [sys.executable, "-m", "ensemble", "--runs", str(tmp_path), "train", "--arch", "customnet", "-j", "2"]
     command += ["--epochs", "500", "--seed", "0", "--seed", "1", "--lr", "0.01"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        for line in process.stderr:
-            if "epoch 2/500" in line:
-                break
+        under_way: set[str] = set()
+        while len(under_way) < 2:
+            line = process.stderr.readline()
+            under_way |= {line.split()[0]} if "epoch" in line else set()
         children = _children(process.pid)
         assert children
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(sent)  # to the command alone, as a scheduler does
+        assert process.wait(60) == code
+        assert sent == signal.SIGKILL or "Traceback" not in process.stderr.read()
     deadline = time.monotonic() + 30
     while any(_alive(child) for child in children) and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -177,6 +177,11 @@ def _pool(setup: Setup, size: int) -> Iterator[_Pool]:
     executor = ProcessPoolExecutor(size, context, _begin, (setup, context.Barrier(size)))
     try:
         yield _Pool(executor, size)
+    except BaseException:
+        # Ctrl-C reaches the processes too, a SIGTERM of this one alone does not; each goes on from its last epoch
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
     finally:
         executor.shutdown(cancel_futures=True)
 
