@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import HEARS_SIGNALS
 
 from ensemble.data.digits import digits_dataset
 from ensemble.data.pixels import Square
@@ -136,7 +137,7 @@ def test_two_processes_that_want_the_same_store_make_it_once(tmp_path: Path) -> 
 def test_a_command_that_is_ended_takes_its_processes_along(tmp_path: Path, sent: signal.Signals, code: int) -> None:
     command = [sys.executable, "-m", "ensemble", "--runs", str(tmp_path), "train", "--arch", "customnet", "-j", "2"]
     command += ["--epochs", "500", "--seed", "0", "--seed", "1", "--lr", "0.01"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **HEARS_SIGNALS) as process:
         assert process.stderr is not None
         under_way: set[str] = set()
         while len(under_way) < 2:
