@@ -98,7 +98,9 @@ def spread(pictures: Pixels) -> Ints:
     parts = [np.zeros(0, np.int64)]
     for start in range(0, len(pictures), 4096):
         part = pictures[start : start + 4096]
-        parts.append((part.max((1, 2)).astype(np.int64) - part.min((1, 2))).max(1))
+        # channels first, as a minimum along neighbours is many times faster
+        channels = np.ascontiguousarray(part.reshape(len(part), -1, 3).transpose(0, 2, 1))
+        parts.append((channels.max(2).astype(np.int64) - channels.min(2)).max(1))
     return np.concatenate(parts)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from ensemble.check.align import (
     COARSE,
@@ -135,7 +136,8 @@ def _confirmed(pictures: Pixels, proposed: Proposals) -> Iterator[tuple[int, Par
         same = is_same(found)
         return start + len(chunk), (chunk.take(kept[same]), found.whole[same], found.detail[same])
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    # many small products, which BLAS's own threads would only wait for
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from pool.map(look, range(0, len(proposed), CHUNK))
 
 

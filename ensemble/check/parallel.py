@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, TypeVar
 
+from threadpoolctl import threadpool_limits
+
 T = TypeVar("T")
 
 ENOUGH = 20_000
@@ -28,5 +30,10 @@ def in_parts(function: Callable[[Any], T], images: Any) -> Iterator[tuple[int, T
     if len(images) < ENOUGH or workers == 1:
         yield from zip(done, map(function, parts), strict=True)
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
         yield from zip(done, pool.map(function, parts), strict=True)
+
+
+def _one_thread() -> None:
+    """A process for each core leaves none for the threads of BLAS."""
+    threadpool_limits(limits=1, user_api="blas")

@@ -8,11 +8,11 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ensemble.data.threads import threaded
 from ensemble.errors import DataError, EnsError, one_line
 from ensemble.files import sha256_json, write_atomically
 from ensemble.recipe.schema import DataSpec
@@ -22,9 +22,6 @@ Signature = tuple[int, int]
 
 _READER = 1
 """Raised when what is readable changes, so that remembered answers are asked again."""
-
-_ROUND = 512
-"""Files handed to the threads at a time: an interruption waits for no more."""
 
 
 @dataclass
@@ -128,10 +125,7 @@ def _examined(spec: DataSpec, root: str, paths: Sequence[str]) -> Iterator[tuple
     def examine(path: str) -> tuple[str, str, str | None]:
         return path, *examined(Path(root, path), max_pixels=spec.max_pixels, background=spec.background)
 
-    with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
-        for start in range(0, len(paths), _ROUND):
-            part = paths[start : start + _ROUND]
-            yield from pool.map(examine, part)
+    yield from threaded(examine, paths, min(16, 2 * (os.cpu_count() or 1)))
 
 
 def examined(path: Path, *, max_pixels: int, background: tuple[int, int, int] | None) -> tuple[str, str | None]:

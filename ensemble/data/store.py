@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from PIL import Image
 
 from ensemble.data.digests import Progress
 from ensemble.data.pixels import Pixels, Square
+from ensemble.data.threads import threaded
 from ensemble.errors import DataError, RecipeError
 from ensemble.files import read_json, replacing, write_json
 
@@ -131,27 +132,17 @@ def make(
 
     with contextlib.ExitStack() as stack:
         writers = [_Writer(stack.enter_context(replacing(file.path))) for file in files]
-        pool = stack.enter_context(ThreadPoolExecutor(os.cpu_count()))
-        done = 0
-        for part in _parts(paths):
-            for row in pool.map(squares, part):
-                for writer, pixels in zip(writers, row, strict=True):
-                    writer.add(pixels)
-                done += 1
-                if progress:
-                    progress(done, len(paths))
+        for done, row in enumerate(threaded(squares, paths, os.cpu_count() or 1), 1):
+            for writer, pixels in zip(writers, row, strict=True):
+                writer.add(pixels)
+            if progress:
+                progress(done, len(paths))
         for writer in writers:
             if writer.held:
                 writer.flush(len(writer.held))
     # last, so that squares without sums are squares that were not finished
     for file, writer in zip(files, writers, strict=True):
         write_json(file.facts_path, file.facts(writer.sums))
-
-
-def _parts(paths: Sequence[str], count: int = 512) -> Iterator[Sequence[str]]:
-    """Some images at a time: an interruption waits for no more."""
-    for start in range(0, len(paths), count):
-        yield paths[start : start + count]
 
 
 def make_room(folder: Path, used: Sequence[StoreFile], todo: Sequence[StoreFile]) -> tuple[list[StoreFile], str]:
