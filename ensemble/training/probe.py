@@ -30,6 +30,8 @@ PATIENCE = 5.0
 """Seconds after which no further step is measured."""
 WORTH_COMPILING = 1800.0
 """Seconds of training below which code that is made for the network has no time to pay."""
+OWN = 0.7
+"""The share of its threads' time that a probe gets of the processors where nothing else wants them."""
 _SHAPE = {"arch", "stem", "image_size", "filters", "kernel", "block_depth", "dense", "batch_norm"}
 _PROBE = 3
 """Raised when what is measured changes, so that remembered answers are asked again."""
@@ -49,7 +51,7 @@ def choose_format(recipe: Recipe, network: Network, device: torch.device) -> For
     """The fastest of the formats that the recipe leaves, without torch.compile, and the network in it.
 
     What is measured is remembered for architecture, size, device, threads and torch version, so that the same
-    recipe computes the same thing on the same machine.
+    recipe computes the same thing on the same machine. Its speed is not, where other work slowed it down.
     """
     wanted = pairs(recipe.precision, recipe.layout, device)
     if len(wanted) == 1:
@@ -59,18 +61,24 @@ def choose_format(recipe: Recipe, network: Network, device: torch.device) -> For
     def measure() -> dict[str, Any]:
         speeds = {}
         x = _pixels(recipe, device)
+        alone = _Alone(device)
         for pair in wanted:
             apply_format(network, Format(*pair, why=""))
             speeds[pair] = _rate(network, x, training=True)
         best = max(speeds, key=lambda pair: speeds[pair])
         why = ", ".join(f"{precision} {layout} {speed:.0f}" for (precision, layout), speed in speeds.items())
-        return Format(*best, why=f"training images a second: {why}", speed=speeds[best]).facts()
+        known = speeds[best] if alone.was else None
+        return Format(*best, why=f"training images a second: {why}", speed=known).facts()
 
     return _remembered("formats", [network_key(recipe), _machine(device)], network, measure, Format.read)
 
 
 def measure_speed(recipe: Recipe, network: Network, device: torch.device, chosen: Format) -> Speed:
-    """How fast `network`, which is in the format `chosen`, trains and predicts; remembered as formats are."""
+    """How fast `network`, which is in the format `chosen`, trains and predicts.
+
+    Remembered as formats are, but for what was measured while other work kept the processors busy.
+    """
+    alone = _Alone(device)
 
     def measure() -> dict[str, Any]:
         x = _pixels(recipe, device)
@@ -79,13 +87,13 @@ def measure_speed(recipe: Recipe, network: Network, device: torch.device, chosen
         valid = _rate(network, x, training=False)
         for parameter in body.parameters():
             parameter.requires_grad_(False)
-        alone = _rate(network, x, training=True)
+        head = _rate(network, x, training=True)
         network.compute_dtype = None
         predict = _rate(network, x, training=False)
-        return asdict(Speed(alone, everything, valid, predict))
+        return asdict(Speed(head, everything, valid, predict))
 
     key = [network_key(recipe), _machine(device), chosen.precision, chosen.layout]
-    return _remembered("speeds", key, network, measure, lambda facts: Speed(**facts))
+    return _remembered("speeds", key, network, measure, lambda facts: Speed(**facts), lambda: alone.was)
 
 
 def compiling_pays(recipe: Recipe, network: Network, device: torch.device, seconds: float) -> tuple[bool, str]:
@@ -159,16 +167,37 @@ def _remembered(
     network: Network,
     measure: Callable[[], dict[str, Any]],
     read: Callable[[Any], T],
+    keep: Callable[[], bool] = lambda: True,
 ) -> T:
-    """What `measure`, which leaves no trace in `network`, once found for `key`, as `read` understands it."""
+    """What `measure`, which leaves no trace in `network`, once found for `key`, as `read` understands it.
+
+    keep: asked after a measurement, whether to remember it.
+    """
     path = user_cache_path("ensemble") / folder / f"{sha256_json(key)[:16]}.json"
     with contextlib.suppress(DataError, KeyError, TypeError):
         return read(read_json(path))
     with _untouched(network):
         found = measure()
-    with contextlib.suppress(EnsError):  # a cache that cannot be written costs a measurement, not a run
-        write_json(path, found)
+    if keep():
+        with contextlib.suppress(EnsError):  # a cache that cannot be written costs a measurement, not a run
+            write_json(path, found)
     return read(found)
+
+
+class _Alone:
+    """Tells whether the threads of this process had the processors to themselves since it was made."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.started, self.used = time.perf_counter(), time.process_time()
+
+    @property
+    def was(self) -> bool:
+        """Always so for a GPU, whose work takes no processor's time."""
+        if self.device.type != "cpu":
+            return True
+        passed = (time.perf_counter() - self.started) * torch.get_num_threads()
+        return time.process_time() - self.used >= OWN * passed
 
 
 def _pixels(recipe: Recipe, device: torch.device) -> Tensor:
