@@ -174,7 +174,7 @@ def test_the_surest_mistakes_come_first() -> None:
     assert surest_mistakes(rows_of([0], [[1, 0]]), 3).tolist() == []
 
 
-@pytest.mark.parametrize("k", [2, 3, 50])
+@pytest.mark.parametrize("k", [2, 3, pytest.param(50, marks=pytest.mark.slow)])
 def test_pictures_of_any_number_of_classes(k: int) -> None:
     random = np.random.default_rng(0)
     rows = rows_of(np.arange(4 * k) % k, random.random((4 * k, k)))

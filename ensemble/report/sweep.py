@@ -107,9 +107,14 @@ class SweepTable:
         said = f"Best {self.metric} on {self.n:,} validation rows: {best.text} ({where})."
         if len(self.cells) > 1:
             others = len(self.cells) - 1
+            alike = (
+                f"{self.alike} of the {others} other cells cannot be told from it"
+                if self.alike
+                else "It is told from every other cell"
+            )
             said += (
-                f" {self.alike} of the {others} other cells cannot be told from it on these rows"
-                " (95 % intervals of the paired differences); the best of many also looks better than it is."
+                f" {alike} on these rows (95 % intervals of the paired differences);"
+                " the best of many also looks better than it is."
             )
         return said
 
