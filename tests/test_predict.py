@@ -72,6 +72,8 @@ def test_files_folders_patterns_and_tables_name_images(here: Path) -> None:
     ):
         with pytest.raises(DataError, match=message):
             names(*words, **options)
+    with pytest.raises(DataError, match="an empty name found"):
+        names("")
     (here / "empty").mkdir()
     with pytest.raises(DataError, match="no images in empty"):
         names("empty")
@@ -207,6 +209,26 @@ def test_a_committee_is_what_combine_wrote(here: Path, rule: str) -> None:
     probs = np.stack([one.run.predictions("test").probs for one in found.members])
     assert np.array_equal(found.combined(probs), made.run.predictions("test").probs)
     assert found.weights.sum() == pytest.approx(1)
+
+
+def test_what_is_read_is_not_written_over(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Before any network is loaded: these have none."""
+    run = member(here / "runs", "net-00000001", 1)
+    (here / "photos").mkdir()
+    picture(0).save(here / "photos" / "1.png")
+    (here / "list.csv").write_text("id\n1\n")
+    (here / "linked.csv").symlink_to("list.csv")
+    for words in (
+        ["photos", "--out", "photos/1.png"],
+        ["list.csv", "--images", "photos", "--out", "list.csv"],
+        ["list.csv", "--images", "photos", "--out", "linked.csv"],
+        ["list.csv", "--images", "photos", "--out", "photos/1.png"],
+    ):
+        assert ens(["predict", run.id, *words]) == 2
+        assert "is one of the files to predict" in capfd.readouterr().err
+    assert ens(["predict", run.id, "photos", "--out", "photos"]) == 2
+    assert "is a directory" in capfd.readouterr().err
+    assert (here / "list.csv").read_text() == "id\n1\n"
 
 
 # images through networks
