@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", shell_complete=completing.runs)
 @click.argument("images", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write. [default: stdout]"
-)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write. [default: stdout]")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
 @click.option(
     "--top", type=click.IntRange(1), help="The most probable classes, so many. [default: all, as columns]"

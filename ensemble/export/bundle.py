@@ -82,7 +82,7 @@ def export(
 ) -> Exported:
     """Write `folder`, or the zip file `zip`; one of them is given.
 
-    An export that is there is replaced by a whole one. Raises DataError for a folder or file that is something else,
+    An export that is there is replaced by a whole one. Raises DataError where something else lies there,
     or a panel that cannot be exported, EnsError where the graph and torch differ by more than BOUND; then
     nothing is written.
     """
