@@ -186,6 +186,7 @@ def test_exit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert ens(["check", "--data", "nowhere"]) == 3
     assert ens(["check", "--wrong"]) == 2
+    assert ens(["check", "--set", "skip_unreadable=true"]) == 2
 
 
 def test_the_digits_are_too_small_for_near_duplicates(
