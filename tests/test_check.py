@@ -186,6 +186,7 @@ def test_exit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert ens(["check", "--data", "nowhere"]) == 3
     assert ens(["check", "--wrong"]) == 2
+    assert ens(["check", "--set", "skip_unreadable=true"]) == 2
 
 
 def test_the_digits_are_too_small_for_near_duplicates(
@@ -354,5 +355,13 @@ def test_labels_are_judged_once_a_run_is_there(photos: Path, capfd: pytest.Captu
     run(Path("runs"), "net-00000001", {"valid": rows}, data=data)
     assert ens(["check", "--data", "photos"]) == 0
     out = capfd.readouterr().out
-    assert "label: bee/again is bee (0.03), likely ant (0.97)" in out and "asked net-00000001" in out
-    assert "likely ant (0.97)" in Path("runs/check/photos.html").read_text(encoding="utf-8")
+    assert "label: bee/again is bee (0.03), likely ant (0.97)" in out
+    assert "asked net-00000001, accuracy 0.8889)" in out
+    page = Path("runs/check/photos.html").read_text(encoding="utf-8")
+    assert "likely ant (0.97)" in page and "accuracy there is 0.8889" in page
+    assert ens(["check", "--data", "photos", "--pictures", "0", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["judge_accuracy"] == pytest.approx(8 / 9)
+    page = Path("runs/check/photos.html").read_text(encoding="utf-8")
+    assert (
+        "1 label is likely wrong" in page and "find none that is wrong" not in page and "0 of 1 are shown" in page
+    )

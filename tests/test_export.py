@@ -14,6 +14,7 @@ import pytest
 from fake_runs import CLASSES, member, predictions
 from fake_runs import run as write
 from network_runs import many_kinds, network_run, picture, see_through
+from PIL import Image
 
 from ensemble.cli import run as ens
 from ensemble.combine.committee import committee
@@ -168,19 +169,21 @@ def test_elsewhere_the_same_images_get_the_same_answers(
     assert {path.name for path in folder.iterdir()} == {"model.onnx", "predict.py", "README.md", "config.json"}
 
     paths = [path.relative_to(here) for path in many_kinds(here / "photos")]
-    broken, clear, moving = (here / name for name in ("broken.jpg", "clear.png", "moving.gif"))
+    refused = ("broken.jpg", "clear.png", "moving.gif", "deep.tif", "deepclear.png")
+    broken, clear, moving, deep, deepclear = (here / name for name in refused)
+    wide = np.asarray(picture(0).convert("L")).astype(np.uint16) * 257
+    Image.fromarray(wide.astype(np.int32)).save(deep)
+    Image.fromarray(wide).save(deepclear, transparency=int(wide[0, 0]))
     broken.write_bytes(b"\xff\xd8 no")
     transparent = picture(0).convert("RGBA")
     transparent.putalpha(0)
     transparent.save(clear)
     picture(0).save(moving, save_all=True, append_images=[picture(1)])
     folder.rename(here / "moved")
-    said, errors = elsewhere(here / "moved" / "predict.py", [*paths, broken, clear, moving], here)
-    assert [Path(line.split(": ")[0]).name for line in errors.splitlines()] == [
-        "broken.jpg",
-        "clear.png",
-        "moving.gif",
-    ]
+    said, errors = elsewhere(here / "moved" / "predict.py", [*paths, *(here / name for name in refused)], here)
+    assert [Path(line.split(": ")[0]).name for line in errors.splitlines()] == list(refused)
+    assert ens(["predict", made.run_id, *refused]) == 3
+    capfd.readouterr()
     assert ens(["predict", made.run_id, *map(str, paths), "--format", "jsonl"]) == 0
     ours = {entry["image"]: entry for entry in map(json.loads, capfd.readouterr().out.splitlines())}
     assert list(said) == list(ours) == [str(path) for path in paths]
@@ -204,7 +207,13 @@ def test_an_export_says_what_it_is(here: Path, capfd: pytest.CaptureFixture[str]
     (here / "mine" / "notes.txt").write_text("dear")
     assert ens(["export", made.run_id, "--out", "mine"]) == 3
     assert "no export" in capfd.readouterr().err and (here / "mine" / "notes.txt").is_file()
-    for words in (["--out", "there"], ["--out", "there"], ["--zip", "deep/there.zip"]):
+    with zipfile.ZipFile(here / "mine" / "photos.zip", "w") as archive:
+        archive.writestr("photos/config.json", "[]")
+    for name in ("mine", "mine/notes.txt", "mine/photos.zip"):
+        assert ens(["export", made.run_id, "--zip", name]) == 3
+        assert "is there and is no export" in capfd.readouterr().err
+    assert (here / "mine" / "notes.txt").read_text() == "dear"
+    for words in (["--out", "there"], ["--out", "there"], *[["--zip", "deep/there.zip"]] * 2):
         assert ens(["export", made.run_id, *words]) == 0
     assert sorted(path.name for path in here.iterdir()) == ["deep", "mine", "runs", "there"]
 

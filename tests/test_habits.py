@@ -84,6 +84,14 @@ def test_names_complete(home: Path, words: tuple[str, ...], some: set[str]) -> N
     assert set(offered(*words)) == some
 
 
+@pytest.mark.parametrize(
+    "words", [("predict", "net-1"), ("predict", "net-1", "a.png"), ("explain", "net-1"), ("submit", "--sample")]
+)
+def test_files_complete(home: Path, words: tuple[str, ...]) -> None:
+    """The shell is told to offer its own files."""
+    assert offered(*words, "pho") == ["pho"]
+
+
 def test_completing_imports_no_torch(home: Path) -> None:
     code = (
         "import sys\n"

@@ -18,6 +18,7 @@ from PIL import Image
 from scipy.stats import entropy as scipys_entropy
 
 from ensemble.cli import run as ens
+from ensemble.combine.calibration import Calibration, Least, least_covered
 from ensemble.combine.committee import committee, honest_rows
 from ensemble.combine.conformal import calibrated, mean_coverage
 from ensemble.combine.ensembler import combine
@@ -72,6 +73,8 @@ def test_files_folders_patterns_and_tables_name_images(here: Path) -> None:
     ):
         with pytest.raises(DataError, match=message):
             names(*words, **options)
+    with pytest.raises(DataError, match="an empty name found"):
+        names("")
     (here / "empty").mkdir()
     with pytest.raises(DataError, match="no images in empty"):
         names("empty")
@@ -124,6 +127,31 @@ def test_few_rows_promise_only_what_they_can() -> None:
     assert calibrated(probs, targets, 1.0).bound == np.inf
     nine = np.linspace(0.1, 0.9, 9)
     assert calibrated(np.stack([nine, 1 - nine], 1), np.zeros(9, int), 0.9).bound == pytest.approx(0.9)
+
+
+def test_a_class_that_is_covered_less_is_named() -> None:
+    random = np.random.default_rng(0)
+    targets = np.repeat([0, 1], [900, 100])
+    sure = np.where(targets == 0, 0.95, random.uniform(0.2, 0.6, 1000))  # of the true class
+    probs = np.stack([np.where(targets == 0, sure, 1 - sure), np.where(targets == 0, 1 - sure, sure)], 1)
+    sets = calibrated(probs, targets, 0.95)
+    least = least_covered(sets, probs, targets, ("many", "few"))
+    assert least == Least("few", pytest.approx(0.5, abs=0.02), 100)
+    assert "of few, the least, sets hold 5" in Calibration(sets, 0.95, least=least).warning
+    even = np.full((1000, 2), 0.5)
+    assert least_covered(calibrated(even, targets, 0.95), even, targets, ("many", "few")) is None
+
+
+def test_no_class_is_named_by_chance() -> None:
+    random = np.random.default_rng(1)
+    named = 0
+    for _ in range(100):
+        targets = random.integers(0, 10, 400)
+        logits = random.normal(size=(400, 10)) + 2 * np.eye(10)[targets]
+        probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        sets = calibrated(probs, targets, 0.9)
+        named += least_covered(sets, probs, targets, tuple("abcdefghij")) is not None
+    assert named <= 10
 
 
 # what is printed
@@ -207,6 +235,26 @@ def test_a_committee_is_what_combine_wrote(here: Path, rule: str) -> None:
     probs = np.stack([one.run.predictions("test").probs for one in found.members])
     assert np.array_equal(found.combined(probs), made.run.predictions("test").probs)
     assert found.weights.sum() == pytest.approx(1)
+
+
+def test_what_is_read_is_not_written_over(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Before any network is loaded: these have none."""
+    run = member(here / "runs", "net-00000001", 1)
+    (here / "photos").mkdir()
+    picture(0).save(here / "photos" / "1.png")
+    (here / "list.csv").write_text("id\n1\n")
+    (here / "linked.csv").symlink_to("list.csv")
+    for words in (
+        ["photos", "--out", "photos/1.png"],
+        ["list.csv", "--images", "photos", "--out", "list.csv"],
+        ["list.csv", "--images", "photos", "--out", "linked.csv"],
+        ["list.csv", "--images", "photos", "--out", "photos/1.png"],
+    ):
+        assert ens(["predict", run.id, *words]) == 2
+        assert "is one of the files to predict" in capfd.readouterr().err
+    assert ens(["predict", run.id, "photos", "--out", "photos"]) == 2
+    assert "is a directory" in capfd.readouterr().err
+    assert (here / "list.csv").read_text() == "id\n1\n"
 
 
 # images through networks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ from ensemble.check.copies import KINDS, Copies, copies, grouped, two_labels
 from ensemble.check.counting import Counts, counts_of
 from ensemble.check.files import Headers, grey, headers, oddities, sizes
 from ensemble.check.items import AllItems, all_items
-from ensemble.check.labels import LabelIssue, label_issues, run_to_ask
+from ensemble.check.labels import LabelIssue, label_issues, run_to_ask, valid_accuracy
 from ensemble.check.leaks import Leaks, check_folder, leaks
 from ensemble.check.near import LARGE, SMALL, NearPairs, near_pairs
 from ensemble.data.dataset import Dataset
@@ -39,6 +40,7 @@ class Check:
     grey: images without colour.  too_small: images in which near duplicates were not looked for.
     groups: rows that copies join.  conflicts: the pairs with two labels.  shared_groups: (a split, another, groups
     in both).  asked: the run whose predictions judge the labels, or why none does.  asked_kind: its kind, or "".
+    asked_accuracy: on the rows whose labels it judges, nan without it; a poor judge finds many labels wrong.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Check:
     label_issues: Sequence[LabelIssue]
     asked: str
     asked_kind: str
+    asked_accuracy: float
 
     @property
     def why_not_asked(self) -> bool:
@@ -109,6 +112,7 @@ class Check:
             "near_contents": [list(pair) for pair in self.near_contents],
             "label_issues": [asdict(issue) for issue in self.label_issues],
             "labels_judged_by": self.asked,
+            "judge_accuracy": without_nan(self.asked_accuracy),
         }
 
     def _pairs(self, found: Copies) -> list[list[Any]]:
@@ -153,7 +157,7 @@ def check(
         for a, b in zip(near.first.tolist(), near.second.tolist(), strict=True)
     ]
     run = run_to_ask(runs, dataset.fingerprint)
-    issues, asked, asked_kind = _labels(run)
+    issues, asked, asked_kind, asked_accuracy = _labels(run)
     result = Check(
         name=name,
         dataset=dataset,
@@ -176,6 +180,7 @@ def check(
         label_issues=issues,
         asked=asked,
         asked_kind=asked_kind,
+        asked_accuracy=asked_accuracy,
     )
     folder = check_folder(runs, dataset.fingerprint)
     write_atomically(folder / "check.json", json_text(result.facts()))
@@ -199,14 +204,14 @@ def _of(large: np.ndarray, near: NearPairs) -> NearPairs:
     return NearPairs(large[near.first], large[near.second], near.mirrored, near.correlation, near.detail)
 
 
-def _labels(run: Run | None) -> tuple[list[LabelIssue], str, str]:
-    """The issues, and the id and the kind of the run that knows of them, or why none does and nothing."""
+def _labels(run: Run | None) -> tuple[list[LabelIssue], str, str, float]:
+    """The issues; id, kind and accuracy of the run that knows of them, or why none does, nothing and nan."""
     if run is None:
-        return [], "not judged, no complete run of this data has validation predictions yet", ""
+        return [], "not judged, no complete run of this data has validation predictions yet", "", math.nan
     try:
-        return label_issues(run.predictions("valid")), run.id, run.kind
+        return label_issues(run.predictions("valid")), run.id, run.kind, valid_accuracy(run)
     except (DataError, ValueError) as error:
-        return [], f"not judged, {run.id} cannot be asked: {one_line(error)}", ""
+        return [], f"not judged, {run.id} cannot be asked: {one_line(error)}", "", math.nan
 
 
 def _each(found: Headers, items: AllItems) -> Headers:

@@ -32,7 +32,7 @@ def run_to_ask(runs: Path, fingerprint: str) -> Run | None:
     best other run with validation predictions; None where there is none.
     """
     found = [run for run in all_runs(runs) if run.complete and not run.is_fold and _usable(run, fingerprint)]
-    return max(found, key=lambda run: (run.kind == "folds", _accuracy(run), run.id), default=None)
+    return max(found, key=lambda run: (run.kind == "folds", valid_accuracy(run), run.id), default=None)
 
 
 def _usable(run: Run, fingerprint: str) -> bool:
@@ -42,7 +42,8 @@ def _usable(run: Run, fingerprint: str) -> bool:
         return False
 
 
-def _accuracy(run: Run) -> float:
+def valid_accuracy(run: Run) -> float:
+    """On the labelled validation rows, as its metrics.json has it; 0 where that does not say."""
     return float((run.metrics.get("valid") or {}).get("accuracy") or 0.0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -69,7 +69,7 @@ def command(
     from ensemble.report.check_tables import groups_csv, pairs_csv
     from ensemble.report.check_text import check_text
 
-    found = current(recipe, data, parse_settings(settings_))
+    found = current(recipe, data, _of_data(settings_))
     say_source(found)
     name = _name(found.data)
     with bars() as stage:
@@ -83,6 +83,17 @@ def command(
         write_atomically(groups, groups_csv(result.items, result.groups))
     click.echo(json_text(result.facts()) if as_json else check_text(result), nl=False)
     _say(result, page, pairs, groups)
+
+
+def _of_data(settings: tuple[str, ...]) -> dict[str, Any]:
+    """Keys of data, the only ones that matter before a training. Raises UsageError for another."""
+    keys = parse_settings(settings)
+    other = [key for key in keys if not key.startswith("data.")]
+    if other:
+        raise click.UsageError(
+            f"--set {other[0]}: a key of data expected, such as data.{other[0].rpartition('.')[2]}"
+        )
+    return keys
 
 
 def _name(spec: DataSpec) -> str:

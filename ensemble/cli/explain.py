@@ -13,7 +13,7 @@ from ensemble.cli.context import Settings, as_json_text, note
 
 @click.command()
 @click.argument("run", shell_complete=completing.runs)
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1, required=True, type=click.Path())
 @click.option("--class", "asked", help="The class that is asked about. [default: the predicted one]")
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
 @click.option("--out", type=click.Path(path_type=Path), help="The PNG. [default: <run>/figures/gradcam.png]")

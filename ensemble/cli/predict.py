@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", shell_complete=completing.runs)
-@click.argument("images", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), help="The file to write. [default: stdout]")
+@click.argument("images", nargs=-1, required=True, type=click.Path())
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write. [default: stdout]")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
 @click.option(
     "--top", type=click.IntRange(1), help="The most probable classes, so many. [default: all, as columns]"
@@ -73,6 +73,8 @@ def command(
     found = committee(named_run(settings.runs, run))
     layout = Layout(found.classes, top, "jsonl" if as_json else form, uncertain)
     named = named_images(images, column=column, folder=folder)
+    if out is not None:
+        _refuse_to_lose(out, [*map(Path, images), *(image.path for image in named)])
     likely = _calibrated(found, coverage) if uncertain else None
     # after everything that can be wrong with the names: torch takes seconds to import
     from ensemble.models.panel import load_panel
@@ -95,6 +97,14 @@ def command(
     for line in unreadable:
         note(f"left out: {line}")
     note(f"{len(named) - len(unreadable)} of {len(named)} images predicted by {found.run.id}")
+
+
+def _refuse_to_lose(out: Path, read: Sequence[Path]) -> None:
+    """Raises RecipeError for an `out` that is one of the files that are read."""
+    from ensemble.errors import RecipeError, one_line
+
+    if out.exists() and any(path.exists() and path.samefile(out) for path in read):
+        raise RecipeError(f"--out {one_line(out)} is one of the files to predict; name another")
 
 
 def _calibrated(found: Committee, coverage: float) -> Conformal:

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 @click.option(
     "--format", shell_complete=completing.formats, help="kaggle, kaggle-probs or codabench. [default: kaggle]"
 )
-@click.option("--sample", help="A sample submission: its columns, its spelling of the ids, its order.")
-@click.option("--out", help="The file to write. [default: submissions/RUN.csv]")
+@click.option(
+    "--sample", type=click.Path(), help="A sample submission: its columns, its spelling of the ids, its order."
+)
+@click.option("--out", type=click.Path(), help="The file to write. [default: submissions/RUN.csv]")
 @click.option("--zip/--no-zip", default=None, help="Write a zip that holds the file.")
 @click.option("--positive", help="The class whose probability a single column holds.")
 @click.option("--split", default="test", show_default=True, help="The test set: test, or test-NAME.")

@@ -40,6 +40,8 @@ def named_images(
 
 
 def _behind(word: str, column: str | None, folder: Path | None) -> list[NamedImage]:
+    if not word:
+        raise DataError("an empty name found, an image, a folder, a pattern or a CSV expected")
     path = Path(word)
     if path.is_dir():
         return _in_folder(path)

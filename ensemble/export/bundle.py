@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import zipfile
@@ -81,15 +82,14 @@ def export(
 ) -> Exported:
     """Write `folder`, or the zip file `zip`; one of them is given.
 
-    An export that is there is replaced by a whole one. Raises DataError for a folder that holds something else,
+    An export that is there is replaced by a whole one. Raises DataError where something else lies there,
     or a panel that cannot be exported, EnsError where the graph and torch differ by more than BOUND; then
     nothing is written.
     """
     refuse_unportable(panel)
     target = zip or folder
     assert target is not None
-    if folder is not None:
-        _refuse_other(folder)
+    _refuse_other(target, _is_export if zip is None else _is_zipped_export)
     with _aside(target) as made:
         stage("exporting", 0, 3)
         write_onnx(panel, made / "model.onnx", opset=opset, metadata={"run": panel.committee.run.id})
@@ -183,18 +183,34 @@ def _calibrations(found: Committee) -> dict[str, Any] | None:
     }
 
 
-def _refuse_other(folder: Path) -> None:
-    """A folder of somebody's own must not be lost."""
-    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or _is_export(folder))):
-        raise DataError(f"{one_line(folder)} is there and is no export; name another with --out, or remove it")
+def _refuse_other(target: Path, is_export: Callable[[Path], bool]) -> None:
+    """A folder or a file of somebody's own must not be lost."""
+    if target.exists() and not is_export(target):
+        raise DataError(f"{one_line(target)} is there and is no export; name another place, or remove it")
 
 
 def _is_export(folder: Path) -> bool:
+    """Whether `folder` is one of ours, or has nothing in it."""
     path = folder / "config.json"
-    try:
-        return path.is_file() and {"schema", "run", "inputs"} <= set(read_json(path))
-    except (DataError, TypeError):
+    if not folder.is_dir():
         return False
+    try:
+        return not any(folder.iterdir()) or (path.is_file() and _describes_one(read_json(path)))
+    except DataError:
+        return False
+
+
+def _is_zipped_export(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inside = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/config.json")]
+            return len(inside) == 1 and _describes_one(json.loads(archive.read(inside[0])))
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
+
+
+def _describes_one(config: Any) -> bool:
+    return isinstance(config, dict) and {"schema", "run", "inputs"} <= set(config)
 
 
 @contextmanager

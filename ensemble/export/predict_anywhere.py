@@ -22,12 +22,12 @@ if __name__ == "__main__":
     session = onnxruntime.InferenceSession(str(Path(__file__).with_name("model.onnx")))
     for path in sys.argv[1:]:
         try:  # to 8-bit RGB, upright; one broken file is named, and the others are predicted
-            opened = Image.open(path)
-            image = ImageOps.exif_transpose(opened)
-            grey16 = image.mode[0] == "I"
+            image = ImageOps.exif_transpose(opened := Image.open(path))
+            grey16, several = image.mode[0] == "I", opened.format != "MPO" and getattr(opened, "n_frames", 1) > 1
+            vague = image.mode == "F" or (image.mode == "I" and opened.format == "TIFF")
             rgba = (Image.fromarray((np.asarray(image) >> 8).astype("u1")) if grey16 else image).convert("RGBA")
             clear = rgba.getextrema()[3][0] < 255 and config["behind"] is None
-            if clear or image.mode == "F" or (opened.format != "MPO" and getattr(opened, "n_frames", 1) > 1):
+            if clear or vague or several or (grey16 and "transparency" in image.info):
                 raise ValueError("has transparent pixels, several pages or pixels of an unknown range")
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, config["behind"] or 0), rgba).convert("RGB")
         except Exception as error:

@@ -69,6 +69,7 @@ def check_page(found: Check, pictures: int) -> str:
             "issues_total": len(found.label_issues),
             "asked": found.asked,
             "asked_kind": found.asked_kind,
+            "asked_accuracy": f"{found.asked_accuracy:.4f}",
         },
     )
 

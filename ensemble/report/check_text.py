@@ -32,7 +32,8 @@ def verdict(found: Check) -> list[str]:
         said.append(f"{_count(len(found.unreadable), 'file', 'files')} cannot be read")
     if found.label_issues:
         said.append(
-            f"{_count(len(found.label_issues), 'label is', 'labels are')} likely wrong (asked {found.asked})"
+            f"{_count(len(found.label_issues), 'label is', 'labels are')} likely wrong"
+            f" (asked {found.asked}, accuracy {found.asked_accuracy:.4f})"
         )
     if found.odd:
         said.append(f"{_count(len(found.odd), 'file is', 'files are')} odd")
