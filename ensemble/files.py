@@ -35,10 +35,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """A binary file to write to, which becomes `path` when the context ends without an error.
 
     The bytes go to a neighbour with a name of its own, are fsynced, and the neighbour is renamed over
-    `path`: a reader, a kill or a full disk never sees half a file. Raises EnsError when the disk refuses.
+    `path`: a reader, a kill or a full disk never sees half a file. What is no file, such as /dev/stdout or a pipe,
+    is written to as it is. Raises EnsError when the disk refuses.
     """
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
+        if path.is_char_device() or path.is_fifo():
+            with path.open("wb") as file:
+                yield file
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with aside.open("wb") as file:
             yield file

@@ -165,6 +165,12 @@ def test_the_command_finds_everything_that_was_planted(photos: Path, capfd: pyte
     assert json.loads(kept.read_text()) == found
 
 
+def test_no_two_files_of_a_check_are_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ens(["check", "--pairs", str(tmp_path / "a.csv"), "--groups", str(tmp_path / "a.csv")]) == 2
+    assert "name the same file" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_screen_and_the_page(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (photos / "train/bee/train2.png").rename(photos / "train/bee/<b>&amp;.png")
     assert ens(["check", "--data", "photos", "--out", "page.html"]) == 0

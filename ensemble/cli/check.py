@@ -72,10 +72,12 @@ def command(
     found = current(recipe, data, _of_data(settings_))
     say_source(found)
     name = _name(found.data)
+    page = out or settings.runs / "check" / f"{name}.html"
+    if len({page, pairs, groups} - {None}) < 1 + bool(pairs) + bool(groups):
+        raise click.UsageError("--out, --pairs and --groups name the same file; each needs its own")
     with bars() as stage:
         dataset, unreadable, notes = _loaded(found.data, settings.runs)
         result = check(dataset, settings.runs, name, unreadable=unreadable, notes=notes, stage=stage)
-    page = out or settings.runs / "check" / f"{name}.html"
     write_atomically(page, check_page(result, pictures))
     if pairs:
         write_atomically(pairs, pairs_csv(result.items, result.copies))
