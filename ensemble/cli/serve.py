@@ -143,7 +143,8 @@ def _serve(
         click.echo(json.dumps({"url": address, "run": facts.run}) if as_json else address)
 
     try:
-        server.serve(create_app(predictor, limits, names), bound, seconds=2 * limits.seconds, started=started)
+        app, seconds = create_app(predictor, limits, names), limits.seconds
+        server.serve(app, bound, seconds=2 * seconds, patience=seconds, started=started)
     except KeyboardInterrupt:
         note("stopped")
         return 130
