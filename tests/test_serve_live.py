@@ -414,3 +414,33 @@ def test_streamlit_shows_what_the_service_says(place: Path, address: str, monkey
     monkeypatch.setattr(sys, "argv", ["streamlit_page.py", "http://127.0.0.1:1"])
     away = testing.AppTest.from_file(str(page), default_timeout=30).run()
     assert "ens serve" in away.error[0].value
+
+
+def test_streamlit_ends_with_the_command_that_began_it(tmp_path: Path) -> None:
+    pytest.importorskip("streamlit")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "ensemble.serve.streamlit_app", "http://127.0.0.1:1", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        **HEARS_SIGNALS,
+    )
+    health = f"http://127.0.0.1:{port}/_stcore/health"
+
+    def answers() -> bool:
+        try:
+            return bool(requests.get(health, timeout=5).ok)
+        except requests.ConnectionError:
+            return False
+
+    try:
+        end = time.monotonic() + 60
+        while not answers():
+            assert begun.poll() is None and time.monotonic() < end
+            time.sleep(0.2)
+    finally:
+        begun.terminate()
+        begun.wait(30)
+    assert not answers()
