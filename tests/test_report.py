@@ -182,7 +182,15 @@ def test_the_numbers_are_those_of_the_run_and_of_scikit_learn(tmp_path: Path) ->
         assert row["average precision"] == f"{average_precision_score(rows.targets == c, rows.probs[:, c]):.4f}"
     counts = [[int(cell) for cell in list(row.values())[1:]] for row in found.table("Confusion matrix")]
     assert counts == confusion_matrix(rows.targets, said).tolist()
+    place = {name: c for c, name in enumerate(rows.classes.tolist())}
+    for row in found.table("What is mistaken most often"):
+        line = counts[place[row["true"]]]
+        assert row["rows"] == str(line[place[row["said"]]])
+        assert row["of the class"] == f"{100 * int(row['rows']) / sum(line):.1f} %"
     members = [Run(tmp_path / part["id"]).predictions("valid").probs.argmax(axis=1) for part in told["parts"]]
+    right = np.stack([one == rows.targets for one in members])
+    together = f"every member gets {right.all(axis=0).sum()} right and none gets {(~right.any(axis=0)).sum()} right"
+    assert together in found.text
     for x, row in enumerate(found.table("How often two members")):
         for y, other in enumerate(members):
             assert row[str(y + 1)] == ("" if x == y else f"{(members[x] != other).mean():.3f}")
