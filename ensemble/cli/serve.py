@@ -39,7 +39,8 @@ _positive = FiniteFloat(0.001)
 @click.option("--max-files", type=click.IntRange(1), default=16, show_default=True, help="Images of a request.")
 @click.option(
     "--timeout",
-    type=_positive,
+    # systems that wait count milliseconds in 32 bits
+    type=FiniteFloat(0.001, 86_400),
     default=30,
     show_default=True,
     help="Seconds to receive, to decode an image; twice that for an answer.",
