@@ -269,11 +269,17 @@ def test_every_rule(tmp_path: Path, rule: str) -> None:
 def test_any_number_of_classes(tmp_path: Path, k: int) -> None:
     classes = [f"class {c}" for c in range(k)]
     made = combine(pool(tmp_path, m=2, n=10 * k, classes=classes), folder=tmp_path)
-    found = checked(page_of(made.run).html)
+    html = page_of(made.run).html
+    found = checked(html)
     assert len(found.table("Each class against the rest")) == k
     assert ("Confusion matrix:" in found.text) == (k <= 30)
     assert ("With two classes one curve says all" in found.text) == (k == 2)
     assert ("The 8 of 23 classes with the smallest area" in found.text) == (k == 23)
+    if k > 2:
+        table = found.table("Each class against the rest")
+        areas = sorted((row["AUC"], place) for place, row in enumerate(table))[:8]
+        (legend,) = re.findall(r'<ul class="legend".*?</ul>', html, re.DOTALL)
+        assert re.findall(r"</svg>(.*?): area", legend) == [classes[at] for at in sorted(at for _, at in areas)]
 
 
 @pytest.mark.parametrize("run", all_runs(SCHEMA1), ids=lambda run: run.id)
@@ -406,6 +412,32 @@ def test_recall_of_rows_that_hang_together_is_less_sure(tmp_path: Path) -> None:
         for page in pages
     ]
     assert widths[1] == pytest.approx(widths[0], rel=0.2) and max(widths[2]) < 0.5 * min(widths[0])
+
+
+def test_images_are_counted_and_the_class_that_is_found_least_is_named(tmp_path: Path) -> None:
+    one = predictions(90, 3)
+    assert one.targets is not None
+    bees = one.targets == 1
+    # no bee is called one
+    probs = np.where(bees[:, None], np.array([0.7, 0.1, 0.2], np.float32), one.probs)
+    run = write(tmp_path, "net-00000001", {"valid": replace(one, probs=probs.astype(np.float32))})
+    listed = ["train,ant"] * 6 + ["train,bee"] * 2 + ["train,cat"] * 3 + ["valid,cat"] + ["test,"] * 4
+    lines = [f"{i},{i}.png,{line},\n" for i, line in enumerate(listed)]
+    kept = tmp_path / ".data" / FINGERPRINT
+    kept.mkdir(parents=True)
+    (kept / "items.csv").write_text("id,path,split,label,group\n" + "".join(lines))
+    page = page_of(run)
+    found = checked(page.html)
+    assert [list(row.values()) for row in found.table("Images of each class and split")] == [
+        ["ant", "6", "0", "0"],
+        ["bee", "2", "0", "0"],
+        ["cat", "3", "1", "0"],
+        ["(no label)", "0", "0", "4"],
+        ["all", "11", "1", "4"],
+    ]
+    assert "The largest class of train is 3.0 times the smallest." in found.text
+    assert any("finds bee the least often: 0 of 30, 0.0 %" in line for line in page.sentences)
+    assert any("30 of the others it calls ant." in line for line in page.sentences)
 
 
 def test_an_import_without_targets_says_why_there_is_no_score(tmp_path: Path) -> None:
