@@ -405,3 +405,23 @@ def test_the_files_of_the_test_split_get_what_is_stored(
         assert np.abs(got - stored.probs).max() < 1e-5, path.name
         checked += 1
     assert checked == 10  # a, b, c and its two folds, s and its refit, three ensembles
+
+
+def test_without_a_run_it_is_the_newest_ensemble_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ENS_RUNS", raising=False)
+    runs = [member(tmp_path / "runs", f"vit{i}-0000000{i}", i, kind="import") for i in range(2)]
+    Image.new("RGB", (8, 8)).save("new.png")
+    for rule in ("uniform", "accuracy"):
+        newest = combine(runs, folder=tmp_path / "runs", rule=rule).run_id
+    # of an import there is no network to ask, which is as far as words alone can lead
+    for words in (["predict", "new.png"], ["predict", "*.png", "new.png"], ["export"], ["serve", "--port", "0"]):
+        assert ens(words) == 3
+        first, second = capfd.readouterr().err.splitlines()
+        assert first == f"RUN is {newest}, the newest ensemble" and "vit0-00000000" in second
+    assert ens(["predict", "vit0", "new.png"]) == 3 and "newest" not in capfd.readouterr().err
+    assert ens(["predict", "gone.png"]) == 2 and "'gone.png' is no file" in capfd.readouterr().err
+    Path("ens.yaml").write_text("data: {form: digits}\n")
+    assert ens(["export"]) == 3 and "no complete ensemble of this data set" in capfd.readouterr().err

@@ -31,6 +31,7 @@ from ensemble.combine.ensembler import combine
 from ensemble.combine.rules import rules
 from ensemble.errors import DataError
 from ensemble.files import read_json, write_json
+from ensemble.predictions import Predictions
 from ensemble.report.figures import overlaid
 from ensemble.report.page import data_uri
 from ensemble.report.report_page import Page, report_page
@@ -181,7 +182,15 @@ def test_the_numbers_are_those_of_the_run_and_of_scikit_learn(tmp_path: Path) ->
         assert row["average precision"] == f"{average_precision_score(rows.targets == c, rows.probs[:, c]):.4f}"
     counts = [[int(cell) for cell in list(row.values())[1:]] for row in found.table("Confusion matrix")]
     assert counts == confusion_matrix(rows.targets, said).tolist()
+    place = {name: c for c, name in enumerate(rows.classes.tolist())}
+    for row in found.table("What is mistaken most often"):
+        line = counts[place[row["true"]]]
+        assert row["rows"] == str(line[place[row["said"]]])
+        assert row["of the class"] == f"{100 * int(row['rows']) / sum(line):.1f} %"
     members = [Run(tmp_path / part["id"]).predictions("valid").probs.argmax(axis=1) for part in told["parts"]]
+    right = np.stack([one == rows.targets for one in members])
+    together = f"every member gets {right.all(axis=0).sum()} right and none gets {(~right.any(axis=0)).sum()} right"
+    assert together in found.text
     for x, row in enumerate(found.table("How often two members")):
         for y, other in enumerate(members):
             assert row[str(y + 1)] == ("" if x == y else f"{(members[x] != other).mean():.3f}")
@@ -260,11 +269,17 @@ def test_every_rule(tmp_path: Path, rule: str) -> None:
 def test_any_number_of_classes(tmp_path: Path, k: int) -> None:
     classes = [f"class {c}" for c in range(k)]
     made = combine(pool(tmp_path, m=2, n=10 * k, classes=classes), folder=tmp_path)
-    found = checked(page_of(made.run).html)
+    html = page_of(made.run).html
+    found = checked(html)
     assert len(found.table("Each class against the rest")) == k
     assert ("Confusion matrix:" in found.text) == (k <= 30)
     assert ("With two classes one curve says all" in found.text) == (k == 2)
     assert ("The 8 of 23 classes with the smallest area" in found.text) == (k == 23)
+    if k > 2:
+        table = found.table("Each class against the rest")
+        areas = sorted((row["AUC"], place) for place, row in enumerate(table))[:8]
+        (legend,) = re.findall(r'<ul class="legend".*?</ul>', html, re.DOTALL)
+        assert re.findall(r"</svg>(.*?): area", legend) == [classes[at] for at in sorted(at for _, at in areas)]
 
 
 @pytest.mark.parametrize("run", all_runs(SCHEMA1), ids=lambda run: run.id)
@@ -305,6 +320,124 @@ def test_the_legend_has_the_strokes_of_the_lines(tmp_path: Path, plots: None) ->
         colour: dash != "none" for colour, dash in re.findall(r"var\((--c\d)\).*?dasharray: ([^\"]+)", legend)
     }
     assert drawn == listed and list(listed.values()) == [False, True, True, True]
+
+
+def taken(one: Predictions, rows: Any) -> Predictions:
+    assert one.targets is not None
+    return replace(one, ids=one.ids[rows], probs=one.probs[rows], targets=one.targets[rows])
+
+
+def student_of_folds(folder: Path) -> Run:
+    """One network for all rows, and two that saw half of them each."""
+    teacher = combine(pool(folder), folder=folder).run
+    rows, half = predictions(60, 8), np.arange(60) < 30
+    folds = [
+        write(folder, f"net-student-fold{i}-0000000{i}", {"valid": taken(rows, part)}, kind="student", fold=i)
+        for i, part in enumerate((half, ~half))
+    ]
+    return write(
+        folder,
+        "net-student-00000009",
+        {"valid": rows},
+        kind="student",
+        parents=[teacher, *folds],
+        teacher={"run": teacher.id, "labels": "0" * 64, "temperature": 2.0, "alpha": 0.9},
+        chosen_on_valid=["soft labels"],
+    )
+
+
+def test_a_student_is_said_to_look_too_good_and_is_made_again_by_distilling(tmp_path: Path) -> None:
+    student = student_of_folds(tmp_path)
+    for run in all_runs(tmp_path):
+        (run.path / "recipe.yaml").write_text("arch: net\n")
+        (run.path / "weights.safetensors").write_bytes(b"")
+    page = page_of(student)
+    found = checked(page.html)
+    assert "Taught by soft labels: net-student-00000009" in " ".join(page.warnings)
+    assert "Chosen on the validation rows" not in " ".join(page.warnings)
+    assert "honest as it stands" not in found.text and "learnt from, but for its soft labels" in found.text
+    assert "Scores on 60 out-of-fold rows" in "".join(found.tables)
+    (command,) = [line for line in found.text.splitlines() if "net-student-00000009/recipe.yaml" in line][:1]
+    words = shlex.split(command)
+    assert words[:1] + words[3:5] == ["ens", "distill", student.facts["teacher"]["run"]]
+    assert words[-2:] == ["--temperature=2.0", "--alpha=0.9"] and "train" not in words
+    # the student has learnt from every row: its folds draw where they look
+    wanted = looks(about_run(student), evidence(about_run(student)), 60)
+    assert wanted and all(look.name in set(look.run.predictions("valid").ids.tolist()) for look in wanted)
+    assert {look.run.id for look in wanted} == {f"net-student-fold{i}-0000000{i}" for i in range(2)}
+
+
+def test_what_was_made_elsewhere_is_taken_on_trust(tmp_path: Path) -> None:
+    runs = pool(tmp_path, m=2, kind="import")
+    for run in (runs[0], combine(runs, folder=tmp_path).run):
+        page = page_of(run)
+        assert "taken on trust" in " ".join(page.warnings) and "not learnt from" not in " ".join(page.sentences)
+        assert "honest as it stands" not in page.html
+
+
+def test_the_summary_says_the_honest_score_where_that_is_a_mean_of_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ensemble.combine.crossfit.MOST_REPEATS", 10)
+    for seed in range(20):
+        made = combine(
+            [member(tmp_path / str(seed), f"n{i}-0000000{i}", 20 * seed + i) for i in range(2)],
+            folder=tmp_path / str(seed),
+        )
+        honest = made.run.metrics["honest"]["accuracy"]["value"]
+        if abs(honest - made.run.metrics["valid"]["accuracy"]) > 1e-3:
+            break
+    else:
+        raise AssertionError("every division gave the same score")
+    page = page_of(made.run)
+    assert f"It is right on {100 * honest:.1f} % of 60 validation rows" in page.sentences[1]
+
+
+def test_recall_of_rows_that_hang_together_is_less_sure(tmp_path: Path) -> None:
+    alone = predictions(120, 1)
+    # ten copies of each row are one patient
+    copies = np.repeat(np.arange(0, 120), 10)
+    ids = np.array([f"r{i:04d}" for i in range(1200)])
+    grouped = replace(taken(alone, copies), ids=ids, groups=np.array([f"p{i}" for i in copies]))
+    pages = [
+        page_of(write(tmp_path / name, "n-00000001", {"valid": one}))
+        for name, one in (("one", alone), ("many", grouped), ("blind", replace(grouped, groups=None)))
+    ]
+    widths = [
+        [
+            float(high) - float(low)
+            for row in Parsed(page.html).table("Each class against")
+            for low, high in [row["95 % interval"].split(" to ")]
+        ]
+        for page in pages
+    ]
+    assert widths[1] == pytest.approx(widths[0], rel=0.2) and max(widths[2]) < 0.5 * min(widths[0])
+
+
+def test_images_are_counted_and_the_class_that_is_found_least_is_named(tmp_path: Path) -> None:
+    one = predictions(90, 3)
+    assert one.targets is not None
+    bees = one.targets == 1
+    # no bee is called one
+    probs = np.where(bees[:, None], np.array([0.7, 0.1, 0.2], np.float32), one.probs)
+    run = write(tmp_path, "net-00000001", {"valid": replace(one, probs=probs.astype(np.float32))})
+    listed = ["train,ant"] * 6 + ["train,bee"] * 2 + ["train,cat"] * 3 + ["valid,cat"] + ["test,"] * 4
+    lines = [f"{i},{i}.png,{line},\n" for i, line in enumerate(listed)]
+    kept = tmp_path / ".data" / FINGERPRINT
+    kept.mkdir(parents=True)
+    (kept / "items.csv").write_text("id,path,split,label,group\n" + "".join(lines))
+    page = page_of(run)
+    found = checked(page.html)
+    assert [list(row.values()) for row in found.table("Images of each class and split")] == [
+        ["ant", "6", "0", "0"],
+        ["bee", "2", "0", "0"],
+        ["cat", "3", "1", "0"],
+        ["(no label)", "0", "0", "4"],
+        ["all", "11", "1", "4"],
+    ]
+    assert "The largest class of train is 3.0 times the smallest." in found.text
+    assert any("finds bee the least often: 0 of 30, 0.0 %" in line for line in page.sentences)
+    assert any("30 of the others it calls ant." in line for line in page.sentences)
 
 
 def test_an_import_without_targets_says_why_there_is_no_score(tmp_path: Path) -> None:

@@ -539,7 +539,13 @@ def test_what_cannot_be_served_is_one_line(here: Path, capfd: pytest.CaptureFixt
         code, err = said(word)
         assert code == 3 and message in err, (word, err)
     assert said("torn", "--device", "cpu")[0] == 2
-    for words in (["--port", "70000"], ["--coverage", "2"], ["--max-body", "0"], ["--queue", "0"]):
+    for words in (
+        ["--port", "70000"],
+        ["--coverage", "2"],
+        ["--max-body", "0"],
+        ["--queue", "0"],
+        ["--timeout", "1e7"],
+    ):
         assert ens(["serve", "vit", *words]) == 2
         capfd.readouterr()
 

@@ -13,6 +13,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,50 @@ def test_over_a_socket_too_the_hostile_are_refused_and_nothing_is_said_of_them(h
         assert "4711" not in out + err and len(err.splitlines()) <= 2
 
 
+def hung_up(opened: socket.socket, seconds: float) -> bytes | None:
+    """What is said before the other side closes; None where it does not within so many seconds."""
+    opened.settimeout(seconds)
+    try:
+        return opened.recv(1000)
+    except ConnectionResetError:
+        return b""
+    except TimeoutError:
+        return None
+
+
+def test_who_never_ends_a_request_is_hung_up_on_and_others_are_not(here: Path) -> None:
+    with served("folder", "--timeout", "2", cwd=here) as (address, _):
+        place = ("127.0.0.1", int(address.rstrip("/").rpartition(":")[2]))
+        steady = HTTPConnection(*place, timeout=5)
+        with socket.create_connection(place) as mute, socket.create_connection(place) as slow:
+            slow.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            while not slow.recv(1000).endswith(b"}"):
+                pass
+            slow.sendall(b"GET /health HTTP/1.1\r\n")
+            for at in range(8):
+                if at < 4:
+                    # a line now and then, on a connection that was answered before
+                    slow.sendall(b"X-More: 1\r\n")
+                steady.request("GET", "/health")
+                assert steady.getresponse().read()
+                time.sleep(0.4)
+            assert hung_up(mute, 5) == b"" and hung_up(slow, 5) == b""
+        steady.close()
+        assert send(address, here / "x.png").status_code == 200
+
+
+def test_headers_without_end_fill_no_memory(here: Path) -> None:
+    with served("folder", cwd=here) as (address, process):
+        with socket.create_connection(("127.0.0.1", int(address.rstrip("/").rpartition(":")[2]))) as opened:
+            opened.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+            with pytest.raises(ConnectionError):
+                for _ in range(1000):
+                    opened.sendall((b"X-More: " + b"x" * 1000 + b"\r\n") * 64)
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+        assert len(err.splitlines()) <= 2, err
+
+
 def test_memory_stays_where_it_is_under_load(here: Path) -> None:
     from benchmarks.serve_load import load, memory
 
@@ -369,3 +414,33 @@ def test_streamlit_shows_what_the_service_says(place: Path, address: str, monkey
     monkeypatch.setattr(sys, "argv", ["streamlit_page.py", "http://127.0.0.1:1"])
     away = testing.AppTest.from_file(str(page), default_timeout=30).run()
     assert "ens serve" in away.error[0].value
+
+
+def test_streamlit_ends_with_the_command_that_began_it(tmp_path: Path) -> None:
+    pytest.importorskip("streamlit")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "ensemble.serve.streamlit_app", "http://127.0.0.1:1", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        **HEARS_SIGNALS,
+    )
+    health = f"http://127.0.0.1:{port}/_stcore/health"
+
+    def answers() -> bool:
+        try:
+            return bool(requests.get(health, timeout=5).ok)
+        except requests.ConnectionError:
+            return False
+
+    try:
+        end = time.monotonic() + 60
+        while not answers():
+            assert begun.poll() is None and time.monotonic() < end
+            time.sleep(0.2)
+    finally:
+        begun.terminate()
+        begun.wait(30)
+    assert not answers()

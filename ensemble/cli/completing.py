@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
@@ -27,6 +28,12 @@ def runs(ctx: click.Context) -> Iterable[str]:
     """Ids of complete runs."""
     folder = Path(ctx.find_root().params.get("runs") or "runs")
     return sorted(path.parent.name for path in folder.glob("*/metrics.json") if path.parent.name[0] != ".")
+
+
+def runs_or_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of complete runs, or the shell's own files where none begins so."""
+    found = [CompletionItem(name) for name in runs(ctx, param, incomplete)]
+    return found or [CompletionItem(incomplete, type="file")]
 
 
 @_offered

@@ -9,10 +9,11 @@ import click
 from ensemble.cli import completing
 from ensemble.cli.bars import bars
 from ensemble.cli.context import Settings, as_json_text, note
+from ensemble.cli.options import run_or_newest
 
 
 @click.command()
-@click.argument("run", shell_complete=completing.runs)
+@click.argument("run", required=False, shell_complete=completing.runs)
 @click.option("--out", type=click.Path(path_type=Path), help="The folder. [default: <runs>/exports/RUN]")
 @click.option("--zip", "archive", type=click.Path(path_type=Path), help="A zip file instead of a folder.")
 @click.option(
@@ -21,9 +22,11 @@ from ensemble.cli.context import Settings, as_json_text, note
 @click.option("--json", "as_json", is_flag=True, help="Print where it is and how near to torch as JSON.")
 @click.pass_obj
 def command(
-    settings: Settings, run: str, out: Path | None, archive: Path | None, opset: int, as_json: bool
+    settings: Settings, run: str | None, out: Path | None, archive: Path | None, opset: int, as_json: bool
 ) -> None:
     """Write RUN, a member or an ensemble, as a folder or zip that predicts without this package and without torch.
+
+    Without RUN: the newest ensemble.
 
     model.onnx (normalisation, every member at its own size, views, rule, temperature), predict.py (needs
     onnxruntime, numpy and Pillow), README.md (a model card), config.json. Compared with torch on validation
@@ -34,11 +37,10 @@ def command(
     ens export resnet34-5e6f7a8b --zip resnet34.zip
     """
     from ensemble.combine.committee import committee
-    from ensemble.runs.run import named_run
 
     if out is not None and archive is not None:
         raise click.UsageError("both --out and --zip found; name one")
-    found = committee(named_run(settings.runs, run))
+    found = committee(run_or_newest(settings, run))
     # after everything that can be wrong with the names: torch takes seconds to import
     import torch
 

@@ -12,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from ensemble.cli.context import Settings
     from ensemble.recipe.file import RecipeFile
+    from ensemble.runs.run import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -78,6 +79,30 @@ def current(recipe: Path | None, data: Path | None, overrides: Mapping[str, Any]
     if spec != found.data:
         found = read_recipe_file(path, data=spec, overrides=member_keys)
     return found
+
+
+def run_or_newest(settings: Settings, name: str | None) -> Run:
+    """The run called `name`, else the newest ensemble of ens.yaml's data, else of the newest run's; says which.
+
+    Raises DataError where there is none.
+    """
+    from ensemble.runs.run import named_run
+
+    if name is not None:
+        return named_run(settings.runs, name)
+    from ensemble.combine.candidates import newest_ensemble
+
+    if has_recipe(None, None):
+        from ensemble.data.load import current_fingerprint
+
+        fingerprint = current_fingerprint(current(None, None).data, settings.runs)
+    else:
+        from ensemble.report.sections.subject import newest_data
+
+        fingerprint = newest_data(settings.runs).fingerprint
+    run = newest_ensemble(settings.runs, fingerprint)
+    click.echo(f"RUN is {run.id}, the newest ensemble", err=True)
+    return run
 
 
 def split_overrides(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

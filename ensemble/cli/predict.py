@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import click
 from ensemble.cli import completing
 from ensemble.cli.bars import bars
 from ensemble.cli.context import Settings, note
+from ensemble.cli.options import run_or_newest
 from ensemble.cli.params import share
 
 if TYPE_CHECKING:
@@ -19,11 +21,13 @@ if TYPE_CHECKING:
     from ensemble.combine.conformal import Conformal
     from ensemble.models.panel import Answer
     from ensemble.report.answers import Unsure
+    from ensemble.runs.run import Run
 
 
 @click.command()
-@click.argument("run", shell_complete=completing.runs)
-@click.argument("images", nargs=-1, required=True, type=click.Path())
+@click.argument(
+    "words", metavar="[RUN] IMAGES...", nargs=-1, required=True, shell_complete=completing.runs_or_files
+)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write. [default: stdout]")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
 @click.option(
@@ -43,8 +47,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def command(
     settings: Settings,
-    run: str,
-    images: tuple[str, ...],
+    words: tuple[str, ...],
     out: Path | None,
     form: str,
     top: int | None,
@@ -55,8 +58,9 @@ def command(
     as_json: bool,
     device: str | None,
 ) -> None:
-    """Predict IMAGES - files, folders, patterns, CSVs that list them - with a member or an ensemble.
+    """Predict IMAGES - files, folders, patterns, CSVs that list them - with RUN, a member or an ensemble.
 
+    Without RUN, where the first word is a file, a folder or a pattern: with the newest ensemble.
     Each image is decoded once for all members. Those that cannot be read are listed on stderr, the rest are
     predicted. With --uncertain: entropy and disagreement in nats, and a conformal set of classes.
 
@@ -68,9 +72,9 @@ def command(
     from ensemble.data.named import named_images
     from ensemble.errors import DataError
     from ensemble.report.answers import Layout
-    from ensemble.runs.run import named_run
 
-    found = committee(named_run(settings.runs, run))
+    run, images = _run_and_images(settings, words)
+    found = committee(run)
     layout = Layout(found.classes, top, "jsonl" if as_json else form, uncertain)
     named = named_images(images, column=column, folder=folder)
     if out is not None:
@@ -105,6 +109,19 @@ def _refuse_to_lose(out: Path, read: Sequence[Path]) -> None:
 
     if out.exists() and any(path.exists() and path.samefile(out) for path in read):
         raise RecipeError(f"--out {one_line(out)} is one of the files to predict; name another")
+
+
+def _run_and_images(settings: Settings, words: tuple[str, ...]) -> tuple[Run, tuple[str, ...]]:
+    """What the words name. A run's id, or its beginning, goes before a file of that name."""
+    from ensemble.runs.run import all_runs
+
+    first, rest = words[0], words[1:]
+    images = Path(first).exists() or glob.has_magic(first)
+    if images and not any(run.id.startswith(first) for run in all_runs(settings.runs)):
+        return run_or_newest(settings, None), words
+    if not rest:
+        raise click.UsageError(f"{first!r} is no file, no folder and no pattern, and no image comes after it")
+    return run_or_newest(settings, first), rest
 
 
 def _calibrated(found: Committee, coverage: float) -> Conformal:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ensemble.cli import completing
 from ensemble.cli.context import Settings, note
 from ensemble.cli.options import current, data_options, has_recipe
 
@@ -21,7 +22,7 @@ PICTURES = 12
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=completing.runs)
 @data_options
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="The page. [default: <runs>/report/NAME.html]"

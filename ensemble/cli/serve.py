@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ensemble.cli import completing
 from ensemble.cli.context import Settings, note
+from ensemble.cli.options import run_or_newest
 from ensemble.cli.params import FiniteFloat, share
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ _positive = FiniteFloat(0.001)
 
 
 @click.command()
-@click.argument("source", metavar="RUN")
+@click.argument("source", metavar="[RUN]", required=False, shell_complete=completing.runs)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Who can reach it: 0.0.0.0 for everybody.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one.")
 @click.option("--coverage", type=share, default=0.9, show_default=True, help="How often a set holds the truth.")
@@ -37,7 +39,8 @@ _positive = FiniteFloat(0.001)
 @click.option("--max-files", type=click.IntRange(1), default=16, show_default=True, help="Images of a request.")
 @click.option(
     "--timeout",
-    type=_positive,
+    # systems that wait count milliseconds in 32 bits
+    type=FiniteFloat(0.001, 86_400),
     default=30,
     show_default=True,
     help="Seconds to receive, to decode an image; twice that for an answer.",
@@ -64,7 +67,7 @@ _positive = FiniteFloat(0.001)
 @click.pass_obj
 def command(
     settings: Settings,
-    source: str,
+    source: str | None,
     host: str,
     port: int,
     coverage: float,
@@ -80,6 +83,8 @@ def command(
     as_json: bool,
 ) -> int | None:
     """Serve RUN - a member, an ensemble, or what `ens export` wrote - over HTTP, with a page.
+
+    Without RUN: the newest ensemble.
 
     POST /predict (images as multipart), POST /explain (Grad-CAM), GET /model, /health, /openapi.json, and a page
     at /. Nothing is kept of an image. An export is served without torch. Ctrl-C finishes what was begun.
@@ -102,17 +107,16 @@ def command(
         return _serve(predictor, limits, bound, hosts, as_json)
 
 
-def _predictor(settings: Settings, source: str, coverage: float, device: str | None) -> Predictor:
+def _predictor(settings: Settings, source: str | None, coverage: float, device: str | None) -> Predictor:
     from ensemble.serve.of_export import is_export, load_export
 
-    if is_export(Path(source)):
+    if source is not None and is_export(Path(source)):
         if device is not None:
             raise click.UsageError("--device is for a run; an export computes on the CPU")
         return load_export(Path(source), coverage)
     from ensemble.combine.committee import committee
-    from ensemble.runs.run import named_run
 
-    found = committee(named_run(settings.runs, source))
+    found = committee(run_or_newest(settings, source))
     # after everything that can be wrong with the names: torch takes seconds to import
     from ensemble.serve.of_run import load_run
     from ensemble.training.devices import choose_device
@@ -143,7 +147,8 @@ def _serve(
         click.echo(json.dumps({"url": address, "run": facts.run}) if as_json else address)
 
     try:
-        server.serve(create_app(predictor, limits, names), bound, seconds=2 * limits.seconds, started=started)
+        app, seconds = create_app(predictor, limits, names), limits.seconds
+        server.serve(app, bound, seconds=2 * seconds, patience=seconds, started=started)
     except KeyboardInterrupt:
         note("stopped")
         return 130

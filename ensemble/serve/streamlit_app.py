@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -33,7 +32,10 @@ def main(address: str, host: str, port: int) -> None:
         "browser.gatherUsageStats": "false",
     }
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    sys.exit(subprocess.call([sys.executable, "-m", "streamlit", "run", str(PAGE), *words, "--", address]))
+    from streamlit.web.cli import main as streamlit
+
+    # in this process: one of its own would go on when this one is told to end
+    streamlit(["run", str(PAGE), *words, "--", address])
 
 
 if __name__ == "__main__":

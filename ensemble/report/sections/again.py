@@ -71,7 +71,20 @@ def _made(run: Run, folder: Path) -> str:
     if run.kind == "import":
         return _imported(run, folder)
     recipe = run.path / "recipe.yaml"
-    return _ens(folder, "train", "--recipe", recipe.as_posix()) if recipe.is_file() else ""
+    if not recipe.is_file():
+        return ""
+    if run.kind == "student":
+        return _taught(run, recipe, folder)
+    return _ens(folder, "train", "--recipe", recipe.as_posix())
+
+
+def _taught(run: Run, recipe: Path, folder: Path) -> str:
+    """By `ens distill`: of the recipe alone `ens train` would make the baseline."""
+    teacher: dict[str, Any] = run.facts.get("teacher") or {}
+    if not {"run", "temperature", "alpha"} <= set(teacher):
+        return ""
+    how = [f"--{key}={float(teacher[key])!r}" for key in ("temperature", "alpha")]
+    return _ens(folder, "distill", str(teacher["run"]), "--recipe", recipe.as_posix(), *how)
 
 
 def _imported(run: Run, folder: Path) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from ensemble.combine.intervals import wilson
+from ensemble.combine.intervals import interval
 from ensemble.metrics import find
 from ensemble.report.classes import ClassScores, Labelled, class_scores, confusion
 from ensemble.report.figures import precision_points, reliability_bins, roc_points
@@ -48,8 +48,15 @@ def _line(one: ClassScores, rows: Labelled, c: int) -> Line:
 
     if not one.rows:
         return Line(one, None, None, None)
-    precision = float(average_precision_score(rows.targets == c, rows.probs[:, c]))
-    return Line(one, *wilson(one.tp, one.rows), precision)
+    own = rows.targets == c
+    # the recall of a class is the accuracy on its rows
+    low, high = interval(
+        find("accuracy", rows.classes),
+        [rows.probs[own]],
+        rows.targets[own],
+        None if rows.groups is None else rows.groups[own],
+    )
+    return Line(one, low, high, float(average_precision_score(own, rows.probs[:, c])))
 
 
 def matrix(rows: Labelled) -> Shaded | None:

@@ -39,7 +39,7 @@ def evidence(subject: Subject) -> Evidence:
     split = next((name for name in focus.splits() if focus.predictions(name).labelled.any()), None)
     if split is None:
         return Evidence(None, (), "valid", _why(focus))
-    folds = any(run.kind == "folds" for run in (focus, *members))
+    folds = any(run.pools_folds for run in (focus, *members))
     try:
         found = labelled([focus, *members] if subject.ensemble else [focus], split)
     except DataError as error:

@@ -127,12 +127,12 @@ class _Holder:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        folds = parents(run) if run.kind == "folds" else []
+        folds = [one for one in parents(run) if one.is_fold] if run.pools_folds else []
         self.folds = [(one, frozenset(one.predictions("valid").ids.tolist())) for one in folds if one.has("valid")]
 
     def of(self, name: str, split: str) -> Run | None:
         """The member itself, or the fold that left the row out; the first fold for a row that none has seen."""
-        if self.run.kind != "folds":
+        if not self.run.pools_folds:
             return self.run if _has_network(self.run) else None
         able = [run for run, names in self.folds if split != "valid" or name in names]
         return next((run for run in able if _has_network(run)), None)

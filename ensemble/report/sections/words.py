@@ -16,12 +16,15 @@ from ensemble.report.sections.parts import Parts
 from ensemble.report.sections.scores import Score
 from ensemble.report.sections.subject import Subject
 
+SOFT_LABELS = "soft labels"
+"""What a student's record has among what was chosen on validation rows; it is more than that, and is said apart."""
+
 _KINDS = {
-    "member": "a network",
-    "folds": "several networks, each trained on a part of the data and scored on the part that it left out",
-    "refit": "a network that was trained once more, on the validation rows too",
-    "import": "a set of predictions that was made elsewhere",
-    "student": "a student of an ensemble",
+    "member": "a network{}",
+    "folds": "several networks{}, each trained on a part of the data and scored on the part that it left out",
+    "refit": "a network{} that was trained once more, on the validation rows too",
+    "import": "a set of predictions{} that was made elsewhere",
+    "student": "a student{} that was taught by an ensemble",
 }
 
 
@@ -32,7 +35,7 @@ def summary(
     said = [_what(subject, parts)]
     if found.rows is None:
         return [*said, *_unscored(subject, found)]
-    said.append(_right(found, scores))
+    said.append(_right(subject, found, scores))
     said += _other_metric(scores, found)
     said += _flattery(scores)
     said += [] if parts is None else list(parts.against)
@@ -45,7 +48,7 @@ def _what(subject: Subject, parts: Parts | None) -> str:
     run = subject.focus
     if parts is None:
         arch = f" of architecture {run.facts['arch']}" if run.facts.get("arch") else ""
-        return f"{run.id} is {_KINDS.get(run.kind, 'a run')}{arch}."
+        return f"{run.id} is {_KINDS.get(run.kind, 'a run{}').format(arch)}."
     m = len(parts.members)
     chosen = " (chosen by `auto`)" if parts.asked != parts.rule else ""
     heat = "" if parts.temperature is None else f", and a temperature of {parts.temperature:.4f}"
@@ -59,18 +62,35 @@ def _unscored(subject: Subject, found: Evidence) -> list[str]:
     return [why] if parent is None else [why, f"{str(parent)[0].upper()}{str(parent)[1:]}."]
 
 
-def _right(found: Evidence, scores: Sequence[Score]) -> str:
+def _right(subject: Subject, found: Evidence, scores: Sequence[Score]) -> str:
     rows = found.rows
     assert rows is not None
     n, hits = len(rows.targets), int((rows.predicted == rows.targets).sum())
-    low, high = next(((one.low, one.high) for one in scores if one.metric == "accuracy"), (None, None))
+    accuracy = next((one for one in scores if one.metric == "accuracy"), None)
+    share, low, high = (hits / n, None, None) if accuracy is None else (accuracy.value, accuracy.low, accuracy.high)
+    which = f"{found.named}{_unseen(subject)}"
+    # the honest score of few rows is a mean over several divisions into folds
+    one_division = round(share * n, 6) == hits
+    right = (
+        f"{hits:,} of {n:,} {which}, {100 * share:.1f} %"
+        if one_division
+        else f"{100 * share:.1f} % of {n:,} {which}"
+    )
     counts = np.bincount(rows.targets, minlength=len(rows.classes))
     common = int(counts.argmax())
     return (
-        f"It is right on {hits:,} of {n:,} {found.named} that it has not learnt from, {100 * hits / n:.1f} %: for"
+        f"It is right on {right}: for"
         f" images of the same kind expect {_range(low, high)} (95 % interval). Whoever always says"
         f" {rows.classes[common]}, the most frequent class, is right on {100 * counts[common] / n:.1f} %."
     )
+
+
+def _unseen(subject: Subject) -> str:
+    """What the rows are to the networks; of what was made elsewhere nobody can tell."""
+    kinds = {run.kind for run in subject.members}
+    if "import" in kinds:
+        return ""
+    return " that it has not learnt from" + (", but for its soft labels" if "student" in kinds else "")
 
 
 def _range(low: float | None, high: float | None) -> str:
@@ -115,6 +135,8 @@ def warnings(subject: Subject, found: Evidence, leaks: Leaks, chosen: Sequence[s
     """What makes the numbers less sure than they look; nothing where nothing does."""
     said = [f"Images leak. {line}; the score there looks too good." for line in leak_lines(leaks)]
     said += _across_folds(subject)
+    said += _on_trust(subject)
+    chosen = [what for what in chosen if what != SOFT_LABELS]
     if chosen:
         said.append(
             f"Chosen on the validation rows before: {', '.join(chosen)}. The score does not cover that, and looks a"
@@ -130,6 +152,23 @@ def warnings(subject: Subject, found: Evidence, leaks: Leaks, chosen: Sequence[s
     if found.rows is not None:
         said += _few(found.rows)
     return [*said, *(note[0].upper() + note[1:] + "." for note in (*subject.notes, *found.notes))]
+
+
+def _on_trust(subject: Subject) -> list[str]:
+    students = [run.id for run in subject.members if run.kind == "student"]
+    imported = [run.id for run in subject.members if run.kind == "import"]
+    said = []
+    if students:
+        said.append(
+            f"Taught by soft labels: {', '.join(students)}. The members that gave them had these rows to learn"
+            " from, so that the score is an upper bound, perhaps far too high; believe that of a labelled test."
+        )
+    if imported:
+        said.append(
+            f"Made elsewhere: {', '.join(imported)}. That nothing had learnt from these rows, or was chosen on"
+            " them, is taken on trust."
+        )
+    return said
 
 
 def _across_folds(subject: Subject) -> list[str]:
