@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import stat
@@ -39,6 +40,10 @@ class Digests:
         self.sha256[path] = sha256
         if problem is not None:
             self.problems[path] = problem
+
+
+SMALL = 1 << 22
+"""Bytes of a file that is read at once."""
 
 
 class UnreadableFiles(DataError):
@@ -134,12 +139,21 @@ def examined(path: Path, *, max_pixels: int, background: tuple[int, int, int] | 
 
     sha256 = ""
     try:
-        with open_regular(path) as file:
+        with open_regular(path) as opened:
+            file = _in_memory(opened)
             sha256 = _sha256(file)
             decode(file, max_pixels=max_pixels, background=background)
     except DataError as error:
         return sha256, str(error)
     return sha256, None
+
+
+def _in_memory(file: BinaryIO) -> BinaryIO:
+    """The same read at once where it is small: asking the system again and again takes longer than decoding."""
+    try:
+        return io.BytesIO(file.read()) if os.fstat(file.fileno()).st_size <= SMALL else file
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror or error})") from error
 
 
 def _sha256(file: BinaryIO) -> str:
