@@ -73,7 +73,8 @@ def command(
     say_source(found)
     name = _name(found.data)
     page = out or settings.runs / "check" / f"{name}.html"
-    if len({page, pairs, groups} - {None}) < 1 + bool(pairs) + bool(groups):
+    files = [path for path in (page, pairs, groups) if path]
+    if len(set(files)) < len(files):
         raise click.UsageError("--out, --pairs and --groups name the same file; each needs its own")
     with bars() as stage:
         dataset, unreadable, notes = _loaded(found.data, settings.runs)
@@ -84,7 +85,7 @@ def command(
     if groups:
         write_atomically(groups, groups_csv(result.items, result.groups))
     click.echo(json_text(result.facts()) if as_json else check_text(result), nl=False)
-    _say(result, page, pairs, groups)
+    _say(result, files)
 
 
 def _of_data(settings: tuple[str, ...]) -> dict[str, Any]:
@@ -117,6 +118,5 @@ def _loaded(spec: DataSpec, runs: Path) -> tuple[Dataset, dict[str, str], list[s
         return dataset, error.problems, notes
 
 
-def _say(result: Check, page: Path, pairs: Path | None, groups: Path | None) -> None:
-    written = [page, *(path for path in (pairs, groups) if path)]
+def _say(result: Check, written: list[Path]) -> None:
     note("written to " + ", ".join(str(path) for path in written))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import stat
@@ -42,8 +41,8 @@ class Digests:
             self.problems[path] = problem
 
 
-SMALL = 1 << 22
-"""Bytes of a file that is read at once."""
+BLOCK = 1 << 16
+"""Bytes that are read at a time: a larger buffer is made anew for each file and costs small images more."""
 
 
 class UnreadableFiles(DataError):
@@ -139,8 +138,7 @@ def examined(path: Path, *, max_pixels: int, background: tuple[int, int, int] | 
 
     sha256 = ""
     try:
-        with open_regular(path) as opened:
-            file = _in_memory(opened)
+        with open_regular(path) as file:
             sha256 = _sha256(file)
             decode(file, max_pixels=max_pixels, background=background)
     except DataError as error:
@@ -148,18 +146,10 @@ def examined(path: Path, *, max_pixels: int, background: tuple[int, int, int] | 
     return sha256, None
 
 
-def _in_memory(file: BinaryIO) -> BinaryIO:
-    """The same read at once where it is small: asking the system again and again takes longer than decoding."""
-    try:
-        return io.BytesIO(file.read()) if os.fstat(file.fileno()).st_size <= SMALL else file
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or error})") from error
-
-
 def _sha256(file: BinaryIO) -> str:
     digest = hashlib.sha256()
     try:
-        while block := file.read(1 << 20):
+        while block := file.read(BLOCK):
             digest.update(block)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror or error})") from error
