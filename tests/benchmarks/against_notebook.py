@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -25,22 +24,11 @@ from typing import Any
 
 import torch
 from machine import Kept
+from part import part
 
 HERE = Path(__file__).parent
 ASKED = {"resnet34": 2.0, "densenet121": 2.0, "vgg19": 2.0, "efficientnet_b0": 1.5, "mobilenet_v2": 1.5}
-TRAIN, VALID, SIZE, EPOCHS, BATCH, PAIRS = 4_000, 1_000, 64, 4, 64, 3
-
-
-def sample(source: Path, folder: Path) -> None:
-    """Every so many of the images of each class."""
-    for split, count in (("train", TRAIN), ("valid", VALID)):
-        classes = sorted(path for path in (source / split).iterdir() if path.is_dir())
-        for label in classes:
-            images = sorted(label.iterdir())
-            each = count // len(classes)
-            (folder / split / label.name).mkdir(parents=True)
-            for path in images[:: len(images) // each][:each]:
-                shutil.copy(path, folder / split / label.name / path.name)
+TRAIN, VALID, CLASSES, SIZE, EPOCHS, BATCH, PAIRS = 4_000, 1_000, 10, 64, 4, 64, 3
 
 
 def notebook(folder: Path, arch: str, workers: int, epochs: int = EPOCHS) -> dict[str, Any]:
@@ -99,7 +87,7 @@ def main() -> None:
     kept = Kept(asked.result)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        sample(asked.cifar10, folder / "data")
+        part(asked.cifar10, folder / "data", {"train": TRAIN // CLASSES, "valid": VALID // CLASSES}, spread=True)
         for arch in asked.arch or ASKED:
             print(arch, compare(arch, folder, kept), flush=True)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,15 +19,7 @@ import time
 from pathlib import Path
 
 from machine import Kept
-
-
-def sample(source: Path, folder: Path, each: int) -> None:
-    """`each` images of every class to train on, 20 to validate on."""
-    for split, count in (("train", each), ("valid", 20)):
-        for label in sorted(path for path in (source / split).iterdir() if path.is_dir()):
-            (folder / split / label.name).mkdir(parents=True)
-            for path in sorted(label.iterdir())[:count]:
-                shutil.copy(path, folder / split / label.name / path.name)
+from part import part
 
 
 def measured(data: Path, size: int, members: int) -> dict[str, float]:
@@ -69,7 +60,7 @@ def main() -> None:
             each, size, members = keys
             data = Path(name, str(each))
             if not data.is_dir():
-                sample(source, data, each)
+                part(source, data, {"train": each, "valid": 20})
             if keys not in known:
                 known[keys] = kept.of(case, lambda: measured(data, size, members))  # noqa: B023 — called at once
             row, base = known[keys], first.setdefault(case.split()[0], known[keys])

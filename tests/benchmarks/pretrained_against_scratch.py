@@ -19,14 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-
-def subset(source: Path, target: Path, each: dict[str, int]) -> None:
-    """Copy the first images of every class, in the order of their names."""
-    for split, count in each.items():
-        for folder in sorted(path for path in (source / split).iterdir() if path.is_dir()):
-            (target / split / folder.name).mkdir(parents=True)
-            for image in sorted(folder.iterdir())[:count]:
-                (target / split / folder.name / image.name).write_bytes(image.read_bytes())
+from part import part
 
 
 def accuracy(data: Path, runs: Path, arch: str, weights: str, seed: int, args: argparse.Namespace) -> float:
@@ -60,7 +53,7 @@ def main() -> None:
     started = time.time()
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
-        subset(args.data, data, {"train": args.train, "valid": args.valid})
+        part(args.data, data, {"train": args.train, "valid": args.valid})
         for arch in args.arch or ["mobilenet_v2", "squeezenet1_1"]:
             found = results[arch] = {"imagenet": [], "none": []}
             for seed in range(args.seeds):
