@@ -150,9 +150,7 @@ def test_ids_that_stand_in_the_way_of_a_refit_are_told_before_training(
 
 def test_a_rule_that_does_not_exist_is_told_before_training(cifar: Path, capfd: pytest.CaptureFixture[str]) -> None:
     text = (RECIPES / "cifar10-cpu.yaml").read_text()
-    (cifar / "r.yaml").write_text(
-        text.replace("per_arch: 2", "per_arch: 2\n  rule: acuracy").replace("kaggle", "kagle")
-    )
+    (cifar / "r.yaml").write_text(text.replace("rule: uniform", "rule: acuracy").replace("kaggle", "kagle"))
     assert ens(["run", "r.yaml"]) == 2
     err = capfd.readouterr().err
     assert "did you mean 'accuracy'" in err
