@@ -2,10 +2,10 @@
 
     python tests/benchmarks/decoders.py IMAGES_FOLDER [RESULT.json] [--count 200]
 
-The first images below the folder by name, spread evenly, each decoded to RGB from bytes in memory by Pillow, by
-torchvision's own reader (libjpeg-turbo and libpng) and by OpenCV where it is installed, in turns, by one thread.
-Given are the share of images with the same pixels, the largest and the mean difference of a value (0 to 255), and
-Pillow's seconds by the other's, the median of five turns. Only decoding is timed: no orientation, no resizing.
+Images below the folder, spread evenly over their names, each decoded to RGB from bytes in memory by Pillow and by
+torchvision's own reader (libjpeg-turbo and libpng), in turns, by one thread. Given are the share of images with the
+same pixels, the largest and the mean difference of a value (0 to 255), and Pillow's seconds by the other's, the
+median of five turns. Only decoding is timed: no orientation, no resizing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import io
 import statistics
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +39,6 @@ def by_torchvision(content: bytes) -> Pixels:
     """uint8 (h, w, 3)."""
     flat = torch.frombuffer(bytearray(content), dtype=torch.uint8)
     return decode_image(flat, mode=ImageReadMode.RGB).permute(1, 2, 0).numpy()
-
-
-def by_opencv(content: bytes) -> Pixels:
-    """uint8 (h, w, 3)."""
-    import cv2
-
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    return cv2.imdecode(np.frombuffer(content, np.uint8), flags)[..., ::-1]
 
 
 def seconds(decode: Callable[[bytes], Pixels], contents: list[bytes]) -> float:
@@ -75,7 +66,7 @@ def compared(decode: Callable[[bytes], Pixels], contents: list[bytes]) -> dict[s
 
 
 def main() -> None:
-    """Both decoders."""
+    """Print and perhaps keep the figures."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("result", type=Path, nargs="?")
@@ -88,12 +79,8 @@ def main() -> None:
     size = Image.open(chosen[0]).size
     what = f"{len(contents)} {chosen[0].suffix[1:]} of {size[0]} x {size[1]}"
     kept = Kept(asked.result)
-    decoders = {"torchvision": by_torchvision}
-    if find_spec("cv2"):
-        decoders["opencv"] = by_opencv
-    for name, decode in decoders.items():
-        row = kept.of(f"{name}, {what}", lambda decode=decode: compared(decode, contents))  # type: ignore[misc]
-        print(f"{name}, {what}: {row}", flush=True)
+    row = kept.of(f"torchvision, {what}", lambda: compared(by_torchvision, contents))
+    print(f"torchvision, {what}: {row}")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("cifar10", type=Path)
     parser.add_argument("result", type=Path, nargs="?")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="two or more")
     parser.add_argument("--train", type=int, default=800, help="training images a class")
     asked = parser.parse_args()
     kept = Kept(asked.result)
