@@ -4,7 +4,8 @@
 
 4,000 training images and 1,000 validation images at 64 pixels, one frozen epoch and four of everything (two for
 vgg19, whose notebook is slow), batches of 64. The notebook (`notebook.py`) gets the fastest of 0, 1 and 2 workers,
-found on one epoch; then three pairs, each a notebook and an `ens train` in fresh processes, one after the other.
+found with a quarter of the images; then three pairs, each a notebook and an `ens train` in fresh processes, one
+after the other.
 Ratios are medians over pairs. `ens train` starts with no store of images, and with the probe of its formats still
 to be made. The two of a pair take turns at being the first. What is done is kept in RESULT.json, so that a stopped
 run goes on.
@@ -87,19 +88,21 @@ def main() -> None:
     parser.add_argument("--arch", action="append", choices=list(ASKED))
     asked = parser.parse_args()
     kept = Kept(asked.result)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        part(asked.cifar10, folder / "data", {"train": TRAIN // CLASSES, "valid": VALID // CLASSES}, spread=True)
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        for name, share in (("data", 1), ("quarter", 4)):
+            each = {"train": TRAIN // CLASSES // share, "valid": VALID // CLASSES // share}
+            part(asked.cifar10, folder / name, each, spread=True)
         for arch in asked.arch or ASKED:
             print(arch, compare(arch, folder, kept), flush=True)
 
 
 def compare(arch: str, folder: Path, kept: Kept) -> dict[str, Any]:
     """The ratio of one architecture: the median over the pairs."""
-    data, start = folder / "data", weights(arch, folder)
+    data, few, start = folder / "data", folder / "quarter", weights(arch, folder)
     tried = {
         count: kept.of(
-            f"{arch} one epoch, {count} workers", lambda n=count: notebook(data, arch, n, epochs=1)["seconds"]
+            f"{arch}, a quarter, {count} workers", lambda n=count: notebook(few, arch, n, epochs=1)["seconds"]
         )
         for count in (0, 1, 2)
     }
