@@ -45,7 +45,9 @@ def main() -> None:
         batch_tfms=[*aug_transforms(), Normalize.from_stats(*imagenet_stats)],
     )
     loaders = block.dataloaders(folder, bs=batch, num_workers=workers)
-    learner = vision_learner(loaders, getattr(models, arch), pretrained=False, metrics=accuracy)
+    # fastai does not find where this one's body ends
+    cut = -1 if arch == "mobilenet_v2" else None
+    learner = vision_learner(loaders, getattr(models, arch), cut=cut, pretrained=False, metrics=accuracy)
     with learner.no_bar(), learner.no_logging():
         learner.fine_tune(epochs)
     seconds = time.perf_counter() - started
