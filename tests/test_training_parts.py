@@ -14,7 +14,7 @@ from ensemble.runs.history import Epoch
 from ensemble.training.augment.flips import flip_shift
 from ensemble.training.finder import FALLBACK, STEPS, suggest
 from ensemble.training.loop import group_rates
-from ensemble.training.optimizers import FusedAdam
+from ensemble.training.optimizers import FusedAdam, _as_they_lie
 from ensemble.training.schedules import Leg, schedules
 from ensemble.training.seeds import random_states, restore_random_states, seed_everything
 from ensemble.training.stopping import best_epoch, should_stop
@@ -51,6 +51,18 @@ def test_fused_adam_is_fastais_adam(layout: torch.memory_format) -> None:
     for one, other in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
         assert not torch.equal(one, torch.zeros_like(one))
+
+
+def test_filters_with_channels_last_are_handed_on_contiguous_and_uncopied() -> None:
+    last = [torch.randn(4, 3, 5, 5).contiguous(memory_format=torch.channels_last) for _ in range(2)]
+    mixed = [last[0].clone(), torch.randn(4, 3, 5, 5)]
+    vectors = [torch.randn(4), torch.randn(4)]
+    first, second = _as_they_lie([last[0], mixed[0], vectors[0]], [last[1], mixed[1], vectors[1]])
+    for turned, given in ((first[0], last[0]), (second[0], last[1])):
+        assert turned.is_contiguous() and turned.data_ptr() == given.data_ptr()
+        assert torch.equal(turned, given.permute(0, 2, 3, 1))
+    assert first[1] is mixed[0] and second[1] is mixed[1]  # one of the two lies otherwise: neither is turned
+    assert first[2] is vectors[0] and second[2] is vectors[1]
 
 
 def test_flip_shift_only_moves_and_mirrors() -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from fastai.optimizer import Optimizer
-from timm.optim.muon import zeropower_via_newtonschulz
 from torch import Tensor, nn
 from torch.optim.adam import adam as adam_kernel
 from torch.optim.adamw import adamw
@@ -70,11 +69,13 @@ class FusedAdam(Fused):
     ) -> None:
         states = [self._state(parameter) for parameter in parameters]
         fused = parameters[0].device.type in FUSED
+        averages = [state["grad_avg"] for state in states], [state["sqr_avg"] for state in states]
+        turned, turned_grads, means, squares = _as_they_lie(parameters, grads, *averages)
         self.kernel(
-            list[Tensor](parameters),
-            grads,
-            [state["grad_avg"] for state in states],
-            [state["sqr_avg"] for state in states],
+            turned,
+            turned_grads,
+            means,
+            squares,
             [],
             [state["step"] for state in states],
             fused=fused,
@@ -121,10 +122,12 @@ class FusedSGD(Fused):
             torch._foreach_mul_(list[Tensor](parameters), 1 - rate * hyper["wd"])
         fused = parameters[0].device.type in FUSED
         # from zeros, torch's nesterov would take the first step with the gradient as it is: so does this
+        averages = [self._average(parameter) for parameter in parameters]
+        turned, turned_grads, means = _as_they_lie(parameters, grads, averages)
         sgd(
-            list[Tensor](parameters),
-            grads,
-            [self._average(parameter) for parameter in parameters],
+            turned,
+            turned_grads,
+            list[Tensor | None](means),
             fused=fused,
             foreach=False if fused else None,
             weight_decay=0.0,
@@ -162,6 +165,9 @@ class Muon(FusedSGD):
     def update(
         self, parameters: list[nn.Parameter], grads: list[Tensor], hyper: dict[str, float], decays: bool
     ) -> None:
+        # importing it takes half a second, which other optimizers need not wait for
+        from timm.optim.muon import zeropower_via_newtonschulz
+
         pairs = list(zip(parameters, grads, strict=True))
         filters = [pair for pair in pairs if _is_filter(pair[0])]
         others = [pair for pair in pairs if not _is_filter(pair[0])]
@@ -173,6 +179,18 @@ class Muon(FusedSGD):
             step = zeropower_via_newtonschulz(ahead, self.steps, [self.coefficients])
             parameter.mul_(len(parameter) ** 0.5 / parameter.norm())
             parameter.add_(step.view_as(parameter), alpha=-self.filter_lr * float(hyper["lr"]))
+
+
+def _as_they_lie(parameters: Sequence[Tensor], *others: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Parameters and what belongs to each; filters whose channels lie last are turned so that they are contiguous.
+
+    They are the same numbers in the same places. torch's fused kernels copy all else back and forth.
+    """
+    turned = []
+    for row in zip(parameters, *others, strict=True):
+        last = all(one.ndim == 4 and one.is_contiguous(memory_format=torch.channels_last) for one in row)
+        turned.append([one.permute(0, 2, 3, 1) for one in row] if last else list(row))
+    return [list(column) for column in zip(*turned, strict=True)]
 
 
 def _is_filter(parameter: nn.Parameter) -> bool:
