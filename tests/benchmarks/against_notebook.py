@@ -1,14 +1,13 @@
 """`ens train` against the notebook, end to end: same architecture, images, epochs, batch, threads and weights.
 
-    python tests/benchmarks/against_notebook.py CIFAR10_FOLDER [RESULT.json] [--arch resnet34 ...]
+    python tests/benchmarks/against_notebook.py CIFAR10_FOLDER [RESULT.json] [--arch resnet34 ...] [--size 64]
 
 4,000 training images and 1,000 validation images at 64 pixels, one frozen epoch and four of everything (two for
 vgg19, whose notebook is slow), batches of 64. The notebook (`notebook.py`) gets the fastest of 0, 1 and 2 workers,
 found with a quarter of the images; then three pairs, each a notebook and an `ens train` in fresh processes, one
-after the other.
-Ratios are medians over pairs. `ens train` starts with no store of images, and with the probe of its formats still
-to be made. The two of a pair take turns at being the first. What is done is kept in RESULT.json, so that a stopped
-run goes on.
+after the other. Ratios are medians over pairs. `ens train` starts with no store of images, and with the probe of
+its formats still to be made. Both take a GPU where there is one. The two of a pair take turns at being the first.
+What is done is kept in RESULT.json, so that a stopped run goes on.
 """
 
 from __future__ import annotations
@@ -30,14 +29,15 @@ from part import part
 
 HERE = Path(__file__).parent
 ASKED = {"resnet34": 2.0, "densenet121": 2.0, "vgg19": 2.0, "efficientnet_b0": 1.5, "mobilenet_v2": 1.5}
+ON_GPU = 5.0
 EPOCHS = dict.fromkeys(ASKED, 4) | {"vgg19": 2}
-TRAIN, VALID, CLASSES, SIZE, BATCH, PAIRS = 4_000, 1_000, 10, 64, 64, 3
+TRAIN, VALID, CLASSES, BATCH, PAIRS = 4_000, 1_000, 10, 64, 3
 
 
-def notebook(folder: Path, arch: str, workers: int, epochs: int) -> dict[str, Any]:
+def notebook(folder: Path, arch: str, size: int, workers: int, epochs: int) -> dict[str, Any]:
     """One run of the notebook; the seconds include the start of Python."""
     started = time.perf_counter()
-    keys = [folder, arch, SIZE, epochs, BATCH, workers]
+    keys = [folder, arch, size, epochs, BATCH, workers]
     words = [sys.executable, str(HERE / "notebook.py"), *map(str, keys)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return {**json.loads(done.stdout.splitlines()[-1]), "seconds": time.perf_counter() - started}
@@ -55,21 +55,12 @@ def weights(arch: str, folder: Path) -> Path:
     return path
 
 
-def ens(folder: Path, arch: str, start: Path) -> dict[str, Any]:
+def ens(folder: Path, arch: str, size: int, start: Path) -> dict[str, Any]:
     """One run of `ens train` in a folder of its own."""
     with tempfile.TemporaryDirectory() as work:
         words = [sys.executable, "-m", "ensemble", "train", "--arch", arch, "--data", str(folder), "--json"]
-        words += [
-            "--image-size",
-            str(SIZE),
-            "--frozen-epochs",
-            "1",
-            "--epochs",
-            str(EPOCHS[arch]),
-            "--batch-size",
-            str(BATCH),
-        ]
-        words += ["--lr", "0.002", "--weights", str(start)]
+        words += ["--image-size", str(size), "--frozen-epochs", "1", "--epochs", str(EPOCHS[arch])]
+        words += ["--batch-size", str(BATCH), "--lr", "0.002", "--weights", str(start)]
         started = time.perf_counter()
         done = subprocess.run(
             words, cwd=work, capture_output=True, text=True, check=True, env={**os.environ, "XDG_CACHE_HOME": work}
@@ -86,6 +77,7 @@ def main() -> None:
     parser.add_argument("cifar10", type=Path)
     parser.add_argument("result", type=Path, nargs="?")
     parser.add_argument("--arch", action="append", choices=list(ASKED))
+    parser.add_argument("--size", type=int, default=64)
     asked = parser.parse_args()
     kept = Kept(asked.result)
     with tempfile.TemporaryDirectory() as work:
@@ -94,15 +86,17 @@ def main() -> None:
             each = {"train": TRAIN // CLASSES // share, "valid": VALID // CLASSES // share}
             part(asked.cifar10, folder / name, each, spread=True)
         for arch in asked.arch or ASKED:
-            print(arch, compare(arch, folder, kept), flush=True)
+            print(arch, compare(arch, asked.size, folder, kept), flush=True)
 
 
-def compare(arch: str, folder: Path, kept: Kept) -> dict[str, Any]:
+def compare(arch: str, size: int, folder: Path, kept: Kept) -> dict[str, Any]:
     """The ratio of one architecture: the median over the pairs."""
+    name = arch if size == 64 else f"{arch} at {size} px"
     data, few, start = folder / "data", folder / "quarter", weights(arch, folder)
     tried = {
         count: kept.of(
-            f"{arch}, a quarter, {count} workers", lambda n=count: notebook(few, arch, n, epochs=1)["seconds"]
+            f"{name}, a quarter, {count} workers",
+            lambda n=count: notebook(few, arch, size, n, epochs=1)["seconds"],
         )
         for count in (0, 1, 2)
     }
@@ -110,22 +104,22 @@ def compare(arch: str, folder: Path, kept: Kept) -> dict[str, Any]:
 
     def pair(number: int) -> dict[str, Any]:
         runs = {
-            "notebook": lambda: notebook(data, arch, workers, EPOCHS[arch]),
-            "ens": lambda: ens(data, arch, start),
+            "notebook": lambda: notebook(data, arch, size, workers, EPOCHS[arch]),
+            "ens": lambda: ens(data, arch, size, start),
         }
         order = list(runs) if number % 2 else list(reversed(runs))
-        return {name: runs[name]() for name in order}
+        return {side: runs[side]() for side in order}
 
-    pairs = [kept.of(f"{arch} pair {number}", lambda n=number: pair(n)) for number in range(1, PAIRS + 1)]
+    pairs = [kept.of(f"{name} pair {number}", lambda n=number: pair(n)) for number in range(1, PAIRS + 1)]
     row = {
         "ratio": statistics.median(pair["notebook"]["seconds"] / pair["ens"]["seconds"] for pair in pairs),
-        "asked": ASKED[arch],
+        "asked": ON_GPU if "gpu" in kept.machine else ASKED[arch],
         "epochs": [1, EPOCHS[arch]],
         "workers": workers,
         "seconds": {side: [round(pair[side]["seconds"], 1) for pair in pairs] for side in ("notebook", "ens")},
         "accuracy": {side: [round(pair[side]["accuracy"], 4) for pair in pairs] for side in ("notebook", "ens")},
     }
-    kept.put(arch, row)
+    kept.put(name, row)
     return row
 
 

@@ -1,20 +1,21 @@
 """How close training and predicting come to the bare network, and what setting up costs.
 
-    python tests/benchmarks/bare_loop.py CIFAR10_FOLDER [RESULT.json]
+    python tests/benchmarks/bare_loop.py CIFAR10_FOLDER [RESULT.json] [--device cuda] [--size 64]
 
 Training: one epoch of `Training` (fastai's Learner, batches from the store, augmentation, history) against a bare
-torch loop on one resident random batch in the same format with torch's fused AdamW, in turns, at 64 pixels and
-batches of 64. Predicting: nine members over 10,000 images, each image decoded once, against the sum of
-the times that their networks need for as many resident batches of the same format. Set-up: everything between
-the recipe and the first batch, for a first member and for a second one.
+torch loop on one resident random batch in the same format with torch's fused AdamW, in turns, in batches of 64.
+Predicting: nine members over 10,000 images, each image decoded once, against the sum of the times that their
+networks need for as many resident batches of the same format. Set-up: everything between the recipe and the first
+batch, for a first member and for a second one.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from ensemble.models.memory import keep_freed_memory
 from ensemble.models.network import Network, build_network
 from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import DataSpec, Recipe
+from ensemble.training.devices import choose_device
 from ensemble.training.formats import Format, apply_format
 from ensemble.training.loaders import data_loaders
 from ensemble.training.loop import Training
@@ -39,112 +41,134 @@ from ensemble.training.probe import choose_format
 from ensemble.training.seeds import seed_everything
 from ensemble.training.workshop import Workshop
 
-CPU = torch.device("cpu")
 ARCHS = ("resnet34", "densenet121", "vgg19", "efficientnet_b0", "mobilenet_v2")
 NINE = ("vgg19", *["resnet34"] * 2, *["densenet121"] * 3, *["efficientnet_b0"] * 3)
-SIZE, BATCH, BATCHES, TURNS = 64, 64, 16, 3
+BATCH, BATCHES, TURNS = 64, 16, 3
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def recipe(arch: str, data: DataSpec) -> Recipe:
-    """A member from scratch with fastai's augmentation."""
-    keys = {"weights": "none", "image_size": SIZE, "batch_size": BATCH, "epochs": 1, "lr": 0.001}
-    return resolved(Recipe(data=data, arch=arch, **keys))
+@dataclass(frozen=True)
+class Place:
+    """Where, and at what size. runs: a folder for stores of squares."""
+
+    spec: DataSpec
+    runs: Path
+    device: torch.device
+    size: int
+
+    def recipe(self, arch: str) -> Recipe:
+        """A member from scratch with fastai's augmentation."""
+        keys = {"weights": "none", "image_size": self.size, "batch_size": BATCH, "epochs": 1, "lr": 0.001}
+        return resolved(Recipe(data=self.spec, arch=arch, **keys))
+
+    def in_format(self, arch: str) -> tuple[Network, Format]:
+        """The network in the fastest format here."""
+        torch.manual_seed(0)
+        given = self.recipe(arch)
+        network = build_network(given, 10).to(self.device)
+        chosen = choose_format(given, network, self.device)
+        apply_format(network, chosen)
+        return network, chosen
+
+    def clock(self) -> float:
+        """Seconds, when a GPU has done what it was told."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
 
-def in_format(given: Recipe) -> tuple[Network, Format]:
-    """The network in the fastest format here."""
-    torch.manual_seed(0)
-    network = build_network(given, 10)
-    chosen = choose_format(given, network, CPU)
-    apply_format(network, chosen)
-    return network, chosen
-
-
-def ours(given: Recipe, network: Network, workshop: Workshop, data: Dataset) -> float:
+def ours(place: Place, arch: str, network: Network, workshop: Workshop, data: Dataset) -> float:
     """Images a second of one epoch of training."""
+    given = place.recipe(arch)
     seed_everything(0, "loaders")
-    loaders = data_loaders(given, data, workshop.images(given, "train"), MEAN, STD, device=CPU)
+    loaders = data_loaders(given, data, workshop.images(given, "train"), MEAN, STD, device=place.device)
     with tempfile.TemporaryDirectory() as folder:
         rows = Training(given, network, loaders, Path(folder), {}, lambda *_: None, Silent()).run()
     return BATCHES * BATCH / rows[0].seconds
 
 
-def bare(network: Network) -> float:
+def bare(place: Place, network: Network) -> float:
     """Images a second of the plainest loop."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
-    x = torch.rand(BATCH, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
-    y = torch.randint(0, 10, (BATCH,))
+    x = torch.rand(BATCH, 3, place.size, place.size, device=place.device)
+    x = x.contiguous(memory_format=torch.channels_last)
+    y = torch.randint(0, 10, (BATCH,), device=place.device)
     network.train()
-    started = time.perf_counter()
+    started = place.clock()
     for _ in range(BATCHES):
         functional.cross_entropy(network(x), y).backward()
         optimizer.step()
         optimizer.zero_grad()
-    return BATCHES * BATCH / (time.perf_counter() - started)
+    return BATCHES * BATCH / (place.clock() - started)
 
 
-def training(arch: str, data: Dataset, workshop: Workshop, spec: DataSpec) -> dict[str, Any]:
+def training(place: Place, arch: str, data: Dataset, workshop: Workshop) -> dict[str, Any]:
     """The ratio of one architecture."""
-    part = data.splits["train"].take(np.arange(0, len(data.splits["train"]), 7)[: BATCHES * BATCH])
+    whole = data.splits["train"]
+    part = whole.take(np.arange(0, len(whole), max(1, len(whole) // (BATCHES * BATCH)))[: BATCHES * BATCH])
     small = Dataset(data.classes, {"train": part}, "", {}, data.open_image, data.content)
-    given = recipe(arch, spec)
-    network, chosen = in_format(given)
-    ours(given, network, workshop, small)  # kernels are made, memory is taken
+    network, chosen = place.in_format(arch)
+
+    def measured() -> float:
+        return ours(place, arch, network, workshop, small)
+
+    measured()  # kernels are made, memory is taken
+    bare(place, network)
     pairs = []
     for turn in range(TURNS):  # the second of two may find a busier machine: they take turns
         if turn % 2:
-            other = bare(network)
-            pairs.append((ours(given, network, workshop, small), other))
+            other = bare(place, network)
+            pairs.append((measured(), other))
         else:
-            pairs.append((ours(given, network, workshop, small), bare(network)))
+            pairs.append((measured(), bare(place, network)))
     row = {"format": f"{chosen.precision} {chosen.layout}", "pairs": pairs}
     row["ratio"] = statistics.median(one / other for one, other in pairs)
     print(f"training {arch:16s} {row['ratio']:.3f} of the bare loop", row["format"], pairs, flush=True)
     return row
 
 
-def predicting(data: Dataset, folder: Path, spec: DataSpec) -> dict[str, Any]:
+def predicting(place: Place, data: Dataset) -> dict[str, Any]:
     """Nine members and 10,000 images."""
-    networks = [in_format(recipe(arch, spec))[0] for arch in NINE]
+    networks = [place.in_format(arch)[0] for arch in NINE]
     paths = data.splits["test"].paths.tolist()
-    x = torch.rand(128, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
+    x = torch.rand(128, 3, place.size, place.size, device=place.device)
+    x = x.contiguous(memory_format=torch.channels_last)
 
     def forward(network: Network) -> float:
         network.eval()
         network.compute_dtype, network.channels_last = None, True
         with torch.inference_mode():
             network(x)
-            started = time.perf_counter()
+            started = place.clock()
             for _ in range(len(paths) // len(x)):
                 network(x)
-            return (time.perf_counter() - started) * len(paths) / (len(paths) // len(x) * len(x))
+            return (place.clock() - started) * len(paths) / (len(paths) // len(x) * len(x))
 
     bare_seconds, seconds = 0.0, 0.0
-    workshop = Workshop(data, CPU, folder)  # its test set is still to be decoded
-    for network in networks:
+    workshop = Workshop(data, place.device, place.runs / "tests")  # its test set is still to be decoded
+    for arch, network in zip(NINE, networks, strict=True):
         bare_seconds += forward(network)
-        started = time.perf_counter()
-        images = workshop.images(recipe("resnet34", spec), "test")
+        started = place.clock()
+        images = workshop.images(place.recipe(arch), "test")
         predict(network, images.batch, images.rows(paths), mean=MEAN, std=STD)
-        seconds += time.perf_counter() - started
+        seconds += place.clock() - started
     ratio = bare_seconds / seconds
     print(f"predicting {ratio:.3f} of the bare forwards: {bare_seconds:.1f} s, {seconds:.1f} s", flush=True)
     return {"ratio": ratio, "bare": bare_seconds, "ours": seconds}
 
 
-def setting_up(spec: DataSpec, runs: Path) -> dict[str, Any]:
+def setting_up(place: Place) -> dict[str, Any]:
     """Seconds from the recipe's data to the first batch: list, check, decode, loaders."""
 
     def once() -> float:
         started = time.perf_counter()
-        data = load_dataset(spec, runs)
-        workshop = Workshop(data, CPU, runs / ".data" / "squares")
-        given = recipe("resnet34", spec)
-        loaders = data_loaders(given, data, workshop.images(given, "train"), MEAN, STD, device=CPU)
+        data = load_dataset(place.spec, place.runs)
+        workshop = Workshop(data, place.device, place.runs / ".data" / "squares")
+        given = place.recipe("resnet34")
+        loaders = data_loaders(given, data, workshop.images(given, "train"), MEAN, STD, device=place.device)
         batch: tuple[Tensor, Tensor] = loaders.train.one_batch()
         assert len(batch[0]) == BATCH
-        return time.perf_counter() - started
+        return place.clock() - started
 
     first, second = once(), once()
     print(
@@ -155,17 +179,23 @@ def setting_up(spec: DataSpec, runs: Path) -> dict[str, Any]:
 
 def main() -> None:
     """All three."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("cifar10", type=Path)
+    parser.add_argument("result", type=Path, nargs="?")
+    parser.add_argument("--device")
+    parser.add_argument("--size", type=int, default=64)
+    asked = parser.parse_args()
     keep_freed_memory()
-    spec = DataSpec(form="folders", path=sys.argv[1])
-    kept = Kept(Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    spec, kept = DataSpec(form="folders", path=str(asked.cifar10)), Kept(asked.result)
+    device, at = choose_device(asked.device), f"at {asked.size} px"
     with tempfile.TemporaryDirectory() as name:
-        runs = Path(name)
-        kept.of("set-up", lambda: setting_up(spec, runs))
-        data = load_dataset(spec, runs)
-        workshop = Workshop(data, CPU, runs / ".data" / "squares")
+        place = Place(spec, Path(name), device, asked.size)
+        kept.of(f"set-up {at}", lambda: setting_up(place))
+        data = load_dataset(spec, place.runs)
+        workshop = Workshop(data, device, place.runs / ".data" / "squares")
         for arch in ARCHS:
-            kept.of(f"training {arch}", lambda arch=arch: training(arch, data, workshop, spec))  # type: ignore[misc]
-        kept.of("predicting", lambda: predicting(data, runs / "tests", spec))
+            kept.of(f"training {arch} {at}", lambda arch=arch: training(place, arch, data, workshop))  # type: ignore[misc]
+        kept.of(f"predicting {at}", lambda: predicting(place, data))
 
 
 if __name__ == "__main__":
