@@ -21,8 +21,12 @@ from ensemble.recipe.schema import Recipe
 DEFAULT_SIZE = 224
 
 
+class Features(Tensor):
+    """What `Network.features` makes of n images, (n, ...). A network takes it in place of them."""
+
+
 class Network(nn.Sequential):
-    """Exactly (body, head): images float (n, 3, h, w) -> logits float32 (n, k).
+    """Exactly (body, head): images float (n, 3, h, w), or their Features -> logits float32 (n, k).
 
     compute_dtype: what autocast computes in; None for plain float32.
     channels_last: whether inputs are laid out that way; the weights are laid out by whoever sets it.
@@ -43,12 +47,25 @@ class Network(nn.Sequential):
         if self.training:
             for layer in self.computed:
                 layer.count()
+        with self._precision(x.device.type):
+            if isinstance(x, Features):
+                _, rest = _parted(self[1])
+                logits: Tensor = rest(x.as_subclass(Tensor))
+            else:
+                logits = self._compute(self._laid_out(x))
+        return logits.float()
+
+    def features(self, x: Tensor) -> Features:
+        """Of images float (n, 3, h, w), without gradients: the body, then the head up to what learns or draws."""
+        fixed, _ = _parted(self[1])
+        with torch.no_grad(), self._precision(x.device.type):
+            features: Features = fixed(self[0](self._laid_out(x))).as_subclass(Features)
+        return features
+
+    def _laid_out(self, x: Tensor) -> Tensor:
         x = x.as_subclass(Tensor)  # fastai's image tensors dispatch every operation through Python
         # batches come with the channels last, as pixels lie
-        x = x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
-        with self._precision(x.device.type):
-            logits = self._compute(x)
-        return logits.float()
+        return x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
     def _compute(self, x: Tensor) -> Tensor:
         if not (self.compiled and self.training):
@@ -124,6 +141,19 @@ def parameter_groups(network: nn.Module) -> list[list[nn.Parameter]]:
         seen.update(own)
         (early if passed <= layers // 2 else late).extend(own)
     return [early, late, [parameter for parameter in head.parameters() if parameter not in seen]]
+
+
+def _parted(head: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
+    """The modules of a head before the first that learns, counts or draws (poolings), and the others."""
+    modules = list(head) if isinstance(head, nn.Sequential) else [head]
+    count = next((place for place, module in enumerate(modules) if not _is_fixed(module)), len(modules))
+    return nn.Sequential(*modules[:count]), nn.Sequential(*modules[count:])
+
+
+def _is_fixed(module: nn.Module) -> bool:
+    """Whether a module always makes the same of the same features."""
+    draws = any(isinstance(part, nn.modules.dropout._DropoutNd) for part in module.modules())
+    return not draws and not module.state_dict()
 
 
 def _is_layer(module: nn.Module) -> bool:

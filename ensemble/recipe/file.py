@@ -153,6 +153,11 @@ def contradictions(recipe: Recipe) -> Iterable[str]:
         yield f"keep: best keeps the weights of one epoch, average: {recipe.average} those of many; leave one out"
     if recipe.progressive and recipe.progressive >= (recipe.image_size or 0):
         yield f"progressive: {recipe.progressive} found, less than image_size ({recipe.image_size}) expected"
+    if recipe.cache_features:
+        if not any(stage.train == "head" for stage in training_stages(recipe)):
+            yield "cache_features is for a head that trains alone; ask for frozen_epochs, or leave it out"
+        if recipe.augment != "none" or recipe.mixing != "none" or recipe.progressive:
+            yield "cache_features needs the same images in every epoch: augment: none, no mixing, no progressive"
     if recipe.unfreeze and recipe.stages:
         yield "`stages` say what trains; leave out unfreeze"
     if recipe.sampler != "oversample" and (recipe.sampler_count or recipe.sampler_cut):

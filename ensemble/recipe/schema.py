@@ -125,6 +125,7 @@ class Recipe(Frozen):
     schedule: str = "one-cycle"
     unfreeze: Annotated[int, Field(ge=1)] | None = None
     freeze_norms: bool = False
+    cache_features: bool = False
     stages: Annotated[tuple[Stage, ...], BeforeValidator(_to_tuple)] = ()
     step_epochs: Annotated[int, Field(ge=1)] = 7
     rate_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1

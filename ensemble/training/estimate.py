@@ -12,6 +12,7 @@ from ensemble.inference import views
 from ensemble.models.network import Network, build_network
 from ensemble.recipe.resolve import training_stages
 from ensemble.recipe.schema import Recipe
+from ensemble.training.features import caches_features
 from ensemble.training.finder import STEPS
 from ensemble.training.formats import Format, apply_format
 from ensemble.training.plan import Job, view_of
@@ -53,6 +54,9 @@ def estimate(recipe: Recipe, dataset: Dataset, speed: Speed) -> Estimate:
     seconds = 0.0
     images = train // recipe.batch_size * recipe.batch_size  # of whole batches, an epoch
     for index, stage in enumerate(training_stages(recipe)):
+        if caches_features(recipe, stage):
+            seconds += (sizes["train"] + valid) / speed.valid
+            continue
         rate = speed.head if stage.train == "head" else speed.all
         # a network for all rows has the rates of those that it is justified by
         if index == 0 and stage.lr == "auto" and "valid" in sizes:

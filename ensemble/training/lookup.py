@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,6 +72,21 @@ class OnDevice:
     def batch(self, rows: Ints) -> Tensor:
         """uint8 (n, 3, size, size) on the device, channels last in memory."""
         return self.pixels[torch.from_numpy(rows).to(self.pixels.device)].permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Blank:
+    """One black pixel for every image, where nobody looks at them."""
+
+    slow: bool = False
+
+    def rows(self, paths: Sequence[str]) -> Ints:
+        """No row differs from another: zeros, int64 (n,)."""
+        return np.zeros(len(paths), np.int64)
+
+    def batch(self, rows: Ints) -> Tensor:
+        """uint8 (n, 3, 1, 1)."""
+        return torch.zeros(len(rows), 3, 1, 1, dtype=torch.uint8)
 
 
 def on_device(squares: Squares, device: torch.device, taken: int) -> OnDevice | None:

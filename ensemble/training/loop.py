@@ -35,6 +35,7 @@ from ensemble.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from ensemble.training.features import CachedFeatures, caches_features
 from ensemble.training.finder import Curve, find_rate
 from ensemble.training.history import History
 from ensemble.training.learner import MemberLearner
@@ -166,6 +167,7 @@ class Training:
                 BnFreeze(),
                 _Validation(self.recipe.valid_every if "valid" in self._splits else None),
                 *mixings.get(self.recipe.mixing)(self.recipe, self._target_columns),
+                *([CachedFeatures(self.watcher.batch)] if caches_features(self.recipe, stage) else []),
             ],
         )
         learner.remove_cbs(learner._grab_cbs(ProgressCallback))

@@ -1,0 +1,154 @@
+"""Laws of a head that trains on features which are computed once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ensemble.data.dataset import Dataset
+from ensemble.data.digits import digits_dataset
+from ensemble.data.pixels import Square
+from ensemble.data.squares import open_squares
+from ensemble.models.network import Network, build_network
+from ensemble.recipe.file import contradictions
+from ensemble.recipe.resolve import resolved
+from ensemble.recipe.schema import DataSpec, Recipe, Stage
+from ensemble.runs.history import Epoch
+from ensemble.training.estimate import estimate
+from ensemble.training.loaders import data_loaders
+from ensemble.training.lookup import FromSquares
+from ensemble.training.loop import Training
+from ensemble.training.probe import Speed
+from ensemble.training.seeds import seed_everything
+
+pytestmark = pytest.mark.slow  # they import fastai, which takes seconds
+
+TRAIN, VALID, SIZE = 70, 21, 16
+
+
+def recipe(**keys: Any) -> Recipe:
+    base: dict[str, Any] = {"arch": "resnet18", "weights": "a file", "image_size": SIZE, "augment": "none"}
+    base |= {"batch_size": 16, "frozen_epochs": 3, "epochs": 1, "lr": 0.01, "cache_features": True}
+    return resolved(Recipe(data=DataSpec(), **(base | keys)))
+
+
+def digits() -> Dataset:
+    whole = digits_dataset()
+    splits = {name: whole.splits[name].take(np.arange(n)) for name, n in (("train", TRAIN), ("valid", VALID))}
+    return Dataset(whole.classes, splits, "", {}, whole.open_image, whole.content)
+
+
+class Watched:
+    """Counts the batches of which it is told, and may stop at one."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.batches, self.stop_at = 0, stop_at
+
+    def resumed(self, epochs: int) -> None: ...
+    def stage(self, index: int, stage: Stage, batches: int) -> None: ...
+    def epoch(self, row: Epoch) -> None: ...
+
+    def batch(self) -> None:
+        self.batches += 1
+        if self.batches == self.stop_at:
+            raise KeyboardInterrupt
+
+
+def training(folder: Path, given: Recipe, watched: Watched, pieces: int = 1) -> Training:
+    """A training that goes on from what is in `folder`."""
+    data = digits()
+    (squares,) = open_squares(data, ["train", "valid"], [Square(SIZE, "squash")], folder / "squares")
+    seed_everything(0, "weights")
+    network = build_network(given, 10)
+    network.compute_dtype = torch.bfloat16 if given.precision == "bfloat16" else None
+    seed_everything(0, "loaders")
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)
+    loaders = data_loaders(given, data, FromSquares(squares), mean, std, device=torch.device("cpu"))
+    return Training(given, network, loaders, folder, {}, lambda *_: None, watched, pieces)
+
+
+def trained(folder: Path, given: Recipe, pieces: int = 1) -> tuple[Network, list[Epoch], list[int]]:
+    """The network, its history, and how many images its body was shown at a time."""
+    found = training(folder, given, Watched(), pieces)
+    shown: list[int] = []
+    found.network[0].register_forward_pre_hook(lambda _, inputs: shown.append(len(inputs[0])))
+    return found.network, found.run(), shown
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "weighted": {"sampler": "weighted"},
+    "rarely validated": {"valid_every": 2},
+    "finder": {"lr": "auto"},
+    "bfloat16": {"precision": "bfloat16"},
+}
+
+
+@pytest.mark.parametrize("keys", CASES.values(), ids=CASES)
+def test_the_body_sees_each_image_once_and_the_head_learns_the_same(tmp_path: Path, keys: dict[str, Any]) -> None:
+    network, rows, shown = trained(tmp_path / "cached", recipe(epochs=0, **keys))
+    other, others, others_shown = trained(tmp_path / "plain", recipe(epochs=0, **keys, cache_features=False))
+    assert sum(shown) == TRAIN + VALID
+    assert sum(others_shown) > 2 * sum(shown)
+    assert [row.epoch for row in rows] == [row.epoch for row in others] == [0, 1, 2]
+    tolerance = 0.03 if "precision" in keys else 1e-3
+    for row, plain in zip(rows, others, strict=True):
+        assert row.lr == plain.lr
+        assert row.train_loss == pytest.approx(plain.train_loss, rel=tolerance)
+        assert (row.valid_loss or 0) == pytest.approx(plain.valid_loss or 0, rel=tolerance)
+    for name, value in network[0].state_dict().items():
+        assert torch.equal(value, other[0].state_dict()[name]), name  # frozen
+    if "precision" not in keys:
+        for name, value in network[1].state_dict().items():
+            torch.testing.assert_close(value, other[1].state_dict()[name], rtol=1e-2, atol=1e-4)
+
+
+def test_after_the_head_everything_trains_on_images(tmp_path: Path) -> None:
+    network, rows, shown = trained(tmp_path, recipe(batch_size=10))
+    assert [(row.stage, row.epoch) for row in rows] == [(0, 0), (0, 1), (0, 2), (1, 0)]
+    assert sum(shown) == 2 * (TRAIN + VALID)
+    start = training(tmp_path / "start", recipe(), Watched()).network
+    assert not torch.equal(next(network.parameters()), next(start.parameters()))
+
+
+def test_where_memory_is_short_features_are_computed_in_pieces_too(tmp_path: Path) -> None:
+    _, rows, shown = trained(tmp_path, recipe(epochs=0), pieces=4)
+    assert len(rows) == 3
+    assert sum(shown) == TRAIN + VALID
+    # validation takes twice as many images at a time
+    assert max(shown) == 8
+
+
+@pytest.mark.parametrize("stop_at", [3, 9, 13, 18, 23, 25])
+def test_a_training_that_is_interrupted_anywhere_ends_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    monkeypatch.setattr("ensemble.training.loop.CHECKPOINT_SHARE", 1e9)  # a checkpoint after every epoch
+    whole, _, _ = trained(tmp_path / "whole", recipe())
+    with pytest.raises(KeyboardInterrupt):
+        training(tmp_path / "parts", recipe(), Watched(stop_at)).run()
+    parts, rows, _ = trained(tmp_path / "parts", recipe())
+    assert len(rows) == 4
+    for name, value in parts.state_dict().items():
+        assert torch.equal(value, whole.state_dict()[name]), name
+
+
+def test_what_changes_images_from_epoch_to_epoch_excludes_it() -> None:
+    assert not list(contradictions(recipe()))
+    for keys in ({"augment": "flip"}, {"mixing": "mixup"}, {"progressive": 8}):
+        (problem,) = contradictions(recipe(**keys))
+        assert problem.startswith("cache_features needs the same images in every epoch")
+    (problem,) = contradictions(recipe(frozen_epochs=0))
+    assert "ask for frozen_epochs" in problem
+
+
+def test_an_estimate_counts_the_body_once() -> None:
+    speed = Speed(head=2.0, all=1.0, valid=4.0, predict=4.0)
+    once, every = (
+        estimate(recipe(epochs=0, cache_features=cached), digits(), speed).training for cached in (True, False)
+    )
+    assert (once, every) == ((TRAIN + VALID) / 4, 3 * (64 / 2 + VALID / 4))
