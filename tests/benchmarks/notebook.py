@@ -23,8 +23,10 @@ from fastai.vision.all import (  # noqa: E402 — the notebook's first cell coun
     Resize,
     accuracy,
     aug_transforms,
+    default_split,
     get_image_files,
     imagenet_stats,
+    model_meta,
     parent_label,
     set_seed,
     vision_learner,
@@ -45,9 +47,9 @@ def main() -> None:
         batch_tfms=[*aug_transforms(), Normalize.from_stats(*imagenet_stats)],
     )
     loaders = block.dataloaders(folder, bs=batch, num_workers=workers)
-    # fastai does not find where this one's body ends
-    cut = -1 if arch == "mobilenet_v2" else None
-    learner = vision_learner(loaders, getattr(models, arch), cut=cut, pretrained=False, metrics=accuracy)
+    # fastai does not find where this one's body ends, and its `vision_learner` forgets the `cut` that it is given
+    model_meta[models.mobilenet_v2] = {"cut": -1, "split": default_split}
+    learner = vision_learner(loaders, getattr(models, arch), pretrained=False, metrics=accuracy)
     with learner.no_bar(), learner.no_logging():
         learner.fine_tune(epochs)
     seconds = time.perf_counter() - started
