@@ -128,6 +128,8 @@ def run(args: list[str]) -> int:
     if not verbose:
         # fastai and timm still call what torch is about to drop; nothing that a user of `ens` can change
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.|fastai\.|timm\.")
+        # the first backward pass on a GPU says how its thread came to the context
+        warnings.filterwarnings("ignore", message="Attempting to run cuBLAS, but there was no current CUDA context")
     try:
         result: Any = cli.main(args=args, prog_name="ens", standalone_mode=False)
         sys.stdout.flush()

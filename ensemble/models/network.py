@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ensemble.architectures import lookup, refuse_unfit
 from ensemble.models.fitting import fit_body, fit_pretrained, from_run
+from ensemble.models.graphs import Graphs
 from ensemble.models.heads import concat_head
 from ensemble.models.lengths import mark_scale_free
 from ensemble.models.skeleton import Shape
@@ -31,6 +32,7 @@ class Network(nn.Sequential):
     compute_dtype: what autocast computes in; None for plain float32.
     channels_last: whether inputs are laid out that way; the weights are laid out by whoever sets it.
     compiled: whether torch.compile makes the code that training runs; predicting goes without.
+    graphed: whether training steps on an NVIDIA GPU are CUDA graphs, whose gradients cannot be added up over steps.
     computed: the layers of the body that are computed from images, not learnt, and count the batches of training.
     """
 
@@ -40,8 +42,10 @@ class Network(nn.Sequential):
         self.compute_dtype: torch.dtype | None = None
         self.channels_last = False
         self.compiled = False
+        self.graphed = False
         self.computed = [module for module in body.modules() if isinstance(module, Whitening)]
         self._made: list[Callable[[Tensor], Tensor]] = []  # in a list, so that it is no module of this one
+        self._graphs: Graphs | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
@@ -62,17 +66,25 @@ class Network(nn.Sequential):
             features: Features = fixed(self[0](self._laid_out(x))).as_subclass(Features)
         return features
 
+    def forget_graphs(self) -> None:
+        """Give the memory of CUDA graphs back. To be called when weights are moved; the next step captures anew."""
+        self._graphs = None
+
     def _laid_out(self, x: Tensor) -> Tensor:
         x = x.as_subclass(Tensor)  # fastai's image tensors dispatch every operation through Python
         # batches come with the channels last, as pixels lie
         return x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
     def _compute(self, x: Tensor) -> Tensor:
-        if not (self.compiled and self.training):
-            return self._plain(x)
-        if not self._made:
-            self._made.append(torch.compile(self._plain, dynamic=False))
-        return self._made[0](x)
+        if self.compiled and self.training:
+            if not self._made:
+                self._made.append(torch.compile(self._plain, dynamic=False))
+            return self._made[0](x)
+        if self.graphed and self.training and x.is_cuda and torch.is_grad_enabled():
+            if self._graphs is None:
+                self._graphs = Graphs(nn.Sequential(*self))
+            return self._graphs(x, tuple(layer.learning for layer in self.computed))
+        return self._plain(x)
 
     def _plain(self, x: Tensor) -> Tensor:
         logits: Tensor = self[1](self[0](x))

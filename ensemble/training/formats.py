@@ -25,13 +25,15 @@ PAIRS = (
 class Format:
     """precision: float32, bfloat16 or float16.  layout: default or channels_last.  why: asked for, or measured.
 
-    compiled: whether torch.compile makes the network's code.  speed: training images a second where measured.
+    compiled: whether torch.compile makes the network's code.  graphed: whether a step is a CUDA graph.
+    speed: training images a second where measured.
     """
 
     precision: str
     layout: str
     why: str
     compiled: bool = False
+    graphed: bool = False
     speed: float | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -85,4 +87,5 @@ def apply_format(network: Network, chosen: Format) -> None:
     network.compute_dtype = DTYPES[chosen.precision]
     network.channels_last = chosen.layout == "channels_last"
     network.to(memory_format=torch.channels_last if network.channels_last else torch.contiguous_format)
-    network.compiled = chosen.compiled
+    network.compiled, network.graphed = chosen.compiled, chosen.graphed
+    network.forget_graphs()

@@ -103,6 +103,7 @@ class Training:
                 self.used[index] = self._rate(index, stage, None)
             else:
                 self._stage(index, stage, resumed if resumed and index == resumed.stage else None)
+        self.network.forget_graphs()
         return self.rows
 
     def curve(self) -> Curve:
@@ -173,6 +174,7 @@ class Training:
         learner.remove_cbs(learner._grab_cbs(ProgressCallback))
         learner.logger = lambda row: None  # fastai prints its rows to stdout
         learner.pieces, learner.scaler = self.pieces, self._new_scaler()
+        self.network.graphed &= self.pieces == 1  # the gradients of pieces are added up
         learner.create_opt()
         if stage.train == "head":
             learner.freeze()

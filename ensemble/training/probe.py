@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import torch
 from platformdirs import user_cache_path
 from torch import Tensor
+from torch.optim import SGD
 
 from ensemble.errors import DataError, EnsError
 from ensemble.files import read_json, sha256_json, write_json
@@ -23,17 +24,19 @@ from ensemble.training.formats import Format, apply_format, can_compile, pairs
 
 T = TypeVar("T")
 
-STEPS = 2
+STEPS, STEPS_ON_GPU = 2, 20
 PIXELS, FEWEST, MOST = 32 * 64 * 64, 4, 128
 """A processor is probed with about so many pixels, in not fewer and not more images."""
 PATIENCE = 5.0
 """Seconds after which no further step is measured."""
+WORTH_ROUNDING = 1.05
+"""How much faster a format of fewer bits must be than one of more: a twentieth is within a probe's noise."""
 WORTH_COMPILING = 1800.0
 """Seconds of training below which code that is made for the network has no time to pay."""
 OWN = 0.7
 """The share of its threads' time that a probe gets of the processors where nothing else wants them."""
 _SHAPE = {"arch", "stem", "image_size", "filters", "kernel", "block_depth", "dense", "batch_norm"}
-_PROBE = 3
+_PROBE = 4
 """Raised when what is measured changes, so that remembered answers are asked again."""
 
 
@@ -54,23 +57,42 @@ def choose_format(recipe: Recipe, network: Network, device: torch.device) -> For
     recipe computes the same thing on the same machine. Its speed is not, where other work slowed it down.
     """
     wanted = pairs(recipe.precision, recipe.layout, device)
+    graphed = device.type == "cuda"
     if len(wanted) == 1:
         asked = "auto" not in (recipe.precision, recipe.layout)
-        return Format(*wanted[0], why="asked for" if asked else "the only one that this device is good at")
+        why = "asked for" if asked else "the only one that this device is good at"
+        return Format(*wanted[0], why=why, graphed=graphed)
 
     def measure() -> dict[str, Any]:
         speeds = {}
         x = _pixels(recipe, device)
         alone = _Alone(device)
         for pair in wanted:
-            apply_format(network, Format(*pair, why=""))
+            apply_format(network, Format(*pair, why="", graphed=graphed))
             speeds[pair] = _rate(network, x, training=True)
-        best = max(speeds, key=lambda pair: speeds[pair])
+        best = _best(speeds)
         why = ", ".join(f"{precision} {layout} {speed:.0f}" for (precision, layout), speed in speeds.items())
         known = speeds[best] if alone.was else None
-        return Format(*best, why=f"training images a second: {why}", speed=known).facts()
+        why = f"training images a second: {why}"
+        return Format(*best, why=why, graphed=graphed, speed=known).facts()
 
     return _remembered("formats", [network_key(recipe), _machine(device)], network, measure, Format.read)
+
+
+def _best(speeds: Mapping[tuple[str, str], float]) -> tuple[str, str]:
+    """The fastest pair of precision and layout; a float16 or bfloat16 only where it is clearly faster.
+
+    speeds: images a second, in the order of preference.
+    """
+    fastest: dict[str, tuple[str, str]] = {}
+    for pair, speed in speeds.items():
+        if pair[0] not in fastest or speed > speeds[fastest[pair[0]]]:
+            fastest[pair[0]] = pair
+    best, *others = fastest.values()
+    for pair in others:
+        if speeds[pair] > WORTH_ROUNDING * speeds[best]:
+            best = pair
+    return best
 
 
 def measure_speed(recipe: Recipe, network: Network, device: torch.device, chosen: Format) -> Speed:
@@ -113,7 +135,7 @@ def compiling_pays(recipe: Recipe, network: Network, device: torch.device, secon
         started = time.perf_counter()
         try:
             network.train()
-            _step(network, x, training=True)
+            _Steps(network, training=True)(x)
             making = time.perf_counter() - started
             made = _rate(network, x, training=True)
         except Exception as error:  # whatever a compiler stumbles over, the plain network works
@@ -134,17 +156,20 @@ def training_pace(recipe: Recipe, network: Network, device: torch.device) -> Cal
     It gives 0 where that time has passed. Several processes that are given the same time thus run together.
     """
     x = _pixels(recipe, device)
+    step = _Steps(network.train(), training=True)
+    if device.type != "cpu":  # what only the first step takes long for
+        step(x)
+        _wait(device)
 
     def measured(begin: float, seconds: float) -> float:
         left = begin - time.time()
         if left < 0:
             return 0.0
-        network.train()
         time.sleep(left)
         steps = 0
         while time.time() < begin + seconds:
             for _ in range(STEPS):
-                _step(network, x, training=True)
+                step(x)
             _wait(device)
             steps += STEPS
         return steps * len(x) / (time.time() - begin)
@@ -214,11 +239,12 @@ def _untouched(network: Network) -> Iterator[None]:
     """Afterwards buffers and format are as before, there are no gradients, and the same parameters learn."""
     buffers = {name: value.clone() for name, value in network.named_buffers()}
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    before = network.compute_dtype, network.channels_last, network.compiled
+    before = network.compute_dtype, network.channels_last, network.compiled, network.graphed
     try:
         yield
     finally:
-        network.compute_dtype, network.channels_last, network.compiled = before
+        network.compute_dtype, network.channels_last, network.compiled, network.graphed = before
+        network.forget_graphs()
         network.zero_grad(set_to_none=True)
         for parameter in learning:
             parameter.requires_grad_(True)
@@ -239,22 +265,51 @@ def _rate(network: Network, x: Tensor, *, training: bool) -> float:
 
 def _rate_of(network: Network, x: Tensor, training: bool) -> float:
     network.train(training)
+    step = _Steps(network, training)
+    if x.device.type != "cpu":
+        _timed(step, x, 1)  # it loads kernels and captures graphs: it says nothing, however long it takes
+        steps = max(1, min(STEPS_ON_GPU, int(PATIENCE / _timed(step, x, 1))))
+        # nobody waits between steps in training either, unless a format has to
+        return steps * len(x) / _timed(step, x, steps)
     times: list[float] = []
-    _wait(x.device)
     while len(times) <= STEPS and sum(times) <= PATIENCE:
-        started = time.perf_counter()
-        _step(network, x, training)
-        _wait(x.device)
-        times.append(time.perf_counter() - started)
+        times.append(_timed(step, x, 1))
     return len(x) / min(times[1:] or times)
 
 
-def _step(network: Network, x: Tensor, training: bool) -> None:
-    if training:
-        network(x).square().mean().backward()
-    else:
-        with torch.inference_mode():
-            network(x)
+def _timed(step: Callable[[Tensor], None], x: Tensor, steps: int) -> float:
+    """Seconds of so many steps, one after another."""
+    _wait(x.device)
+    started = time.perf_counter()
+    for _ in range(steps):
+        step(x)
+    _wait(x.device)
+    return time.perf_counter() - started
+
+
+class _Steps:
+    """Steps of training, with what float16 needs beside, or of predicting. Weights stay as they are."""
+
+    def __init__(self, network: Network, training: bool) -> None:
+        self.network, self.training = network, training
+        self.scaler: torch.amp.GradScaler | None = None
+        if training and network.compute_dtype == torch.float16:
+            learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+            self.scaler, self.optimizer = torch.amp.GradScaler(learning[0].device.type), SGD(learning, lr=0.0)
+
+    def __call__(self, x: Tensor) -> None:
+        if not self.training:
+            with torch.inference_mode():
+                self.network(x)
+            return
+        loss = self.network(x).square().mean()
+        if self.scaler is None:
+            loss.backward()
+        else:
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.optimizer.zero_grad()
 
 
 def _wait(device: torch.device) -> None:
