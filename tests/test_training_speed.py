@@ -136,6 +136,29 @@ def test_squares_on_a_device_are_the_same_batches(tmp_path: Path) -> None:
     assert on_device(images.squares, torch.device("cpu"), 0) is None
 
 
+@pytest.mark.parametrize("together", [1, 3, 100])
+def test_batches_that_are_made_together_are_those_that_are_made_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    from ensemble.training import loaders as module
+
+    seen = []
+    for count in (1, together):
+        monkeypatch.setattr(module, "batches_at_once", lambda *_, count=count: count)
+        monkeypatch.setattr(module, "transforms", lambda *_: [AlternateFlip()])  # it asks which items it has
+        dls, _ = loaders(tmp_path, batch_size=50)
+        dls.train.epoch = 3
+        epoch = [(dls.train.at.copy(), x, y) for x, y in dls.train]
+        assert len(epoch) == len(dls.train) == 1078 // 50
+        assert len(list(dls.valid)) == len(dls.valid)
+        seen.append(epoch)
+    for alone, part in zip(*seen, strict=True):
+        np.testing.assert_array_equal(alone[0], part[0])
+        assert type(part[1]) is TensorImage
+        assert torch.equal(alone[1], part[1])
+        assert torch.equal(alone[2], part[2])
+
+
 def test_a_loader_of_the_training_items_for_predicting_mirrors_the_right_ones(tmp_path: Path) -> None:
     dls, _ = loaders(tmp_path, augment="alternate")
     dls.train.one_batch()
@@ -570,6 +593,18 @@ def test_a_speed_that_other_work_slowed_down_is_measured_again_and_the_format_st
     alone = probe.measure_speed(recipe(), network, cpu, chosen)
     assert probe.measure_speed(recipe(), network, cpu, chosen) == alone == probe.Speed(300.0, 100.0, 200.0, 400.0)
     assert Format.read(chosen.facts()) == chosen
+
+
+def test_fewer_bits_are_taken_where_they_are_clearly_faster() -> None:
+    from ensemble.training.probe import _best
+
+    exact, last = ("float32", "default"), ("float32", "channels_last")
+    brain, half = ("bfloat16", "channels_last"), ("float16", "channels_last")
+    assert _best({exact: 10.0, last: 10.1}) == last
+    assert _best({exact: 100.0, last: 90.0, brain: 104.0}) == exact
+    assert _best({exact: 100.0, last: 90.0, brain: 106.0}) == brain
+    assert _best({exact: 100.0, last: 90.0, brain: 150.0, half: 155.0}) == brain
+    assert _best({exact: 100.0, last: 90.0, brain: 150.0, half: 160.0}) == half
 
 
 def test_compiling_is_tried_for_long_trainings_and_taken_where_it_pays(

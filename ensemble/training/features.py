@@ -11,7 +11,7 @@ from fastai.callback.core import Callback
 from ensemble.models.network import Features
 from ensemble.recipe.schema import Recipe, Stage
 from ensemble.training.loaders import BatchLoader, Lookup
-from ensemble.training.lookup import Blank
+from ensemble.training.lookup import Blank, sent
 from ensemble.training.seeds import random_states, restore_random_states
 
 
@@ -48,7 +48,7 @@ class CachedFeatures(Callback):  # type: ignore[misc]
     def before_batch(self) -> None:
         """Features for images."""
         features = self.known[self.dl]
-        self.learn.xb = (features[torch.from_numpy(self.dl.at).to(features.device)],)
+        self.learn.xb = (features[sent(self.dl.at, features.device)],)
 
     def after_fit(self) -> None:
         """Whatever comes after the stage sees images again."""
@@ -62,7 +62,7 @@ class CachedFeatures(Callback):  # type: ignore[misc]
             self.known[loader] = self._computed(loader)
         if loader not in self.seen:
             self.seen[loader] = loader.lookup
-            loader.lookup = replace(loader.lookup, images=Blank())
+            loader.lookup = replace(loader.lookup, images=Blank(device=loader.lookup.images.device))
 
     def _computed(self, loader: BatchLoader) -> Features:
         states, was = random_states(loader.rng), self.model.training

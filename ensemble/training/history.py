@@ -8,31 +8,36 @@ from collections.abc import Callable
 
 import torch
 from fastai.callback.core import Callback
+from torch import Tensor
 
 from ensemble.errors import TrainingFailed
 from ensemble.runs.history import Epoch
 
+CHECKED = 50
+"""Batches after which a GPU is asked whether the loss is finite."""
+
 
 class _Mean:
-    """Loss and accuracy over the images of one pass."""
+    """Loss and accuracy over the images of one pass, whose sums stay on a GPU until they are asked for."""
 
     def __init__(self) -> None:
-        self.loss = self.correct = 0.0
-        self.count = 0
+        self.loss: float | Tensor = 0.0
+        self.correct: float | Tensor = 0.0
+        self.count = self.batches = 0
 
-    def add(self, loss: float, correct: float, count: int) -> None:
-        self.loss, self.correct, self.count = (
-            self.loss + loss * count,
-            self.correct + correct,
-            self.count + count,
-        )
+    def add(self, loss: float | Tensor, correct: float | Tensor, count: int) -> None:
+        self.loss, self.correct = self.loss + loss * count, self.correct + correct
+        self.count, self.batches = self.count + count, self.batches + 1
 
     def values(self) -> tuple[float | None, float | None]:
-        return (self.loss / self.count, self.correct / self.count) if self.count else (None, None)
+        return (float(self.loss) / self.count, float(self.correct) / self.count) if self.count else (None, None)
 
 
 class History(Callback):  # type: ignore[misc]
-    """Collects an Epoch at each epoch's end and hands it to `on_epoch`; stops at a loss that is not finite."""
+    """Collects an Epoch at each epoch's end and hands it to `on_epoch`; stops at a loss that is not finite.
+
+    At once on a processor, within `CHECKED` batches on an NVIDIA GPU.
+    """
 
     order = 80
 
@@ -52,19 +57,30 @@ class History(Callback):  # type: ignore[misc]
 
     def after_batch(self) -> None:
         """Add one batch. Raises TrainingFailed on a loss that is not finite."""
-        loss = float(self.learn.loss.detach())
-        if self.training and not math.isfinite(loss):
+        loss = _number(self.learn.loss.detach())
+        if self.training and not isinstance(loss, Tensor):
+            self._check(loss)
+        target = self.learn.yb[0]
+        # a student's targets hold what its teacher says behind the labels
+        hard = target[:, : self.logits.shape[1]].argmax(1) if target.ndim == 2 else target
+        correct = _number((self.logits.argmax(1) == hard).sum())
+        mean = self.train_mean if self.training else self.valid_mean
+        mean.add(loss, correct, len(hard))
+        if self.training and mean.batches % CHECKED == 0:
+            self._check(float(mean.loss))
+        self.on_batch()
+
+    def after_train(self) -> None:
+        """Raises TrainingFailed when a loss of the last batches was not finite."""
+        self._check(float(self.train_mean.loss))
+
+    def _check(self, loss: float) -> None:
+        if not math.isfinite(loss):
             raise TrainingFailed(
                 f"the training loss became {loss} in stage {self.stage}, epoch {self.epoch}; lower --lr",
                 self.stage,
                 self.epoch,
             )
-        target = self.learn.yb[0]
-        # a student's targets hold what its teacher says behind the labels
-        hard = target[:, : self.logits.shape[1]].argmax(1) if target.ndim == 2 else target
-        correct = float((self.logits.argmax(1) == hard).sum())
-        (self.train_mean if self.training else self.valid_mean).add(loss, correct, len(hard))
-        self.on_batch()
 
     def after_epoch(self) -> None:
         """Make the row, unless fastai skipped the epoch on the way to where a resumed run goes on."""
@@ -80,6 +96,12 @@ class History(Callback):  # type: ignore[misc]
         self.on_epoch(
             Epoch(self.stage, self.epoch, train_loss, valid_loss, train_accuracy, valid_accuracy, lr, seconds)
         )
+
+
+def _number(value: Tensor) -> float | Tensor:
+    """A float; on an NVIDIA GPU float64 (), as reading it would have the GPU wait for the processor."""
+    plain = value.as_subclass(Tensor)
+    return plain.double() if plain.is_cuda else float(plain)
 
 
 def finite(network: torch.nn.Module) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from fastai.learner import Learner
+from fastai.callback.core import Callback
+from fastai.learner import AvgSmoothLoss, Learner
 from fastai.optimizer import Optimizer
 from torch import Tensor
 
@@ -26,6 +27,28 @@ class _Steps:
         self.optimizer.step()
 
 
+class Smooth(AvgSmoothLoss):  # type: ignore[misc]
+    """fastai's smoothed loss where the loss is: fastai fetches every one from a GPU, which then waits."""
+
+    def accumulate(self, learn: Learner) -> None:
+        """One more batch."""
+        self.count += 1
+        loss = learn.loss.detach().mean()
+        self.val: Tensor = torch.lerp(loss, self.val.to(loss.device), self.beta)
+
+
+class Fetched(Callback):  # type: ignore[misc]
+    """Has the recorder's losses in the computer's memory after a fit, as fastai's plots expect them."""
+
+    order = 51
+
+    def after_fit(self) -> None:
+        """After the recorder (50)."""
+        losses = self.learn.recorder.losses
+        if losses:
+            self.learn.recorder.losses = list(torch.stack(losses).cpu())
+
+
 class MemberLearner(Learner):  # type: ignore[misc]
     """A Learner for networks that compute in any format, in as much memory as there is.
 
@@ -38,6 +61,34 @@ class MemberLearner(Learner):  # type: ignore[misc]
 
     pieces = 1
     scaler: torch.amp.GradScaler | None = None
+    _known: tuple[Any, ...] = ()
+    _listeners: dict[str, list[Callback]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.recorder.smooth_loss = Smooth(beta=self.recorder.smooth_loss.beta)
+        self.add_cb(Fetched())
+
+    def _call_one(self, event_name: str) -> None:
+        """Tell the callbacks that have something to do at an event, in their order.
+
+        fastai asks all of them, and each asks the learner for what it lacks: a millisecond a batch, in which a GPU
+        waits. `after_fit` goes to all, as it puts those back to work that were told to rest.
+        """
+        known = tuple(map(id, self.cbs))
+        if known != self._known:
+            self._known, self._listeners = known, {}
+        if event_name not in self._listeners:
+            self._listeners[event_name] = [
+                callback
+                for callback in self.cbs.sorted("order")
+                if event_name == "after_fit"
+                or type(callback).__call__ is not Callback.__call__
+                or event_name in vars(callback)
+                or hasattr(type(callback), event_name)
+            ]
+        for callback in list(self._listeners[event_name]):
+            callback(event_name)
 
     def _do_one_batch(self) -> None:
         if self.pieces == 1:

@@ -21,8 +21,13 @@ from ensemble.errors import DataError
 from ensemble.predictions import Ints
 from ensemble.recipe.schema import Recipe
 from ensemble.training.augment import ItemTransform, transforms
-from ensemble.training.lookup import Images, ahead
+from ensemble.training.lookup import Images, ahead, sent
 from ensemble.training.samplers import Sampler, sampler
+
+MOST_AT_ONCE = 16
+"""Batches that are augmented as one on a GPU."""
+SHARE, COPIES = 0.1, 8
+"""Of a GPU's memory, what these may take, and how many copies of them transforms make."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def _valid_rows(rows: Sequence[Row]) -> tuple[list[int], list[int]]:
 class Lookup:
     """The items of one loader.
 
-    rows: int64 (n,), in `images`.  targets: (n,), (n, k) or (n, 2k), on the CPU.
+    rows: int64 (n,), in `images`.  targets: (n,), (n, k) or (n, 2k), where the images are.
     labels: int64 (n,), class indices.
     """
 
@@ -69,7 +74,7 @@ class Lookup:
 
     def batch(self, items: Ints) -> tuple[Ints, Tensor, TensorBase]:
         """The items themselves, their images and their targets."""
-        return items, self.images.batch(self.rows[items]), self.targets[torch.from_numpy(items)]
+        return items, self.images.batch(self.rows[items]), self.targets[sent(items, self.targets.device)]
 
 
 class BatchLoader(TfmdDL):  # type: ignore[misc]
@@ -77,6 +82,8 @@ class BatchLoader(TfmdDL):  # type: ignore[misc]
 
     at: the numbers, below `items`, of the items in the batch at hand.  epoch: from 0, set by who trains.
     sampler: which items an epoch shows, where the loader shuffles; each once without one.
+    together: batches that are looked up and transformed as one, then handed out one by one. Transforms draw for
+    every image, so this changes which numbers are drawn, not how they are distributed.
     Without a `lookup`, as for a `test_dl` of other items, it is fastai's own.
     """
 
@@ -86,9 +93,11 @@ class BatchLoader(TfmdDL):  # type: ignore[misc]
         *,
         lookup: Lookup | None = None,
         sampler: Sampler | None = None,
+        together: int = 1,
         **kwargs: Any,
     ) -> None:
         self.lookup, self.sampler, self.at, self.epoch = lookup, sampler, np.empty(0, np.int64), 0
+        self.together = together
         self.items = len(lookup.rows) if lookup else 0
         super().__init__(dataset, **kwargs)
         if self.sampler and self.shuffle:
@@ -104,7 +113,7 @@ class BatchLoader(TfmdDL):  # type: ignore[misc]
     def new(self, dataset: Any = None, cls: Any = None, **kwargs: Any) -> Any:
         """As fastai's; a loader of the same items keeps the look-up."""
         if dataset is None or dataset is self.dataset:
-            kwargs = {"lookup": self.lookup, "sampler": self.sampler, **kwargs}
+            kwargs = {"lookup": self.lookup, "sampler": self.sampler, "together": self.together, **kwargs}
         return super().new(dataset, cls, **kwargs)
 
     def before_iter(self) -> None:
@@ -119,7 +128,7 @@ class BatchLoader(TfmdDL):  # type: ignore[misc]
         if self.lookup is None:
             yield from super().create_batches(samps)
             return
-        lookup, chunks = self.lookup, list(chunked(samps, self.bs, self.drop_last))
+        lookup, chunks = self.lookup, self._chunks(list(samps))
 
         def made() -> Iterator[tuple[Ints, Tensor, TensorBase]]:
             return (lookup.batch(np.array(chunk, np.int64)) for chunk in chunks)
@@ -127,6 +136,25 @@ class BatchLoader(TfmdDL):  # type: ignore[misc]
         for items, images, targets in ahead(made) if lookup.images.slow else made():
             self.at = items
             yield TensorImage(images), targets
+
+    def __iter__(self) -> Iterator[Any]:
+        """Batches after `after_batch`."""
+        if self.lookup is None or self.together == 1:
+            yield from super().__iter__()
+            return
+        for several in super().__iter__():
+            at = self.at
+            for start in range(0, len(at), self.bs):
+                part = slice(start, start + self.bs)
+                self.at = at[part]
+                yield tuple(one[part] for one in several)
+
+    def _chunks(self, items: list[int]) -> list[list[int]]:
+        """The items of an epoch as they are looked up: a batch, or several, at a time."""
+        if self.drop_last:
+            items = items[: len(items) // self.bs * self.bs]
+        chunks: list[list[int]] = list(chunked(items, self.bs * self.together))
+        return chunks
 
 
 def data_block(
@@ -175,6 +203,7 @@ def data_loaders(
             f"a batch of {recipe.batch_size} is larger than the {shown} training images;"
             f" type --batch-size {max(2, shown // 4)}"
         )
+    together = batches_at_once(recipe, device)
     parts = [split for split in ("train", "valid") if split in dataset.splits]
     rows = {split: images.rows(dataset.splits[split].paths.tolist()) for split in parts}
     items = [row for split in parts for row in _rows(dataset.splits[split], rows[split], dataset, split)]
@@ -188,8 +217,20 @@ def data_loaders(
         num_workers=0,
         device=device,
         dl_type=BatchLoader,
-        dl_kwargs=[{"lookup": lookups[0], "sampler": chosen}, {"lookup": lookups[1]}],
+        dl_kwargs=[{"lookup": lookups[0], "sampler": chosen, "together": together}, {"lookup": lookups[1]}],
     )
+
+
+def batches_at_once(recipe: Recipe, device: torch.device) -> int:
+    """How many training batches are augmented as one: several on a GPU, for which one is hardly any work.
+
+    As many as a share of its memory leaves room for, with the copies that transforms make of them.
+    """
+    assert recipe.image_size is not None
+    if device.type != "cuda":
+        return 1
+    batch = recipe.batch_size * 3 * recipe.image_size**2 * 4 * COPIES
+    return max(1, min(MOST_AT_ONCE, int(SHARE * torch.cuda.get_device_properties(device).total_memory) // batch))
 
 
 def _rows(items: Items, rows: Ints, dataset: Dataset, split: str) -> list[Row]:
@@ -198,7 +239,7 @@ def _rows(items: Items, rows: Ints, dataset: Dataset, split: str) -> list[Row]:
 
 
 def _lookup(images: Images, rows: Ints, items: Items) -> Lookup:
-    return Lookup(images, rows, _targets(items), items.targets)
+    return Lookup(images, rows, _targets(items).to(images.device), items.targets)
 
 
 def _targets(items: Items) -> TensorBase:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -30,6 +30,10 @@ class Images(Protocol):
     def slow(self) -> bool:
         """Whether a batch takes so long that it should be made while the network computes the one before."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where batches are made."""
+
     def rows(self, paths: Sequence[str]) -> Ints:
         """The row of every path, int64 (n,)."""
 
@@ -48,6 +52,11 @@ class FromSquares:
         """Whether images are decoded now."""
         return not isinstance(self.squares, Store)
 
+    @property
+    def device(self) -> torch.device:
+        """The processor."""
+        return torch.device("cpu")
+
     def rows(self, paths: Sequence[str]) -> Ints:
         """The row of every path, int64 (n,)."""
         return self.squares.rows(paths)
@@ -65,13 +74,18 @@ class OnDevice:
     pixels: Tensor
     slow: bool = False
 
+    @property
+    def device(self) -> torch.device:
+        """The GPU."""
+        return self.pixels.device
+
     def rows(self, paths: Sequence[str]) -> Ints:
         """The row of every path, int64 (n,)."""
         return self.squares.rows(paths)
 
     def batch(self, rows: Ints) -> Tensor:
         """uint8 (n, 3, size, size) on the device, channels last in memory."""
-        return self.pixels[torch.from_numpy(rows).to(self.pixels.device)].permute(0, 3, 1, 2)
+        return self.pixels[sent(rows, self.pixels.device)].permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,7 @@ class Blank:
     """One black pixel for every image, where nobody looks at them."""
 
     slow: bool = False
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def rows(self, paths: Sequence[str]) -> Ints:
         """No row differs from another: zeros, int64 (n,)."""
@@ -86,7 +101,13 @@ class Blank:
 
     def batch(self, rows: Ints) -> Tensor:
         """uint8 (n, 3, 1, 1)."""
-        return torch.zeros(len(rows), 3, 1, 1, dtype=torch.uint8)
+        return torch.zeros(len(rows), 3, 1, 1, dtype=torch.uint8, device=self.device)
+
+
+def sent(rows: Ints, device: torch.device) -> Tensor:
+    """int64 (n,) on a device. Through memory that a GPU reads by itself, or it would be waited for."""
+    there = torch.from_numpy(rows)
+    return there.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else there.to(device)
 
 
 def on_device(squares: Squares, device: torch.device, taken: int) -> OnDevice | None:

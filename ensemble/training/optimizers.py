@@ -184,8 +184,10 @@ class Muon(FusedSGD):
 def _as_they_lie(parameters: Sequence[Tensor], *others: Sequence[Tensor]) -> list[list[Tensor]]:
     """Parameters and what belongs to each; filters whose channels lie last are turned so that they are contiguous.
 
-    They are the same numbers in the same places. torch's fused kernels copy all else back and forth.
+    They are the same numbers in the same places. torch's fused kernels for processors copy all else back and forth.
     """
+    if parameters[0].is_cuda:
+        return [list(column) for column in (parameters, *others)]
     turned = []
     for row in zip(parameters, *others, strict=True):
         last = all(one.ndim == 4 and one.is_contiguous(memory_format=torch.channels_last) for one in row)
