@@ -107,8 +107,9 @@ def test_what_is_measured_is_the_pace_of_several_processes(tmp_path: Path) -> No
 
     (job,) = jobs(tmp_path, {})
     with _pool(Setup(digits_dataset(), tmp_path, "cpu", False, 1), 2) as pool:
-        assert pool.pace(job, 1) > 0
-        assert pool.pace(job, 2) > 0
+        for count in (1, 2):
+            assert pool.pace(job, count) > 0
+            assert len(multiprocessing.active_children()) == count  # no more are begun than are needed
 
 
 def _decode(folder: Path, barrier: Any, notes: Any) -> None:

@@ -121,18 +121,18 @@ class Setup:
 
 
 class _Pool:
-    """Processes that wait for jobs."""
+    """Processes that wait for jobs; as many are begun as are asked for at the same time."""
 
     def __init__(self, executor: ProcessPoolExecutor, size: int) -> None:
-        self.executor, self.size, self.ready = executor, size, False
+        self.executor, self.size, self.ready = executor, size, 0
 
     def pace(self, job: Job, count: int) -> float:
         """Images a second of `count` processes that train `job`'s network at the same time; 0 where one fails."""
         try:
-            if not self.ready:  # each of them takes one of these, and waits for the others
-                for future in [self.executor.submit(_prepare, job) for _ in range(self.size)]:
+            if count > self.ready:  # each of them takes one of these, and waits for the others
+                for future in [self.executor.submit(_prepare, job, count) for _ in range(count)]:
                     future.result(PATIENCE)
-                self.ready = True
+                self.ready = count
             begin = time.time() + START
             paces = [future.result() for future in [self.executor.submit(_pace, begin) for _ in range(count)]]
         except (EnsError, OSError, RuntimeError, ValueError, TimeoutError):  # training will say what is wrong
@@ -174,7 +174,8 @@ def _error(found: tuple[str, int] | None) -> EnsError | None:
 @contextmanager
 def _pool(setup: Setup, size: int) -> Iterator[_Pool]:
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-    executor = ProcessPoolExecutor(size, context, _begin, (setup, context.Barrier(size)))
+    barriers = {count: context.Barrier(count) for count in range(1, size + 1)}
+    executor = ProcessPoolExecutor(size, context, _begin, (setup, barriers))
     try:
         yield _Pool(executor, size)
     except BaseException:
@@ -193,7 +194,7 @@ class _Worker:
     """What a process keeps between calls."""
 
     setup: Setup
-    barrier: Barrier
+    barriers: dict[int, Barrier]
     workshop: Workshop | None = None
     measured: Callable[[float, float], float] | None = None
 
@@ -201,11 +202,11 @@ class _Worker:
 _worker = _Worker()
 
 
-def _begin(setup: Setup, barrier: Barrier) -> None:
+def _begin(setup: Setup, barriers: dict[int, Barrier]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(setup.threads)
     warnings.filters[:] = setup.warned  # type: ignore[index]
-    _worker.setup, _worker.barrier = setup, barrier
+    _worker.setup, _worker.barriers = setup, barriers
 
 
 def _end_with_parent() -> None:
@@ -215,16 +216,19 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _prepare(job: Job) -> None:
+def _prepare(job: Job, count: int) -> None:
+    """Have the network to measure with, as `count` processes do at the same time."""
     setup = _worker.setup
     device = choose_device(setup.device)
     try:
+        if _worker.measured is not None:
+            return
         view = view_of(job, setup.dataset)
         network = build_network(job.recipe, len(view.classes), None).to(device)
         apply_format(network, best_format(job, view, network, device))
         _worker.measured = training_pace(job.recipe, network, device)
     finally:
-        _worker.barrier.wait(PATIENCE)
+        _worker.barriers[count].wait(PATIENCE)
 
 
 def _pace(begin: float) -> float:
