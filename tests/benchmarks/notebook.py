@@ -19,6 +19,7 @@ from fastai.vision.all import (  # noqa: E402 — the notebook's first cell coun
     DataBlock,
     GrandparentSplitter,
     ImageBlock,
+    Learner,
     Normalize,
     Resize,
     accuracy,
@@ -34,9 +35,8 @@ from fastai.vision.all import (  # noqa: E402 — the notebook's first cell coun
 from torchvision import models  # noqa: E402
 
 
-def main() -> None:
-    """Train once."""
-    folder, arch, size, epochs, batch, workers = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:7])
+def notebook(folder: str, arch: str, size: int, batch: int, workers: int) -> Learner:
+    """The learner."""
     set_seed(0)
     block = DataBlock(
         blocks=(ImageBlock, CategoryBlock),
@@ -49,7 +49,13 @@ def main() -> None:
     loaders = block.dataloaders(folder, bs=batch, num_workers=workers)
     # fastai does not find where this one's body ends, and its `vision_learner` forgets the `cut` that it is given
     model_meta[models.mobilenet_v2] = {"cut": -1, "split": default_split}
-    learner = vision_learner(loaders, getattr(models, arch), pretrained=False, metrics=accuracy)
+    return vision_learner(loaders, getattr(models, arch), pretrained=False, metrics=accuracy)
+
+
+def main() -> None:
+    """Train once."""
+    folder, arch, size, epochs, batch, workers = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:7])
+    learner = notebook(folder, arch, size, batch, workers)
     with learner.no_bar(), learner.no_logging():
         learner.fine_tune(epochs)
     seconds = time.perf_counter() - started
