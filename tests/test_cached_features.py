@@ -5,18 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from few_digits import Watched, few_digits
 
-from ensemble.data.dataset import Dataset
-from ensemble.data.digits import digits_dataset
 from ensemble.data.pixels import Square
 from ensemble.data.squares import open_squares
 from ensemble.models.network import Network, build_network
 from ensemble.recipe.file import contradictions
 from ensemble.recipe.resolve import resolved
-from ensemble.recipe.schema import DataSpec, Recipe, Stage
+from ensemble.recipe.schema import DataSpec, Recipe
 from ensemble.runs.history import Epoch
 from ensemble.training.estimate import estimate
 from ensemble.training.loaders import data_loaders
@@ -36,31 +34,9 @@ def recipe(**keys: Any) -> Recipe:
     return resolved(Recipe(data=DataSpec(), **(base | keys)))
 
 
-def digits() -> Dataset:
-    whole = digits_dataset()
-    splits = {name: whole.splits[name].take(np.arange(n)) for name, n in (("train", TRAIN), ("valid", VALID))}
-    return Dataset(whole.classes, splits, "", {}, whole.open_image, whole.content)
-
-
-class Watched:
-    """Counts the batches of which it is told, and may stop at one."""
-
-    def __init__(self, stop_at: int | None = None) -> None:
-        self.batches, self.stop_at = 0, stop_at
-
-    def resumed(self, epochs: int) -> None: ...
-    def stage(self, index: int, stage: Stage, batches: int) -> None: ...
-    def epoch(self, row: Epoch) -> None: ...
-
-    def batch(self) -> None:
-        self.batches += 1
-        if self.batches == self.stop_at:
-            raise KeyboardInterrupt
-
-
 def training(folder: Path, given: Recipe, watched: Watched, pieces: int = 1) -> Training:
     """A training that goes on from what is in `folder`."""
-    data = digits()
+    data = few_digits(TRAIN, VALID)
     (squares,) = open_squares(data, ["train", "valid"], [Square(SIZE, "squash")], folder / "squares")
     seed_everything(0, "weights")
     network = build_network(given, 10)
@@ -149,6 +125,7 @@ def test_what_changes_images_from_epoch_to_epoch_excludes_it() -> None:
 def test_an_estimate_counts_the_body_once() -> None:
     speed = Speed(head=2.0, all=1.0, valid=4.0, predict=4.0)
     once, every = (
-        estimate(recipe(epochs=0, cache_features=cached), digits(), speed).training for cached in (True, False)
+        estimate(recipe(epochs=0, cache_features=cached), few_digits(TRAIN, VALID), speed).training
+        for cached in (True, False)
     )
     assert (once, every) == ((TRAIN + VALID) / 4, 3 * (64 / 2 + VALID / 4))

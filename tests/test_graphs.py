@@ -15,6 +15,18 @@ from ensemble.models.graphs import Graphs
 Captured = list[tuple[int, ...]]
 
 
+class Generator:
+    """A random generator, which a capture that fails must not leave as it is."""
+
+    state = "in a capture"
+
+    def clone_state(self) -> str:
+        return "a clone of: " + self.state
+
+    def graphsafe_set_state(self, state: str) -> None:
+        self.state = state
+
+
 @pytest.fixture
 def captured(monkeypatch: pytest.MonkeyPatch) -> Captured:
     """The shapes for which graphs were captured, by a stand-in for a GPU that moves buffers and random states."""
@@ -30,6 +42,7 @@ def captured(monkeypatch: pytest.MonkeyPatch) -> Captured:
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "device", lambda *_: nullcontext())
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "default_generators", (Generator(),))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "set_stream", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
@@ -101,6 +114,7 @@ def test_a_network_that_cannot_be_captured_is_computed_as_it_is_and_is_not_tried
     torch.manual_seed(0)
     assert torch.equal(found, given(x))
     assert len(tries) == 1
+    assert torch.cuda.default_generators[0].state == "a clone of: in a capture"
     assert caplog.messages == [
         "training goes on without CUDA graphs: operation not permitted when stream is capturing"
     ]

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from few_digits import Watched, few_digits
 from torch import Tensor
 
-from ensemble.data.dataset import Dataset
-from ensemble.data.digits import digits_dataset
 from ensemble.models.network import Network, build_network
 from ensemble.recipe.resolve import resolved
-from ensemble.recipe.schema import DataSpec, Recipe, Stage
+from ensemble.recipe.schema import DataSpec, Recipe
 from ensemble.runs.history import Epoch
 from ensemble.training.formats import Format, apply_format
 from ensemble.training.loaders import data_loaders
@@ -28,6 +27,7 @@ pytestmark = [
 ]
 
 GPU, SIZE = torch.device("cuda"), 32
+TRAIN, VALID = 200, 60
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)
 
 
@@ -37,33 +37,10 @@ def recipe(**keys: Any) -> Recipe:
     return resolved(Recipe(data=DataSpec(), **(base | keys)))
 
 
-def digits() -> Dataset:
-    whole = digits_dataset()
-    splits = {name: whole.splits[name].take(np.arange(n)) for name, n in (("train", 200), ("valid", 60))}
-    return Dataset(whole.classes, splits, "", {}, whole.open_image, whole.content)
-
-
-class Watched:
-    """Stops after so many epochs."""
-
-    def __init__(self, epochs: int | None = None) -> None:
-        self.left = epochs
-
-    def resumed(self, epochs: int) -> None: ...
-    def stage(self, index: int, stage: Stage, batches: int) -> None: ...
-    def epoch(self, row: Epoch) -> None: ...
-
-    def batch(self) -> None:
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise KeyboardInterrupt
-
-
 def training(
     folder: Path, given: Recipe, chosen: Format, watched: Watched | None = None, pieces: int = 1
 ) -> Training:
-    data = digits()
+    data = few_digits(TRAIN, VALID)
     seed_everything(0, "weights")
     network = build_network(given, 10).to(GPU)
     apply_format(network, chosen)
@@ -84,8 +61,8 @@ def distance(one: Network, other: Network) -> float:
 
 
 @pytest.fixture(autouse=True)
-def exact() -> None:
-    torch.backends.cudnn.deterministic = True
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
@@ -125,7 +102,7 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_not_stopped(tmp_path: Path) 
     whole.run()
     batches = len(whole.loaders.train) + len(whole.loaders.valid)
     with pytest.raises(KeyboardInterrupt):
-        training(tmp_path / "parts", given, chosen, Watched(2 * batches + 3)).run()
+        training(tmp_path / "parts", given, chosen, Watched(stop_at=2 * batches + 4)).run()
     parts = training(tmp_path / "parts", given, chosen)
     parts.run()
     for name, value in state(whole.network).items():
@@ -141,7 +118,7 @@ def test_what_is_taken_in_pieces_goes_without_graphs(tmp_path: Path) -> None:
 
 
 def test_a_gpu_shows_the_batches_that_a_processor_shows(tmp_path: Path) -> None:
-    given, data, found = recipe(augment="none", batch_size=50), digits(), []
+    given, data, found = recipe(augment="none", batch_size=50), few_digits(TRAIN, VALID), []
     for device in (torch.device("cpu"), GPU):
         images = Workshop(data, device, tmp_path).images(given, "train")
         seed_everything(0, "loaders")
@@ -165,18 +142,18 @@ def test_a_batch_of_training_waits_for_the_gpu_nowhere(tmp_path: Path) -> None:
     """Every wait leaves the GPU without work until the processor has caught up."""
     given = recipe(augment="none", epochs=1, frozen_epochs=0, weights="none", valid_every=1)
     one = training(tmp_path, given, Format("bfloat16", "channels_last", "", graphed=True))
-    waits: list[int] = []
+    watched = Watched()
 
     def batch() -> None:
-        torch.cuda.set_sync_debug_mode("error" if 3 <= len(waits) < 10 else "default")
-        waits.append(1)
+        torch.cuda.set_sync_debug_mode("error" if 3 <= watched.batches < 10 else "default")
+        watched.batches += 1
 
     one.watcher.batch = batch  # type: ignore[method-assign]
     try:
         one.run()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert len(waits) > 10
+    assert watched.batches > 10
 
 
 def test_a_network_that_waits_for_the_gpu_trains_without_graphs(tmp_path: Path) -> None:

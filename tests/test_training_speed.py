@@ -136,7 +136,7 @@ def test_squares_on_a_device_are_the_same_batches(tmp_path: Path) -> None:
     assert on_device(images.squares, torch.device("cpu"), 0) is None
 
 
-@pytest.mark.parametrize("together", [1, 3, 100])
+@pytest.mark.parametrize("together", [3, 100])
 def test_batches_that_are_made_together_are_those_that_are_made_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
@@ -453,6 +453,90 @@ def test_a_batch_in_pieces_gives_the_gradients_of_the_whole(tmp_path: Path) -> N
     for weight, loss in zip(weights[1:], losses[1:], strict=True):
         torch.testing.assert_close(weight, weights[0], rtol=1e-4, atol=1e-6)
         assert loss == pytest.approx(losses[0], rel=1e-4)
+
+
+@pytest.mark.parametrize(("broken", "batches"), [(None, 43), (7, 9), (41, 43)])
+def test_sums_that_stay_on_a_gpu_are_the_same_and_a_loss_that_is_not_finite_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int | None, batches: int
+) -> None:
+    from ensemble.errors import TrainingFailed
+    from ensemble.runs.history import Epoch
+    from ensemble.training import history as module
+    from ensemble.training.learner import MemberLearner
+
+    def trained() -> tuple[list[Epoch], int]:
+        rows: list[Epoch] = []
+        seen: list[int] = []
+
+        def loss(logits: Tensor, targets: Tensor) -> Tensor:
+            found = functional.cross_entropy(logits, targets)
+            return found * math.nan if len(seen) + 1 == broken else found
+
+        dls, _ = loaders(tmp_path, batch_size=25)
+        torch.manual_seed(0)
+        learner = MemberLearner(dls, nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10)), loss_func=loss)
+        history = module.History(0, rows.append, lambda: seen.append(1) if learner.training else None)
+        try:
+            with learner.no_bar(), learner.no_logging():
+                learner.fit(1, 1e-3, cbs=[history])
+        except TrainingFailed:
+            assert broken is not None
+        return rows, len(seen)
+
+    monkeypatch.setattr(module, "CHECKED", 10)
+    alone, at_once = trained()
+    monkeypatch.setattr(module, "_number", lambda value: value.as_subclass(Tensor).double())
+    there, later = trained()
+    if broken is None:
+        (one,), (other,) = alone, there
+        assert (one.train_loss, one.valid_loss) == (other.train_loss, other.valid_loss)
+        assert (one.train_accuracy, one.valid_accuracy) == (other.train_accuracy, other.valid_accuracy)
+        assert at_once == batches
+    else:
+        assert not alone and not there
+        assert at_once == broken - 1
+    assert later == batches
+
+
+def test_callbacks_are_told_what_fastai_tells_them(tmp_path: Path) -> None:
+    from fastai.callback.core import Callback
+
+    from ensemble.training.learner import MemberLearner
+
+    def told(kind: type[Learner]) -> list[str]:
+        found: list[str] = []
+
+        class Late(Callback):  # type: ignore[misc]
+            order = 99
+
+            def before_epoch(self) -> None:
+                found.append("late before_epoch")
+                self.run = self.epoch != 1  # at rest until the fit ends
+
+            def after_batch(self) -> None:
+                found.append("late after_batch")
+
+            def after_epoch(self) -> None:
+                found.append("late after_epoch")
+
+        class All(Callback):  # type: ignore[misc]
+            def __call__(self, event_name: str) -> None:
+                found.append(f"all {event_name}")
+
+        dls, _ = loaders(tmp_path, batch_size=500)
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
+        learner = kind(dls, network, loss_func=nn.CrossEntropyLoss(), path=tmp_path, cbs=[Late(), All()])
+        given = Callback(before_batch=lambda self: found.append("given before_batch"))
+        with learner.no_bar(), learner.no_logging():
+            learner.fit(3, 1e-3)
+            learner.fit(2, 1e-3, cbs=[given])
+            learner.fit(1, 1e-3)
+        return found
+
+    expected = told(Learner)
+    assert {"late after_batch", "given before_batch", "all after_fit"} <= set(expected)
+    assert told(MemberLearner) == expected
 
 
 @pytest.mark.parametrize(

@@ -101,8 +101,8 @@ def _try_out(network: nn.Module, x: Tensor) -> None:
 def _forget_capture(device: torch.device) -> None:
     """A generator that was in a capture which failed would take itself to be in it for ever."""
     index = torch.cuda.current_device() if device.index is None else device.index
-    for generator in torch.cuda.default_generators[index : index + 1]:
-        generator.graphsafe_set_state(generator.clone_state())
+    generator = torch.cuda.default_generators[index]
+    generator.graphsafe_set_state(generator.clone_state())
 
 
 @contextmanager

@@ -25,8 +25,8 @@ PAIRS = (
 class Format:
     """precision: float32, bfloat16 or float16.  layout: default or channels_last.  why: asked for, or measured.
 
-    compiled: whether torch.compile makes the network's code.  graphed: whether a step is a CUDA graph.
-    speed: training images a second where measured.
+    compiled: whether torch.compile makes the network's code.  speed: training images a second where measured.
+    graphed: whether a step is a CUDA graph, where the batch is taken as a whole and the network allows it.
     """
 
     precision: str

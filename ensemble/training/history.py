@@ -58,23 +58,22 @@ class History(Callback):  # type: ignore[misc]
     def after_batch(self) -> None:
         """Add one batch. Raises TrainingFailed on a loss that is not finite."""
         loss = _number(self.learn.loss.detach())
-        if self.training and not isinstance(loss, Tensor):
-            self._check(loss)
         target = self.learn.yb[0]
         # a student's targets hold what its teacher says behind the labels
         hard = target[:, : self.logits.shape[1]].argmax(1) if target.ndim == 2 else target
         correct = _number((self.logits.argmax(1) == hard).sum())
         mean = self.train_mean if self.training else self.valid_mean
         mean.add(loss, correct, len(hard))
-        if self.training and mean.batches % CHECKED == 0:
-            self._check(float(mean.loss))
+        if self.training and (isinstance(mean.loss, float) or mean.batches % CHECKED == 0):
+            self._check()
         self.on_batch()
 
     def after_train(self) -> None:
         """Raises TrainingFailed when a loss of the last batches was not finite."""
-        self._check(float(self.train_mean.loss))
+        self._check()
 
-    def _check(self, loss: float) -> None:
+    def _check(self) -> None:
+        loss = float(self.train_mean.loss)  # a sum, which stays what one of its parts is
         if not math.isfinite(loss):
             raise TrainingFailed(
                 f"the training loss became {loss} in stage {self.stage}, epoch {self.epoch}; lower --lr",

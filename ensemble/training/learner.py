@@ -72,8 +72,8 @@ class MemberLearner(Learner):  # type: ignore[misc]
     def _call_one(self, event_name: str) -> None:
         """Tell the callbacks that have something to do at an event, in their order.
 
-        fastai asks all of them, and each asks the learner for what it lacks: a millisecond a batch, in which a GPU
-        waits. `after_fit` goes to all, as it puts those back to work that were told to rest.
+        fastai asks all of them at every event, and each asks the learner for what it lacks, while a GPU has nothing
+        to do. `after_fit` goes to all, as it puts those back to work that were told to rest.
         """
         known = tuple(map(id, self.cbs))
         if known != self._known:

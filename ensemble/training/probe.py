@@ -30,7 +30,7 @@ PIXELS, FEWEST, MOST = 32 * 64 * 64, 4, 128
 PATIENCE = 5.0
 """Seconds after which no further step is measured."""
 WORTH_ROUNDING = 1.05
-"""How much faster a format of fewer bits must be than one of more: a twentieth is within a probe's noise."""
+"""How much faster a format of fewer bits must be than one of more: a probe of a few steps is not exact."""
 WORTH_COMPILING = 1800.0
 """Seconds of training below which code that is made for the network has no time to pay."""
 OWN = 0.7
@@ -71,10 +71,9 @@ def choose_format(recipe: Recipe, network: Network, device: torch.device) -> For
             apply_format(network, Format(*pair, why="", graphed=graphed))
             speeds[pair] = _rate(network, x, training=True)
         best = _best(speeds)
-        why = ", ".join(f"{precision} {layout} {speed:.0f}" for (precision, layout), speed in speeds.items())
+        found = ", ".join(f"{precision} {layout} {speed:.0f}" for (precision, layout), speed in speeds.items())
         known = speeds[best] if alone.was else None
-        why = f"training images a second: {why}"
-        return Format(*best, why=why, graphed=graphed, speed=known).facts()
+        return Format(*best, why=f"training images a second: {found}", graphed=graphed, speed=known).facts()
 
     return _remembered("formats", [network_key(recipe), _machine(device)], network, measure, Format.read)
 

@@ -123,8 +123,8 @@ class Setup:
 class _Pool:
     """Processes that wait for jobs; as many are begun as are asked for at the same time."""
 
-    def __init__(self, executor: ProcessPoolExecutor, size: int) -> None:
-        self.executor, self.size, self.ready = executor, size, 0
+    def __init__(self, executor: ProcessPoolExecutor) -> None:
+        self.executor, self.ready = executor, 0
 
     def pace(self, job: Job, count: int) -> float:
         """Images a second of `count` processes that train `job`'s network at the same time; 0 where one fails."""
@@ -177,7 +177,7 @@ def _pool(setup: Setup, size: int) -> Iterator[_Pool]:
     barriers = {count: context.Barrier(count) for count in range(1, size + 1)}
     executor = ProcessPoolExecutor(size, context, _begin, (setup, barriers))
     try:
-        yield _Pool(executor, size)
+        yield _Pool(executor)
     except BaseException:
         # Ctrl-C reaches the processes too, a SIGTERM of this one alone does not; each goes on from its last epoch
         for process in multiprocessing.active_children():
