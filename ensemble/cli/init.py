@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _QUESTIONS = {
     "id_column": "which column names the images? None has names of images that are there:",
     "label_column": "which column is the label?",
+    "unnamed_class": "which class do rows of zeros mean?",
 }
 _REST = """\
 # Every member has these keys unless its own entry says otherwise.

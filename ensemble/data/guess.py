@@ -53,18 +53,22 @@ def _guessed(path: Path) -> Guess:
 
 
 def _of_folder(root: Path) -> Guess:
-    """A folder, or the one that lies alone in it, as an archive is unpacked."""
-    place = root
-    for _ in range(3):
+    """A folder, or the only one in it that has images, as an archive is unpacked. Raises DataError."""
+    place, unsure = root, None
+    for _ in range(4):
         guessed = plain_table(place) or of_folders(root, place)
         if guessed and guessed.spec.train == ".":
             guessed = table_beside_folders(place) or guessed
-        if guessed := guessed or other_table(place):
+        other = None if guessed else other_table(place)
+        if guessed := guessed or (other if other and other.spec.id_column else None):
             return guessed
-        inner = subfolders(place)
+        unsure = unsure or other
+        inner = [name for name in subfolders(place) if scan(place / name).images]
         if len(inner) != 1:
             break
         place = place / inner[0]
+    if unsure:
+        return unsure
     files, folders = files_in(root), subfolders(root)
     raise DataError(
         f"{one_line(root)} holds neither train/ with a folder of images for each class, nor"

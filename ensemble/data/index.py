@@ -192,7 +192,11 @@ def refuse_no_header(table: Table, index: ImageIndex, stem_: str, named: Iterabl
     for cell, values in table.columns.items():
         if not cell or cell in named:
             continue
-        if index.candidates(cell, stem_) and (stem(cell) != cell or index.candidates(values[0], stem_)):
+        # the name of a class may be that of an image too, but a column of images has each of them once
+        each_once = len({cell, *values}) == len(values) + 1
+        if index.candidates(cell, stem_) and (
+            stem(cell) != cell or (each_once and index.candidates(values[0], stem_))
+        ):
             raise DataError(_no_header(table, f"the image {cell!r}"))
         # numbers are names of columns too, those of classes for one
         if cell in values and not cell.isdecimal() and len(set(values) - {""}) > 1:

@@ -41,7 +41,7 @@ def refuse_a_level_above(images: Sequence[str], folder: Path) -> None:
         shared = sorted(deep[pair[0]] & deep[pair[1]], key=natural_key)
         raise DataError(
             f"{one_line(folder)}: the class folders {first_few(pair)} hold no image but the same folders"
-            f" ({first_few(shared)}); if those are the classes, give each one folder, or list the images in"
+            f" ({first_few(shared)}); if the inner folders are the classes, gather each in one, or list them in"
             " a CSV" + _or_classes(below)
         )
 

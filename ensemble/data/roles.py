@@ -120,7 +120,14 @@ def _label(
     whole = all(value in (0, 1) for share in shares if share for value in share)
     soft: dict[str, Any] = {} if whole else {"soft_labels": True}
     why = "a column for each class" + ("" if whole else ", with shares between 0 and 1")
-    return {"label_columns": tuple(others), **soft}, {"label_columns": why}, []
+    zeros = sum(not any(row) for row in zip(*[share for share in shares if share], strict=True)) if whole else 0
+    asking = [("unnamed_class", f"{zeros} rows, the first of which is {_zero_row(table, others)}")] if zeros else []
+    return {"label_columns": tuple(others), **soft}, {"label_columns": why}, asking
+
+
+def _zero_row(table: Table, names: Sequence[str]) -> str:
+    rows = zip(*[map(float, table.columns[name]) for name in names], strict=True)
+    return next(place for place, row in zip(table.rows, rows, strict=True) if not any(row))
 
 
 def _candidates(table: Table, names: Sequence[str]) -> list[tuple[str, str]]:
