@@ -12,7 +12,7 @@ from ensemble.data.guess_folders import of_folders
 from ensemble.data.guess_tables import of_table, other_table, plain_table, table_beside_folders
 from ensemble.data.guessed import TABLES, Guess, files_in, is_sample, tables_in
 from ensemble.data.levels import label_advice
-from ensemble.data.scan import scan
+from ensemble.data.scan import holds_image, scan
 from ensemble.errors import DataError, first_few, one_line
 from ensemble.recipe.schema import DataSpec
 
@@ -63,7 +63,7 @@ def _of_folder(root: Path) -> Guess:
         if guessed := guessed or (other if other and other.spec.id_column else None):
             return guessed
         unsure = unsure or other
-        inner = [name for name in subfolders(place) if scan(place / name).images]
+        inner = [name for name in subfolders(place) if holds_image(place / name)]
         if len(inner) != 1:
             break
         place = place / inner[0]

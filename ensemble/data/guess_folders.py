@@ -8,7 +8,7 @@ from typing import Any
 
 from ensemble.data.folders import subfolders
 from ensemble.data.guessed import IMAGE_FOLDERS, Guess, tables_in
-from ensemble.data.scan import scan
+from ensemble.data.scan import holds_image
 from ensemble.data.splitnames import SplitName, split_names
 from ensemble.errors import DataError, first_few, one_line
 from ensemble.recipe.schema import DataSpec
@@ -17,7 +17,7 @@ from ensemble.recipe.schema import DataSpec
 def of_folders(root: Path, place: Path) -> Guess | None:
     """Split folders, or class folders, in `place`; None where neither is there. Raises DataError."""
     folders = subfolders(place)
-    filled = {name for name in folders if scan(place / name).images}
+    filled = {name for name in folders if holds_image(place / name)}
     splits = split_names(folders)
     if "train" in splits and not _is_class(place, splits["train"][0].name, filled, splits):
         return _of_splits(root, place, splits, filled)
@@ -36,8 +36,8 @@ def _is_class(place: Path, name: str, filled: set[str], splits: Mapping[str, Seq
 
 
 def _is_flat(folder: Path) -> bool:
-    images = scan(folder).images
-    return bool(images) and not any("/" in path for path in images)
+    """Whether all images lie directly in it."""
+    return holds_image(folder, directly=True) and not any(holds_image(folder / name) for name in subfolders(folder))
 
 
 def _of_splits(
@@ -72,7 +72,7 @@ def _inside(root: Path, place: Path, name: str) -> str:
         inner = subfolders(folder)
         if len(inner) != 1 or not _repeats(folder.name, inner[0]):
             break
-        if any("/" not in path for path in scan(folder).images):
+        if holds_image(folder, directly=True):
             break
         folder = folder / inner[0]
     return folder.relative_to(root).as_posix()

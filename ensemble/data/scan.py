@@ -37,6 +37,22 @@ def scan(folder: Path, leave_out: frozenset[Path] = frozenset()) -> Found:
     return found
 
 
+def holds_image(folder: Path, *, directly: bool = False, above: tuple[tuple[int, int], ...] = ()) -> bool:
+    """Whether an image lies below `folder`, or directly in it; ends at the first. Raises DataError.
+
+    above: the folders that it lies in, which links may lead back to.
+    """
+    here, entries = _entries(folder)
+    if here in above:
+        return False
+    kept = [entry for entry in entries if not is_system(entry[0]) and entry[0][0] != "."]
+    if any(extension(name) for name, is_folder in kept if not is_folder):
+        return True
+    return not directly and any(
+        holds_image(folder / name, above=(*above, here)) for name, is_folder in kept if is_folder
+    )
+
+
 def _walk(
     folder: Path, prefix: str, above: tuple[tuple[int, int], ...], found: Found, leave_out: frozenset[Path]
 ) -> None:
