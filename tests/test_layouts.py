@@ -155,6 +155,20 @@ def test_a_recipe_does_not_train_splits_as_classes() -> None:
     assert loaded(spec.model_copy(update={"classes": ("test_set", "training_set")}))[0][0] == "test_set"
 
 
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"train": "seg_train", "test": None}, "data.train"),
+        ({"train": "seg_train/seg_train", "test": "seg_test"}, "data.test"),
+        ({"train": "seg_train/seg_train", "tests": {"more": "seg_test"}}, "data.tests.more"),
+    ],
+)
+def test_a_folder_between_split_and_classes_is_named(keys: dict, expected: str) -> None:
+    root = classes("seg_train/seg_train", "seg_test/seg_test")
+    message = refused(DataSpec(form="folders", path=str(root), **keys))
+    assert f"set {expected} to the inner one" in message and "'cat', 'dog'" in message
+
+
 def test_a_recipe_is_told_of_splits_that_it_does_not_use() -> None:
     root = classes("train", "dev")
     _, sizes, notes = loaded(DataSpec(form="folders", path=str(root)))

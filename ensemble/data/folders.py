@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
-from ensemble.data.levels import label_advice, refuse_a_level_above
+from ensemble.data.levels import label_advice, refuse_a_folder_between, refuse_a_level_above
 from ensemble.data.listing import HELD_OUT, Found, Rows
 from ensemble.data.names import is_system, natural_key, nfc, refuse_shared_ids, stem
 from ensemble.data.notes import Notes
@@ -117,6 +117,8 @@ def folder_rows(
         _note_no_classes(found, folder, notes)
         found = replace(found, folders=[])
     labels = _labels(found, ids, folder, split)
+    if not classes:
+        refuse_a_folder_between(found.images, folder, split)
     if split == "train" and not classes:
         refuse_a_level_above(found.images, folder)
     return Rows(ids, paths, labels)

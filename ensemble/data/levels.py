@@ -46,6 +46,21 @@ def refuse_a_level_above(images: Sequence[str], folder: Path) -> None:
         )
 
 
+def refuse_a_folder_between(images: Sequence[str], folder: Path, split: str) -> None:
+    """Raise DataError where one folder lies between the split's and those of the classes: `test/test/cat`.
+
+    In a validation or test set that may be the only class, unless it is called as a split is.
+    """
+    below = _below(images)
+    name, inner = next(iter(below.items()))
+    if len(below) == 1 and inner and (split_names([name]) or (split == "train" and len(inner) > 1)):
+        key = f"data.tests.{split[5:]}" if split.startswith("test-") else f"data.{split}"
+        raise DataError(
+            f"{split}: {one_line(folder)} holds one folder, {name!r}, and that the folders"
+            f" {first_few(sorted(inner, key=natural_key))}; set {key} to the inner one"
+        )
+
+
 def _below(images: Iterable[str]) -> dict[str, set[str] | None]:
     """First folder -> the folders in it; None where an image lies directly in it."""
     below: dict[str, set[str] | None] = {}
