@@ -362,6 +362,15 @@ def test_a_split_column_is_checked(images: Path) -> None:
     assert "row 2 and row 3" in refused(spec)
 
 
+def test_tables_that_look_like_splits_and_are_not_used_are_named(images: Path) -> None:
+    table("train.csv", "id,label", *ROWS)
+    table("dev_set.csv", "id,label", *ROWS)
+    draw("test_images/9.png")
+    notes = loaded(DataSpec(form="csv", path="d", train="train.csv", images="images", label_column="label"))[2]
+    assert any("'dev_set.csv'" in line and "data.valid" in line for line in notes)
+    assert any("'test_images'" in line and "data.test" in line for line in notes)
+
+
 def test_the_layout_of_dog_breeds() -> None:
     root = draw(*[f"train/{i}.png" for i in range(8)], *[f"test/t{i}.png" for i in range(3)])
     table("labels.csv", "id,breed", *[f"{i},{'ab'[i % 2]}" for i in range(8)])
@@ -433,6 +442,12 @@ def test_init_asks_where_it_cannot_tell(images: Path, capsys: pytest.CaptureFixt
     assert "set data.label_column" in capsys.readouterr().err
     Path("ens.yaml").write_text(text.replace("# label_column: ...", "label_column: kind"))
     assert ens(["check"]) == 0
+
+
+def test_a_table_without_labels_says_so(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = table("list.csv", "file", *[f"{i}.png" for i in range(8)])
+    assert "no column is left for the label" in refused(path)
+    assert "which column is the label? none is left" in init(path, capsys)[0]
 
 
 def test_init_asks_what_rows_of_zeros_mean(images: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,7 +133,12 @@ def _zero_row(table: Table, names: Sequence[str]) -> str:
 def _candidates(table: Table, names: Sequence[str]) -> list[tuple[str, str]]:
     """Those that repeat their values as labels do, before the others."""
     likely = [name for name in names if 1 < len(set(table.columns[name])) <= max(2, len(table) // 2)]
-    return [("label_column", "; ".join(f"{name}: {_values(table.columns[name])}" for name in likely or names))]
+    return [
+        (
+            "label_column",
+            "; ".join(f"{name}: {_values(table.columns[name])}" for name in likely or names) or "none is left",
+        )
+    ]
 
 
 def _values(values: Sequence[str]) -> str:

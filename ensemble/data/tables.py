@@ -19,7 +19,7 @@ from ensemble.data.listing import Found, Rows
 from ensemble.data.names import nfc, refuse_shared_files, refuse_shared_ids, stem
 from ensemble.data.notes import Notes
 from ensemble.data.roles import group_columns
-from ensemble.data.tablesplits import rows_by_split, tests_of, valid_of, with_csv
+from ensemble.data.tablesplits import note_unused, rows_by_split, tests_of, valid_of, with_csv
 from ensemble.errors import DataError, RecipeError, first_few
 from ensemble.recipe.schema import DataSpec
 
@@ -64,6 +64,7 @@ def list_tables(spec: DataSpec, leave_out: frozenset[Path]) -> Found:
             refuse_no_header(other, index, path.stem, _named(spec))
             splits[split] = table_rows(other, path, columns, index, split, notes)
     note_unlisted(index, (path for rows in splits.values() for path in rows.paths), notes)
+    note_unused(train_path, splits, notes)
     _note_columns(spec, columns, table, notes)
     held = None if "valid" in splits else valid
     order = sorted(splits, key=lambda split: ("train", "valid", "test").index(split.split("-")[0]))
@@ -109,6 +110,11 @@ def column_roles(spec: DataSpec, train: Table) -> Columns:
     label = spec.label_column
     if label is None and not labels:
         others = [name for name in train.named if name not in named | {id_column}]
+        if not others:
+            raise DataError(
+                f"{train.name}: no column is left for the label (there are {first_few(train.named)}); add one, or"
+                " name the table that has it in data.train"
+            )
         if len(others) != 1:
             raise DataError(
                 f"{train.name}: {len(others)} columns may be the label ({first_few(others)}); set"

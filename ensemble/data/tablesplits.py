@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from ensemble.data.csvfile import Table
 from ensemble.data.folders import VALID_NAMES
 from ensemble.data.listing import HELD_OUT
+from ensemble.data.notes import Notes
 from ensemble.data.scan import scan
 from ensemble.data.splitnames import role_of
 from ensemble.errors import DataError, RecipeError, first_few
@@ -62,6 +63,21 @@ def _flat_test(spec: DataSpec) -> str | None:
     found = scan(Path(spec.path) / place) if (Path(spec.path) / place).is_dir() else None
     flat = found is not None and found.images and not any("/" in path for path in found.images)
     return place.as_posix() if flat else None
+
+
+def note_unused(train_path: Path, splits: Collection[str], notes: Notes) -> None:
+    """Say which tables and folders beside train's table look like a split that the data set lacks."""
+    for role in ("valid", "test"):
+        if role in splits or any(split.startswith(f"{role}-") for split in splits):
+            continue
+        unused = [path.name for path in sorted(train_path.parent.iterdir()) if _looks_like(path, role)]
+        if unused:
+            notes.add(f"{first_few(unused)} looks like a {role} set and is not used; name it in data.{role}")
+
+
+def _looks_like(path: Path, role: str) -> bool:
+    is_table = path.suffix.lower() in (".csv", ".tsv") and path.is_file()
+    return role_of(path.stem) == role and (is_table or (role == "test" and path.is_dir()))
 
 
 def with_csv(root: Path, name: str) -> str:
