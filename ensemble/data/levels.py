@@ -54,10 +54,11 @@ def refuse_a_folder_between(images: Sequence[str], folder: Path, split: str) -> 
     below = _below(images)
     name, inner = next(iter(below.items()))
     if len(below) == 1 and inner and (split_names([name]) or (split == "train" and len(inner) > 1)):
+        inside: list[str] = sorted(inner, key=natural_key)
         key = f"data.tests.{split[5:]}" if split.startswith("test-") else f"data.{split}"
         raise DataError(
             f"{split}: {one_line(folder)} holds one folder, {name!r}, and that the folders"
-            f" {first_few(sorted(inner, key=natural_key))}; set {key} to the inner one"
+            f" {first_few(inside)}; set {key} to the inner one"
         )
 
 
