@@ -7,7 +7,7 @@ column alone it is the path without its extension.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -55,7 +55,8 @@ def list_tables(spec: DataSpec, leave_out: frozenset[Path]) -> Found:
     valid = valid_of(spec, train_path, parts)
     splits = {split: table_rows(part, train_path, columns, index, split, notes) for split, part in parts.items()}
     others = {"valid": valid} if isinstance(valid, str) else {}
-    for split, name in {**others, **tests_of(spec, train_path, parts)}.items():
+    others |= tests_of(spec, train_path, parts)
+    for split, name in others.items():
         if split != "valid" and (root / name).is_dir():
             splits[split] = folder_rows(root, name, split, leave_out, notes)
         else:
@@ -65,7 +66,7 @@ def list_tables(spec: DataSpec, leave_out: frozenset[Path]) -> Found:
             splits[split] = table_rows(other, path, columns, index, split, notes)
     note_unlisted(index, (path for rows in splits.values() for path in rows.paths), notes)
     note_unused(train_path, splits, notes)
-    _note_columns(spec, columns, table, notes)
+    _note_columns(spec, columns, table, others, notes)
     held = None if "valid" in splits else valid
     order = sorted(splits, key=lambda split: ("train", "valid", "test").index(split.split("-")[0]))
     assert not isinstance(held, str)
@@ -78,13 +79,22 @@ def _named(spec: DataSpec) -> tuple[str | None, ...]:
     return (*columns, *spec.label_columns)
 
 
-def _note_columns(spec: DataSpec, columns: Columns, table: Table, notes: Notes) -> None:
-    """Say which columns were taken where the recipe leaves it open, and which seem to hold groups."""
+def _note_columns(spec: DataSpec, columns: Columns, table: Table, others: Mapping[str, str], notes: Notes) -> None:
+    """Say what is taken for what, and which columns seem to hold groups that nobody uses.
+
+    others: the tables and folders of the other splits.
+    """
     name = PurePath(table.name).name
-    taken = [] if spec.id_column or spec.path_column else [f"ids from {columns.id!r}"]
-    taken += [] if spec.label_column or spec.label_columns else [f"labels from {columns.label!r}"]
-    if taken:
-        notes.add(f"{name}: {', '.join(taken)}")
+    taken = {
+        "ids": columns.id or columns.path,
+        "files": columns.path if columns.id else None,
+        "labels": columns.label or ", ".join(columns.labels),
+        "groups": columns.group,
+        "splits": spec.split_column,
+    }
+    parts = [f"{what} from {column!r}" for what, column in taken.items() if column]
+    parts += [f"{split} from {PurePath(place).name}" for split, place in others.items()]
+    notes.add(f"{name}: {', '.join(parts)}")
     used = {columns.id, columns.path, columns.label, *columns.labels}
     groups = [column for column in group_columns(table) if column not in used]
     if groups and columns.group is None and spec.groups is None:
