@@ -286,7 +286,7 @@ def test_guesses_of_folders(photos: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "keys"),
     [
-        (["id,breed", "a,x"], {}),
+        (["id,breed", "a,x"], {"label_column": "breed"}),
         (["label,file", "x,a"], {"label_column": "label"}),
         (["id,age,diagnosis", "a,3,x"], {"label_column": "diagnosis"}),
         (["id,p,q", "a,1,0", "b,0,0"], {"label_columns": ("p", "q")}),

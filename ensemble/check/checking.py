@@ -55,6 +55,7 @@ class Check:
     shorter: tuple[int, int, int]
     grey: int
     too_small: int
+    low_bits: int
     copies: Copies
     groups: Sequence[Sequence[int]]
     conflicts: Copies
@@ -99,6 +100,7 @@ class Check:
                 "shorter_side": dict(zip(("least", "median", "most"), self.shorter, strict=True)),
                 "grey": self.grey,
                 "too_small_for_near": self.too_small,
+                "low_bits": self.low_bits,
             },
             "notes": list(self.notes),
             "unreadable": dict(self.unreadable),
@@ -171,6 +173,7 @@ def check(
         shorter=tuple(int(np.quantile(found.shorter, at)) for at in (0, 0.5, 1)),  # type: ignore[arg-type]
         grey=grey(pictures),
         too_small=len(paths) - len(large),
+        low_bits=0 if found.low is None else int(found.low[items.content].sum()),
         copies=pairs,
         groups=grouped(len(items), pairs),
         conflicts=two_labels(items, pairs),
@@ -217,7 +220,8 @@ def _labels(run: Run | None) -> tuple[list[LabelIssue], str, str, float]:
 def _each(found: Headers, items: AllItems) -> Headers:
     """The headers of every item, copies included."""
     at = items.content
-    return Headers(found.format[at], found.mode[at], found.width[at], found.height[at])
+    low = None if found.low is None else found.low[at]
+    return Headers(found.format[at], found.mode[at], found.width[at], found.height[at], low)
 
 
 def _formats(found: Headers, items: AllItems) -> dict[str, int]:

@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path, PurePath
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from ensemble.check.parallel import in_parts
 from ensemble.data.dataset import Dataset
+from ensemble.data.depth import LOW, uses_low_bits
 from ensemble.data.images import ImageReader
 from ensemble.data.pixels import Pixels
 from ensemble.predictions import Ints, Texts
@@ -31,12 +33,16 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Headers:
-    """What the headers of q files say. format, mode: str (q,).  width, height: int64 (q,), as stored."""
+    """What the headers of q files say. format, mode: str (q,).  width, height: int64 (q,), as stored.
+
+    low: bool (q,), 16-bit files without a value above 4095; None where nobody has looked.
+    """
 
     format: Texts
     mode: Texts
     width: Ints
     height: Ints
+    low: npt.NDArray[np.bool_] | None = None
 
     @property
     def shorter(self) -> Ints:
@@ -44,7 +50,7 @@ class Headers:
         return np.minimum(self.width, self.height)
 
 
-Header = tuple[str, str, int, int]
+Header = tuple[str, str, int, int, bool]
 
 
 def headers(dataset: Dataset, paths: Sequence[str], progress: Progress | None = None) -> Headers:
@@ -54,17 +60,17 @@ def headers(dataset: Dataset, paths: Sequence[str], progress: Progress | None = 
         found += part
         if progress:
             progress(done, len(paths))
-    formats, modes, widths, heights = zip(*found, strict=True)
-    return Headers(np.array(formats), np.array(modes), np.array(widths, np.int64), np.array(heights, np.int64))
+    formats, modes, widths, heights, low = map(np.array, zip(*found, strict=True))
+    return Headers(formats, modes, widths.astype(np.int64), heights.astype(np.int64), low.astype(bool))
 
 
 def _headers(open_image: Callable[[str], Image.Image], paths: Sequence[str]) -> list[Header]:
     if not isinstance(open_image, ImageReader):
-        return [("built in", image.mode, *image.size) for image in map(open_image, paths)]
+        return [("built in", image.mode, *image.size, False) for image in map(open_image, paths)]
     found: list[Header] = []
     for path in paths:
         with Image.open(Path(open_image.root, path)) as image:
-            found.append((image.format or "", image.mode, *image.size))
+            found.append((image.format or "", image.mode, *image.size, bool(uses_low_bits(image))))
     return found
 
 
@@ -85,6 +91,8 @@ def oddities(found: Headers, paths: Sequence[str], pictures: Pixels) -> dict[int
         said.setdefault(row, []).append(f"{found.width[row]} x {found.height[row]}, far smaller than the others")
     for row in np.flatnonzero(longer > LONG * found.shorter).tolist():
         said.setdefault(row, []).append(f"long and thin: {found.width[row]} x {found.height[row]}")
+    for row in [] if found.low is None else np.flatnonzero(found.low).tolist():
+        said.setdefault(row, []).append(f"16 bits without a value above {LOW - 1}: almost black")
     for row in np.flatnonzero(spread(pictures) <= ONE_COLOUR).tolist():
         said.setdefault(row, []).append("one colour all over")
     for row, path in enumerate(paths):

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli.context import as_json_text
+from ensemble.cli.context import as_json_text, note
 from ensemble.cli.options import DEFAULT_RECIPE
+from ensemble.errors import one_line
 
 if TYPE_CHECKING:
-    from ensemble.recipe.schema import DataSpec
+    from ensemble.data.guessed import Guess
 
+_QUESTIONS = {
+    "id_column": "which column names the images? None has names of images that are there:",
+    "label_column": "which column is the label?",
+    "unnamed_class": "which class do rows of zeros mean?",
+}
 _REST = """\
 # Every member has these keys unless its own entry says otherwise.
 defaults:
@@ -31,7 +37,6 @@ members:
 combine:
   threshold: 0.0         # keep members whose validation accuracy is strictly above this
 submit:
-  format: kaggle         # kaggle, kaggle-probs or codabench
 """
 
 
@@ -42,29 +47,78 @@ submit:
 def command(data: Path, force: bool, as_json: bool) -> None:
     """Write a commented recipe, ens.yaml, for a folder of images or a CSV; the other commands then use it.
 
+    What was guessed has its reason beside it; what could not be told is a question in the file.
+
     \b
     ens init photos
+    ens init isic/train.csv
     """
-    from ensemble.data.guess import guess_spec
+    from ensemble.data.guess import guess
     from ensemble.errors import RecipeError
     from ensemble.files import write_atomically
 
     if DEFAULT_RECIPE.exists() and not force:
         raise RecipeError(f"{DEFAULT_RECIPE} is there already; type --force to write over it")
-    spec = guess_spec(data)
-    write_atomically(DEFAULT_RECIPE, commented(spec))
+    guessed = guess(data)
+    write_atomically(DEFAULT_RECIPE, commented(guessed))
     if as_json:
-        click.echo(as_json_text({"recipe": str(DEFAULT_RECIPE), "data": spec.model_dump(mode="json")}))
+        click.echo(as_json_text(_facts(guessed)))
+        return
+    for key, value in _keys(guessed).items():
+        if key in guessed.reasons:
+            note(f"{key}: {value} ({guessed.reasons[key]})")
+    if guessed.questions:
+        keys = ", ".join(f"data.{key}" for key, _ in guessed.questions)
+        click.echo(f"{DEFAULT_RECIPE} written; answer its questions ({keys}), then type `ens check`")
     else:
         click.echo(f"{DEFAULT_RECIPE} written; read it, then type `ens train`")
 
 
-def commented(spec: DataSpec) -> str:
+def _facts(guessed: Guess) -> dict[str, Any]:
+    return {
+        "recipe": str(DEFAULT_RECIPE),
+        "data": guessed.spec.model_dump(mode="json"),
+        "reasons": dict(guessed.reasons),
+        "questions": dict(guessed.questions),
+        "sample": None if guessed.sample is None else str(guessed.sample),
+    }
+
+
+def commented(guessed: Guess) -> str:
     """The recipe's text for this data."""
-    from ensemble.recipe import text
+    return f"# ens train && ens combine && ens submit\n{_data_block(guessed)}{_REST}{_submit_block(guessed)}"
+
+
+def _keys(guessed: Guess) -> dict[str, Any]:
+    """The keys of `data` that are not at their default."""
     from ensemble.recipe.schema import DataSpec
 
-    plain = DataSpec(form=spec.form).model_dump(mode="json")
-    keys = {key: value for key, value in spec.model_dump(mode="json").items() if value != plain[key]}
-    block = text.dump({"data": {"form": spec.form, **keys}})
-    return f"# ens train && ens combine && ens submit\n{block}{_REST}"
+    plain = DataSpec(form=guessed.spec.form).model_dump(mode="json")
+    values = guessed.spec.model_dump(mode="json")
+    return {"form": guessed.spec.form, **{key: value for key, value in values.items() if value != plain[key]}}
+
+
+def _data_block(guessed: Guess) -> str:
+    """`data:`, with the reason of each key, and the questions, in comments above them."""
+    from ensemble.recipe import text
+
+    lines = ["data:"]
+    for key, value in _keys(guessed).items():
+        lines += [f"  # {one_line(guessed.reasons[key])}"] if key in guessed.reasons else []
+        lines += [f"  {line}" for line in text.dump({key: value}).splitlines()]
+    for key, candidates in guessed.questions:
+        lines += [f"  # QUESTION: {_QUESTIONS[key]} {one_line(candidates)}", f"  # {key}: ..."]
+    lines += [f"  # {one_line(remark)}" for remark in guessed.remarks]
+    return "\n".join(lines) + "\n"
+
+
+def _submit_block(guessed: Guess) -> str:
+    from ensemble.recipe import text
+
+    form = f"  format: {guessed.format:<15}# kaggle, kaggle-probs or codabench\n"
+    if guessed.sample is None:
+        return form
+    entry = text.dump({"sample": str(guessed.sample)}).strip()
+    return (
+        f"{form}  # the file of this name beside the data: its columns, its spelling of ids, its order\n  {entry}\n"
+    )

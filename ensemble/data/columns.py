@@ -23,8 +23,8 @@ def numbers(table: Table, columns: Sequence[str], key: str = "label_columns") ->
             values[row, index] = _number(text, table, column, row)
     partly = np.isnan(values).any(axis=1) & ~np.isnan(values).all(axis=1)
     if partly.any():
-        rows = np.flatnonzero(partly) + 1
-        raise DataError(f"{table.name}: some of the label columns are empty in the rows {first_few(rows)}")
+        rows = [table.rows[row] for row in np.flatnonzero(partly)]
+        raise DataError(f"{table.name}: some of the label columns are empty in {first_few(rows)}")
     return values
 
 
@@ -36,7 +36,7 @@ def _number(text: str, table: Table, column: str, row: int) -> float:
     except ValueError:
         value = np.nan
     if not 0 <= value <= 1:
-        raise DataError(f"{table.name}, column {column!r}, row {row + 1}: {text!r} found, 0 to 1 expected")
+        raise DataError(f"{table.name}, column {column!r}, {table.rows[row]}: {text!r} found, 0 to 1 expected")
     return value
 
 

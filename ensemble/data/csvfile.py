@@ -11,16 +11,20 @@ from ensemble.data.names import has_control, nfc
 from ensemble.errors import DataError, first_few, one_line
 from ensemble.registry import did_you_mean
 
+ADD_HEADER = "add a header line, such as id,label"
+
 
 @dataclass(frozen=True)
 class Table:
     """Columns of equal length, every value as text without spaces around it, NFC.
 
     name: the file, for messages.  columns: name -> values, in the file's order.
+    places: the number of each row below the header, where these are not all of a file's rows.
     """
 
     name: str
     columns: dict[str, list[str]]
+    places: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -37,6 +41,16 @@ class Table:
             raise DataError(f"{self.name}, column {name!r}: values with control characters: {_escaped(bad)}")
         return self.columns[name]
 
+    def take(self, rows: Sequence[int]) -> Table:
+        """The table of some rows, counted from 0; they keep the numbers that messages call them by."""
+        columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
+        return Table(self.name, columns, tuple(self.places[row] if self.places else row + 1 for row in rows))
+
+    @property
+    def rows(self) -> list[str]:
+        """What messages call each row."""
+        return [f"row {place}" for place in self.places or range(1, len(self) + 1)]
+
     @property
     def named(self) -> list[str]:
         """The columns that mean something: not the row numbers that pandas writes without a name."""
@@ -44,9 +58,9 @@ class Table:
 
 
 def read_csv(path: Path) -> Table:
-    """Read a CSV with a header; the separator is the comma, semicolon or tab that the header has most of.
+    """Read a CSV with a header; the separator is the comma, semicolon, tab or bar that the header has.
 
-    Raises DataError for a file that is missing, no UTF-8 text, ragged, or without rows.
+    Raises DataError for a file that is missing, no UTF-8 or UTF-16 text, ragged, or without rows.
     """
     name = one_line(path)
     rows, _ = read_rows(path)
@@ -67,7 +81,10 @@ def _columns(rows: Sequence[Sequence[str]], name: str) -> dict[str, list[str]]:
     names = [column for column, _ in kept]
     repeated = [column for column in dict.fromkeys(names) if names.count(column) > 1]
     if repeated:
-        raise DataError(f"{name}: columns of the same name: {first_few(repeated)}; rename one")
+        raise DataError(
+            f"{name}: columns of the same name: {first_few(repeated)}; rename one, or, where the file has no"
+            f" header, {ADD_HEADER}"
+        )
     return dict(kept)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,20 +21,47 @@ class Row:
     line: int
 
 
-def read_rows(path: Path, separators: str = ",;\t") -> tuple[list[Row], str]:
-    """The rows of a CSV that are not blank, and which of `separators` the first line has most of.
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*')
+"""The first line that Excel takes the separator from, and that is no row."""
+_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
-    Raises DataError for a file that is missing, no UTF-8 text, or has a quote that is never closed.
+
+def read_rows(path: Path, separators: str = ",;\t") -> tuple[list[Row], str]:
+    """The rows of a CSV that are not blank, and its separator.
+
+    That is what a first line `sep=;` says, else which of `separators` the header has most of, else `|`. The text is
+    UTF-8, or UTF-16 with its mark. Raises DataError for a file that is missing, other text, or has a quote that is
+    never closed.
     """
     name = one_line(path)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            separator = max(separators, key=file.readline().count)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=separator, strict=True, skipinitialspace=True)
-            rows = [Row(tuple(cells), reader.line_num) for cells in reader if any(map(str.strip, cells))]
+        separator, skipped, text = _separated(_text(path.read_bytes()), separators)
+        rows = list(_rows(text, separator, skipped))
     except FileNotFoundError as error:
         raise DataError(f"{name}: no such file, a CSV expected") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: no text in UTF-8 ({one_line(error)}); save it again as CSV UTF-8") from error
+    except (OSError, csv.Error) as error:
         raise DataError(f"{name}: cannot be read as a CSV of UTF-8 text ({one_line(error)})") from error
     return rows, separator
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-16" if content.startswith(_WIDE) else "utf-8-sig")
+
+
+def _separated(text: str, separators: str) -> tuple[str, int, str]:
+    """The separator, how many lines stand before the header, and the text from the header on."""
+    first = io.StringIO(text, newline="").readline()
+    if stated := _SEPARATOR_LINE.fullmatch(first):
+        return stated[1], 1, text[len(first) :]
+    # a bar is looked for last: the names of columns may hold some
+    usable = separators if any(map(first.count, separators)) or "|" not in first else "|"
+    return max(usable, key=first.count), 0, text
+
+
+def _rows(text: str, separator: str, skipped: int) -> Iterator[Row]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
+    for cells in reader:
+        if any(map(str.strip, cells)):
+            yield Row(tuple(cells), reader.line_num + skipped)

@@ -2,19 +2,23 @@
 
     <path>/train/<class>/…/<name>.png      labelled: the first folder is the class
     <path>/test/<name>.png                 without labels
-An item's id is its path inside the split's folder without the extension.
+An item's id is its path inside the split's folder without the extension. A class folder may hold further folders;
+those that look like one more level above the classes are refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
+from ensemble.data.levels import label_advice, refuse_a_folder_between, refuse_a_level_above
 from ensemble.data.listing import HELD_OUT, Found, Rows
-from ensemble.data.names import natural_key, nfc, refuse_shared_ids, stem
+from ensemble.data.names import is_system, natural_key, nfc, refuse_shared_ids, stem
+from ensemble.data.notes import Notes
 from ensemble.data.scan import Found as Scanned
 from ensemble.data.scan import scan
+from ensemble.data.splitnames import role_of
 from ensemble.errors import DataError, first_few, one_line
 from ensemble.recipe.schema import DataSpec
 
@@ -29,12 +33,41 @@ def list_folders(spec: DataSpec, leave_out: frozenset[Path]) -> Found:
     tests = ({"test": test} if test else {}) | {f"test-{name}": path for name, path in spec.tests.items()}
     folders = {"train": spec.train, **({"valid": valid} if isinstance(valid, str) else {}), **tests}
     whole = {split: (root / name).resolve() for split, name in folders.items()}
-    notes: list[str] = []
+    notes = Notes()
     splits = {}
     for split, name in folders.items():
         others = leave_out | {path for other, path in whole.items() if other != split}
-        splits[split] = folder_rows(root, name, split, frozenset(others), notes)
-    return Found(root, splits, None, None if isinstance(valid, str) else valid, notes)
+        splits[split] = folder_rows(root, name, split, frozenset(others), notes, spec.classes)
+    _note_folders(root, folders, notes)
+    return Found(root, splits, None, None if isinstance(valid, str) else valid, notes.all())
+
+
+def _note_folders(root: Path, folders: Mapping[str, str], notes: Notes) -> None:
+    """Say what was taken for what where names are not the plain ones, and which others look like splits."""
+    if any(name != split and not (split == "valid" and name in VALID_NAMES) for split, name in folders.items()):
+        taken = (
+            f"{split} from {'its own folders' if name == '.' else one_line(name)}"
+            for split, name in folders.items()
+        )
+        notes.add(f"{one_line(root)}: {', '.join(taken)}")
+    if PurePath(folders["train"]) == PurePath():
+        return
+    used = {PurePath(name).parts[0] for name in folders.values() if PurePath(name).parts}
+    unused = [name for name in subfolders(root) if name not in used and role_of(name)]
+    if unused:
+        notes.add(
+            f"{one_line(root)}: folders that look like splits are not used: {first_few(unused)}; name them in"
+            " data.valid, data.test or data.tests"
+        )
+
+
+def subfolders(folder: Path) -> list[str]:
+    """The folders directly in it but hidden ones and those of operating systems, sorted."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"cannot read the folder {one_line(folder)}: {error.strerror or error}") from error
+    return [path.name for path in entries if path.is_dir() and path.name[0] != "." and not is_system(path.name)]
 
 
 def _valid(spec: DataSpec, root: Path) -> str | float:
@@ -54,17 +87,24 @@ def _beside(spec: DataSpec, root: Path, names: Sequence[str]) -> str | None:
     return None
 
 
-def folder_rows(root: Path, name: str, split: str, leave_out: frozenset[Path], notes: list[str]) -> Rows:
-    """One split: class folders, or, for a test, a flat folder of unlabelled images. Raises DataError."""
+def folder_rows(
+    root: Path, name: str, split: str, leave_out: frozenset[Path], notes: Notes, classes: Sequence[str] = ()
+) -> Rows:
+    """One split: class folders, or, for a test, a flat folder of unlabelled images.
+
+    classes: those that the recipe lists; with them the first folder is a class, whatever it looks like.
+    Raises DataError.
+    """
     folder = root / name
     if not folder.is_dir():
         raise DataError(f"{split}: no folder {one_line(folder)}; {_hint(root, split)}")
     found = scan(folder, leave_out)
+    prefix = "" if PurePath(name) == PurePath() else f"{PurePath(name).as_posix()}/"
+    notes.system.update(prefix + path for path in found.system)
     _note_others(found, folder, notes)
     ids = [nfc(stem(path)) for path in found.images]
-    prefix = "" if PurePath(name) == PurePath() else f"{PurePath(name).as_posix()}/"
     paths = [prefix + path for path in found.images]
-    refuse_shared_ids(ids, paths, split)
+    refuse_shared_ids(ids, paths, split, "rename the files")
     if not ids:
         raise DataError(
             f"{split}: no images in {one_line(folder)} ({len(found.others)} other files); put a folder of"
@@ -76,7 +116,12 @@ def folder_rows(root: Path, name: str, split: str, leave_out: frozenset[Path], n
     if split == "train" and PurePath(name) == PurePath():
         _note_no_classes(found, folder, notes)
         found = replace(found, folders=[])
-    return Rows(ids, paths, _labels(found, ids, folder, split))
+    labels = _labels(found, ids, folder, split)
+    if not classes:
+        refuse_a_folder_between(found.images, folder, split)
+    if split == "train" and not classes:
+        refuse_a_level_above(found.images, folder)
+    return Rows(ids, paths, labels)
 
 
 def _labels(found: Scanned, ids: Sequence[str], folder: Path, split: str) -> list[str]:
@@ -85,7 +130,7 @@ def _labels(found: Scanned, ids: Sequence[str], folder: Path, split: str) -> lis
     if loose:
         raise DataError(
             f"{split}: {len(loose)} images lie in {one_line(folder)} outside its class folders:"
-            f" {first_few(loose)}; move them into one"
+            f" {first_few(loose)}; {label_advice(loose)}"
         )
     labels = [name.split("/", 1)[0] for name in ids]
     empty = sorted({nfc(name) for name in found.folders} - set(labels))
@@ -97,22 +142,22 @@ def _labels(found: Scanned, ids: Sequence[str], folder: Path, split: str) -> lis
     return labels
 
 
-def _note_no_classes(found: Scanned, folder: Path, notes: list[str]) -> None:
+def _note_no_classes(found: Scanned, folder: Path, notes: Notes) -> None:
     """A data set's own folder may hold other folders than its classes, submissions/ for one."""
     classes = {path.split("/", 1)[0] for path in found.images}
     if others := [name for name in found.folders if name not in classes]:
-        notes.append(f"{one_line(folder)}: folders without an image are no class: {first_few(others)}")
+        notes.add(f"{one_line(folder)}: folders without an image are no class: {first_few(others)}")
 
 
-def _note_others(found: Scanned, folder: Path, notes: list[str]) -> None:
+def _note_others(found: Scanned, folder: Path, notes: Notes) -> None:
     if found.others:
         count = "1 file is" if len(found.others) == 1 else f"{len(found.others)} files are"
-        notes.append(f"{one_line(folder)}: {count} no image and passed over: {first_few(found.others)}")
+        notes.add(f"{one_line(folder)}: {count} no image and passed over: {first_few(found.others)}")
 
 
 def _hint(root: Path, split: str) -> str:
     key = f"data.tests.{split.removeprefix('test-')}" if split.startswith("test-") else f"data.{split}"
     if not root.is_dir():
         return "there is no such data folder at all; check data.path"
-    there = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    there = subfolders(root)
     return f"set {key} to one that is there ({first_few(there) or 'there is none'})"

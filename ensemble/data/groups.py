@@ -9,13 +9,18 @@ import numpy as np
 
 from ensemble.data.csvfile import read_csv
 from ensemble.data.dataset import Items
-from ensemble.errors import DataError, first_few
+from ensemble.errors import DataError, first_few, one_line
 
 LABELLED = ("train", "valid")
 
 
 def read_groups(path: Path) -> dict[tuple[str, str], str]:
     """(split, id) -> group, from a CSV with these three columns. Raises DataError."""
+    if not path.is_file():
+        raise DataError(
+            f"{one_line(path)}: no such file; data.groups names a CSV that `ens check --groups` wrote, and"
+            f" data.group_column: {one_line(path.name)} a column of the table"
+        )
     table = read_csv(path)
     columns = [table.column(name, "groups") for name in ("split", "id", "group")]
     found: dict[tuple[str, str], str] = {}

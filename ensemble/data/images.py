@@ -156,7 +156,7 @@ def _check_header(image: Image.Image, max_pixels: int) -> None:
 
 
 def _decoded(image: Image.Image, background: Colour | None) -> Image.Image:
-    raw = _raw_mode(image)
+    raw = raw_mode(image)
     if raw == "I;12":
         raise _Refused("has 12-bit pixels; save it with 8 or 16 bits")
     image.load()
@@ -171,7 +171,7 @@ def _decoded(image: Image.Image, background: Colour | None) -> Image.Image:
     return flat if turn is None else flat.transpose(turn)
 
 
-def _raw_mode(image: Image.Image) -> str:
+def raw_mode(image: Image.Image) -> str:
     """How the file packs its pixels, where the format's reader says so."""
     tiles = getattr(image, "tile", None) or [(None, None, None, None)]
     arguments = tiles[0][3]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble.data.dataset import Items
-from ensemble.data.names import has_control, natural_key, nfc
+from ensemble.data.names import has_control, look, look_alikes, natural_key, nfc
 from ensemble.data.splits import held_out
 from ensemble.errors import DataError, RecipeError, first_few, one_line
 from ensemble.predictions import UNKNOWN, Ints, Texts
@@ -76,7 +76,16 @@ def numbered(found: Found, classes: Sequence[str]) -> Listing:
     items = {
         split: _items(split, rows, numbers, columns, listed=bool(classes)) for split, rows in found.splits.items()
     }
-    return Listing(found.root, np.array(names, np.str_), items, found.fraction, found.notes)
+    notes = [*found.notes, *_notes_of_look_alikes(names)]
+    return Listing(found.root, np.array(names, np.str_), items, found.fraction, notes)
+
+
+def _notes_of_look_alikes(names: Sequence[str]) -> list[str]:
+    return [
+        f"classes that differ by case or invisible characters alone: {first_few(alike)}; rename them if they are"
+        " the same"
+        for alike in look_alikes(names)
+    ]
 
 
 def _refuse_unlabelled(split: str, rows: Rows) -> None:
@@ -123,8 +132,10 @@ def _targets(split: str, rows: Rows, numbers: Mapping[str, int], listed: bool) -
     unknown = sorted(set(rows.labels) - numbers.keys() - {""}, key=natural_key)
     if unknown:
         owner = "data.classes does" if listed else "train does"
+        alike = [name for name in numbers if look(name) == look(unknown[0])]
+        hint = f"; {alike[0]!r} differs by case or invisible characters alone" if alike else ""
         raise DataError(
-            f"{split}: classes that {owner} not have: {first_few(unknown)} (it has {first_few(numbers)})"
+            f"{split}: classes that {owner} not have: {first_few(unknown)} (it has {first_few(numbers)}){hint}"
         )
     return np.array([numbers[label] if label else UNKNOWN for label in rows.labels], np.int64)
 

@@ -49,9 +49,12 @@ def current_fingerprint(spec: DataSpec, runs: Path) -> str:
 
 
 def _from_files(spec: DataSpec, runs: Path, progress: Progress | None, note: Note | None) -> Dataset:
+    from ensemble.data.depth import note_on_depth
     from ensemble.data.images import ImageReader
 
     listing, content = _examined(spec, runs, progress, note)
+    if note and (line := note_on_depth(listing.root, listing.splits["train"].paths.tolist())):
+        note(line)
     classes, splits = listing.classes, listing.splits
     tests = [split for split in splits if split not in ("train", "valid")]
     return Dataset(

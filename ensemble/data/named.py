@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ensemble.data.csvfile import Table, read_csv
-from ensemble.data.index import ImageIndex
+from ensemble.data.index import ImageIndex, refuse_no_header
 from ensemble.data.names import natural_key
 from ensemble.data.scan import scan
 from ensemble.errors import DataError, first_few, one_line
@@ -66,11 +66,12 @@ def _in_folder(folder: Path) -> list[NamedImage]:
 
 def _in_table(csv: Path, column: str | None, folder: Path) -> list[NamedImage]:
     table = read_csv(csv)
-    names = table.columns[_column(table, column)]
     if not folder.is_dir():
         raise DataError(f"no folder {one_line(folder)}, where the images of {table.name} should be")
     index = ImageIndex(folder, "", scan(folder).images)
-    hits = [index.candidates(name, csv.stem) for name in names]
+    refuse_no_header(table, index, csv.stem, named=(column,))
+    names = table.columns[_column(table, column)]
+    hits = [index.hit(name, csv.stem).files for name in names]
     several = [f"{name}: {' and '.join(files)}" for name, files in zip(names, hits, strict=True) if files[1:]]
     if several:
         raise DataError(

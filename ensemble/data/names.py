@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ensemble.errors import DataError, first_few
 
@@ -12,6 +12,13 @@ _KNOWN = frozenset(
     "jpg jpeg jpe jfif png gif bmp dib tif tiff webp mpo ppm pgm pbm pnm jp2 j2k avif heic heif".split()  # noqa: SIM905
 )
 """Names that end so, in any case of letters, are taken for images; HEIC only to be refused by name."""
+
+_SYSTEM = frozenset(
+    "@eadir|@tmp|@__thumb|@recycle|@recently-snapshot|#recycle|#snapshot|$recycle.bin|system volume information"  # noqa: SIM905
+    "|.trashes|lost+found|network trash folder|temporary items|__macosx|thumbs.db|ehthumbs.db|ehthumbs_vista.db"
+    "|desktop.ini|icon\r".split("|")
+)
+"""What Synology, QNAP, Windows and macOS leave in folders, in small letters."""
 
 _UNWANTED = {"Cc", "Cs", "Zl", "Zp"}
 _DIGITS = re.compile(r"([0-9]+)")
@@ -30,6 +37,11 @@ def stem(name: str) -> str:
     return name[: -len(ending)] if ending else name
 
 
+def is_system(name: str) -> bool:
+    """Whether an operating system or a file server makes a file or folder of this name, in any case of letters."""
+    return name.lower() in _SYSTEM
+
+
 def has_control(text: str) -> bool:
     """Whether `text` holds a line break, another control character or a byte that is no UTF-8."""
     return not text.isprintable() and any(unicodedata.category(c) in _UNWANTED for c in text)
@@ -46,10 +58,24 @@ def natural_key(text: str) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)], text
 
 
-def refuse_shared_ids(ids: Sequence[str], sources: Sequence[str], where: str) -> None:
-    """Raise DataError that names the files or rows that share an id."""
+def refuse_shared_ids(ids: Sequence[str], sources: Sequence[str], where: str, advice: str) -> None:
+    """Raise DataError that names the files or rows that share an id, and gives the advice."""
     if pairs := _shared(ids, sources):
-        raise DataError(f"{where}: {len(pairs)} ids are not unique, rename the files or rows: {first_few(pairs)}")
+        raise DataError(f"{where}: {len(pairs)} ids are not unique: {first_few(pairs)}; {advice}")
+
+
+def look(text: str) -> str:
+    """What a reader sees of a name: without case, invisible characters and doubled spaces."""
+    visible = "".join(c for c in text.casefold() if unicodedata.category(c) != "Cf")
+    return " ".join(unicodedata.normalize("NFKC", visible).split())
+
+
+def look_alikes(names: Iterable[str]) -> list[list[str]]:
+    """The names that look the same, in groups of two and more."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(look(name), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def refuse_shared_files(paths: Sequence[str], ids: Sequence[str], where: str) -> None:

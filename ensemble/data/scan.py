@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ensemble.data.names import extension, has_control
+from ensemble.data.names import extension, has_control, is_system
 from ensemble.errors import DataError, one_line
 
 
@@ -15,24 +15,42 @@ class Found:
     """What lies below a folder, as paths relative to it, `/`-separated, each list sorted.
 
     images: by their extension.  others: every other file.  folders: the folders directly in it.
+    system: files and folders that an operating system made; what is in such a folder is not listed.
     """
 
     images: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
+    system: list[str] = field(default_factory=list)
 
 
 def scan(folder: Path, leave_out: frozenset[Path] = frozenset()) -> Found:
     """Everything below `folder`; links are followed, names that begin with a dot passed over.
 
     leave_out: folders, resolved, that are passed over too. Raises DataError for a folder that cannot be read,
-    a circle of links, and a name with a line break or another control character.
+    a circle of links, and an image whose path has a line break or another control character.
     """
     found = Found()
     _walk(folder, "", (), found, leave_out)
-    for names in (found.images, found.others, found.folders):
+    for names in (found.images, found.others, found.folders, found.system):
         names.sort()
     return found
+
+
+def holds_image(folder: Path, *, directly: bool = False, above: tuple[tuple[int, int], ...] = ()) -> bool:
+    """Whether an image lies below `folder`, or directly in it; ends at the first. Raises DataError.
+
+    above: the folders that it lies in, which links may lead back to.
+    """
+    here, entries = _entries(folder)
+    if here in above:
+        return False
+    kept = [entry for entry in entries if not is_system(entry[0]) and entry[0][0] != "."]
+    if any(extension(name) for name, is_folder in kept if not is_folder):
+        return True
+    return not directly and any(
+        holds_image(folder / name, above=(*above, here)) for name, is_folder in kept if is_folder
+    )
 
 
 def _walk(
@@ -42,16 +60,28 @@ def _walk(
     if here in above:
         raise DataError(f"{one_line(folder)} is a link to a folder that it lies in (a loop); remove the link")
     for name, is_folder in entries:
-        if name.startswith(".") or name == "__MACOSX":
+        if is_system(name):
+            found.system.append(prefix + name)
+        elif name.startswith("."):
             continue
-        if has_control(name):
-            raise DataError(f"{one_line(folder)}: a control character in the file name {name!r}; rename it")
-        if not is_folder:
-            (found.images if extension(name) else found.others).append(prefix + name)
+        elif not is_folder:
+            _file(folder, prefix, name, found)
         elif not (leave_out and (folder / name).resolve() in leave_out):
             if not prefix:
                 found.folders.append(name)
             _walk(folder / name, f"{prefix}{name}/", (*above, here), found, leave_out)
+
+
+def _file(folder: Path, prefix: str, name: str, found: Found) -> None:
+    """List a file; the name of what is no image has no part in anything and may be what it likes."""
+    if not extension(name):
+        found.others.append(prefix + name)
+        return
+    if has_control(prefix + name):
+        bad = name if has_control(name) else folder.name
+        kind = "file" if bad == name else "folder"
+        raise DataError(f"{one_line(folder)}: a control character in the {kind} name {bad!r}; rename it")
+    found.images.append(prefix + name)
 
 
 def _entries(folder: Path) -> tuple[tuple[int, int], list[tuple[str, bool]]]:

@@ -7,17 +7,19 @@ column alone it is the path without its extension.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from ensemble.data.columns import numbers, one_hot_labels, soft_rows
 from ensemble.data.csvfile import Table, read_csv
-from ensemble.data.folders import VALID_NAMES, folder_rows
-from ensemble.data.index import ImageIndex, index_images
-from ensemble.data.listing import HELD_OUT, Found, Rows
+from ensemble.data.folders import folder_rows
+from ensemble.data.index import ImageIndex, index_images, note_unlisted, refuse_no_header
+from ensemble.data.listing import Found, Rows
 from ensemble.data.names import nfc, refuse_shared_files, refuse_shared_ids, stem
-from ensemble.data.scan import scan
+from ensemble.data.notes import Notes
+from ensemble.data.roles import group_columns
+from ensemble.data.tablesplits import note_unused, rows_by_split, tests_of, valid_of, with_csv
 from ensemble.errors import DataError, RecipeError, first_few
 from ensemble.recipe.schema import DataSpec
 
@@ -43,60 +45,73 @@ class Columns:
 def list_tables(spec: DataSpec, leave_out: frozenset[Path]) -> Found:
     """List CSV files. leave_out: resolved folders without data (the runs). Raises DataError, RecipeError."""
     root = Path(spec.path)
-    train_path = root / _with_csv(root, spec.train)
-    train = read_csv(train_path)
-    columns = column_roles(spec, train)
+    train_path = root / with_csv(root, spec.train)
+    table = read_csv(train_path)
     index = index_images(root, spec.images, spec.extension, leave_out)
-    notes: list[str] = []
-    valid = spec.valid if spec.valid is not None else _beside(train_path, VALID_NAMES) or HELD_OUT
-    splits = {"train": table_rows(train, train_path, columns, index, "train")}
-    if isinstance(valid, str):
-        path = root / _with_csv(root, valid)
-        splits["valid"] = table_rows(read_csv(path), path, columns, index, "valid")
-    for split, name in _tests(spec, train_path).items():
-        if (root / name).is_dir():
+    refuse_no_header(table, index, train_path.stem, _named(spec))
+    notes = Notes(system={index.prefix + name for name in index.system})
+    columns = column_roles(spec, table)
+    parts = rows_by_split(table, spec)
+    valid = valid_of(spec, train_path, parts)
+    splits = {split: table_rows(part, train_path, columns, index, split, notes) for split, part in parts.items()}
+    others = {"valid": valid} if isinstance(valid, str) else {}
+    others |= tests_of(spec, train_path, parts)
+    for split, name in others.items():
+        if split != "valid" and (root / name).is_dir():
             splits[split] = folder_rows(root, name, split, leave_out, notes)
         else:
-            path = root / _with_csv(root, name)
-            splits[split] = table_rows(read_csv(path), path, columns, index, split)
-    return Found(root, splits, columns.class_names, None if isinstance(valid, str) else valid, notes)
+            path = root / with_csv(root, name)
+            other = read_csv(path)
+            refuse_no_header(other, index, path.stem, _named(spec))
+            splits[split] = table_rows(other, path, columns, index, split, notes)
+    note_unlisted(index, (path for rows in splits.values() for path in rows.paths), notes)
+    note_unused(train_path, splits, notes)
+    _note_columns(spec, columns, table, others, notes)
+    held = None if "valid" in splits else valid
+    order = sorted(splits, key=lambda split: ("train", "valid", "test").index(split.split("-")[0]))
+    assert not isinstance(held, str)
+    return Found(root, {split: splits[split] for split in order}, columns.class_names, held, notes.all())
 
 
-def _tests(spec: DataSpec, train_path: Path) -> dict[str, str]:
-    test = spec.test if spec.test is not None else _beside(train_path, ("test",)) or _flat_test(spec)
-    return ({"test": test} if test else {}) | {f"test-{name}": path for name, path in spec.tests.items()}
+def _named(spec: DataSpec) -> tuple[str | None, ...]:
+    """The columns that the recipe names."""
+    columns = (spec.id_column, spec.path_column, spec.label_column, spec.group_column, spec.split_column)
+    return (*columns, *spec.label_columns)
 
 
-def _flat_test(spec: DataSpec) -> str | None:
-    """The folder `test` beside the table of train, relative to the root, where it holds nothing but images."""
-    place = PurePath(spec.train).parent / "test"
-    found = scan(Path(spec.path) / place) if (Path(spec.path) / place).is_dir() else None
-    flat = found is not None and found.images and not any("/" in path for path in found.images)
-    return place.as_posix() if flat else None
+def _note_columns(spec: DataSpec, columns: Columns, table: Table, others: Mapping[str, str], notes: Notes) -> None:
+    """Say what is taken for what, and which columns seem to hold groups that nobody uses.
 
-
-def _with_csv(root: Path, name: str) -> str:
-    """`train` may stand for `train.csv`."""
-    return f"{name}.csv" if not (root / name).is_file() and PurePath(name).suffix == "" else name
-
-
-def _beside(train_path: Path, names: Sequence[str]) -> str | None:
-    """The first of `names` that is a CSV beside that of train, as an absolute path."""
-    for name in names:
-        path = train_path.with_name(f"{name}{train_path.suffix}").absolute()
-        if path.is_file() and path != train_path.absolute():
-            return str(path)
-    return None
+    others: the tables and folders of the other splits.
+    """
+    name = PurePath(table.name).name
+    taken = {
+        "ids": columns.id or columns.path,
+        "files": columns.path if columns.id else None,
+        "labels": columns.label or ", ".join(columns.labels),
+        "groups": columns.group,
+        "splits": spec.split_column,
+    }
+    parts = [f"{what} from {column!r}" for what, column in taken.items() if column]
+    parts += [f"{split} from {PurePath(place).name}" for split, place in others.items()]
+    notes.add(f"{name}: {', '.join(parts)}")
+    used = {columns.id, columns.path, columns.label, *columns.labels}
+    groups = [column for column in group_columns(table) if column not in used]
+    if groups and columns.group is None and spec.groups is None:
+        notes.add(
+            f"{name}: values of {groups[0]!r} repeat, and rows of one may be in train and in valid; set"
+            f" data.group_column: {groups[0]} to keep them together"
+        )
 
 
 def column_roles(spec: DataSpec, train: Table) -> Columns:
     """What each column means, where the recipe does not say. Raises RecipeError, DataError."""
     _refuse_contradictions(spec)
-    for key in ("id_column", "path_column", "label_column", "group_column"):
+    for key in ("id_column", "path_column", "label_column", "group_column", "split_column"):
         if getattr(spec, key) is not None:
             train.column(getattr(spec, key), key)
     labels = tuple(nfc(name) for name in spec.label_columns)
-    named = {spec.path_column, spec.label_column, spec.group_column, *labels} - {None}
+    named = {*_named(spec)[1:], *labels} - {None}
     id_column = spec.id_column
     if id_column is None and spec.path_column is None:
         id_column = next((name for name in train.named if name not in named), None)
@@ -105,6 +120,11 @@ def column_roles(spec: DataSpec, train: Table) -> Columns:
     label = spec.label_column
     if label is None and not labels:
         others = [name for name in train.named if name not in named | {id_column}]
+        if not others:
+            raise DataError(
+                f"{train.name}: no column is left for the label (there are {first_few(train.named)}); add one, or"
+                " name the table that has it in data.train"
+            )
         if len(others) != 1:
             raise DataError(
                 f"{train.name}: {len(others)} columns may be the label ({first_few(others)}); set"
@@ -126,19 +146,27 @@ def _refuse_contradictions(spec: DataSpec) -> None:
         raise RecipeError(f"data.label_columns and unnamed_class: a class twice in {', '.join(names)}")
 
 
-def table_rows(table: Table, path: Path, columns: Columns, index: ImageIndex, split: str) -> Rows:
+def table_rows(table: Table, path: Path, columns: Columns, index: ImageIndex, split: str, notes: Notes) -> Rows:
     """One split of a table. A test may lack the labels and groups. Raises DataError."""
     is_test = split not in ("train", "valid")
     ids, names = _ids_and_names(table, columns)
-    empty = [f"row {row + 1}" for row, name in enumerate(ids) if not name]
+    empty = [row for row, name in zip(table.rows, ids, strict=True) if not name]
     if empty:
         raise DataError(f"{table.name}: rows without an id: {first_few(empty)}")
-    refuse_shared_ids(ids, [f"row {row + 1}" for row in range(len(ids))], table.name)
-    paths = index.find(names, path)
+    refuse_shared_ids(ids, table.rows, table.name, _shared_advice(columns))
+    paths = index.find(names, path, split.split("-")[0], notes)
     refuse_shared_files(paths, ids, table.name)
     has_groups = columns.group is not None and not (is_test and nfc(columns.group) not in table.columns)
     found = Rows(ids, paths, groups=_groups(table, columns, ids) if has_groups else None)
     return _labelled(found, table, columns, is_test)
+
+
+def _shared_advice(columns: Columns) -> str:
+    key, column = ("id_column", columns.id) if columns.id is not None else ("path_column", columns.path)
+    return (
+        f"the ids are from the column {column!r}; set data.{key} to the column that names each image once, or"
+        " remove the rows that are there twice"
+    )
 
 
 def _ids_and_names(table: Table, columns: Columns) -> tuple[list[str], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -41,6 +42,12 @@ def _separator(value: str) -> str:
     return value
 
 
+def _home(value: str) -> str:
+    """`~/photos` as a shell would write it out."""
+    return os.path.expanduser(value)  # noqa: PTH111 — Path would change how the rest is spelled
+
+
+Place = Annotated[str, AfterValidator(_home)]
 Text = Annotated[str, BeforeValidator(_to_text)]
 Name = Annotated[str, BeforeValidator(_to_text), AfterValidator(_plain_name)]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_to_tuple)]
@@ -55,18 +62,19 @@ class Frozen(BaseModel):
 
 
 class DataSpec(Frozen):
-    """Where the images and labels are, and how they are read. Paths are relative to `path`.
+    """Where the images and labels are, and how they are read. Paths are relative to `path`; `~` is the home folder.
 
+    split_column: the column of train's table that says of each row train, valid or test.
     medical: an export of what learns from them says that it is no medical device.
     """
 
     form: Literal["digits", "folders", "csv"] = "digits"
-    path: str = "."
-    train: str = "train"
-    valid: str | Annotated[float, Field(gt=0, lt=1)] | None = None
-    test: str | None = None
-    tests: dict[Name, str] = {}
-    images: str = "."
+    path: Place = "."
+    train: Place = "train"
+    valid: Place | Annotated[float, Field(gt=0, lt=1)] | None = None
+    test: Place | None = None
+    tests: dict[Name, Place] = {}
+    images: Place = "."
     extension: str | None = None
     id_column: Text | None = None
     path_column: Text | None = None
@@ -74,7 +82,8 @@ class DataSpec(Frozen):
     label_columns: Texts = ()
     unnamed_class: Annotated[Text, AfterValidator(_class_name)] | None = None
     group_column: Text | None = None
-    groups: str | None = None
+    split_column: Text | None = None
+    groups: Place | None = None
     classes: Texts = ()
     soft_labels: bool = False
     split_seed: Annotated[int, Field(ge=0)] = 0
@@ -191,8 +200,8 @@ class SubmitSpec(Frozen):
     """The `submit` part of a recipe file: the defaults of `ens submit`."""
 
     format: str = "kaggle"
-    sample: str | None = None
-    out: str | None = None
+    sample: Place | None = None
+    out: Place | None = None
     id_column: Text = "id"
     label_column: Text = "label"
     positive: Text | None = None

@@ -8,6 +8,7 @@ from typing import Any
 from ensemble.check.checking import Check
 from ensemble.check.copies import KINDS
 from ensemble.check.leaks import described
+from ensemble.data.depth import ADVICE, LOW
 
 FEW = 5
 """Names of one sort that a screen has room for."""
@@ -35,6 +36,9 @@ def verdict(found: Check) -> list[str]:
             f"{_count(len(found.label_issues), 'label is', 'labels are')} likely wrong"
             f" (asked {found.asked}, accuracy {found.asked_accuracy:.4f})"
         )
+    if found.low_bits:
+        count = _count(found.low_bits, "16-bit file has", "16-bit files have")
+        said.append(f"{count} no value above {LOW - 1}, which {ADVICE}")
     if found.odd:
         said.append(f"{_count(len(found.odd), 'file is', 'files are')} odd")
     if found.counts.few:

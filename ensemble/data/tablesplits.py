@@ -1,0 +1,94 @@
+"""Where the splits of a table are: in a column of it, in tables beside it, or in a folder of test images."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePath
+
+from ensemble.data.csvfile import Table
+from ensemble.data.folders import VALID_NAMES
+from ensemble.data.listing import HELD_OUT
+from ensemble.data.notes import Notes
+from ensemble.data.scan import scan
+from ensemble.data.splitnames import role_of
+from ensemble.errors import DataError, RecipeError, first_few
+from ensemble.recipe.schema import DataSpec
+
+
+def rows_by_split(table: Table, spec: DataSpec) -> dict[str, Table]:
+    """The rows of each split that `data.split_column` names; all are train's without one. Raises DataError."""
+    if spec.split_column is None:
+        return {"train": table}
+    values = table.column(spec.split_column, "split_column")
+    unknown = sorted({value for value in values if role_of(value) is None})
+    if unknown:
+        raise DataError(
+            f"{table.name}, column {spec.split_column!r}: {first_few(unknown)} found, train, valid or test"
+            " expected; correct the values, or leave out data.split_column"
+        )
+    rows: dict[str, list[int]] = {"train": [], "valid": [], "test": []}
+    for row, value in enumerate(values):
+        rows[role_of(value) or ""].append(row)
+    if not rows["train"]:
+        raise DataError(
+            f"{table.name}, column {spec.split_column!r}: no row is of train ({first_few(set(values))})"
+        )
+    return {split: table.take(some) for split, some in rows.items() if some}
+
+
+def valid_of(spec: DataSpec, train_path: Path, parts: Collection[str]) -> str | float | None:
+    """The validation table, or the share of train that is held out; None where the table has it."""
+    if "valid" in parts:
+        if spec.valid is not None:
+            raise RecipeError("data: valid found, and data.split_column has rows of valid; leave out one of them")
+        return None
+    if spec.valid is not None:
+        return spec.valid
+    return _beside(train_path, VALID_NAMES) or HELD_OUT
+
+
+def tests_of(spec: DataSpec, train_path: Path, parts: Collection[str]) -> dict[str, str]:
+    more = {f"test-{name}": path for name, path in spec.tests.items()}
+    if "test" in parts:
+        if spec.test is not None:
+            raise RecipeError("data: test found, and data.split_column has rows of test; leave out one of them")
+        return more
+    test = spec.test if spec.test is not None else _beside(train_path, ("test",)) or _flat_test(spec)
+    return ({"test": test} if test else {}) | more
+
+
+def _flat_test(spec: DataSpec) -> str | None:
+    """The folder `test` beside the table of train, relative to the root, where it holds nothing but images."""
+    place = PurePath(spec.train).parent / "test"
+    found = scan(Path(spec.path) / place) if (Path(spec.path) / place).is_dir() else None
+    flat = found is not None and found.images and not any("/" in path for path in found.images)
+    return place.as_posix() if flat else None
+
+
+def note_unused(train_path: Path, splits: Collection[str], notes: Notes) -> None:
+    """Say which tables and folders beside train's table look like a split that the data set lacks."""
+    for role in ("valid", "test"):
+        if role in splits or any(split.startswith(f"{role}-") for split in splits):
+            continue
+        unused = [path.name for path in sorted(train_path.parent.iterdir()) if _looks_like(path, role)]
+        if unused:
+            notes.add(f"{first_few(unused)} looks like a {role} set and is not used; name it in data.{role}")
+
+
+def _looks_like(path: Path, role: str) -> bool:
+    is_table = path.suffix.lower() in (".csv", ".tsv") and path.is_file()
+    return role_of(path.stem) == role and (is_table or (role == "test" and path.is_dir()))
+
+
+def with_csv(root: Path, name: str) -> str:
+    """`train` may stand for `train.csv`."""
+    return f"{name}.csv" if not (root / name).is_file() and PurePath(name).suffix == "" else name
+
+
+def _beside(train_path: Path, names: Sequence[str]) -> str | None:
+    """The first of `names` that is a CSV beside that of train, as an absolute path."""
+    for name in names:
+        path = train_path.with_name(f"{name}{train_path.suffix}").absolute()
+        if path.is_file() and path != train_path.absolute():
+            return str(path)
+    return None
