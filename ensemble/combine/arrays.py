@@ -41,6 +41,15 @@ def softmax(logits: Wide) -> Wide:
     return normalised(np.exp(logits - logits.max(axis=1, keepdims=True)))
 
 
-def evenly(n: int, most: int = 10_000) -> Ints:
-    """At most `most` of the places 0..n-1, evenly spaced: enough rows for a number or two."""
-    return np.arange(n) if n <= most else (np.arange(most) * n) // most
+def sampled(n: int, most: int) -> Ints:
+    """The places 0..n-1, ascending, or `most` of them, drawn at random and always the same.
+
+    A fixed stride could meet one class only, where classes follow a period.
+    """
+    # RandomState, as numpy promises never to change its numbers
+    return np.arange(n) if n <= most else np.sort(np.random.RandomState(0).permutation(n)[:most])
+
+
+def enough_rows(n: int, k: int, cells: int = 500_000, fewest: int = 2_000) -> Ints:
+    """Rows of (n, k) probabilities that stand for all: at most `cells` numbers, but no fewer than `fewest` rows."""
+    return sampled(n, max(fewest, cells // k))

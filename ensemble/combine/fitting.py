@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.combine.arrays import Wide, evenly
+from ensemble.combine.arrays import Wide, enough_rows
 from ensemble.combine.rules import Params, Rule, rules
 from ensemble.combine.selection import Selection, select
 from ensemble.combine.temperature import fit_temperature, heated
@@ -93,7 +93,7 @@ def decide(plan: Plan, several: Sequence[Rule], pool: Pool, rows: Ints) -> list[
     scores = pool.accuracies(rows)
     chosen = select(plan.ids, plan.archs, scores.tolist(), threshold=plan.threshold, per_arch=plan.per_arch)
     kept, targets = pool.taken(chosen.kept, rows), pool.targets[rows]
-    some = evenly(len(rows))
+    some = enough_rows(len(rows), kept.shape[2])
 
     def fit(rule: Rule) -> Fitted:
         params = rule.fit(kept, targets, plan.metric)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ensemble.combine.arrays import Wide, evenly, normalised
+from ensemble.combine.arrays import Wide, normalised, sampled
 from ensemble.combine.crossfit import Folds
 from ensemble.combine.fitting import Fitted, Pool, Probs
 from ensemble.combine.scores import Judged
@@ -84,7 +84,7 @@ class Reduced:
 
     def _fold(self, fitted: Fitted, pool: Pool, folds: Folds, fold: int, rows: Ints) -> _Fold:
         members, rest = fitted.selection.kept, folds.without(fold)
-        seen = rest[evenly(len(rest), SEEN_ROWS)] if self.heat else rest[:0]
+        seen = rest[sampled(len(rest), SEEN_ROWS)] if self.heat else rest[:0]
         here = rows[folds.fold[rows] == fold]
         known, said = _Rows(fitted, pool.taken(members, here)), _Rows(fitted, pool.taken(members, seen))
         return _Fold(known, said, pool.targets[seen])

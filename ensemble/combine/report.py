@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.combine.advice import Advice, advise
-from ensemble.combine.arrays import evenly
+from ensemble.combine.arrays import sampled
 from ensemble.combine.comparison import Comparison, compare
 from ensemble.combine.contributions import contributions, only_right
 from ensemble.combine.fitting import Plan, Pool
@@ -44,7 +44,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Report:
-    """rows: the validation rows looked at; evenly spaced ones stand for all where m n k is above 10 million.
+    """rows: the validation rows looked at; random ones stand for all where m n k is above 10 million.
 
     tournament: every rule's cross-fitted score where `auto` chose.  against: the best member and the plain mean.
     shorter, dropped: the ids that can go, where some can.
@@ -82,7 +82,7 @@ def report(plan: Plan, judged: Judged, valid: Split, members: Sequence[Run]) -> 
     """The report on a judged ensemble of some of `members`, by the metric of the plan."""
     pool, kept = Pool(valid.probs, valid.targets), judged.fitted.selection.kept
     known = judged.folds.known()
-    rows = known[evenly(len(known), max(_FEWEST, _CELLS // (len(members) * valid.probs.shape[2])))]
+    rows = known[sampled(len(known), max(_FEWEST, _CELLS // (len(members) * valid.probs.shape[2])))]
     targets = valid.targets[rows]
     groups = None if valid.groups is None else valid.groups[rows]
     # of labels no temperature changes anything

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ensemble.combine.arrays import Wide, evenly
+from ensemble.combine.arrays import Wide, enough_rows
 from ensemble.combine.rules.base import Params, rule
 from ensemble.combine.simplex import mixture
 from ensemble.combine.temperature import fit_temperature, heated, likelihoods
@@ -24,10 +24,10 @@ def convex(probs: Floats, targets: Ints) -> Params:
 
     A maximum-likelihood mixture (super learning with log-loss, van der Laan et al. 2007): one optimum, no seed.
     """
-    m, n, _ = probs.shape
+    m, n, k = probs.shape
     temperatures = np.empty(m)
     likely = np.empty((m, n)).T
-    some = evenly(n)
+    some = enough_rows(n, k)
     for j, member in enumerate(probs):
         temperatures[j] = fit_temperature(member[some], targets[some])
         likely[:, j] = likelihoods(member, targets, temperatures[j])

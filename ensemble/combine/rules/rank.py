@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.combine.arrays import UNSEEN, Wide, evenly, normalised, uniform_weights
+from ensemble.combine.arrays import UNSEEN, Wide, enough_rows, normalised, uniform_weights
 from ensemble.combine.rules.base import Params, rule
 from ensemble.predictions import Floats, Ints
 
@@ -14,8 +14,8 @@ REACH, CELLS = 16.0, 512
 straight. A table of equal steps is read in one look, where quantiles would have to be searched.
 """
 
-MOST_ROWS = 5_000
-"""So many evenly spaced validation rows fix the quantiles to about a percent."""
+MOST_ROWS, MOST_CELLS, FEWEST_ROWS = 5_000, 1_000_000, 1_000
+"""So many random validation rows fix the quantiles to about a percent; fewer of them where classes are many."""
 
 Narrow = npt.NDArray[np.float32]
 
@@ -66,7 +66,7 @@ def rank(probs: Floats, targets: Ints) -> Params:
     2003).
     """
     m, n, k = probs.shape
-    some = evenly(n, MOST_ROWS)
+    some = enough_rows(n, k, min(MOST_CELLS, MOST_ROWS * k), FEWEST_ROWS)
     steps = np.arange(CELLS + 1)
     levels = np.empty((m, k, CELLS + 1), np.float32)
     quantiles, ranks = np.zeros((k, len(some))), np.zeros((len(some), k))

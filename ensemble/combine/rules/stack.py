@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.combine.arrays import UNSEEN, Wide, evenly, softmax, uniform_weights
+from ensemble.combine.arrays import UNSEEN, Wide, sampled, softmax, uniform_weights
 from ensemble.combine.rules.base import Params, rule
 from ensemble.predictions import Floats, Ints
 
@@ -56,10 +56,10 @@ def stack(probs: Floats, targets: Ints) -> Params:
     """Multinomial logistic regression on log-probabilities (Wolpert 1992) with a strong L2 penalty.
 
     The penalty pulls the coefficients to the mean of logits and not to nothing, so that few rows leave a good
-    rule as it is. Where n m k is above 5 million, evenly spaced rows stand for all.
+    rule as it is. Where n m k is above 5 million, random rows stand for all.
     """
     m, n, k = probs.shape
-    some = evenly(n, max(_FEWEST, _CELLS // (m * k)))
+    some = sampled(n, max(_FEWEST, _CELLS // (m * k)))
     rows = np.concatenate([features(member[some]) for member in probs], axis=1)
     start = np.tile(np.eye(k) / m, (m, 1))
     moved = _regression(rows, targets[some], start, precision=(m / SPREAD) ** 2)
