@@ -102,6 +102,17 @@ def read_json(path: Path) -> Any:
         raise DataError(f"cannot read {one_line(path)}: {one_line(error)}") from error
 
 
+Signature = tuple[int, int, int, int]
+
+
+def signature(status: os.stat_result) -> Signature:
+    """Size, time of change, inode and time of the inode's change: equal where a file is as it was.
+
+    The first two alone miss files of one size and time that are exchanged by renaming.
+    """
+    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
+
+
 def sha256_file(path: Path) -> str:
     """The sha256 of the bytes of `path`, in hex."""
     with path.open("rb") as file:

@@ -87,6 +87,15 @@ def notes_of(judged: Judged, kept: Sequence[Run], refits: bool, valid: Split, th
         notes.append("the score is that of the members before the refit; the test is predicted by the refits")
     if chosen := chosen_on_valid(kept):
         notes.append(f"chosen on the validation rows before: {', '.join(chosen)}; honest does not cover that")
+    if judged.left_out:
+        m, k = valid.probs.shape[0], valid.probs.shape[2]
+        notes.append(f"auto left out {', '.join(judged.left_out)}: too large for {m} members and {k} classes")
+    for metric in judged.suspect:
+        ours = judged.scores[metric][0]
+        notes.append(
+            f"something is wrong: the apparent {metric} {ours.apparent:.4f} is worse than the honest interval"
+            f" ({ours.low:.4f} to {ours.high:.4f}); believe neither, and look for rows that are unlike the others"
+        )
     if unknown := int((valid.targets == UNKNOWN).sum()):
         notes.append(f"{unknown} of {len(valid.targets)} validation rows have no target and are not scored")
     return notes

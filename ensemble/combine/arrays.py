@@ -50,6 +50,6 @@ def sampled(n: int, most: int) -> Ints:
     return np.arange(n) if n <= most else np.sort(np.random.RandomState(0).permutation(n)[:most])
 
 
-def enough_rows(n: int, k: int, cells: int = 500_000, fewest: int = 2_000) -> Ints:
+def enough_rows(n: int, k: int, cells: int = 500_000, fewest: int = 1_000) -> Ints:
     """Rows of (n, k) probabilities that stand for all: at most `cells` numbers, but no fewer than `fewest` rows."""
     return sampled(n, max(fewest, cells // k))

@@ -8,15 +8,16 @@ from functools import cached_property
 
 import numpy as np
 
-from ensemble.combine.arrays import Wide, normalised, sampled
+from ensemble.combine.arrays import Wide, enough_rows, normalised
 from ensemble.combine.crossfit import Folds
 from ensemble.combine.fitting import Fitted, Pool, Probs
 from ensemble.combine.scores import Judged
 from ensemble.combine.temperature import fit_temperature, heated
 from ensemble.predictions import Floats, Ints
 
-SEEN_ROWS = 2_000
-"""So many of the rows that a fold's temperature was fitted on fix it anew for the rest of the members."""
+SEEN_ROWS, SEEN_CELLS, FEWEST_ROWS = 2_000, 500_000, 500
+"""So many of the rows that a fold's temperature was fitted on fix it anew for the rest of the members; fewer where
+classes are many."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,10 @@ class Reduced:
         ]
 
     def _fold(self, fitted: Fitted, pool: Pool, folds: Folds, fold: int, rows: Ints) -> _Fold:
-        members, rest = fitted.selection.kept, folds.without(fold)
-        seen = rest[sampled(len(rest), SEEN_ROWS)] if self.heat else rest[:0]
+        members, rest, k = fitted.selection.kept, folds.without(fold), self.shape[1]
+        seen = (
+            rest[enough_rows(len(rest), k, min(SEEN_CELLS, SEEN_ROWS * k), FEWEST_ROWS)] if self.heat else rest[:0]
+        )
         here = rows[folds.fold[rows] == fold]
         known, said = _Rows(fitted, pool.taken(members, here)), _Rows(fitted, pool.taken(members, seen))
         return _Fold(known, said, pool.targets[seen])

@@ -58,7 +58,8 @@ class Judged:
 
     ours, plain, single: the ensemble, the plain mean of all candidates, the best member.  fits: what was
     decided without each fold of the first repeat.  scores: of the three, by metric.  tournament: the rules
-    that `auto` compared, else nothing.
+    that `auto` compared, else nothing.  left_out: those that were too large for it.  suspect:
+    metrics whose apparent score is worse than the honest interval, which fitting cannot explain.
     """
 
     fitted: Fitted
@@ -69,6 +70,8 @@ class Judged:
     folds: Folds
     scores: dict[str, tuple[Score, Score, Score]]
     tournament: tuple[Entry, ...] = ()
+    left_out: tuple[str, ...] = ()
+    suspect: tuple[str, ...] = ()
 
     @property
     def apparent(self) -> Probs:
@@ -107,7 +110,22 @@ def judge(plan: Plan, valid: Split, scored: Sequence[Metric], progress: Progress
     for metric in scored:
         first, second, third = (_score(side, metric, valid, known) for side in (ours, plain, single))
         scores[metric.name] = (first, second, third)
-    return Judged(found.full, ours, plain, single, found.honest[0], several[0], scores, found.table)
+    return Judged(
+        fitted=found.full,
+        ours=ours,
+        plain=plain,
+        single=single,
+        fits=found.honest[0],
+        folds=several[0],
+        scores=scores,
+        tournament=found.table,
+        left_out=found.left_out,
+        suspect=tuple(metric.name for metric in scored if _is_suspect(scores[metric.name][0], metric)),
+    )
+
+
+def _is_suspect(score: Score, metric: Metric) -> bool:
+    return score.apparent < score.low if metric.higher else score.apparent > score.high
 
 
 def _plain(plan: Plan, pool: Pool, several: Sequence[Folds], progress: Progress) -> Contest:

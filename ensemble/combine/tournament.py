@@ -29,21 +29,32 @@ class Entry:
     error: float
 
 
+MOST_COEFFICIENTS = 500_000
+"""Of a rule that `auto` compares: more take minutes, and are more than validation rows can tell."""
+
+
 @dataclass(frozen=True)
 class Contest:
     """What `auto` decided: the fit of the winner on all rows, its honest predictions by repeat, the table.
 
+    left_out: rules that were too large to be compared.
     The honest predictions are nested: the rows of a fold have no part in the choice of the rule either.
     """
 
     full: Fitted
     honest: tuple[Crossfitted, ...]
     table: tuple[Entry, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def contestants() -> list[Rule]:
     """Every rule but `auto`, the simplest first."""
     return sorted((rules.get(name) for name in rules.names() if name != "auto"), key=lambda one: one.complexity)
+
+
+def too_large(m: int, k: int) -> tuple[str, ...]:
+    """The rules that `auto` does not compare for m members and k classes."""
+    return tuple(rule.name for rule in contestants() if rule.coefficients(m, k) > MOST_COEFFICIENTS)
 
 
 def contest(
@@ -60,7 +71,8 @@ def contest(
     The honest predictions are those of a tournament on each division: were the choice a mean over all of them,
     it would be steadier than what a single one can be judged by. Raises NothingPassed.
     """
-    entrants = contestants()
+    left_out = too_large(len(pool.probs), pool.probs.shape[2])
+    entrants = [rule for rule in contestants() if rule.name not in left_out]
     fits = sum(
         comb(len(folds.names), 2) * nested + len(folds.names) for folds in (several if nested else several[:1])
     )
@@ -70,7 +82,7 @@ def contest(
     winner = entrants[simplest(table, plan.metric)]
     (full,) = decide(plan, [winner], pool, several[0].known())
     others = [_Round(plan, entrants, pool, folds, groups, tick) for folds in several[1:] if nested]
-    return Contest(full, tuple(one.nested(full) for one in (first, *others) if nested), table)
+    return Contest(full, tuple(one.nested(full) for one in (first, *others) if nested), table, left_out)
 
 
 class _Round:

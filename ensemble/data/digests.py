@@ -14,13 +14,12 @@ from typing import Any, BinaryIO
 
 from ensemble.data.threads import threaded
 from ensemble.errors import DataError, EnsError, one_line
-from ensemble.files import sha256_json, write_atomically
+from ensemble.files import Signature, sha256_json, signature, write_atomically
 from ensemble.recipe.schema import DataSpec
 
 Progress = Callable[[int, int], None]
-Signature = tuple[int, int]
 
-_READER = 1
+_READER = 2
 """Raised when what is readable changes, so that remembered answers are asked again."""
 
 
@@ -66,7 +65,7 @@ def described(problems: Mapping[str, str], limit: int = 5) -> str:
 def digest_files(spec: DataSpec, paths: Iterable[str], folder: Path, progress: Progress | None = None) -> Digests:
     """The digest and readability of every path (relative to `spec.path`), each file read once and remembered.
 
-    folder: where answers are remembered, by path, size and time of change. It only saves time: an
+    folder: where answers are remembered, by path and `files.signature`. It only saves time: an
     unreadable or unwritable memory changes nothing.
     """
     root = os.path.abspath(spec.path)  # noqa: PTH100 — Path.resolve would follow links
@@ -75,12 +74,12 @@ def digest_files(spec: DataSpec, paths: Iterable[str], folder: Path, progress: P
     digests = Digests()
     todo: dict[str, Signature | None] = {}
     for path in paths:
-        signature = _signature(f"{root}/{path}")
+        now = _signature(f"{root}/{path}")
         entry = known.get(path)
-        if entry is None or signature is None or (entry[0], entry[1]) != signature:
-            todo[path] = signature
+        if entry is None or now is None or tuple(entry[:4]) != now:
+            todo[path] = now
         else:
-            digests.add(path, entry[2], entry[3])
+            digests.add(path, entry[4], entry[5])
     if todo:
         _add(digests, todo, spec, root, known, memory, progress)
     return digests
@@ -100,9 +99,9 @@ def _add(
     try:
         for path, sha256, problem in _examined(spec, root, list(todo)):
             digests.add(path, sha256, problem)
-            signature = todo[path]
-            if signature is not None:
-                known[path] = [*signature, sha256, problem]
+            before = todo[path]
+            if before is not None:
+                known[path] = [*before, sha256, problem]
             if progress:
                 progress(len(digests.sha256), total)
     finally:
@@ -110,12 +109,12 @@ def _add(
 
 
 def _signature(path: str) -> Signature | None:
-    """Size and time of change of a plain file, else None."""
+    """The signature of a plain file, else None."""
     try:
         status = os.stat(path)  # noqa: PTH116 — a Path for each of 50,000 files would double the time
     except (OSError, ValueError):
         return None
-    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+    return signature(status) if stat.S_ISREG(status.st_mode) else None
 
 
 def _settings(spec: DataSpec, root: str) -> str:
@@ -157,7 +156,7 @@ def _sha256(file: BinaryIO) -> str:
 
 
 def read_memory(path: Path) -> dict[str, list[Any]]:
-    """path -> [size, time, sha256, problem]; empty for a file that is not exactly as it was written."""
+    """path -> [*signature, sha256, problem]; empty for a file that is not exactly as it was written."""
     try:
         checksum, _, body = path.read_bytes().partition(b"\n")
     except OSError:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ensemble.architectures import Architecture, lookup
 from ensemble.errors import EnsError, MissingWeights, one_line
-from ensemble.files import sha256_file, write_atomically
+from ensemble.files import Signature, sha256_file, signature, write_atomically
 from ensemble.models.download import from_hub, from_url, hub_digest, hub_url, in_hub_cache
 from ensemble.models.fitting import misfits, refuse, widened
 
@@ -122,12 +122,11 @@ def _hub_folder() -> Path:
 
 def _digest(path: Path) -> str:
     """The sha256 of a file, computed once for as long as it looks the same: a sweep asks for every cell."""
-    status = path.stat()
-    return _digest_of(path, status.st_size, status.st_mtime_ns)
+    return _digest_of(path, signature(path.stat()))
 
 
 @lru_cache(maxsize=64)
-def _digest_of(path: Path, size: int, changed: int) -> str:
+def _digest_of(path: Path, unchanged: Signature) -> str:
     return sha256_file(path)
 
 

@@ -53,6 +53,11 @@ def stored_shares(params: Params) -> Wide:
     return params["weights"]
 
 
+def no_coefficients(m: int, k: int) -> int:
+    """0: a rule whose parameters are not fitted together."""
+    return 0
+
+
 @dataclass(frozen=True)
 class Rule:
     """A combining rule: what it decides, and how it adds up.
@@ -62,6 +67,7 @@ class Rule:
     weights: for each member (m,), where the rule has one.  shares: what each member makes of the whole,
     (m,), or (m, k) where it differs by class; they sum to one over members.  calibrates: whether a temperature
     is fitted unless somebody says no.  optimises: whether the metric is the third argument of `decide`.
+    coefficients: (m, k) -> how many numbers are fitted together, step by step; time and memory grow with them.
     """
 
     name: str
@@ -73,6 +79,7 @@ class Rule:
     shares: Shares = stored_shares
     calibrates: bool = True
     optimises: bool = False
+    coefficients: Callable[[int, int], int] = no_coefficients
 
     def fit(self, probs: Floats, targets: Ints, metric: Metric | None = None) -> Params:
         """The parameters for probs (m, n, k) and targets (n,), all known. metric: accuracy unless given."""

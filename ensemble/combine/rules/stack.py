@@ -51,7 +51,20 @@ def equal_shares(params: Params) -> Wide:
     return uniform_weights(len(params["coefficients"]))
 
 
-@rule("stack", complexity=8, term=regressed, finish=exponentials, weights=no_weights, shares=equal_shares)
+def coefficients(m: int, k: int) -> int:
+    """A matrix (k, k) for each member."""
+    return m * k * k
+
+
+@rule(
+    "stack",
+    complexity=8,
+    term=regressed,
+    finish=exponentials,
+    weights=no_weights,
+    shares=equal_shares,
+    coefficients=coefficients,
+)
 def stack(probs: Floats, targets: Ints) -> Params:
     """Multinomial logistic regression on log-probabilities (Wolpert 1992) with a strong L2 penalty.
 
