@@ -28,14 +28,18 @@ class Digests:
     """What is known of files so far.
 
     sha256: path -> of its bytes, empty where they cannot be read.  problems: path -> why it is no image.
+    remarks: path -> what is wrong with its metadata, though it can be read.
     """
 
     sha256: dict[str, str] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
 
-    def add(self, path: str, sha256: str, problem: str | None) -> None:
+    def add(self, path: str, sha256: str, problem: str | None, remark: str | None) -> None:
         """File what is known of one path."""
         self.sha256[path] = sha256
+        if remark is not None:
+            self.remarks[path] = remark
         if problem is not None:
             self.problems[path] = problem
 
@@ -79,7 +83,7 @@ def digest_files(spec: DataSpec, paths: Iterable[str], folder: Path, progress: P
         if entry is None or now is None or tuple(entry[:4]) != now:
             todo[path] = now
         else:
-            digests.add(path, entry[4], entry[5])
+            digests.add(path, *entry[4:])
     if todo:
         _add(digests, todo, spec, root, known, memory, progress)
     return digests
@@ -97,11 +101,11 @@ def _add(
     """Read the files of `todo`, and remember them even when interrupted."""
     total = len(digests.sha256) + len(todo)
     try:
-        for path, sha256, problem in _examined(spec, root, list(todo)):
-            digests.add(path, sha256, problem)
+        for path, sha256, problem, remark in _examined(spec, root, list(todo)):
+            digests.add(path, sha256, problem, remark)
             before = todo[path]
             if before is not None:
-                known[path] = [*before, sha256, problem]
+                known[path] = [*before, sha256, problem, remark]
             if progress:
                 progress(len(digests.sha256), total)
     finally:
@@ -124,25 +128,27 @@ def _settings(spec: DataSpec, root: str) -> str:
     return sha256_json([root, spec.max_pixels, spec.background, pillow, _READER])
 
 
-def _examined(spec: DataSpec, root: str, paths: Sequence[str]) -> Iterator[tuple[str, str, str | None]]:
-    def examine(path: str) -> tuple[str, str, str | None]:
+def _examined(spec: DataSpec, root: str, paths: Sequence[str]) -> Iterator[tuple[str, str, str | None, str | None]]:
+    def examine(path: str) -> tuple[str, str, str | None, str | None]:
         return path, *examined(Path(root, path), max_pixels=spec.max_pixels, background=spec.background)
 
     yield from threaded(examine, paths, min(16, 2 * (os.cpu_count() or 1)))
 
 
-def examined(path: Path, *, max_pixels: int, background: tuple[int, int, int] | None) -> tuple[str, str | None]:
-    """The sha256 of one file, and why it is no image that can be used or None."""
-    from ensemble.data.images import decode, open_regular
+def examined(
+    path: Path, *, max_pixels: int, background: tuple[int, int, int] | None
+) -> tuple[str, str | None, str | None]:
+    """The sha256 of one file, why it is no image that can be used or None, and a remark on its metadata or None."""
+    from ensemble.data.images import decode_with_remark, open_regular
 
     sha256 = ""
     try:
         with open_regular(path) as file:
             sha256 = _sha256(file)
-            decode(file, max_pixels=max_pixels, background=background)
+            _, remark = decode_with_remark(file, max_pixels=max_pixels, background=background)
     except DataError as error:
-        return sha256, str(error)
-    return sha256, None
+        return sha256, str(error), None
+    return sha256, None, remark
 
 
 def _sha256(file: BinaryIO) -> str:
@@ -156,7 +162,7 @@ def _sha256(file: BinaryIO) -> str:
 
 
 def read_memory(path: Path) -> dict[str, list[Any]]:
-    """path -> [*signature, sha256, problem]; empty for a file that is not exactly as it was written."""
+    """path -> [*signature, sha256, problem, remark]; empty for a file that is not exactly as it was written."""
     try:
         checksum, _, body = path.read_bytes().partition(b"\n")
     except OSError:

@@ -10,12 +10,14 @@ import stat
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ensemble.data.metadata import without_metadata
 from ensemble.errors import DataError, one_line
 
 Colour = tuple[int, int, int]
@@ -39,6 +41,9 @@ _TURNS = {
 
 # As Pillow's manual advises. It acts where Pillow's own limit is met before ours can be checked.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+
+
+_TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 class _Refused(DataError):
@@ -111,26 +116,63 @@ def open_regular(path: Path) -> BinaryIO:
 
 def decode(file: BinaryIO, *, max_pixels: int, background: Colour | None) -> Image.Image:
     """The upright 8-bit RGB image in `file`, read from its start. Raises DataError without a name."""
+    return decode_with_remark(file, max_pixels=max_pixels, background=background)[0]
+
+
+def decode_with_remark(
+    file: BinaryIO, *, max_pixels: int, background: Colour | None
+) -> tuple[Image.Image, str | None]:
+    """`decode`, and what a person should know of broken metadata, or None."""
     if file.seek(0, 2) == 0:
         raise _Refused("is empty (0 bytes)")
-    file.seek(0)
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels  # the recipe allows more than Pillow would
+    file.seek(0)
     try:
-        with Image.open(file, formats=_formats()) as image:
-            _check_header(image, max_pixels)
-            return _decoded(image, background)
-    except DataError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large("", max_pixels) from error
-    except UnidentifiedImageError as error:
-        raise NotAnImage("is not an image of a known format; convert it to PNG or JPEG") from error
-    except MemoryError as error:
-        raise _Refused("needs more memory than there is; shrink it") from error
+        return _opened(file, max_pixels, background)
+    except (DataError, MemoryError, *_TOO_LARGE) as error:
+        raise _refusal(error, max_pixels) from error
     except Exception as error:  # Pillow's parsers raise whatever they stumble over in a broken file
-        reason = one_line(error) or type(error).__name__
-        raise _Refused(f"is broken or cut short ({reason})") from error
+        image = _opened_without_metadata(file, max_pixels, background)
+        if image is None:
+            raise _refusal(error, max_pixels) from error
+        return image, f"has broken metadata, which are left out ({_reason(error)})"
+
+
+def _opened(file: BinaryIO, max_pixels: int, background: Colour | None) -> tuple[Image.Image, str | None]:
+    with Image.open(file, formats=_formats()) as image:
+        _check_header(image, max_pixels)
+        return _decoded(image, background)
+
+
+def _opened_without_metadata(file: BinaryIO, max_pixels: int, background: Colour | None) -> Image.Image | None:
+    """The image in `file` where nothing but its metadata are broken, else None."""
+    file.seek(0)
+    plain = without_metadata(file.read())
+    if plain is None:
+        return None
+    try:
+        return _opened(BytesIO(plain), max_pixels, background)[0]
+    except Exception:  # the first error says what is wrong
+        return None
+
+
+def _refusal(error: Exception, max_pixels: int) -> DataError:
+    if isinstance(error, DataError):
+        return error
+    if isinstance(error, _TOO_LARGE):
+        return _too_large("", max_pixels)
+    if isinstance(error, UnidentifiedImageError):
+        return NotAnImage("is not an image of a known format; convert it to PNG or JPEG")
+    if isinstance(error, MemoryError):
+        return _Refused("needs more memory than there is; shrink it")
+    return _Refused(f"is broken or cut short ({_reason(error)})")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "the header"
+    return one_line(error) or type(error).__name__
 
 
 @lru_cache(maxsize=1)
@@ -155,7 +197,7 @@ def _check_header(image: Image.Image, max_pixels: int) -> None:
         raise _Refused("has 32-bit pixels, whose range is not known; save it with 8 or 16 bits")
 
 
-def _decoded(image: Image.Image, background: Colour | None) -> Image.Image:
+def _decoded(image: Image.Image, background: Colour | None) -> tuple[Image.Image, str | None]:
     raw = raw_mode(image)
     if raw == "I;12":
         raise _Refused("has 12-bit pixels; save it with 8 or 16 bits")
@@ -166,9 +208,17 @@ def _decoded(image: Image.Image, background: Colour | None) -> Image.Image:
         raise _Refused("names one of its 16-bit colours transparent; save it with 8 bits or with an alpha channel")
     else:
         plain = image
-    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    turn, remark = _turn(image)
     flat = _opaque(plain, background) if plain.has_transparency_data else plain.convert("RGB")
-    return flat if turn is None else flat.transpose(turn)
+    return (flat if turn is None else flat.transpose(turn)), remark
+
+
+def _turn(image: Image.Image) -> tuple[Image.Transpose | None, str | None]:
+    """What makes the image upright, and a remark where its EXIF block cannot say so."""
+    try:
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1)), None
+    except Exception as error:  # whatever the parser stumbles over
+        return None, f"has an EXIF block that cannot be read ({_reason(error)}); it is taken to be upright"
 
 
 def raw_mode(image: Image.Image) -> str:

@@ -169,6 +169,7 @@ def divided(listing: Listing, seed: int) -> Listing:
         _refuse_single_images(listing)
         mask = held_out(train.ids, train.targets, listing.fraction, seed, train.groups)
         parts = {"train": train.take(~mask), "valid": train.take(mask)}
+        _refuse_lost_classes(listing, parts["train"])
     for split, items in {**parts, **splits}.items():
         if not len(items):
             raise DataError(f"{split}: no images are left; give it some, or leave data.{split.split('-')[0]} out")
@@ -192,6 +193,16 @@ def _check_train(listing: Listing) -> None:
         raise DataError(
             f"{where}: classes without a training image: {first_few(classes[missing])};"
             " add images or take the class out"
+        )
+
+
+def _refuse_lost_classes(listing: Listing, train: Items) -> None:
+    """A class that is the rarer in each of its groups goes where they go."""
+    counts = np.bincount(train.targets, minlength=len(listing.classes))
+    if train.soft is None and (counts == 0).any():
+        raise DataError(
+            f"every image of {first_few(listing.classes[counts == 0])} is in a group that is held out; set another"
+            " data.split_seed, or name a validation set in data.valid"
         )
 
 

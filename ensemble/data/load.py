@@ -89,6 +89,9 @@ def _examined(
     paths = [path for items in listing.splits.values() for path in items.paths.tolist()]
     digests = digest_files(spec, paths, runs / ".data", progress)
     problems, total = digests.problems, len(digests.sha256)
+    if digests.remarks:
+        spoilt = described(digests.remarks)
+        say(f"{len(digests.remarks)} of {total} images are read in spite of their metadata: {spoilt}")
     if problems and not spec.skip_unreadable:
         raise UnreadableFiles(problems, total)
     if problems:
