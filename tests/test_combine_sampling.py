@@ -101,3 +101,15 @@ def test_an_apparent_score_below_the_honest_interval_is_called_wrong(
 
 def test_the_limit_lets_ordinary_ensembles_be_stacked() -> None:
     assert MOST_COEFFICIENTS >= 20 * 100 * 100
+
+
+def test_only_what_is_made_from_a_sample_has_another_id(tmp_path: Path) -> None:
+    """Ensembles of few rows, and of rules that sample nothing, keep the ids that people have on disk."""
+    few = [fake_runs.member(tmp_path, f"few-0000000{seed}", seed) for seed in range(2)]
+    many = [fake_runs.member(tmp_path / "many", f"net-0000000{seed}", seed, n=5_001) for seed in range(2)]
+    ids = [
+        combine(runs, folder=folder, rule=rule).run.id.rpartition("-")[2]
+        for runs, folder in ((few, tmp_path), (many, tmp_path / "many"))
+        for rule in ("accuracy", "logit-mean")
+    ]
+    assert ids[:3] == ["3deb2e63", "a0a91e51", "88b6dec6"] and ids[3] != "b0bcb3d3"

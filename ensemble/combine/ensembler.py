@@ -24,6 +24,9 @@ from ensemble.recipe import text
 from ensemble.runs.run import Run, all_runs
 from ensemble.runs.writing import arrays_content, run_id, write_run
 
+SAMPLE = 2
+"""Raised by a change of how rows are sampled; part of the hash of ensembles that are made from a sample alone."""
+
 
 @dataclass(frozen=True)
 class MemberRow:
@@ -105,7 +108,7 @@ def combine(
     said = report(plan, judged, valid, members)
     kept = [members[i] for i in judged.fitted.selection.kept]
     sources = [refit_of(run, all_runs(folder)) for run in kept] if refits else kept
-    digest = _digest(members, plan, metric, sources)
+    digest = _digest(members, plan, metric, sources, valid.probs.shape)
     path = folder / run_id(name, digest)
     tests, test_notes = _tests(judged, sources, valid.classes, path.name)
     refitted = any(source.id != run.id for source, run in zip(sources, kept, strict=True))
@@ -161,7 +164,7 @@ def _metric(name: str, valid: Split) -> Metric:
     return metric
 
 
-def _digest(members: Sequence[Run], plan: Plan, metric: str, sources: Sequence[Run]) -> str:
+def _digest(members: Sequence[Run], plan: Plan, metric: str, sources: Sequence[Run], shape: tuple[int, ...]) -> str:
     """The sha256 of everything that decides the ensemble; further test sets and names do not."""
     return sha256_json(
         {
@@ -173,8 +176,15 @@ def _digest(members: Sequence[Run], plan: Plan, metric: str, sources: Sequence[R
             "threshold": plan.threshold,
             "per_arch": plan.per_arch,
             "calibrate": plan.calibrate,
+            **({"sample": SAMPLE} if _is_sampled(plan, *shape) else {}),
         }
     )
+
+
+def _is_sampled(plan: Plan, m: int, n: int, k: int) -> bool:
+    """Whether a part of the validation rows may stand for all in a rule, a temperature or the report."""
+    fits = plan.calibrate or plan.rule.name not in ("uniform", "accuracy")
+    return m * n * k > 5_000_000 or (fits and (n > 5_000 or n * k > 500_000))
 
 
 def _tests(
