@@ -325,7 +325,7 @@ def test_an_ensemble_of_other_test_predictions_is_refused(tmp_path, refits):
     who = "full1-1" if refits else "net1-0"
     rewritten(Run(tmp_path / who), "test", predictions(20, 77, prefix="t", labelled=False))
     with pytest.raises(
-        DataError, match=f"made from other predictions of '{who}'; type `ens combine` again"
+        DataError, match=rf"made from other predictions of '{who}'; type `ens --runs \S+ combine .* net0-0 net1-0`"
     ) as caught:
         submit(made, SubmitSpec(), out=tmp_path / "a.csv")
     assert caught.value.exit_code == 3
@@ -370,8 +370,10 @@ def test_separators_that_would_break_the_file(separator):
 def test_labels_of_the_sample_that_are_no_class_are_noted(tmp_path, net, values, spec, notes):
     text = "id,label\n" + "".join(f"t{i:03d},{values[i % 2]}\n" for i in range(20))
     made = submit(net, SubmitSpec(**spec), sample=sample(tmp_path, text), out=tmp_path / "a.csv")
-    assert len(made.notes) == notes
-    assert all(values[0] in line for line in made.notes)
+    taken, *rest = made.notes
+    assert "'label' is taken for the label" in taken
+    assert len(rest) == notes
+    assert all(values[0] in line for line in rest)
     assert ("label_as: index" in "".join(made.notes)) == (values == ["0", "2"] and notes == 1)
 
 
@@ -380,7 +382,7 @@ def test_classes_that_look_like_probabilities_are_labels(tmp_path):
     text = "id,label\n" + "".join(f"t{i:03d},0.0\n" for i in range(20))
     written = submit(random, SubmitSpec(), sample=sample(tmp_path, text), out=tmp_path / "a.csv")
     assert {row[1] for row in table(written.path)[1:]} <= {"0.0", "1.0"}
-    assert written.notes == ()
+    assert len(written.notes) == 1
 
 
 def test_headers_and_ids_of_a_sample_are_met_whatever_their_spelling(tmp_path, net):

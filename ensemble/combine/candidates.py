@@ -89,11 +89,10 @@ def _refuse_other_data(runs: Sequence[Run]) -> None:
 
 def newest_ensemble(folder: Path, fingerprint: str) -> Run:
     """The complete ensemble of this data set that was made last. Raises DataError when there is none."""
-    found = [
-        run
-        for run in all_runs(folder)
-        if run.kind == "ensemble" and run.complete and run.fingerprint == fingerprint
-    ]
+    runs = [run for run in all_runs(folder) if run.complete and run.fingerprint == fingerprint]
+    found = [run for run in runs if run.kind == "ensemble"]
+    if not runs:
+        raise DataError(f"no complete run of this data set in {one_line(folder)}; type `ens train`, or name a run")
     if not found:
         raise DataError(f"no complete ensemble of this data set in {one_line(folder)}; type `ens combine` first")
     return max(found, key=last_made)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ensemble.combine.account import facts_of, metrics_of, notes_of
 from ensemble.combine.candidates import leaves, refit_of
@@ -22,7 +23,11 @@ from ensemble.metrics import Metric, absent, check_name, find
 from ensemble.predictions import UNKNOWN, Predictions, Texts
 from ensemble.recipe import text
 from ensemble.runs.run import Run, all_runs
+from ensemble.runs.stale import compared, predicting_anew
 from ensemble.runs.writing import arrays_content, run_id, write_run
+
+if TYPE_CHECKING:
+    from ensemble.recipe.schema import DataSpec
 
 
 @dataclass(frozen=True)
@@ -80,11 +85,13 @@ def combine(
     calibrate: bool | None = None,
     refits: bool = False,
     name: str = "ensemble",
+    data: DataSpec | None = None,
     progress: Progress = nobody,
 ) -> Combined:
     """Combine `runs` into the run `folder/<name>-<hash8>`; the same input gives the same id and bytes.
 
-    Ensembles among them stand for their members. calibrate None leaves it to the rule. progress: told (fits done,
+    Ensembles among them stand for their members. calibrate None leaves it to the rule. data: where the images
+    are; test sets that are other ones there than `runs` have predicted are refused. progress: told (fits done,
     of how many), as some rules take their time. Raises MismatchedRuns,
     DataError, RecipeError or NothingPassed, and then nothing is written.
     """
@@ -107,9 +114,10 @@ def combine(
     sources = [refit_of(run, all_runs(folder)) for run in kept] if refits else kept
     digest = _digest(members, plan, metric, sources)
     path = folder / run_id(name, digest)
+    compared_note = _refuse_changed_tests(sources, data, folder)
     tests, test_notes = _tests(judged, sources, valid.classes, path.name)
     refitted = any(source.id != run.id for source, run in zip(sources, kept, strict=True))
-    notes += notes_of(judged, kept, refitted, valid, threshold) + test_notes
+    notes += notes_of(judged, kept, refitted, valid, threshold) + compared_note + test_notes
     facts = facts_of(name, digest, kept, sources, valid.classes, tests)
     run = write_run(
         path,
@@ -205,6 +213,14 @@ def _tests(
     ]
 
 
+def _refuse_changed_tests(sources: Sequence[Run], data: DataSpec | None, folder: Path) -> list[str]:
+    """Notes on what could not be compared. Raises MismatchedRuns when images of a test set are other ones now."""
+    found = compared(sources, data, folder)
+    if found.changed and data is not None:
+        raise found.refusal(data, folder, "combine again as before")
+    return [found.note] if found.note else []
+
+
 def _refuse_other_test(sources: Sequence[Run], split: str) -> None:
     """Raises MismatchedRuns when the images of a test set changed between the predictions of two runs."""
     prints = {run.id: run.facts.get("data", {}).get("tests", {}).get(split) for run in sources}
@@ -213,7 +229,8 @@ def _refuse_other_test(sources: Sequence[Run], split: str) -> None:
     if other:
         raise MismatchedRuns(
             f"{first_few(other)} predicted another {split} than {next(iter(known))} (its images changed);"
-            " type `ens train` again, which predicts the new one"
+            f" {predicting_anew(sources, None, sources[0].path.parent)}, after which all are of the new one, then"
+            " combine again"
         )
 
 

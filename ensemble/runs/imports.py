@@ -54,13 +54,14 @@ def import_run(
     test: Path | None = None,
     arch: str | None = None,
     targets_from: Run | None = None,
-    dataset: Callable[[], Dataset] | None = None,
+    dataset: Callable[[], Dataset | None] = lambda: None,
 ) -> Imported:
     """Make the run `folder/<name>-<hash8>` of kind `import` from a CSV or an npz for each split.
 
     Targets that the file lacks, the order of classes, groups and the data set come from `targets_from`, else
     from a complete run with the same validation ids and classes, else from the current data set, which
-    `dataset` gives when it is needed. arch: the architecture that it counts as; without one it is its own.
+    `dataset` gives when it is needed, None where its images are not there. arch: the architecture that it counts
+    as; without one it is its own.
     Classes that nobody lists are in natural order. Raises DataError or MismatchedRuns, and then nothing is written.
     """
     ours = read_predictions(valid)
@@ -171,14 +172,14 @@ def known_dataset(dataset: Dataset) -> Known:
     return Known(truth.source, truth, data, frozenset(test.ids.tolist() if test else ()))
 
 
-def _match(ours: Predictions, runs: Sequence[Run], dataset: Callable[[], Dataset] | None) -> Known | None:
+def _match(ours: Predictions, runs: Sequence[Run], dataset: Callable[[], Dataset | None]) -> Known | None:
     """Who knows these ids and classes: a run, the current data set's before others; else that data set."""
     usable = [run for run in runs if run.complete and not run.failed and run.kind != "ensemble"]
     found = [run for run in usable if run.has("valid") and _same_rows(ours, run.predictions("valid"))]
     current = None
-    if dataset is not None and len({run.fingerprint for run in found}) != 1:
-        current = dataset()
-        found = [run for run in found if run.fingerprint == current.fingerprint] or found
+    if len({run.fingerprint for run in found}) != 1 and (current := dataset()) is not None:
+        fingerprint = current.fingerprint
+        found = [run for run in found if run.fingerprint == fingerprint] or found
     if found:
         return known_run(min(found, key=lambda run: (run.predictions("valid").targets is None, run.id)))
     if current is not None and "valid" in current.splits:
