@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     "--fill",
     metavar="uniform|prior|CLASS",
     help="Write the rows that are missing, of images that cannot be read or ids that only the sample has: uniform"
-    " is 1/k for each of k classes, prior the shares of the classes in the labelled validation rows of RUN, CLASS is"
-    " that class.",
+    " is 1/k for each of k classes, prior the shares of the classes in the labelled validation rows of RUN, CLASS"
+    " is that class.",
 )
 @click.option("--split", default="test", show_default=True, help="The test set: test, or test-NAME.")
 @click.option(

@@ -14,6 +14,7 @@ from ensemble.data.names import natural_key, nfc
 from ensemble.errors import DataError, MismatchedRuns, first_few, one_line
 from ensemble.files import sha256_json
 from ensemble.predictions import UNKNOWN, Floats, Ints, Predictions, align, checked, load, sha256_of
+from ensemble.runs.copies import copied_from, refuse_shared_rows
 from ensemble.runs.run import Run, all_runs
 from ensemble.runs.writing import run_id, write_run
 
@@ -74,6 +75,7 @@ def import_run(
     if test is not None:
         tested = read_predictions(test)
         splits["test"] = align(tested, tested.ids, ours.classes)
+        refuse_shared_rows(ours, splits["test"], known.test_ids if known else frozenset())
     digest = sha256_json(
         {"pipeline": _PIPELINE, "kind": "import", "arch": arch, "valid": sha256_of(ours, whole=True)}
     )
@@ -90,8 +92,21 @@ def import_run(
         "imported": {split: path.name for split, path in (("valid", valid), ("test", test)) if path},
         "chosen_on_valid": [],
     }
-    run = write_run(folder / run_id(name, digest), facts, predictions=splits)
+    path = folder / run_id(name, digest)
+    _refuse_copy(path.name, splits, folder)
+    run = write_run(path, facts, predictions=splits)
     return Imported(run, None if known is None else known.name, ours.targets is not None)
+
+
+def _refuse_copy(name: str, splits: Mapping[str, Predictions], folder: Path) -> None:
+    """Raises DataError where another run holds the same predictions, which would then be counted twice."""
+    others = [run for run in all_runs(folder) if run.complete and not run.failed and run.id != name]
+    copied = copied_from(splits, others)
+    if copied is not None:
+        raise DataError(
+            f"{splits['valid'].source} holds the predictions of {copied.id}, which would be counted twice; combine"
+            f" that one, or delete {one_line(copied.path)} and import again"
+        )
 
 
 def read_predictions(path: Path) -> Predictions:
