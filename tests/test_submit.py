@@ -399,3 +399,43 @@ def test_ids_meet_in_either_spelling_of_unicode(tmp_path, spelled):
     both = Predictions(np.array([ours, "z"]), np.eye(2, dtype=np.float32), np.array(["x", "y"]))
     template = read_template(sample(tmp_path, f"id,label\nz,x\n{theirs},x\n"), SubmitSpec(), both.classes)
     assert fill(template, both, SubmitSpec(), probabilities=False).rows == (("z", "y"), (theirs, "x"))
+
+
+@pytest.mark.parametrize(
+    ("header", "values", "spec", "taken"),
+    [
+        ("id,bee", "0", {}, "the probability of 'bee', as it is called so"),
+        ("id,bee", "0.5", {}, "the probability of 'bee', as it is called so"),
+        ("id,Bee", "1", {}, "the probability of 'bee', as it is called so"),
+        ("id,bee", "0", {"label_as": "index"}, "1 where the predicted class is 'bee', else 0"),
+        ("id,bee", "ant", {}, "the label, as its values are no probabilities"),
+        ("id,label", "0", {}, "the label, as it is called; if it holds a probability"),
+        ("id,target", "0", {}, "the label, as it is called; if it holds a probability"),
+        ("id,Class", "ant", {}, "the label, as it is called"),
+        ("id,what", "ant", {}, "the label, as its values are no probabilities"),
+        ("id,target", "0", {"positive": "cat"}, "the probability of 'cat', as `positive` says"),
+        ("id,what", "0.5", {"positive": "cat"}, "the probability of 'cat', as `positive` says"),
+    ],
+)
+def test_what_a_samples_single_column_holds(tmp_path, net, header, values, spec, taken):
+    test = net.predictions("test")
+    path = sample(tmp_path, f"{header}\n" + "".join(f"{one},{values}\n" for one in test.ids.tolist()))
+    written = submit(net, SubmitSpec(**spec), sample=path, out=tmp_path / "a.csv")
+    assert taken in written.notes[0]
+    cells = [row[1] for row in table(written.path)[1:]]
+    best = test.classes[labels(test.probs)].tolist()
+    if "probability of" in taken:
+        column = test.classes.tolist().index(taken.split("'")[1])
+        assert np.array(cells, np.float32).tobytes() == test.probs[:, column].tobytes()
+    else:
+        assert cells == ([str(int(name == "bee")) for name in best] if spec else best)
+
+
+def test_classes_that_are_numbers_are_not_taken_for_their_own_column(tmp_path):
+    """Classes 0 and 1, a column called 1 of zeros: its name decides, and without one the values do."""
+    one = member(tmp_path / "runs", "net-1", seed=1, classes=["0", "1"])
+    for header, probability in (("id,1", True), ("id,label", False)):
+        text = f"{header}\n" + "".join(f"t{i:03d},0\n" for i in range(20))
+        written = submit(one, SubmitSpec(), sample=sample(tmp_path, text), out=tmp_path / "a.csv")
+        cells = {row[1] for row in table(written.path)[1:]}
+        assert (cells <= {"0", "1"}) == (not probability)

@@ -23,7 +23,8 @@ class Current:
     """The data of --recipe, of --data, of ens.yaml, else of the newest complete run, else the digits.
 
     runs: the folder of runs.  recipe, data: those options.  overrides: keys by --set, of data as `data.key`.
-    given: a recipe that is in force already and stands for all of these.
+    given: a recipe that is in force already and stands for all of these.  trains: whether networks will learn from
+    it, and a recipe file therefore means what it says.
     """
 
     runs: Path
@@ -31,6 +32,7 @@ class Current:
     data: Path | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     given: RecipeFile | None = None
+    trains: bool = False
 
     @property
     def explicit(self) -> bool:
@@ -90,7 +92,8 @@ class Current:
             return None if own is None else with_keys(own, self._keys)
         if self._path is None and self.data is not None:
             return with_keys(self._kept_or_guessed(self.data), self._keys)
-        spec, run = as_trained(current(self.recipe, self.data).data, self.runs)
+        own = current(self.recipe, self.data).data
+        spec, run = (own, None) if self.trains else as_trained(own, self.runs)
         if run is not None:
             note(f"data.skip_unreadable, background and max_pixels are as {run.id} was trained")
         return with_keys(spec, self._keys)

@@ -89,7 +89,7 @@ def command(
     overrides = {key: value for key, value in keys.items() if value is not None} | parse_settings(settings_)
     from ensemble.errors import DataError
 
-    here = Current(settings.runs, recipe, data, overrides)
+    here = Current(settings.runs, recipe, data, overrides, trains=True)
     if here.spec is None:
         raise DataError(f"{here.name}: where its images are is not known; give --data or --recipe")
     found = named_members(here.file, (arch,) if arch else (), overrides)

@@ -25,6 +25,7 @@ from ensemble.metrics import Metric, absent, check_name, find
 from ensemble.predictions import UNKNOWN, Predictions, Texts
 from ensemble.recipe import text
 from ensemble.runs.copies import WRITTEN, is_copy
+from ensemble.runs.origin import data_of
 from ensemble.runs.run import Run, all_runs
 from ensemble.runs.stale import compared, predicting_anew
 from ensemble.runs.writing import arrays_content, run_id, write_run
@@ -229,8 +230,8 @@ def _tests(
             tests[split] = items.predictions(judged.fitted.predict_kept(items.probs), source)
         elif split == "test":
             raise MismatchedRuns(
-                f"{first_few(lacking)} have no test predictions, {have[split][0].id} has; predict or import"
-                " them, or name the runs to combine"
+                f"{first_few(lacking)} have no test predictions, {have[split][0].id} has;"
+                f" {_predicting_too(sources, have[split])}, or name the runs to combine"
             )
         else:
             notes.append(f"{split} is left out: {first_few(lacking)} did not predict it")
@@ -238,6 +239,13 @@ def _tests(
         *notes,
         "no member has test predictions, so there is nothing to submit",
     ]
+
+
+def _predicting_too(sources: Sequence[Run], have: Sequence[Run]) -> str:
+    """What to type so that the others of `sources` predict the test of `have` too."""
+    data = next((spec for run in have if (spec := data_of(run)) is not None), None)
+    lacking = [run for run in sources if run not in have]
+    return predicting_anew(lacking, data, sources[0].path.parent)
 
 
 def _refuse_changed_tests(sources: Sequence[Run], data: DataSpec | None, folder: Path) -> list[str]:

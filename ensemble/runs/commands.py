@@ -15,10 +15,22 @@ if TYPE_CHECKING:
     from ensemble.recipe.schema import DataSpec
 
 
+_HASHED = ("background", "split_seed")
+"""Keys of `data` that decide what a run learns although its fingerprint is the same."""
+
+
 def ens(folder: Path, *words: str) -> str:
     """A command line of `ens` for the runs in `folder`."""
     runs = [] if folder == Path("runs") else ["--runs", folder.as_posix()]
     return shlex.join(["ens", *runs, *words])
+
+
+def go_on(run: Run, more: Sequence[str] = ()) -> str:
+    """What to type to make or resume `run`, in words where nothing says with which recipe. more: further words."""
+    if run.kind == "ensemble":
+        return "`ens combine`"
+    typed = made_by(run, run.path.parent, more)
+    return f"`{typed}`" if typed else f"`{' '.join(['ens train', *more])}` as before"
 
 
 def made_by(run: Run, folder: Path, more: Sequence[str] = ()) -> str:
@@ -51,11 +63,14 @@ def _imported(run: Run, folder: Path) -> str:
 
 
 def data_words(own: DataSpec | None, wanted: DataSpec) -> list[str]:
-    """The options that turn a recipe with the data `own` into one with the data `wanted`."""
+    """The options that turn a recipe with the data `own` into one with the data `wanted`.
+
+    Not those that would make another run of it.
+    """
     before = {} if own is None else own.model_dump()
     words: list[str] = []
     for key, value in wanted.model_dump().items():
-        if own is None or before[key] == value:
+        if own is None or before[key] == value or key in _HASHED:
             continue
         if key == "path":
             same = os.path.abspath(str(before[key])) == os.path.abspath(str(value))  # noqa: PTH100

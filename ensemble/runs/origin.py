@@ -44,7 +44,19 @@ def _made(run: Run) -> tuple[str, str]:
 
 
 def data_of(run: Run) -> DataSpec | None:
-    """The `data` of the recipe that made `run`, or one of its parents; None where no recipe is there."""
+    """The `data` of the recipe that made `run` or one of its parents, else the newest other run of the same data.
+
+    None where no recipe is there.
+    """
+    own = _own_data(run)
+    if own is not None or not run.fingerprint:
+        return own
+    others = [one for one in usable_runs(run.path.parent) if one.fingerprint == run.fingerprint]
+    found = map(_own_data, sorted(others, key=_made, reverse=True))
+    return next((spec for spec in found if spec is not None), None)
+
+
+def _own_data(run: Run) -> DataSpec | None:
     for path in _recipes(run, frozenset()):
         if (spec := _read(path)) is not None:
             return spec
@@ -81,7 +93,7 @@ def newest_of(folder: Path, fits: Callable[[DataSpec], bool]) -> tuple[Run, Data
     for run in sorted(usable_runs(folder), key=_made, reverse=True):
         if run.fingerprint in seen:
             continue
-        spec = data_of(run)
+        spec = _own_data(run)
         if spec is None:  # an import, say; another run of the same data may know
             continue
         seen.add(run.fingerprint)
