@@ -10,7 +10,7 @@ import click
 from ensemble.cli import completing
 from ensemble.cli.context import Settings, as_json_text, note
 from ensemble.cli.current import Current
-from ensemble.cli.options import data_options, parse_settings, track_options, tracked
+from ensemble.cli.options import parse_settings, runs_data_options, track_options, tracked
 from ensemble.cli.params import FiniteFloat, share
 from ensemble.cli.tables import Cell, table
 from ensemble.cli.train import HOW, KEYS, named_members, several, train_jobs, warn_of_leaks
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="The ensemble's share of the loss; the labels have the rest.",
 )
-@data_options
+@runs_data_options
 @several(KEYS)
 @click.option("--seed", type=int, help="The seed of student and baseline. [default: 0]")
 @several(HOW)

@@ -38,7 +38,11 @@ def data_options(command: F) -> F:
 
 def runs_options(command: F) -> F:
     """Adds --recipe, --data and --set to a command that works from runs; `cli.current` says what they stand for."""
-    command = click.option(
+    return runs_data_options(_data_set_option(command))
+
+
+def _data_set_option(command: F) -> F:
+    return click.option(
         "--set",
         "settings_",
         multiple=True,
@@ -46,6 +50,10 @@ def runs_options(command: F) -> F:
         shell_complete=completing.keys,
         help="A key of the data that wins over the recipe's or the run's.",
     )(command)
+
+
+def runs_data_options(command: F) -> F:
+    """Adds --recipe and --data of `runs_options`."""
     command = click.option(
         "--data", type=click.Path(path_type=Path), help="The folder of images or CSV whose runs are meant."
     )(command)
