@@ -8,13 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ensemble.combine.account import facts_of, metrics_of, notes_of
 from ensemble.combine.candidates import leaves, refit_of
 from ensemble.combine.crossfit import Progress, nobody
 from ensemble.combine.fitting import Plan
-from ensemble.combine.members import Split, gather
+from ensemble.combine.members import Split, each_once, gather
 from ensemble.combine.record import PIPELINE, described
 from ensemble.combine.report import Report, report
 from ensemble.combine.rules import rules
@@ -24,7 +22,6 @@ from ensemble.files import json_text, sha256_file, sha256_json
 from ensemble.metrics import Metric, absent, check_name, find
 from ensemble.predictions import UNKNOWN, Predictions, Texts
 from ensemble.recipe import text
-from ensemble.runs.copies import WRITTEN, is_copy
 from ensemble.runs.origin import data_of
 from ensemble.runs.run import Run, all_runs
 from ensemble.runs.stale import compared, predicting_anew
@@ -105,7 +102,7 @@ def combine(
     if not members:
         raise DataError(f"no complete runs of this data set in {folder}; type `ens train`, or name the runs")
     _plan(members, threshold, per_arch, rule, calibrate)  # what cannot be is told before files are read
-    members, valid, copies = _each_once(members, gather(members, "valid"))
+    members, valid, copies = each_once(members, gather(members, "valid"))
     plan = _plan(members, threshold, per_arch, rule, calibrate)
     if not valid.labelled:
         raise DataError(
@@ -144,29 +141,6 @@ def combine(
         said,
         tuple(notes),
     )
-
-
-def _each_once(members: list[Run], valid: Split) -> tuple[list[Run], Split, list[str]]:
-    """Members and their rows without imports that hold the predictions of another member, and a note on each."""
-    kept: list[int] = []
-    notes = []
-    # a trained run goes before its copy
-    for at in sorted(range(len(members)), key=lambda at: (members[at].kind == "import", at)):
-        same = [one for one in kept if members[at].kind == "import" and _copied(members, valid, at, one)]
-        if same:
-            notes.append(f"{members[at].id} has the same predictions as {members[same[0]].id} and counts once")
-        else:
-            kept.append(at)
-    if not notes:
-        return members, valid, []
-    kept.sort()
-    return [members[at] for at in kept], replace(valid, probs=valid.probs[kept]), notes
-
-
-def _copied(members: Sequence[Run], valid: Split, at: int, other: int) -> bool:
-    """Whether two members are one; their files are read again only where their validation rows look alike."""
-    near = float(np.abs(valid.probs[at] - valid.probs[other]).max(initial=0)) <= 2 * WRITTEN
-    return near and is_copy(members[at], members[other])
 
 
 def _plan(members: Sequence[Run], threshold: float, per_arch: int, rule: str, calibrate: bool | None) -> Plan:
