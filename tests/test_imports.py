@@ -1,6 +1,7 @@
 """Predictions made elsewhere become a run that is combined like ours."""
 
 import os
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -13,8 +14,10 @@ from ensemble.combine.ensembler import combine
 from ensemble.combine.rules import rules
 from ensemble.data.dataset import Dataset, Items
 from ensemble.errors import DataError, MismatchedRuns, RecipeError
+from ensemble.files import read_json, write_json
 from ensemble.predictions import Predictions, save
 from ensemble.runs.imports import import_run, read_predictions
+from ensemble.runs.run import Run
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +108,8 @@ def test_the_current_data_set_knows_targets_before_any_run_does(tmp_path, folder
     assert made.matched == "the current data set"
     assert made.run.facts["data"] == {"form": None, "fingerprint": "d" * 64, "tests": {"test": "b" * 64}}
     assert made.run.predictions("valid").targets.tolist() == predictions(60, 1).targets.tolist()
-    other = import_run("y", folder=folder, valid=valid, dataset=partial(pytest.fail, "a run knows these ids"))
+    second = save(tmp_path / "x.npz", predictions(60, 2, labelled=False))
+    other = import_run("y", folder=folder, valid=second, dataset=partial(pytest.fail, "a run knows these ids"))
     assert other.matched == made.run.id
     short = save(tmp_path / "w.npz", predictions(59, 1, labelled=False))
     assert import_run("z", folder=folder, valid=short, dataset=partial(dataset, "d" * 64)).matched is None
@@ -113,8 +117,8 @@ def test_the_current_data_set_knows_targets_before_any_run_does(tmp_path, folder
 
 def test_targets_from_a_named_run(tmp_path, folder):
     member(folder, "a-0", seed=1)
-    other = run(folder, "b-0", {"valid": predictions(60, 1)}, data={"fingerprint": "c" * 64})
-    valid = save(tmp_path / "v.npz", predictions(60, 1, labelled=False))
+    other = run(folder, "b-0", {"valid": predictions(60, 2)}, data={"fingerprint": "c" * 64})
+    valid = save(tmp_path / "v.npz", predictions(60, 3, labelled=False))
     assert import_run("x", folder=folder, valid=valid, targets_from=other).run.fingerprint == "c" * 64
     current = partial(dataset, fingerprint=FINGERPRINT)
     assert import_run("x", folder=folder, valid=valid, dataset=current).run.fingerprint == FINGERPRINT
@@ -294,10 +298,10 @@ def test_an_import_is_combined_as_the_native_run_would_be(tmp_path, folder, monk
         split: elsewhere(tmp_path / f"{split}.{form}", native.predictions(split), labelled and split == "valid")
         for split in ("valid", "test")
     }
+    one = combine([first, native, last], folder=folder, rule=rule, name=native.id)
+    shutil.rmtree(native.path)  # the same predictions again would be refused
     imported = import_run("net1", folder=folder, **files).run
-    one, other = (
-        combine([first, each, last], folder=folder, rule=rule, name=each.id) for each in (native, imported)
-    )
+    other = combine([first, imported, last], folder=folder, rule=rule, name=imported.id)
     for split in ("valid", "test"):
         ours, theirs = (made.run.predictions(split) for made in (one, other))
         assert ours.ids.tolist() == theirs.ids.tolist()
@@ -319,6 +323,7 @@ def elsewhere(path, one, labelled):
 def test_imported_in_another_order_it_is_the_same_run(tmp_path, folder, form):
     native = member(folder, "net-0", seed=1)
     valid = native.predictions("valid")
+    shutil.rmtree(native.path)
     before = import_run("x", folder=folder, valid=save(tmp_path / "plain.npz", valid)).run
     old = contents(before.path)
     after = import_run("x", folder=folder, valid=elsewhere(tmp_path / f"v.{form}", valid, True)).run
@@ -338,3 +343,72 @@ def test_a_csv_of_float64_and_a_float64_npz_are_the_same_run(tmp_path, folder):
     np.savez(tmp_path / "v.npz", ids=one.ids, probs=probs, classes=one.classes)
     read = [read_predictions(tmp_path / f"v.{form}").probs.tobytes() for form in ("csv", "npz")]
     assert read[0] == read[1]
+
+
+def rounded(path, one, digits):
+    """A CSV with so many decimals."""
+    lines = [
+        ",".join([name, *(f"{p:.{digits}f}" for p in row)]) for name, row in zip(one.ids, one.probs, strict=True)
+    ]
+    path.write_text("\n".join(["id,ant,bee,cat", *lines]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("digits", [4, 7])
+@pytest.mark.parametrize("of", ["member", "import"])
+def test_the_same_predictions_under_another_name_are_refused(tmp_path, folder, digits, of):
+    one = predictions(60, 2)
+    held = (
+        run(folder, "net-0", {"valid": one})
+        if of == "member"
+        else import_run("first", folder=folder, valid=save(tmp_path / "a.npz", one)).run
+    )
+    before = contents(folder)
+    again = rounded(tmp_path / "v.csv", one, digits)
+    with pytest.raises(DataError, match=f"holds the predictions of {held.id}, which would be counted twice"):
+        import_run("second", folder=folder, valid=again)
+    with pytest.raises(DataError, match="counted twice"):
+        import_run("first", folder=folder, valid=again, arch="other")
+    assert contents(folder) == before
+    # others that agree on these rows, but not on the test, are two models
+    alike, test = save(tmp_path / "b.npz", one), [predictions(9, i, prefix="t", labelled=False) for i in range(2)]
+    shutil.rmtree(held.path)
+    made = [
+        import_run(f"net{i}", folder=folder, valid=alike, test=save(tmp_path / f"t{i}.npz", test[i])).run
+        for i in range(2)
+    ]
+    assert len(combine(made, folder=folder).members) == 2
+
+
+def test_copies_that_are_there_already_count_once(tmp_path, folder):
+    one, other = (member(folder, f"net{i}-0", seed=i) for i in range(2))
+    plain = combine([one, other], folder=folder).run
+    copy = folder / "a-copy-0"
+    shutil.copytree(other.path, copy)
+    write_json(copy / "run.json", {**read_json(copy / "run.json"), "kind": "import"})
+    made = combine([one, other, Run(copy)], folder=folder)
+    assert made.run.id == plain.id
+    assert "a-copy-0 has the same predictions as net1-0 and counts once" in made.notes
+
+
+def test_test_rows_that_are_validation_rows_are_refused(tmp_path, folder):
+    one = predictions(30, 1)
+    valid = save(tmp_path / "v.npz", one)
+    some = predictions(12, 2, prefix="t")
+    mixed = replace(some, ids=np.array([*some.ids[:-2], "v000", "v001"]))
+    for test, message in (
+        (valid, "30 of 30 ids"),
+        (save(tmp_path / "t.npz", mixed), "2 of 12 ids .* 'v000', 'v001'"),
+    ):
+        with pytest.raises(DataError, match=message):
+            import_run("x", folder=folder, valid=valid, test=test)
+    assert not folder.exists()
+
+
+def test_a_test_that_is_numbered_like_the_validation_rows_is_let_in(tmp_path, folder):
+    """As where train.csv and test.csv both count from one."""
+    run(folder, "net-0", {"valid": predictions(30, 1), "test": predictions(20, 2)})
+    valid, test = save(tmp_path / "v.npz", predictions(30, 3)), save(tmp_path / "t.npz", predictions(20, 4))
+    assert import_run("x", folder=folder, valid=valid, test=test).run.has("test")
+    with pytest.raises(DataError, match="10 of 30 ids"):
+        import_run("y", folder=folder, valid=save(tmp_path / "w.npz", predictions(30, 5)), test=tmp_path / "w.npz")

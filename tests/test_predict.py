@@ -420,8 +420,11 @@ def test_without_a_run_it_is_the_newest_ensemble_and_that_is_said(
     for words in (["predict", "new.png"], ["predict", "*.png", "new.png"], ["export"], ["serve", "--port", "0"]):
         assert ens(words) == 3
         first, second = capfd.readouterr().err.splitlines()
-        assert first == f"RUN is {newest}, the newest ensemble" and "vit0-00000000" in second
+        assert (
+            first == f"RUN is {newest}, the newest ensemble of the data of {newest}, the newest run"
+            and "vit0-00000000" in second
+        )
     assert ens(["predict", "vit0", "new.png"]) == 3 and "newest" not in capfd.readouterr().err
     assert ens(["predict", "gone.png"]) == 2 and "'gone.png' is no file" in capfd.readouterr().err
     Path("ens.yaml").write_text("data: {form: digits}\n")
-    assert ens(["export"]) == 3 and "no complete ensemble of this data set" in capfd.readouterr().err
+    assert ens(["export"]) == 3 and "no complete run of this data set" in capfd.readouterr().err

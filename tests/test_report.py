@@ -606,7 +606,8 @@ def test_the_command_writes_one_page(here: Path, capfd: pytest.CaptureFixture[st
     assert ens(["report"]) == 0  # no ensemble yet: the best run
     out, err = capfd.readouterr()
     assert out.startswith("net2-00000002 is a network") and "95 % interval" in out
-    assert err.replace("\\", "/") == "written to runs/report/report.html\n"
+    assert err.splitlines()[0] == "data: of net2-00000002, the newest run"
+    assert err.replace("\\", "/").splitlines()[1:] == ["written to runs/report/report.html"]
     made = combine(candidates(Path("runs"), FINGERPRINT), folder=Path("runs")).run
     assert ens(["report", "--json", "--out", "deep/page.html"]) == 0
     out, err = capfd.readouterr()

@@ -325,7 +325,7 @@ def test_an_ensemble_of_other_test_predictions_is_refused(tmp_path, refits):
     who = "full1-1" if refits else "net1-0"
     rewritten(Run(tmp_path / who), "test", predictions(20, 77, prefix="t", labelled=False))
     with pytest.raises(
-        DataError, match=f"made from other predictions of '{who}'; type `ens combine` again"
+        DataError, match=rf"made from other predictions of '{who}'; type `ens --runs \S+ combine .* net0-0 net1-0`"
     ) as caught:
         submit(made, SubmitSpec(), out=tmp_path / "a.csv")
     assert caught.value.exit_code == 3
@@ -370,8 +370,10 @@ def test_separators_that_would_break_the_file(separator):
 def test_labels_of_the_sample_that_are_no_class_are_noted(tmp_path, net, values, spec, notes):
     text = "id,label\n" + "".join(f"t{i:03d},{values[i % 2]}\n" for i in range(20))
     made = submit(net, SubmitSpec(**spec), sample=sample(tmp_path, text), out=tmp_path / "a.csv")
-    assert len(made.notes) == notes
-    assert all(values[0] in line for line in made.notes)
+    taken, *rest = made.notes
+    assert "'label' is taken for the label" in taken
+    assert len(rest) == notes
+    assert all(values[0] in line for line in rest)
     assert ("label_as: index" in "".join(made.notes)) == (values == ["0", "2"] and notes == 1)
 
 
@@ -380,7 +382,7 @@ def test_classes_that_look_like_probabilities_are_labels(tmp_path):
     text = "id,label\n" + "".join(f"t{i:03d},0.0\n" for i in range(20))
     written = submit(random, SubmitSpec(), sample=sample(tmp_path, text), out=tmp_path / "a.csv")
     assert {row[1] for row in table(written.path)[1:]} <= {"0.0", "1.0"}
-    assert written.notes == ()
+    assert len(written.notes) == 1
 
 
 def test_headers_and_ids_of_a_sample_are_met_whatever_their_spelling(tmp_path, net):
@@ -397,3 +399,43 @@ def test_ids_meet_in_either_spelling_of_unicode(tmp_path, spelled):
     both = Predictions(np.array([ours, "z"]), np.eye(2, dtype=np.float32), np.array(["x", "y"]))
     template = read_template(sample(tmp_path, f"id,label\nz,x\n{theirs},x\n"), SubmitSpec(), both.classes)
     assert fill(template, both, SubmitSpec(), probabilities=False).rows == (("z", "y"), (theirs, "x"))
+
+
+@pytest.mark.parametrize(
+    ("header", "values", "spec", "taken"),
+    [
+        ("id,bee", "0", {}, "the probability of 'bee', as it is called so"),
+        ("id,bee", "0.5", {}, "the probability of 'bee', as it is called so"),
+        ("id,Bee", "1", {}, "the probability of 'bee', as it is called so"),
+        ("id,bee", "0", {"label_as": "index"}, "1 where the predicted class is 'bee', else 0"),
+        ("id,bee", "ant", {}, "the label, as its values are no probabilities"),
+        ("id,label", "0", {}, "the label, as it is called; if it holds a probability"),
+        ("id,target", "0", {}, "the label, as it is called; if it holds a probability"),
+        ("id,Class", "ant", {}, "the label, as it is called"),
+        ("id,what", "ant", {}, "the label, as its values are no probabilities"),
+        ("id,target", "0", {"positive": "cat"}, "the probability of 'cat', as `positive` says"),
+        ("id,what", "0.5", {"positive": "cat"}, "the probability of 'cat', as `positive` says"),
+    ],
+)
+def test_what_a_samples_single_column_holds(tmp_path, net, header, values, spec, taken):
+    test = net.predictions("test")
+    path = sample(tmp_path, f"{header}\n" + "".join(f"{one},{values}\n" for one in test.ids.tolist()))
+    written = submit(net, SubmitSpec(**spec), sample=path, out=tmp_path / "a.csv")
+    assert taken in written.notes[0]
+    cells = [row[1] for row in table(written.path)[1:]]
+    best = test.classes[labels(test.probs)].tolist()
+    if "probability of" in taken:
+        column = test.classes.tolist().index(taken.split("'")[1])
+        assert np.array(cells, np.float32).tobytes() == test.probs[:, column].tobytes()
+    else:
+        assert cells == ([str(int(name == "bee")) for name in best] if spec else best)
+
+
+def test_classes_that_are_numbers_are_not_taken_for_their_own_column(tmp_path):
+    """Classes 0 and 1, a column called 1 of zeros: its name decides, and without one the values do."""
+    one = member(tmp_path / "runs", "net-1", seed=1, classes=["0", "1"])
+    for header, probability in (("id,1", True), ("id,label", False)):
+        text = f"{header}\n" + "".join(f"t{i:03d},0\n" for i in range(20))
+        written = submit(one, SubmitSpec(), sample=sample(tmp_path, text), out=tmp_path / "a.csv")
+        cells = {row[1] for row in table(written.path)[1:]}
+        assert (cells <= {"0", "1"}) == (not probability)

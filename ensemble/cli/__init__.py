@@ -109,7 +109,8 @@ def cli(ctx: click.Context, runs: Path, verbose: bool) -> None:
     ens submit --format kaggle          # a file a competition accepts
     ens run recipes/cifar10.yaml        # all of it
 
-    With no ens.yaml, no --recipe and no --data, the data set is scikit-learn's digits.
+    With no ens.yaml, no --recipe and no --data, `ens train` takes scikit-learn's digits, and what works from runs
+    the data of the newest run.
     """
     ctx.color = wants_colour()
     ctx.obj = Settings(runs=runs, verbose=verbose)

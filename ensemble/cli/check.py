@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ensemble.cli import completing
 from ensemble.cli.bars import bars
 from ensemble.cli.context import Settings, note
-from ensemble.cli.options import current, data_options, parse_settings, say_source
+from ensemble.cli.options import current, data_options, data_settings, say_source
 
 if TYPE_CHECKING:
     from ensemble.check.checking import Check
@@ -69,7 +69,7 @@ def command(
     from ensemble.report.check_tables import groups_csv, pairs_csv
     from ensemble.report.check_text import check_text
 
-    found = current(recipe, data, _of_data(settings_))
+    found = current(recipe, data, data_settings(settings_))
     say_source(found)
     name = _name(found.data)
     page = out or settings.runs / "check" / f"{name}.html"
@@ -86,17 +86,6 @@ def command(
         write_atomically(groups, groups_csv(result.items, result.groups))
     click.echo(json_text(result.facts()) if as_json else check_text(result), nl=False)
     _say(result, files)
-
-
-def _of_data(settings: tuple[str, ...]) -> dict[str, Any]:
-    """Keys of data, the only ones that matter before a training. Raises UsageError for another."""
-    keys = parse_settings(settings)
-    other = [key for key in keys if not key.startswith("data.")]
-    if other:
-        raise click.UsageError(
-            f"--set {other[0]}: a key of data expected, such as data.{other[0].rpartition('.')[2]}"
-        )
-    return keys
 
 
 def _name(spec: DataSpec) -> str:

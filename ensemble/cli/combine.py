@@ -12,7 +12,8 @@ import click
 from ensemble.cli import completing
 from ensemble.cli.bars import bars
 from ensemble.cli.context import Settings, as_json_text, note
-from ensemble.cli.options import current, data_options, has_recipe, track_options, tracked
+from ensemble.cli.current import Current
+from ensemble.cli.options import data_settings, runs_options, track_options, tracked
 from ensemble.cli.params import share
 from ensemble.cli.tables import BEST, DIM, Cell, table
 from ensemble.report.amounts import interval, milliseconds
@@ -20,7 +21,8 @@ from ensemble.report.amounts import interval, milliseconds
 if TYPE_CHECKING:
     from ensemble.combine.ensembler import Combined, MemberRow
     from ensemble.combine.report import Part
-    from ensemble.recipe.file import RecipeFile
+    from ensemble.recipe.schema import DataSpec
+    from ensemble.runs.run import Run
 
 
 @click.command()
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 @click.option("--calibrate/--no-calibrate", default=None, help="Fit a temperature after averaging.")
 @click.option("--refits/--no-refits", default=None, help="Predict the test with the refits of the members.")
 @click.option("--name", help="The name of the ensemble. [default: ensemble]")
-@data_options
+@runs_options
 @track_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
@@ -52,12 +54,16 @@ def command(
     runs: tuple[str, ...],
     recipe: Path | None,
     data: Path | None,
+    settings_: tuple[str, ...],
     as_json: bool,
     track: str | None,
     track_weights: bool,
     **options: Any,
 ) -> None:
     """Combine members into an ensemble: of the current data set, or the RUNS that are named.
+
+    The current data set is that of ens.yaml, else of the newest run. Test images that have changed since they were
+    predicted are refused, with the command that predicts them anew.
 
     \b
     ens combine --threshold 0.95
@@ -66,27 +72,32 @@ def command(
     ens combine --rule uniform --calibrate resnet34-1f2e3d4c vgg19-5a6b7c8d
     """
     settings = tracked(settings, track, track_weights)
-    # without a recipe there is none to read, nor the reader of recipes to load
-    found = current(recipe, data) if has_recipe(recipe, data) else None
-    combined = combine_runs(settings, found, runs, **options)
+    here = Current(settings.runs, recipe, data, data_settings(settings_))
+    combined = combine_runs(settings, here, runs, **options)
     click.echo(as_json_text(facts_of(combined)) if as_json else text_of(combined))
 
 
-def combine_runs(settings: Settings, found: RecipeFile | None, names: Sequence[str], **options: Any) -> Combined:
+def combine_runs(settings: Settings, here: Current, names: Sequence[str], **options: Any) -> Combined:
     """Combine the runs called `names`, or the candidates of the data set; say what should be known.
 
-    found: None stands for the digits and the defaults of `combine`.  options: keys of the recipe's `combine`
-    that win over it; None leaves the recipe's.
+    options: keys of the recipe's `combine` that win over it; None leaves the recipe's.
     """
     from ensemble.combine.candidates import candidates, named
     from ensemble.combine.ensembler import combine
 
-    runs = named(settings.runs, names) if names else candidates(settings.runs, _fingerprint(found, settings.runs))
+    if not names:
+        here.announce()
+    runs = named(settings.runs, names) if names else candidates(settings.runs, here.fingerprint)
     asked = {key: value for key, value in options.items() if value is not None}
-    keys = {**(vars(found.combine) if found else {}), **asked}
+    # without a recipe there is none to read, nor the reader of recipes to load
+    keys = {**(vars(here.file.combine) if here.has_settings else {}), **asked}
     with bars() as stage:
         combined = combine(
-            runs, folder=settings.runs, progress=lambda done, total: stage("fitting", done, total), **keys
+            runs,
+            folder=settings.runs,
+            data=_images(here, runs, bool(names)) if runs else None,
+            progress=lambda done, total: stage("fitting", done, total),
+            **keys,
         )
     for line in combined.notes:
         note(line)
@@ -95,14 +106,14 @@ def combine_runs(settings: Settings, found: RecipeFile | None, names: Sequence[s
     return combined
 
 
-def _fingerprint(found: RecipeFile | None, runs: Path) -> str:
-    if found is None:
-        from ensemble.data.digits import DIGITS_FINGERPRINT
+def _images(here: Current, runs: Sequence[Run], named: bool) -> DataSpec | None:
+    """Where the images are of what is combined; None where nobody knows."""
+    from ensemble.combine.candidates import leaves
 
-        return DIGITS_FINGERPRINT
-    from ensemble.data.load import current_fingerprint
-
-    return current_fingerprint(found.data, runs)
+    if not named:
+        return None if here.is_digits else here.spec
+    trained = [run for run in leaves(runs)[0] if run.kind != "import"]
+    return here.spec_for(trained[0]) if trained else None
 
 
 def text_of(combined: Combined) -> str:

@@ -10,6 +10,8 @@ import click
 from ensemble.cli import completing
 from ensemble.cli.bars import bars
 from ensemble.cli.context import Settings, as_json_text, note
+from ensemble.cli.current import Current
+from ensemble.cli.options import data_settings, runs_options
 from ensemble.cli.tables import markdown
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("runs", nargs=-1, shell_complete=completing.runs)
+@runs_options
 @click.option("--out", type=click.Path(path_type=Path), help="Where they go. [default: <runs>/compare]")
 @click.option("--mistakes", type=click.IntRange(0), default=12, show_default=True, help="Images most surely wrong.")
 @click.option("--no-figures", is_flag=True, help="Tables only.")
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 def command(
     settings: Settings,
     runs: tuple[str, ...],
+    recipe: Path | None,
+    data: Path | None,
+    settings_: tuple[str, ...],
     out: Path | None,
     mistakes: int,
     no_figures: bool,
@@ -34,8 +40,8 @@ def command(
 ) -> None:
     """Put runs side by side: tables, a conclusion from the numbers, and figures.
 
-    Without run ids: every complete run of the newest run's data. Two runs are also compared class by class. Each
-    run's own figures go into its folder.
+    Without run ids: every complete run of the data of ens.yaml, else of the newest run. Two runs are also compared
+    class by class. Each run's own figures go into its folder.
 
     \b
     ens compare
@@ -46,7 +52,8 @@ def command(
     from ensemble.report.pair import Pair
     from ensemble.runs.run import named_run
 
-    chosen = [named_run(settings.runs, name) for name in runs] if runs else _all(settings.runs)
+    here = Current(settings.runs, recipe, data, data_settings(settings_))
+    chosen = [named_run(settings.runs, name) for name in runs] if runs else _all(here)
     found = sides(chosen)
     folder = out or settings.runs / "compare"
     pair = Pair(*found) if len(found) == 2 else None
@@ -69,16 +76,18 @@ def command(
     note(f"written to {folder}" + ("" if no_figures else f", and to the figures folder of {len(found)} runs"))
 
 
-def _all(folder: Path) -> list[Run]:
-    """The complete runs with validation predictions of the newest run's data."""
+def _all(here: Current) -> list[Run]:
+    """The complete runs with validation predictions of the current data set."""
     from ensemble.errors import DataError
-    from ensemble.runs.run import all_runs
+    from ensemble.runs.origin import usable_runs
 
-    found = [run for run in all_runs(folder) if run.complete and run.has("valid") and not run.is_fold]
+    found = [run for run in usable_runs(here.runs) if run.has("valid") and not run.is_fold]
     if not found:
-        raise DataError(f"no complete run in {folder} has validation predictions; type `ens train`")
-    newest = max(found, key=lambda run: str(run.facts.get("created", "")))
-    chosen = [run for run in found if run.fingerprint == newest.fingerprint]
+        raise DataError(f"no complete run in {here.runs} has validation predictions; type `ens train`")
+    here.announce()
+    chosen = [run for run in found if run.fingerprint == here.fingerprint]
+    if not chosen:
+        raise DataError(f"no complete run of {here.name} in {here.runs}; type `ens train`, or name runs")
     if len(chosen) < len(found):
         note(f"{len(found) - len(chosen)} runs of other data are left out; name runs to compare those")
     return chosen

@@ -9,10 +9,11 @@ import click
 
 from ensemble.cli import completing
 from ensemble.cli.context import Settings, as_json_text, note
-from ensemble.cli.options import data_options, parse_settings, say_source, track_options, tracked
+from ensemble.cli.current import Current
+from ensemble.cli.options import parse_settings, runs_data_options, track_options, tracked
 from ensemble.cli.params import FiniteFloat, share
 from ensemble.cli.tables import Cell, table
-from ensemble.cli.train import HOW, KEYS, chosen_members, several, train_jobs, warn_of_leaks
+from ensemble.cli.train import HOW, KEYS, named_members, several, train_jobs, warn_of_leaks
 from ensemble.report.amounts import milliseconds, size
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="The ensemble's share of the loss; the labels have the rest.",
 )
-@data_options
+@runs_data_options
 @several(KEYS)
 @click.option("--seed", type=int, help="The seed of student and baseline. [default: 0]")
 @several(HOW)
@@ -86,10 +87,15 @@ def command(
     """
     settings = tracked(settings, track, track_weights)
     overrides = {key: value for key, value in keys.items() if value is not None} | parse_settings(settings_)
-    found = chosen_members((arch,) if arch else (), recipe, data, [], overrides)
+    from ensemble.errors import DataError
+
+    here = Current(settings.runs, recipe, data, overrides, trains=True)
+    if here.spec is None:
+        raise DataError(f"{here.name}: where its images are is not known; give --data or --recipe")
+    found = named_members(here.file, (arch,) if arch else (), overrides)
     member = _only_member(found)
-    say_source(found)
-    dataset, teacher = _teacher(settings, found, ensemble, temperature, alpha, member)
+    here.announce()
+    dataset, teacher = _teacher(settings, found, ensemble, temperature, alpha)
     judged = _train(settings, member, dataset, teacher, device=device, workers=jobs, retry=retry, dry_run=dry_run)
     if judged is None:
         return
@@ -112,13 +118,16 @@ def _only_member(found: RecipeFile) -> Recipe:
 
 
 def _teacher(
-    settings: Settings, found: RecipeFile, name: str | None, temperature: float, alpha: float, member: Recipe
+    settings: Settings, found: RecipeFile, name: str | None, temperature: float, alpha: float
 ) -> tuple[Dataset, Teacher]:
     """The data set, and the ensemble as a teacher of it."""
     from ensemble.cli.reading import load_with_progress
     from ensemble.combine.candidates import newest_ensemble
+    from ensemble.combine.command import other_test
     from ensemble.combine.teaching import teacher_of
+    from ensemble.data.load import tests_of
     from ensemble.runs.run import named_run
+    from ensemble.runs.stale import changes
 
     named = named_run(settings.runs, name) if name else None
     dataset = load_with_progress(found.data, settings.runs)
@@ -126,6 +135,8 @@ def _teacher(
     if named is None:
         note(f"the teacher is {run.id}, the newest ensemble of {found.source}")
     teacher, notes = teacher_of(run, dataset, temperature, alpha)
+    for change in changes([run], tests_of(dataset)):  # on which ensemble and student would be compared
+        raise other_test(run, change, found.data)
     warn_of_leaks(dataset, settings.runs)
     for line in notes:
         note(line)

@@ -8,7 +8,8 @@ import click
 
 from ensemble.cli import completing
 from ensemble.cli.context import Settings, note
-from ensemble.cli.options import current, data_options
+from ensemble.cli.current import Current
+from ensemble.cli.options import data_settings, runs_options
 
 
 @click.command(name="import")
@@ -24,7 +25,7 @@ from ensemble.cli.options import current, data_options
     metavar="RUN",
     help="The run with the same ids to take the targets from.",
 )
-@data_options
+@runs_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(
@@ -36,6 +37,7 @@ def command(
     targets_from: str | None,
     recipe: Path | None,
     data: Path | None,
+    settings_: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Make a run called NAME of predictions made elsewhere, and print its id.
@@ -50,7 +52,7 @@ def command(
     from ensemble.runs.imports import import_run
     from ensemble.runs.run import named_run
 
-    found = current(recipe, data)
+    here = Current(settings.runs, recipe, data, data_settings(settings_))
     made = import_run(
         name,
         folder=settings.runs,
@@ -58,7 +60,7 @@ def command(
         test=test,
         arch=arch,
         targets_from=named_run(settings.runs, targets_from) if targets_from else None,
-        dataset=lambda: load_with_progress(found.data, settings.runs),
+        dataset=lambda: None if here.spec is None or here.gone else load_with_progress(here.spec, settings.runs),
     )
     if made.matched is not None:
         note(f"its ids are those of {made.matched}: same data set, targets compared or taken from there")

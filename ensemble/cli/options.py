@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ensemble.cli import completing
+
 if TYPE_CHECKING:
     from ensemble.cli.context import Settings
     from ensemble.recipe.file import RecipeFile
+    from ensemble.recipe.schema import DataSpec
     from ensemble.runs.run import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,6 +34,46 @@ def data_options(command: F) -> F:
         type=click.Path(path_type=Path),
         help="A recipe file. [default: ens.yaml where there is one, else the digits]",
     )(command)
+
+
+def runs_options(command: F) -> F:
+    """Adds --recipe, --data and --set to a command that works from runs; `cli.current` says what they stand for."""
+    return runs_data_options(_data_set_option(command))
+
+
+def _data_set_option(command: F) -> F:
+    return click.option(
+        "--set",
+        "settings_",
+        multiple=True,
+        metavar="data.KEY=VALUE",
+        shell_complete=completing.keys,
+        help="A key of the data that wins over the recipe's or the run's.",
+    )(command)
+
+
+def runs_data_options(command: F) -> F:
+    """Adds --recipe and --data of `runs_options`."""
+    command = click.option(
+        "--data", type=click.Path(path_type=Path), help="The folder of images or CSV whose runs are meant."
+    )(command)
+    return click.option(
+        "--recipe",
+        type=click.Path(path_type=Path),
+        help="A recipe file. [default: ens.yaml where there is one, else the data of the newest run, else the"
+        " digits]",
+    )(command)
+
+
+def data_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """`--set data.key=value` as parsed. Raises UsageError for a key of anything else."""
+    keys = parse_settings(settings)
+    other = [key for key in keys if not key.startswith("data.")]
+    if other:
+        raise click.UsageError(
+            f"--set {other[0]}: a key of data expected, such as data.{other[0].rpartition('.')[2]}"
+        )
+    return keys
 
 
 def track_options(command: F) -> F:
@@ -54,9 +97,9 @@ def tracked(settings: Settings, track: str | None, weights: bool) -> Settings:
     return replace(settings, track=tracking(settings.runs, weights))
 
 
-def has_recipe(recipe: Path | None, data: Path | None) -> bool:
-    """Whether anything names the data and the settings; else the built-in digits and every default hold."""
-    return recipe is not None or data is not None or DEFAULT_RECIPE.is_file()
+def recipe_path(recipe: Path | None, data: Path | None) -> Path | None:
+    """--recipe, else ens.yaml where there is one and --data does not stand for it."""
+    return recipe or (DEFAULT_RECIPE if data is None and DEFAULT_RECIPE.is_file() else None)
 
 
 def current(recipe: Path | None, data: Path | None, overrides: Mapping[str, Any] | None = None) -> RecipeFile:
@@ -67,15 +110,15 @@ def current(recipe: Path | None, data: Path | None, overrides: Mapping[str, Any]
     from ensemble.recipe.file import RecipeFile, read_recipe_file
 
     member_keys, data_keys = split_overrides(overrides or {})
-    path = recipe or (DEFAULT_RECIPE if data is None and DEFAULT_RECIPE.is_file() else None)
+    path = recipe_path(recipe, data)
     if path is None:
-        return RecipeFile(data=_with(_data(data), data_keys), source=str(data or "the built-in digits"))
+        return RecipeFile(data=with_keys(data_spec(data), data_keys), source=str(data or "the built-in digits"))
     found = read_recipe_file(path, overrides=member_keys)
     spec = found.data
     if data is not None:
         fits = spec.form != "digits" and data.is_dir()
-        spec = spec.model_copy(update={"path": str(data)}) if fits else _data(data)
-    spec = _with(spec, data_keys)
+        spec = spec.model_copy(update={"path": str(data)}) if fits else data_spec(data)
+    spec = with_keys(spec, data_keys)
     if spec != found.data:
         found = read_recipe_file(path, data=spec, overrides=member_keys)
     return found
@@ -86,22 +129,22 @@ def run_or_newest(settings: Settings, name: str | None) -> Run:
 
     Raises DataError where there is none.
     """
+    from ensemble.cli.current import Current
+    from ensemble.combine.candidates import newest_ensemble
+    from ensemble.data.digests import UnreadableFiles
+    from ensemble.errors import DataError
     from ensemble.runs.run import named_run
 
     if name is not None:
         return named_run(settings.runs, name)
-    from ensemble.combine.candidates import newest_ensemble
-
-    if has_recipe(None, None):
-        from ensemble.data.load import current_fingerprint
-
-        fingerprint = current_fingerprint(current(None, None).data, settings.runs)
-    else:
-        from ensemble.report.sections.subject import newest_data
-
-        fingerprint = newest_data(settings.runs).fingerprint
-    run = newest_ensemble(settings.runs, fingerprint)
-    click.echo(f"RUN is {run.id}, the newest ensemble", err=True)
+    here = Current(settings.runs)
+    try:
+        run = newest_ensemble(settings.runs, here.fingerprint)
+    except UnreadableFiles as error:  # whose advice is for commands that read the data
+        raise DataError(
+            f"{len(error.problems)} images of {here.name} cannot be read, so its runs are not known; name RUN"
+        ) from error
+    click.echo(f"RUN is {run.id}, the newest ensemble of {here.name}", err=True)
     return run
 
 
@@ -111,7 +154,8 @@ def split_overrides(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[
     return {key: value for key, value in overrides.items() if not key.startswith("data.")}, data
 
 
-def _data(path: Path | None) -> Any:
+def data_spec(path: Path | None) -> DataSpec:
+    """The data at `path` as it looks; without a path the digits. Raises DataError."""
     from ensemble.recipe.schema import DataSpec
 
     if path is None:
@@ -121,7 +165,8 @@ def _data(path: Path | None) -> Any:
     return guess_spec(path)
 
 
-def _with(spec: Any, keys: Mapping[str, Any]) -> Any:
+def with_keys(spec: DataSpec, keys: Mapping[str, Any]) -> DataSpec:
+    """`spec` with other values for `keys`. Raises RecipeError."""
     if not keys:
         return spec
     from ensemble.recipe.problems import refuse, validated
@@ -130,6 +175,7 @@ def _with(spec: Any, keys: Mapping[str, Any]) -> Any:
     problems: list[str] = []
     merged = validated(DataSpec, {**spec.model_dump(), **keys}, "data", problems)
     refuse(problems, "--set")
+    assert merged is not None
     return merged
 
 

@@ -9,10 +9,12 @@ import click
 
 from ensemble.cli import completing
 from ensemble.cli.context import Settings, note
-from ensemble.cli.options import current, data_options, has_recipe
+from ensemble.cli.current import Current
+from ensemble.cli.options import data_settings, runs_options
 
 if TYPE_CHECKING:
     from ensemble.recipe.file import RecipeFile
+    from ensemble.recipe.schema import DataSpec
     from ensemble.report.report_page import Page
     from ensemble.report.sections.evidence import Evidence
     from ensemble.report.sections.subject import Subject
@@ -23,7 +25,7 @@ PICTURES = 12
 
 @click.command()
 @click.argument("run", required=False, shell_complete=completing.runs)
-@data_options
+@runs_options
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="The page. [default: <runs>/report/NAME.html]"
 )
@@ -43,6 +45,7 @@ def command(
     run: str | None,
     recipe: Path | None,
     data: Path | None,
+    settings_: tuple[str, ...],
     out: Path | None,
     pictures: int,
     explain: bool,
@@ -61,7 +64,8 @@ def command(
     """
     from ensemble.files import json_text
 
-    subject = _subject(settings, run, recipe, data)
+    here = Current(settings.runs, recipe, data, data_settings(settings_))
+    subject = _with_changed_tests(_subject(here, run), here)
     page, path = write_report(subject, out, pictures=pictures, explain=explain, device=device)
     if as_json:
         said = {"summary": list(page.sentences), "warnings": list(page.warnings)}
@@ -77,7 +81,7 @@ def report_on_recipe(settings: Settings, found: RecipeFile, ensemble: Run, devic
     from ensemble.report.sections.subject import about_data
 
     recipe = Path(found.source)
-    subject = about_data(settings.runs, ensemble.fingerprint, _name(found), recipe, focus=ensemble)
+    subject = about_data(settings.runs, ensemble.fingerprint, _name(found.data, recipe), recipe, focus=ensemble)
     _, path = write_report(subject, None, device=device)
     note(f"report: {path}")
     return path
@@ -98,32 +102,48 @@ def write_report(
     return page, write_atomically(out or subject.folder / "report" / f"{subject.name}.html", page.html)
 
 
-def _subject(settings: Settings, run: str | None, recipe: Path | None, data: Path | None) -> Subject:
+def _subject(here: Current, run: str | None) -> Subject:
     from ensemble.errors import RecipeError
-    from ensemble.report.sections.subject import about_data, about_run, data_name, newest_data
+    from ensemble.report.sections.subject import about_data, about_run, data_name
     from ensemble.runs.run import named_run
 
     if run is not None:
-        if recipe or data:
+        if here.recipe or here.data:
             raise RecipeError(
                 "a run and a recipe found, one of them expected; leave out RUN, or --recipe and --data"
             )
-        return about_run(named_run(settings.runs, run))
-    if has_recipe(recipe, data):
-        from ensemble.data.load import current_fingerprint
-
-        found = current(recipe, data)
-        fingerprint = current_fingerprint(found.data, settings.runs)
-        return about_data(settings.runs, fingerprint, _name(found), Path(found.source))
-    newest = newest_data(settings.runs)
-    return about_data(settings.runs, newest.fingerprint, data_name(newest))
+        return about_run(named_run(here.runs, run))
+    here.announce()
+    if here.run is not None:
+        return about_data(here.runs, here.fingerprint, data_name(here.run))
+    source = Path(here.name)
+    return about_data(here.runs, here.fingerprint, _name(here.spec, source), source)
 
 
-def _name(found: RecipeFile) -> str:
+def _with_changed_tests(subject: Subject, here: Current) -> Subject:
+    """The subject, and a note on test sets that are not those any more that its run has predicted."""
+    from dataclasses import replace
+
+    from ensemble.data.digests import UnreadableFiles
+    from ensemble.runs.stale import Comparison, compared
+
+    try:
+        found = compared([subject.focus], here.spec_for(subject.focus), here.runs)
+    except UnreadableFiles as error:
+        found = Comparison(note=str(error))
+    if found.note:
+        note(found.note)
+    changed = tuple(
+        f"its predictions of {one.split} are not of the images that are there now ({one.what})"
+        for one in found.changed
+    )
+    return replace(subject, notes=(*subject.notes, *changed))
+
+
+def _name(spec: DataSpec | None, source: Path) -> str:
     """The recipe's file, or its data's folder."""
-    if found.data.form == "digits":
+    if spec is None or spec.form == "digits":
         return "digits"
-    source = Path(found.source)
     return source.stem if source.is_file() else source.resolve().name or "report"
 
 

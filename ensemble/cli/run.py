@@ -101,10 +101,12 @@ def pipeline(
     from dataclasses import replace
 
     from ensemble.cli import combine, ls, submit, train
+    from ensemble.cli.current import Current
     from ensemble.cli.report import report_on_recipe
 
     # text comes as it is made: a run takes hours
     say: Callable[[str], None] = (lambda line: None) if as_json else click.echo
+    here = Current(settings.runs, given=found)
     made: dict[str, Any] = {
         "trained": [],
         "refits": [],
@@ -131,7 +133,7 @@ def pipeline(
         return done
 
     def combined(names: Iterable[str], refits: bool) -> Combined:
-        ensemble = combine.combine_runs(settings, found, list(names), refits=refits)
+        ensemble = combine.combine_runs(settings, here, list(names), refits=refits)
         made["ensemble"] = combine.facts_of(ensemble)
         say(combine.text_of(ensemble))
         return ensemble
@@ -146,7 +148,7 @@ def pipeline(
             trained((member.model_copy(update={"full": True}) for member in chosen), "refits")
             ensemble = combined(jobs, refits=True)
         if ensemble.has_test:
-            written = submit.submit_run(settings, found, ensemble.run_id)
+            written = submit.submit_run(settings, here, ensemble.run_id)
             made["submission"] = submit.facts_of(written)
             say(str(written.path))
         else:

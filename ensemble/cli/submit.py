@@ -9,10 +9,11 @@ import click
 
 from ensemble.cli import completing
 from ensemble.cli.context import Settings, note
-from ensemble.cli.options import current, data_options
+from ensemble.cli.current import Current
+from ensemble.cli.options import data_settings, runs_options
 
 if TYPE_CHECKING:
-    from ensemble.recipe.file import RecipeFile
+    from ensemble.recipe.schema import DataSpec
     from ensemble.runs.run import Run
     from ensemble.submit.submission import Submission
 
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(), help="The file to write. [default: submissions/RUN.csv]")
 @click.option("--zip/--no-zip", default=None, help="Write a zip that holds the file.")
 @click.option("--positive", help="The class whose probability a single column holds.")
+@click.option(
+    "--fill",
+    metavar="uniform|prior|CLASS",
+    help="Write the rows that are missing, of images that cannot be read or ids that only the sample has: uniform"
+    " is 1/k for each of k classes, prior the shares of the classes in the labelled validation rows of RUN, CLASS"
+    " is that class.",
+)
 @click.option("--split", default="test", show_default=True, help="The test set: test, or test-NAME.")
 @click.option(
     "--upload",
@@ -35,7 +43,7 @@ if TYPE_CHECKING:
     help="Print the command that hands the file in; with --yes, run it.",
 )
 @click.option("--yes", is_flag=True, help="Run what --upload prints.")
-@data_options
+@runs_options
 @click.option("--json", "as_json", is_flag=True, help="Print the sidecar.")
 @click.pass_obj
 def command(
@@ -44,6 +52,7 @@ def command(
     run: str | None,
     recipe: Path | None,
     data: Path | None,
+    settings_: tuple[str, ...],
     split: str,
     upload: str | None,
     yes: bool,
@@ -52,9 +61,12 @@ def command(
 ) -> None:
     """Check the test predictions of RUN, by default the newest ensemble, and write the file to upload.
 
+    Predictions of other test images than are there now are refused, with what to type.
+
     \b
     ens submit --format kaggle
     ens submit --format kaggle-probs --sample sample_submission.csv --out mine.csv
+    ens submit --sample sample_submission.csv --fill prior
     ens submit --upload kaggle:digit-recognizer --yes
     """
     from ensemble.submit.upload import competition, run_upload, upload_of
@@ -62,7 +74,8 @@ def command(
     if yes and upload is None:
         raise click.UsageError("--yes is for --upload kaggle:COMPETITION")
     name = competition(upload, runs=yes) if upload else None  # a mistake is told before anything is written
-    written = submit_run(settings, current(recipe, data), run, split=split, **options)
+    here = Current(settings.runs, recipe, data, data_settings(settings_))
+    written = submit_run(settings, here, run, split=split, **options)
     if name is None:
         click.echo(_json(written) if as_json else str(written.path))
         return
@@ -83,36 +96,49 @@ def named_run_of(settings: Settings, written: Submission) -> Run:
 
 
 def submit_run(
-    settings: Settings, found: RecipeFile, name: str | None, *, split: str = "test", **options: Any
+    settings: Settings,
+    here: Current,
+    name: str | None,
+    *,
+    split: str = "test",
+    fill: str | None = None,
+    **options: Any,
 ) -> Submission:
     """Submit the run called `name`, or the newest ensemble of the data set; say what should be known.
 
-    options: keys of the recipe's `submit` that win over it; None leaves the recipe's.
+    fill: what rows hold that are missing.  options: keys of the recipe's `submit` that win over it; None leaves
+    the recipe's.
     """
     from ensemble.combine.candidates import newest_ensemble
+    from ensemble.recipe.schema import SubmitSpec
     from ensemble.runs.run import named_run
     from ensemble.submit.submission import submit
 
     if name is None:
-        from ensemble.data.load import current_fingerprint
-
-        run = newest_ensemble(settings.runs, current_fingerprint(found.data, settings.runs))
-        note(f"submitting {run.id}, the newest ensemble of {found.source}")
+        run = newest_ensemble(settings.runs, here.fingerprint)
+        note(f"submitting {run.id}, the newest ensemble of {here.name}")
     else:
         run = named_run(settings.runs, name)
     asked = {key: value for key, value in options.items() if value is not None}
-    spec = found.submit.model_copy(update=asked)
+    spec = (here.file.submit if here.has_settings else SubmitSpec()).model_copy(update=asked)
+    data = here.spec_for(run) if name else here.spec
     written = submit(
         run,
         spec,
         out=Path(spec.out) if spec.out else None,
         sample=Path(spec.sample) if spec.sample else None,
         split=split,
-        unnamed=found.data.unnamed_class,
+        unnamed=_unnamed_class(data or here.spec),
+        fill=fill,
+        data=data,
     )
     for line in _notes(written):
         note(line)
     return written
+
+
+def _unnamed_class(data: DataSpec | None) -> str | None:
+    return None if data is None else data.unnamed_class
 
 
 def _notes(written: Submission) -> list[str]:

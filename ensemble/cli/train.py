@@ -152,11 +152,15 @@ def chosen_members(
     overrides: dict[str, Any],
 ) -> RecipeFile:
     """The members to train: the architectures named, on the recipe's defaults, or every member of the recipe."""
-    from ensemble.errors import RecipeError
-
     if seeds:
         overrides = {**overrides, "seeds": seeds}
-    found = current(recipe, data, overrides)
+    return named_members(current(recipe, data, overrides), archs, overrides)
+
+
+def named_members(found: RecipeFile, archs: tuple[str, ...], overrides: dict[str, Any]) -> RecipeFile:
+    """The recipe with the architectures that are named as its members, or as it is. Raises RecipeError for none."""
+    from ensemble.errors import RecipeError
+
     if archs:
         member_keys = {key: value for key, value in overrides.items() if not key.startswith("data.")}
         return with_members(found, [{**member_keys, "arch": arch} for arch in archs])

@@ -45,7 +45,7 @@ def facts_of(
     refits = [run for run in sources if run not in kept]
     data: Mapping[str, Any] = next((run.facts.get("data", {}) for run in kept if run.kind != "import"), {})
     data = data or kept[0].facts.get("data", {})
-    known = dict(data.get("tests", {}))
+    known = _test_prints(sources)
     return {
         "kind": "ensemble",
         "name": name,
@@ -66,6 +66,14 @@ def facts_of(
         },
         "chosen_on_valid": chosen_on_valid(kept),
     }
+
+
+def _test_prints(sources: Sequence[Run]) -> dict[str, Any]:
+    """The fingerprint of each test set, by those that predict it: a refit, not the member behind it."""
+    found: dict[str, Any] = {}
+    for run in sources:
+        found = {**(run.facts.get("data", {}).get("tests") or {}), **found}
+    return found
 
 
 def chosen_on_valid(runs: Sequence[Run]) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from ensemble.combine.record import read_ensemble
 from ensemble.errors import DataError, MismatchedRuns, first_few, one_line
-from ensemble.runs.run import Run, all_runs, named_run
+from ensemble.runs.commands import go_on
+from ensemble.runs.run import Run, all_runs, named_run, refuse_unfinished
 
 CANDIDATE_KINDS = ("member", "folds", "import")
 
@@ -67,10 +68,7 @@ def _expanded(run: Run) -> list[Run]:
 
 
 def _refuse_unusable(run: Run) -> None:
-    if run.failed:
-        raise DataError(f"{run.id} failed; train it again with --retry, or leave it out")
-    if not run.complete:
-        raise DataError(f"{run.id} is not complete; type `ens train` again to resume it")
+    refuse_unfinished(run, "leave it out")
     if not run.has("valid"):
         hint = "; name its parent and add --refits" if run.kind == "refit" else ""
         raise DataError(f"{run.id} is a {run.kind} without validation predictions{hint}")
@@ -89,11 +87,10 @@ def _refuse_other_data(runs: Sequence[Run]) -> None:
 
 def newest_ensemble(folder: Path, fingerprint: str) -> Run:
     """The complete ensemble of this data set that was made last. Raises DataError when there is none."""
-    found = [
-        run
-        for run in all_runs(folder)
-        if run.kind == "ensemble" and run.complete and run.fingerprint == fingerprint
-    ]
+    runs = [run for run in all_runs(folder) if run.complete and run.fingerprint == fingerprint]
+    found = [run for run in runs if run.kind == "ensemble"]
+    if not runs:
+        raise DataError(f"no complete run of this data set in {one_line(folder)}; type `ens train`, or name a run")
     if not found:
         raise DataError(f"no complete ensemble of this data set in {one_line(folder)}; type `ens combine` first")
     return max(found, key=last_made)
@@ -116,7 +113,7 @@ def refit_of(member: Run, runs: Sequence[Run]) -> Run:
         return max(refits, key=lambda run: (str(run.facts.get("created", "")), run.id))
     if member.kind == "import":
         return member
-    raise DataError(f"{member.id} has no refit; type `ens train` with its recipe and --full, or leave out --refits")
+    raise DataError(f"{member.id} has no refit; type {go_on(member, ['--full'])}, or leave out --refits")
 
 
 def _names(run: Run, parent: str) -> bool:

@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ensemble.combine.account import facts_of, metrics_of, notes_of
 from ensemble.combine.candidates import leaves, refit_of
 from ensemble.combine.crossfit import Progress, nobody
 from ensemble.combine.fitting import Plan
-from ensemble.combine.members import Split, gather
+from ensemble.combine.members import Split, each_once, gather
 from ensemble.combine.record import PIPELINE, described
 from ensemble.combine.report import Report, report
 from ensemble.combine.rules import rules
@@ -21,8 +22,13 @@ from ensemble.files import json_text, sha256_file, sha256_json
 from ensemble.metrics import Metric, absent, check_name, find
 from ensemble.predictions import UNKNOWN, Predictions, Texts
 from ensemble.recipe import text
+from ensemble.runs.origin import data_of
 from ensemble.runs.run import Run, all_runs
+from ensemble.runs.stale import compared, predicting_anew
 from ensemble.runs.writing import arrays_content, run_id, write_run
+
+if TYPE_CHECKING:
+    from ensemble.recipe.schema import DataSpec
 
 SAMPLE = 2
 """Raised by a change of how rows are sampled; part of the hash of ensembles that are made from a sample alone."""
@@ -83,11 +89,13 @@ def combine(
     calibrate: bool | None = None,
     refits: bool = False,
     name: str = "ensemble",
+    data: DataSpec | None = None,
     progress: Progress = nobody,
 ) -> Combined:
     """Combine `runs` into the run `folder/<name>-<hash8>`; the same input gives the same id and bytes.
 
-    Ensembles among them stand for their members. calibrate None leaves it to the rule. progress: told (fits done,
+    Ensembles among them stand for their members. calibrate None leaves it to the rule. data: where the images
+    are; test sets that are other ones there than `runs` have predicted are refused. progress: told (fits done,
     of how many), as some rules take their time. Raises MismatchedRuns,
     DataError, RecipeError or NothingPassed, and then nothing is written.
     """
@@ -96,8 +104,9 @@ def combine(
     members, notes = leaves(runs)
     if not members:
         raise DataError(f"no complete runs of this data set in {folder}; type `ens train`, or name the runs")
+    _plan(members, threshold, per_arch, rule, calibrate)  # what cannot be is told before files are read
+    members, valid, copies = each_once(members, gather(members, "valid"))
     plan = _plan(members, threshold, per_arch, rule, calibrate)
-    valid = gather(members, "valid")
     if not valid.labelled:
         raise DataError(
             f"none of {first_few(run.id for run in members)} has validation targets;"
@@ -110,9 +119,10 @@ def combine(
     sources = [refit_of(run, all_runs(folder)) for run in kept] if refits else kept
     digest = _digest(members, plan, metric, sources, valid.probs.shape)
     path = folder / run_id(name, digest)
+    compared_note = _refuse_changed_tests(sources, data, folder)
     tests, test_notes = _tests(judged, sources, valid.classes, path.name)
     refitted = any(source.id != run.id for source, run in zip(sources, kept, strict=True))
-    notes += notes_of(judged, kept, refitted, valid, threshold) + test_notes
+    notes += copies + notes_of(judged, kept, refitted, valid, threshold) + compared_note + test_notes
     facts = facts_of(name, digest, kept, sources, valid.classes, tests)
     run = write_run(
         path,
@@ -204,8 +214,8 @@ def _tests(
             tests[split] = items.predictions(judged.fitted.predict_kept(items.probs), source)
         elif split == "test":
             raise MismatchedRuns(
-                f"{first_few(lacking)} have no test predictions, {have[split][0].id} has; predict or import"
-                " them, or name the runs to combine"
+                f"{first_few(lacking)} have no test predictions, {have[split][0].id} has;"
+                f" {_predicting_too(sources, have[split])}, or name the runs to combine"
             )
         else:
             notes.append(f"{split} is left out: {first_few(lacking)} did not predict it")
@@ -213,6 +223,21 @@ def _tests(
         *notes,
         "no member has test predictions, so there is nothing to submit",
     ]
+
+
+def _predicting_too(sources: Sequence[Run], have: Sequence[Run]) -> str:
+    """What to type so that the others of `sources` predict the test of `have` too."""
+    data = next((spec for run in have if (spec := data_of(run)) is not None), None)
+    lacking = [run for run in sources if run not in have]
+    return predicting_anew(lacking, data, sources[0].path.parent)
+
+
+def _refuse_changed_tests(sources: Sequence[Run], data: DataSpec | None, folder: Path) -> list[str]:
+    """Notes on what could not be compared. Raises MismatchedRuns when images of a test set are other ones now."""
+    found = compared(sources, data, folder)
+    if found.changed and data is not None:
+        raise found.refusal(data, folder, "combine again as before")
+    return [found.note] if found.note else []
 
 
 def _refuse_other_test(sources: Sequence[Run], split: str) -> None:
@@ -223,7 +248,8 @@ def _refuse_other_test(sources: Sequence[Run], split: str) -> None:
     if other:
         raise MismatchedRuns(
             f"{first_few(other)} predicted another {split} than {next(iter(known))} (its images changed);"
-            " type `ens train` again, which predicts the new one"
+            f" {predicting_anew(sources, None, sources[0].path.parent)}, after which all are of the new one, then"
+            " combine again"
         )
 
 

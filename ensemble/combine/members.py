@@ -10,6 +10,7 @@ import numpy as np
 from ensemble.combine.order import agreed_order
 from ensemble.errors import MismatchedRuns, first_few
 from ensemble.predictions import UNKNOWN, Floats, Ints, Predictions, Texts, align
+from ensemble.runs.copies import WRITTEN, is_copy
 from ensemble.runs.run import Run
 
 
@@ -115,3 +116,26 @@ def _groups(members: Sequence[Predictions]) -> Texts | None:
                 f" {first_few(member.ids[clash])}; name the runs of one data set"
             )
     return grouped[0][1] if grouped else None
+
+
+def each_once(members: list[Run], valid: Split) -> tuple[list[Run], Split, list[str]]:
+    """Members and their rows without imports that hold the predictions of another member, and a note on each."""
+    kept: list[int] = []
+    notes = []
+    # a trained run goes before its copy
+    for at in sorted(range(len(members)), key=lambda at: (members[at].kind == "import", at)):
+        same = [one for one in kept if members[at].kind == "import" and _copied(members, valid, at, one)]
+        if same:
+            notes.append(f"{members[at].id} has the same predictions as {members[same[0]].id} and counts once")
+        else:
+            kept.append(at)
+    if not notes:
+        return members, valid, []
+    kept.sort()
+    return [members[at] for at in kept], replace(valid, probs=valid.probs[kept]), notes
+
+
+def _copied(members: Sequence[Run], valid: Split, at: int, other: int) -> bool:
+    """Whether two members are one; their files are read again only where their validation rows look alike."""
+    near = float(np.abs(valid.probs[at] - valid.probs[other]).max(initial=0)) <= 2 * WRITTEN
+    return near and is_copy(members[at], members[other])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,12 @@ from ensemble.recipe.schema import DataSpec
 if TYPE_CHECKING:
     from ensemble.data.listing import Listing
 
-__all__ = ["current_fingerprint", "fold_of", "load_dataset", "refit_of"]
+__all__ = ["OnDisk", "current_fingerprint", "current_tests", "fold_of", "load_dataset", "refit_of", "tests_of"]
 
 Note = Callable[[str], None]
+
+_LEARNT = ("train", "valid")
+"""The splits that the fingerprint covers."""
 
 
 def load_dataset(spec: DataSpec, runs: Path, progress: Progress | None = None, note: Note | None = None) -> Dataset:
@@ -44,8 +47,45 @@ def current_fingerprint(spec: DataSpec, runs: Path) -> str:
     """
     if spec.form == "digits":
         return DIGITS_FINGERPRINT
-    listing, content = _examined(spec, runs, None, None, only=("train", "valid"))
+    listing, content = _examined(spec, runs, None, None, only=_LEARNT)
     return fingerprint(listing.splits, listing.classes, content)
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """A test set as it is on disk. fingerprint: as in `Dataset.test_fingerprints`.  ids: of its images.
+
+    unread: the ids of those that cannot be read and are left out, as `skip_unreadable` says.
+    """
+
+    fingerprint: str
+    ids: frozenset[str]
+    unread: tuple[str, ...] = ()
+
+
+def current_tests(spec: DataSpec, runs: Path) -> dict[str, OnDisk]:
+    """Every test set that is not empty, by its split, without a look into images of train and valid.
+
+    No file is opened again that has not changed since. Raises what `load_dataset` raises about the tests.
+    """
+    if spec.form == "digits":
+        return tests_of(digits_dataset())
+    listing, left_out, content = _readable(spec, runs, None, None, lambda split: split not in _LEARNT)
+    return {
+        split: OnDisk(
+            fingerprint_of_test(items, listing.classes, content),
+            frozenset(items.ids.tolist()),
+            tuple(sorted(left_out.get(split, ()))),
+        )
+        for split, items in listing.splits.items()
+        if len(items)
+    }
+
+
+def tests_of(dataset: Dataset) -> dict[str, OnDisk]:
+    """The test sets of a data set that is loaded, by split."""
+    prints = dataset.test_fingerprints
+    return {split: OnDisk(prints[split], frozenset(items.ids.tolist())) for split, items in dataset.tests.items()}
 
 
 def _from_files(spec: DataSpec, runs: Path, progress: Progress | None, note: Note | None) -> Dataset:
@@ -76,7 +116,20 @@ def _examined(
     only: tuple[str, ...] | None = None,
 ) -> tuple[Listing, Mapping[str, str]]:
     """The divided listing, and path -> sha256. only: the splits to look at."""
-    from ensemble.data.listing import divided, without
+    from ensemble.data.listing import divided
+
+    listing, _, content = _readable(spec, runs, progress, note, lambda split: only is None or split in only)
+    return divided(listing, spec.split_seed), content
+
+
+def _readable(
+    spec: DataSpec, runs: Path, progress: Progress | None, note: Note | None, wanted: Callable[[str], bool]
+) -> tuple[Listing, Mapping[str, list[str]], Mapping[str, str]]:
+    """The listing of what can be read, not divided yet; the ids by split that are left out; path -> sha256.
+
+    wanted: the splits to look at.
+    """
+    from ensemble.data.listing import without
 
     say = note or (lambda text: None)
     listing = _listed(spec, runs)
@@ -84,8 +137,7 @@ def _examined(
         listing = replace(listing, splits=grouped(listing.splits, read_groups(Path(spec.path, spec.groups))))
     for line in listing.notes:
         say(line)
-    if only:
-        listing = replace(listing, splits={s: items for s, items in listing.splits.items() if s in only})
+    listing = replace(listing, splits={s: items for s, items in listing.splits.items() if wanted(s)})
     paths = [path for items in listing.splits.values() for path in items.paths.tolist()]
     digests = digest_files(spec, paths, runs / ".data", progress)
     problems, total = digests.problems, len(digests.sha256)
@@ -96,8 +148,14 @@ def _examined(
         raise UnreadableFiles(problems, total)
     if problems:
         say(f"skipped {len(problems)} of {total} images: {described(problems)}")
-        listing = without(listing, set(problems))
-    return divided(listing, spec.split_seed), digests.sha256
+        whole, listing = listing, without(listing, set(problems))
+        return listing, _left_out(whole, listing), digests.sha256
+    return listing, {}, digests.sha256
+
+
+def _left_out(whole: Listing, kept: Listing) -> dict[str, list[str]]:
+    ids = {split: set(items.ids.tolist()) for split, items in kept.splits.items()}
+    return {s: [one for one in items.ids.tolist() if one not in ids[s]] for s, items in whole.splits.items()}
 
 
 def _listed(spec: DataSpec, runs: Path) -> Listing:

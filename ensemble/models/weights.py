@@ -179,7 +179,7 @@ def save_weights(path: Path, network: nn.Module) -> Path:
 def load_weights(network: nn.Module, path: Path, sha256: str) -> None:
     """Load what `save_weights` wrote, strictly. Raises EnsError when bytes, names or shapes differ."""
     if not path.is_file():
-        raise EnsError(f"no file {one_line(path)}; type `ens train` again to make it")
+        raise EnsError(f"no file {one_line(path)}; copy it back, or delete the run's folder and train it again")
     data = path.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ensemble.data.dataset import Dataset
+from ensemble.data.digests import UnreadableFiles
 from ensemble.data.images import read_image
 from ensemble.data.load import load_dataset
 from ensemble.errors import DataError
@@ -47,7 +49,7 @@ def images_of(run: Run, splits: Sequence[str] = ("train", "valid")) -> Callable[
     source = recipe if recipe.is_file() else next(iter(_parents(run)), recipe)
     if not source.is_file():
         raise DataError("no recipe says where its images are")
-    dataset = load_dataset(read_recipe_file(source).data, run.path.parent)
+    dataset = _readable(read_recipe_file(source).data, run.path.parent)
     if dataset.fingerprint != run.fingerprint:
         raise DataError("its images have changed since")
     places: Mapping[str, str] = {
@@ -57,6 +59,14 @@ def images_of(run: Run, splits: Sequence[str] = ("train", "valid")) -> Callable[
         for name, path in zip(dataset.splits[split].ids, dataset.splits[split].paths, strict=True)
     }
     return lambda name: dataset.open_image(places[name])
+
+
+def _readable(spec: DataSpec, folder: Path) -> Dataset:
+    """The data set; without images that can no longer be read, whose rows the fingerprint then tells of."""
+    try:
+        return load_dataset(spec, folder)
+    except UnreadableFiles:
+        return load_dataset(spec.model_copy(update={"skip_unreadable": True}), folder)
 
 
 def opener(run: Run) -> Callable[[str], Image.Image]:

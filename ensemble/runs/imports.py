@@ -14,6 +14,7 @@ from ensemble.data.names import natural_key, nfc
 from ensemble.errors import DataError, MismatchedRuns, first_few, one_line
 from ensemble.files import sha256_json
 from ensemble.predictions import UNKNOWN, Floats, Ints, Predictions, align, checked, load, sha256_of
+from ensemble.runs.copies import copied_from, refuse_shared_rows
 from ensemble.runs.run import Run, all_runs
 from ensemble.runs.writing import run_id, write_run
 
@@ -54,13 +55,14 @@ def import_run(
     test: Path | None = None,
     arch: str | None = None,
     targets_from: Run | None = None,
-    dataset: Callable[[], Dataset] | None = None,
+    dataset: Callable[[], Dataset | None] = lambda: None,
 ) -> Imported:
     """Make the run `folder/<name>-<hash8>` of kind `import` from a CSV or an npz for each split.
 
     Targets that the file lacks, the order of classes, groups and the data set come from `targets_from`, else
     from a complete run with the same validation ids and classes, else from the current data set, which
-    `dataset` gives when it is needed. arch: the architecture that it counts as; without one it is its own.
+    `dataset` gives when it is needed, None where its images are not there. arch: the architecture that it counts
+    as; without one it is its own.
     Classes that nobody lists are in natural order. Raises DataError or MismatchedRuns, and then nothing is written.
     """
     ours = read_predictions(valid)
@@ -73,6 +75,7 @@ def import_run(
     if test is not None:
         tested = read_predictions(test)
         splits["test"] = align(tested, tested.ids, ours.classes)
+        refuse_shared_rows(ours, splits["test"], known.test_ids if known else frozenset())
     digest = sha256_json(
         {"pipeline": _PIPELINE, "kind": "import", "arch": arch, "valid": sha256_of(ours, whole=True)}
     )
@@ -89,8 +92,21 @@ def import_run(
         "imported": {split: path.name for split, path in (("valid", valid), ("test", test)) if path},
         "chosen_on_valid": [],
     }
-    run = write_run(folder / run_id(name, digest), facts, predictions=splits)
+    path = folder / run_id(name, digest)
+    _refuse_copy(path.name, splits, folder)
+    run = write_run(path, facts, predictions=splits)
     return Imported(run, None if known is None else known.name, ours.targets is not None)
+
+
+def _refuse_copy(name: str, splits: Mapping[str, Predictions], folder: Path) -> None:
+    """Raises DataError where another run holds the same predictions, which would then be counted twice."""
+    others = [run for run in all_runs(folder) if run.complete and not run.failed and run.id != name]
+    copied = copied_from(splits, others)
+    if copied is not None:
+        raise DataError(
+            f"{splits['valid'].source} holds the predictions of {copied.id}, which would be counted twice; combine"
+            f" that one, or delete {one_line(copied.path)} and import again"
+        )
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -171,14 +187,14 @@ def known_dataset(dataset: Dataset) -> Known:
     return Known(truth.source, truth, data, frozenset(test.ids.tolist() if test else ()))
 
 
-def _match(ours: Predictions, runs: Sequence[Run], dataset: Callable[[], Dataset] | None) -> Known | None:
+def _match(ours: Predictions, runs: Sequence[Run], dataset: Callable[[], Dataset | None]) -> Known | None:
     """Who knows these ids and classes: a run, the current data set's before others; else that data set."""
     usable = [run for run in runs if run.complete and not run.failed and run.kind != "ensemble"]
     found = [run for run in usable if run.has("valid") and _same_rows(ours, run.predictions("valid"))]
     current = None
-    if dataset is not None and len({run.fingerprint for run in found}) != 1:
-        current = dataset()
-        found = [run for run in found if run.fingerprint == current.fingerprint] or found
+    if len({run.fingerprint for run in found}) != 1 and (current := dataset()) is not None:
+        fingerprint = current.fingerprint
+        found = [run for run in found if run.fingerprint == fingerprint] or found
     if found:
         return known_run(min(found, key=lambda run: (run.predictions("valid").targets is None, run.id)))
     if current is not None and "valid" in current.splits:

@@ -124,8 +124,15 @@ def named_run(folder: Path, name: str) -> Run:
             f"{len(found)} runs in {folder} are called {json.dumps(name)}, one expected (there are: {listed});"
             " type `ens ls`"
         )
-    if found[0].failed:
-        raise DataError(f"{found[0].id} failed; train it again with --retry, or name another run")
-    if not found[0].complete:
-        raise DataError(f"{found[0].id} is not complete; type `ens train` again to resume it")
+    refuse_unfinished(found[0], "name another run")
     return found[0]
+
+
+def refuse_unfinished(run: Run, otherwise: str) -> None:
+    """Raises DataError for a run that failed or is not complete, with what to type. otherwise: what else to do."""
+    from ensemble.runs.commands import go_on
+
+    if run.failed:
+        raise DataError(f"{run.id} failed; type {go_on(run, ['--retry'])}, or {otherwise}")
+    if not run.complete:
+        raise DataError(f"{run.id} is not complete; type {go_on(run)} to resume it, or {otherwise}")

@@ -7,19 +7,28 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ensemble.combine.command import combine_command, other_test
 from ensemble.combine.record import read_ensemble
 from ensemble.data.names import natural_key
 from ensemble.errors import DataError, RecipeError, first_few, one_line
 from ensemble.files import sha256_file, write_atomically, write_json
 from ensemble.predictions import Predictions
+from ensemble.runs.commands import made_by
 from ensemble.runs.run import Run
+from ensemble.runs.stale import compared
+from ensemble.submit.answers import answer_of, label_notes
+from ensemble.submit.filling import Fill, fill_of, filled
 from ensemble.submit.formats import Format, formats
 from ensemble.submit.sheet import Sheet, Spec, zipped
-from ensemble.submit.template import fill, label_notes, read_template
+from ensemble.submit.template import Template, read_template, unpredicted
+from ensemble.submit.template import fill as filled_in
+
+if TYPE_CHECKING:
+    from ensemble.recipe.schema import DataSpec
 
 FOLDER = Path("submissions")
 
@@ -42,16 +51,25 @@ def submit(
     sample: Path | None = None,
     split: str = "test",
     unnamed: str | None = None,
+    fill: str | None = None,
+    data: DataSpec | None = None,
 ) -> Submission:
     """Write the predictions of `split` by `run` as `spec` says, and `<out>.json` beside them.
 
     out: by default submissions/<run id>.<csv or zip>.  sample: a sample submission to follow.  unnamed: the
-    class that a sample may have no column for. Raises DataError or RecipeError, and then nothing is written.
+    class that a sample may have no column for.  fill: what rows hold that were not predicted, as for `fill_of`.
+    data: where the images are; predictions of other images than are there now are refused.
+    Raises DataError or RecipeError, and then nothing is written.
     """
     form = formats.get(spec.format)
-    predictions = _ordered(_predictions(run, split), spec)
+    predicted = _predictions(run, split)
+    compared_note, unread = _compare(run, split, data)
+    template = None if sample is None else read_template(sample, spec, predicted.classes)
+    missing = unread if template is None else unpredicted(template, predicted.ids)
+    filling = None if fill is None else fill_of(fill, run, predicted)
+    predictions = _ordered(predicted if filling is None else filled(predicted, missing, filling), spec)
     path = _path(run, split, out, as_zip=form.zipped or spec.zip)
-    sheet, notes = _sheet(form, predictions, spec, sample, unnamed)
+    sheet, notes = _sheet(form, predictions, spec, template, unnamed)
     check(sheet, len(predictions))
     content = sheet.csv()
     if path.suffix.lower() == ".zip":
@@ -59,7 +77,10 @@ def submit(
     if sample is not None and path.exists() and path.samefile(sample):
         raise RecipeError(f"--out {one_line(path)} is the sample itself; name another file")
     facts = _facts(run, split, form, sheet, path, content, sample)
+    if filling is not None and missing:
+        facts["filled"] = filling.facts(missing)
     write_atomically(path, content)
+    notes = (*compared_note, *notes, *_missing_notes(missing, filling, fill))
     return Submission(path, write_json(path.with_name(f"{path.name}.json"), facts), facts, notes)
 
 
@@ -77,6 +98,30 @@ def _predictions(run: Run, split: str) -> Predictions:
     return predictions
 
 
+def _missing_notes(missing: list[str], filling: Fill | None, asked: str | None) -> tuple[str, ...]:
+    """What to say of the rows that were not predicted."""
+    if not missing:
+        return () if asked is None else ("--fill: no row is missing",)
+    count, names = f"{len(missing)} test image{'s' if missing[1:] else ''}", first_few(missing)
+    if filling is None:
+        return (
+            f"{count} could not be read and so no row is written for: {names}; --fill uniform, prior or a class",
+        )
+    shares = f", the shares in {filling.source}" if filling.source else ""
+    return (f"{count} not predicted, filled with {filling.how}{shares}: {names}",)
+
+
+def _compare(run: Run, split: str, data: DataSpec | None) -> tuple[tuple[str, ...], list[str]]:
+    """Notes on what could not be compared, and the ids of images that cannot be read.
+
+    Raises MismatchedRuns where the images of the test set are other ones now than `run` has predicted.
+    """
+    found = compared([run], data, run.path.parent, split)
+    if found.changed and data is not None:
+        raise other_test(run, found.changed[0], data)
+    return ((found.note,) if found.note else ()), list(found.unread.get(split, ()))
+
+
 def _refuse_stale(run: Run, split: str) -> None:
     """Raises DataError when what `run` was made from has changed since; what is gone is not missed."""
     if run.kind not in ("ensemble", "folds"):
@@ -89,8 +134,8 @@ def _refuse_stale(run: Run, split: str) -> None:
         if (sources is None or parent["id"] in sources) and path.is_file() and sha256_file(path) != recorded:
             changed.append(parent["id"])
     if changed:
-        again = "ens combine" if run.kind == "ensemble" else "ens train"
-        raise DataError(f"{run.id} was made from other predictions of {first_few(changed)}; type `{again}` again")
+        again = combine_command(run) if run.kind == "ensemble" else made_by(run, run.path.parent) or "ens train"
+        raise DataError(f"{run.id} was made from other predictions of {first_few(changed)}; type `{again}`")
 
 
 def _ordered(predictions: Predictions, spec: Spec) -> Predictions:
@@ -114,15 +159,15 @@ def _path(run: Run, split: str, out: Path | None, *, as_zip: bool) -> Path:
 
 
 def _sheet(
-    form: Format, predictions: Predictions, spec: Spec, sample: Path | None, unnamed: str | None
+    form: Format, predictions: Predictions, spec: Spec, template: Template | None, unnamed: str | None
 ) -> tuple[Sheet, tuple[str, ...]]:
     """The sheet, and notes on the sample."""
-    if sample is None:
+    if template is None:
         return form.build(predictions, spec), ()
-    template = read_template(sample, spec, predictions.classes)
-    shares = form.probabilities(spec)
-    sheet = fill(template, predictions, spec, probabilities=shares, unnamed=unnamed)
-    return sheet, label_notes(template, predictions.classes.tolist(), spec, probabilities=shares)
+    classes, shares = predictions.classes.tolist(), form.probabilities(spec)
+    sheet = filled_in(template, predictions, spec, probabilities=shares, unnamed=unnamed)
+    taken = answer_of(template, classes, spec, probabilities=shares, unnamed=unnamed)
+    return sheet, (*([taken.note] if taken.note else []), *label_notes(template, taken, classes, spec))
 
 
 def check(sheet: Sheet, n: int) -> None:

@@ -10,10 +10,12 @@ import numpy as np
 
 from ensemble.data.csvrows import read_rows
 from ensemble.data.names import nfc, stem
-from ensemble.errors import DataError, RecipeError, first_few, one_line
+from ensemble.errors import DataError, first_few, one_line
+from ensemble.metrics import labels
 from ensemble.predictions import Ints, Predictions, Texts
+from ensemble.submit.answers import Answer, Holds, answer_of
 from ensemble.submit.formats import of_class, predicted_labels
-from ensemble.submit.sheet import Sheet, Spec, columns, numbers
+from ensemble.submit.sheet import Sheet, Spec, columns
 
 
 @dataclass(frozen=True)
@@ -77,75 +79,24 @@ def fill(
 ) -> Sheet:
     """The template with our answers: labels in a single column, or probabilities in its columns' order.
 
-    probabilities: whether a single column holds one.  unnamed: a class that the template may leave out.
+    probabilities: whether a single column is to hold one.  unnamed: a class that the template may leave out.
     Raises DataError for ids or columns that do not match, RecipeError when `positive` must be said.
     """
     rows = matching_rows(template, predictions.ids)
     ordered = replace(predictions, ids=predictions.ids[rows], probs=predictions.probs[rows])
-    answers = _answers(template, ordered, spec, probabilities, unnamed)
+    kind = answer_of(template, predictions.classes.tolist(), spec, probabilities=probabilities, unnamed=unnamed)
+    answers = _answers(template, ordered, spec, kind)
     cells = [*answers[: template.id_at], template.ids, *answers[template.id_at :]]
     return Sheet(template.header, columns(*cells), template.with_header, template.separator)
 
 
-def _answers(
-    template: Template, predictions: Predictions, spec: Spec, probabilities: bool, unnamed: str | None
-) -> list[list[str]]:
-    asked, classes = template.answers, predictions.classes.tolist()
-    if set(asked) <= set(classes) and set(classes) - set(asked) <= {unnamed}:
-        return [numbers(predictions.probs[:, classes.index(name)]) for name in asked]
-    if len(asked) > 1:
-        strange = [name for name in asked if name not in classes]
-        lacking = [name for name in classes if name not in asked]
-        raise DataError(
-            f"the sample {template.source} has other columns than the classes"
-            f" (not a class: {first_few(strange) or 'none'}; missing: {first_few(lacking) or 'none'});"
-            " rename the columns or the classes"
-        )
-    if not probabilities and not holds_probability(template, classes):
+def _answers(template: Template, predictions: Predictions, spec: Spec, kind: Answer) -> list[list[str]]:
+    if kind.holds is Holds.LABEL:
         return [predicted_labels(predictions, spec)]
-    positive = spec.positive or (asked[0] if asked[0] in classes else None)
-    if positive is None:
-        raise RecipeError(
-            f"the sample {template.source} has one column {asked[0]!r} of probabilities; say of which class"
-            f" with `positive:` under `submit:` in the recipe, one of {first_few(classes)}"
-        )
-    return [of_class(predictions, positive)]
-
-
-def label_notes(template: Template, classes: list[str], spec: Spec, *, probabilities: bool) -> tuple[str, ...]:
-    """What to say when the labels that the sample shows are none that we would write."""
-    if len(template.answers) > 1 or probabilities or {*template.answers} & {*classes}:
-        return ()
-    if holds_probability(template, classes):
-        return ()
-    numbered = {str(at) for at in range(len(classes))}
-    values = _values(template) - {""}
-    if not values or values & (numbered if spec.label_as == "index" else set(classes)):
-        return ()
-    shown = f"none of the sample's labels is one that is written: {first_few(sorted(values))}"
-    if values <= numbered:
-        return (f"{shown}; if they are places in the list of classes, set label_as: index under `submit:`",)
-    return (f"{shown}; the classes are {first_few(classes)}",)
-
-
-def _values(template: Template) -> set[str]:
-    """What the single answer column of the sample holds."""
-    return {nfc(row[1 - template.id_at].strip()) for row in template.cells}
-
-
-def holds_probability(template: Template, classes: list[str]) -> bool:
-    """Whether the single answer column holds fractions such as 0.5, which no label is but a class may be."""
-    values = _values(template)
-    if not values or values <= set(classes):
-        return False
-    return all(_is_share(value) for value in values) and any("." in value for value in values)
-
-
-def _is_share(value: str) -> bool:
-    try:
-        return 0 <= float(value) <= 1
-    except ValueError:
-        return False
+    if kind.holds is Holds.DECISION:
+        best = predictions.classes[labels(predictions.probs)].tolist()
+        return [["1" if name == kind.classes[0] else "0" for name in best]]
+    return [of_class(predictions, name) for name in kind.classes]
 
 
 def matching_rows(template: Template, ids: Texts) -> Ints:
@@ -155,12 +106,8 @@ def matching_rows(template: Template, ids: Texts) -> Ints:
 
     Raises DataError that names the first five that are duplicate, missing or extra.
     """
-    wanted, have = template.ids, ids.tolist()
-    exact = {one: row for row, one in enumerate(have)}
-    stems: dict[str, list[int]] = {}
-    for row, one in enumerate(have):
-        stems.setdefault(_key(one), []).append(row)
-    found = [exact.get(one, _meant(_key(one), stems)) for one in wanted]
+    have, found = ids.tolist(), _rows(template, ids)
+    wanted = template.ids
     problems = {
         "no prediction for": [one for one, row in zip(wanted, found, strict=True) if row is None],
         "more than once": _repeated(wanted, found),
@@ -168,11 +115,31 @@ def matching_rows(template: Template, ids: Texts) -> Ints:
     }
     listed = "; ".join(f"{what}: {first_few(names)}" for what, names in problems.items() if names)
     if listed:
+        lacking = len(problems["no prediction for"])
+        fillable = 0 < lacking < len(wanted) and not problems["predicted but not in it"]
         raise DataError(
             f"the sample {template.source} has {len(wanted)} ids, {len(have)} were predicted ({listed});"
-            " give the sample of this test set"
+            f" give the sample of this test set{_OR_FILL if fillable else ''}"
         )
     return np.array(found, dtype=np.int64)
+
+
+_OR_FILL = ", or type --fill uniform, --fill prior or --fill CLASS, which writes the missing rows"
+
+
+def unpredicted(template: Template, ids: Texts) -> list[str]:
+    """The ids of the template that `ids` (n,) lacks; none where it lacks them all, as another sample is meant."""
+    found = _rows(template, ids)
+    missing = [one for one, row in zip(template.ids, found, strict=True) if row is None]
+    return missing if len(missing) < len(found) else []
+
+
+def _rows(template: Template, ids: Texts) -> list[int | None]:
+    exact = {one: row for row, one in enumerate(ids.tolist())}
+    stems: dict[str, list[int]] = {}
+    for one, row in exact.items():
+        stems.setdefault(_key(one), []).append(row)
+    return [exact.get(one, _meant(_key(one), stems)) for one in template.ids]
 
 
 def _key(name: str) -> str:

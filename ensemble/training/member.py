@@ -89,8 +89,16 @@ def predict_new_tests(job: Job, dataset: Dataset, workshop: Workshop) -> list[st
             load_weights(network, job.path / "weights.safetensors", facts["files"]["weights"])
             apply_format(network, Format.read(facts["auto"]["format"]))
             _predict(job, dataset, splits, network.to(workshop.device), workshop, watcher, facts)
+        keep_data(job)
         _finish(job.run, dataset, facts)
     return splits
+
+
+def keep_data(job: Job) -> None:
+    """Record where the images now are and how they are read, for all that comes after without being told again."""
+    path = job.path / "recipe.yaml"
+    kept = text.read(path)
+    write_atomically(path, text.dump({**kept, "data": as_mapping(job.recipe)["data"]}))
 
 
 def new_tests(job: Job, dataset: Dataset) -> list[str]:
@@ -262,7 +270,8 @@ def _predictions(source: str, items: Items, dataset: Dataset, probs: Any) -> Pre
 
 def _finish(run: Run, dataset: Dataset, facts: dict[str, Any]) -> None:
     """Write run.json once more and metrics.json last: now the run is complete."""
-    facts["data"] = {**facts["data"], "tests": dict(dataset.test_fingerprints)}
+    sizes = {split: len(items) for split, items in dataset.splits.items()}
+    facts["data"] = {**facts["data"], "tests": dict(dataset.test_fingerprints), "sizes": sizes}
     write_facts(run.path, facts)
     write_metrics(run)
     remove_checkpoint(run.path)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ensemble.combine.rules import rules
+from ensemble.combine.command import combine_command
 from ensemble.recipe import text
 from ensemble.report.sections.subject import Subject, parents
+from ensemble.runs.commands import ens, made_by
 from ensemble.runs.run import Run
 
 _NO_RECIPE = ("import",)
@@ -54,62 +53,12 @@ def again(subject: Subject) -> Again:
 def commands(subject: Subject) -> list[str]:
     """What to type, line by line, where the runs folder is."""
     runs = _unique([*_candidates(subject), *_refits(subject)])
-    lines = [line for run in runs if (line := _made(run, subject.folder))]
+    lines = [line for run in runs if (line := made_by(run, subject.folder))]
     if subject.ensemble:
-        lines.append(_combine(subject))
+        lines.append(combine_command(subject.focus))
     if any(split.split("-")[0] == "test" for split in subject.focus.splits()):
-        lines.append(_ens(subject.folder, "submit", subject.focus.id))
+        lines.append(ens(subject.folder, "submit", subject.focus.id))
     return lines
-
-
-def _ens(folder: Path, *words: str) -> str:
-    runs = [] if folder == Path("runs") else ["--runs", folder.as_posix()]
-    return shlex.join(["ens", *runs, *words])
-
-
-def _made(run: Run, folder: Path) -> str:
-    if run.kind == "import":
-        return _imported(run, folder)
-    recipe = run.path / "recipe.yaml"
-    if not recipe.is_file():
-        return ""
-    if run.kind == "student":
-        return _taught(run, recipe, folder)
-    return _ens(folder, "train", "--recipe", recipe.as_posix())
-
-
-def _taught(run: Run, recipe: Path, folder: Path) -> str:
-    """By `ens distill`: of the recipe alone `ens train` would make the baseline."""
-    teacher: dict[str, Any] = run.facts.get("teacher") or {}
-    if not {"run", "temperature", "alpha"} <= set(teacher):
-        return ""
-    how = [f"--{key}={float(teacher[key])!r}" for key in ("temperature", "alpha")]
-    return _ens(folder, "distill", str(teacher["run"]), "--recipe", recipe.as_posix(), *how)
-
-
-def _imported(run: Run, folder: Path) -> str:
-    files: dict[str, str] = run.facts.get("imported") or {}
-    words = [word for split, name in files.items() for word in (f"--{split}", name)]
-    arch = ["--arch", str(run.facts["arch"])] if run.facts.get("arch") else []
-    name = str(run.facts.get("name") or run.id.rpartition("-")[0])
-    return _ens(folder, "import", name, *words, *arch) if files else ""
-
-
-def _combine(subject: Subject) -> str:
-    run = subject.focus
-    value: Any = text.read(run.path / "ensemble.yaml")
-    asked = rules.get(str(value.get("asked", value["rule"])))
-    words = ["--threshold", repr(float(value["threshold"])), "--per-arch", str(value.get("per_arch", 1))]
-    words += ["--rule", asked.name, "--metric", str(value["metric"])]
-    calibrated = value.get("calibration") is not None
-    if calibrated != asked.calibrates:
-        words.append("--calibrate" if calibrated else "--no-calibrate")
-    if any("refit" in entry for entry in value["members"]):
-        words.append("--refits")
-    if run.facts.get("name", "ensemble") != "ensemble":
-        words += ["--name", str(run.facts["name"])]
-    ids = [str(entry["id"]) for entry in (*value["members"], *(value.get("left_out") or []))]
-    return _ens(subject.folder, "combine", *words, *ids)
 
 
 def _candidates(subject: Subject) -> list[Run]:

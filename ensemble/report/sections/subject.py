@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from ensemble.combine.candidates import last_made
 from ensemble.combine.record import Ensemble, read_ensemble
 from ensemble.errors import DataError, RecipeError, one_line
 from ensemble.recipe import text
-from ensemble.runs.run import Run, all_runs
+from ensemble.runs.origin import usable_runs
+from ensemble.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -55,29 +55,12 @@ def about_data(
 
     focus: by default the newest ensemble, else the best run. Raises DataError where there is none.
     """
-    runs = [run for run in _usable(folder) if not run.is_fold and run.fingerprint == fingerprint]
+    runs = [run for run in usable_runs(folder) if not run.is_fold and run.fingerprint == fingerprint]
     if not runs:
         raise DataError(f"no complete run of this data set in {one_line(folder)}; type `ens train`, or name a run")
     newest = max((run for run in runs if run.kind == "ensemble"), key=last_made, default=None)
     best = max(runs, key=lambda run: (run.has("valid"), _accuracy(run), run.id))
     return _subject(name, focus or newest or best, runs, recipe)
-
-
-def newest_data(folder: Path) -> Run:
-    """The complete run that was made last: its data set is the one that is meant. Raises DataError."""
-    found = _usable(folder)
-    if not found:
-        raise DataError(f"no complete run in {one_line(folder)}; type `ens train`, or `ens demo`")
-    return max(found, key=lambda run: (str(run.facts.get("created", "")), run.id))
-
-
-def _usable(folder: Path) -> list[Run]:
-    """The complete runs; a broken one must not hide the others."""
-    found = []
-    for run in all_runs(folder):
-        with suppress(DataError):
-            found += [run] if run.complete and not run.failed and run.facts else []
-    return found
 
 
 def data_name(run: Run) -> str:
@@ -94,7 +77,7 @@ def _subject(name: str, focus: Run, runs: Sequence[Run], recipe: Path | None = N
     if focus.kind != "ensemble":
         return Subject(name, focus, (focus,), None, tuple(runs), recipe)
     record = read_ensemble(focus)
-    there = {run.id: run for run in _usable(focus.path.parent)}
+    there = {run.id: run for run in usable_runs(focus.path.parent)}
     members = tuple(there[one] for one in record.members if one in there)
     missing = [one for one in record.members if one not in there]
     notes = (
