@@ -212,6 +212,13 @@ def test_an_unwritable_memory_changes_nothing(photos: Path, monkeypatch: pytest.
     assert current_fingerprint(spec(photos), photos.parent / "new runs") == first.fingerprint
 
 
+@pytest.mark.parametrize("n_folds", [17, 100])
+def test_folds_that_cannot_all_be_are_refused_with_the_first(photos: Path, n_folds: int) -> None:
+    """Else seventeen networks would be trained before the eighteenth says that it has no rows."""
+    with pytest.raises(DataError, match=r"fold 16 of \d+ would be empty; set a smaller number of folds"):
+        fold_of(load(photos), n_folds, 0, 0)
+
+
 def test_folds_pool_and_divide(photos: Path) -> None:
     data = load(photos)
     folds = [fold_of(data, 3, fold, split_seed=0) for fold in range(3)]

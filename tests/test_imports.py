@@ -16,7 +16,8 @@ from ensemble.data.dataset import Dataset, Items
 from ensemble.errors import DataError, MismatchedRuns, RecipeError
 from ensemble.files import read_json, write_json
 from ensemble.predictions import Predictions, save
-from ensemble.runs.imports import import_run, read_predictions
+from ensemble.runs.import_files import read_predictions
+from ensemble.runs.imports import import_run
 from ensemble.runs.run import Run
 
 
@@ -156,7 +157,11 @@ def test_a_test_file_added_later_keeps_the_id(tmp_path, folder):
         ("id,a,b\nx,0.5\n", "rows with other than 3 cells: 'x'"),
         ("id,a,b\nx,0.5,half\ny,0.5,0.5\n", "not a number in the rows 'x'"),
         ("id,a,b\nx,0.5,nan\n", "are not probabilities"),
-        ("id,a,b\nx,0.7,0.4\n", "are not probabilities"),
+        ("id,a,b\nx,0.7,0.4\ny,0.5,0.5\n", "are not probabilities"),
+        ("id,a,b\nx,70,30\ny,50,50\n", "'a', 'b' sums to one; the rows sum to 100; divide by 100"),
+        ("id,a,b\nx,-1.5,2\ny,0.5,-0.7\n", "apply softmax to logits, exp to log-probabilities"),
+        ("id,a,b,fold\nx,0.5,0.5,1\ny,0.1,0.9,2\n", "'a', 'b', 'fold' sums to one; if one of them is no class"),
+        ("id;a;b\nx;0,5;0,5\n", "not a number in the rows 'x'; write decimal points, not commas"),
         ("id,a,b\nx,0.5,0.5\nx,0.5,0.5\n", "the same id twice: 'x'"),
         ("id,a,a\nx,0.5,0.5\n", "the same class twice: 'a'"),
         ("id,a,b,label\nx,0.5,0.5,c\n", "targets that are no class: 'c'"),
@@ -168,6 +173,30 @@ def test_files_that_are_no_predictions(tmp_path, folder, text, message):
     with pytest.raises(DataError, match=message):
         import_run("x", folder=folder, valid=path)
     assert not folder.exists()
+
+
+def test_the_row_numbers_that_pandas_writes_are_no_ids(tmp_path):
+    path = tmp_path / "v.csv"
+    for header in (",id,a,b", "Unnamed: 0,id,a,b"):
+        path.write_text(f"{header}\n0,x,0.25,0.75\n1,y,0.5,0.5\n")
+        read = read_predictions(path)
+        assert read.ids.tolist() == ["x", "y"] and read.classes.tolist() == ["a", "b"]
+    path.write_text(",a,b\nx,0.25,0.75\n")
+    assert read_predictions(path).ids.tolist() == ["x"]
+
+
+def test_ids_that_are_names_of_files_are_those_of_the_data_set(tmp_path, folder):
+    """`ens` names items without the extension; a table of another tool often keeps it."""
+    member(folder, "net-00000001", 1)
+    theirs = {split: predictions(n, 5, prefix=split[0]) for split, n in (("valid", 60), ("test", 20))}
+    paths = {}
+    for split, one in theirs.items():
+        named = replace(one, ids=np.array([f"{name}.png" for name in one.ids.tolist()]), targets=None)
+        paths[split] = as_csv(tmp_path / f"{split}.csv", named)
+    imported = import_run("x", folder=folder, **paths)
+    assert imported.matched == "net-00000001"
+    assert imported.run.predictions("valid").ids.tolist() == theirs["valid"].ids.tolist()
+    assert imported.run.predictions("test").ids.tolist() == theirs["test"].ids.tolist()
 
 
 def test_missing_files_and_pickles(tmp_path, folder):

@@ -10,28 +10,35 @@ import numpy as np
 from ensemble.data.dataset import Dataset, Items
 from ensemble.data.splits import stratified_folds
 from ensemble.errors import DataError, RecipeError, first_few
+from ensemble.predictions import Ints, Texts
 
 
 def fold_of(dataset: Dataset, n_folds: int, fold: int, split_seed: int) -> Dataset:
     """The data set with train and valid pooled and then divided: valid is fold `fold`, train is the rest.
 
     The folds are stratified, never divide a group, and depend on ids, groups and seed alone. Raises
-    DataError for an id that both splits have, and where a class would be missing from this fold's train.
+    DataError for an id that both splits have, and where any fold would be empty or leave its train without a class:
+    of the first fold already, so that nothing is trained for folds that cannot all be.
     """
     if not 0 <= fold < n_folds:
         raise RecipeError(f"fold {fold} found, 0 to {n_folds - 1} expected")
     pool = pooled(dataset)
-    mask = stratified_folds(pool.ids, pool.targets, n_folds, split_seed, pool.groups) == fold
-    train, valid = pool.take(~mask), pool.take(mask)
-    if not len(valid):
-        raise DataError(f"fold {fold} of {n_folds} would be empty; set a smaller number of folds")
-    lost = np.setdiff1d(pool.targets, train.targets)
-    if len(lost):
-        raise DataError(
-            f"fold {fold} of {n_folds} holds out every image of {first_few(dataset.classes[lost])};"
-            " add images of it (of another group where there are groups), or set fewer folds"
-        )
-    return replace(dataset, splits={**dataset.splits, "train": train, "valid": valid})
+    folds = stratified_folds(pool.ids, pool.targets, n_folds, split_seed, pool.groups)
+    _check_folds(folds, n_folds, pool, dataset.classes)
+    mask = folds == fold
+    return replace(dataset, splits={**dataset.splits, "train": pool.take(~mask), "valid": pool.take(mask)})
+
+
+def _check_folds(folds: Ints, n_folds: int, pool: Items, classes: Texts) -> None:
+    for fold in range(n_folds):
+        if not (folds == fold).any():
+            raise DataError(f"fold {fold} of {n_folds} would be empty; set a smaller number of folds")
+        lost = np.setdiff1d(pool.targets, pool.targets[folds != fold])
+        if len(lost):
+            raise DataError(
+                f"fold {fold} of {n_folds} holds out every image of {first_few(classes[lost])};"
+                " add images of it (of another group where there are groups), or set fewer folds"
+            )
 
 
 def refit_of(dataset: Dataset) -> Dataset:

@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ensemble.data.csvrows import read_rows
-from ensemble.data.names import natural_key, nfc
+from ensemble.data.names import extension, natural_key, stem
 from ensemble.errors import DataError, MismatchedRuns, first_few, one_line
 from ensemble.files import sha256_json
-from ensemble.predictions import UNKNOWN, Floats, Ints, Predictions, align, checked, load, sha256_of
+from ensemble.predictions import Predictions, align, sha256_of
 from ensemble.runs.copies import copied_from, refuse_shared_rows
+from ensemble.runs.import_files import read_predictions
 from ensemble.runs.run import Run, all_runs
 from ensemble.runs.writing import run_id, write_run
 
 if TYPE_CHECKING:
     from ensemble.data.dataset import Dataset
 
-TARGET_COLUMNS = ("target", "label")
 _PIPELINE = 1
 
 
@@ -67,6 +66,11 @@ def import_run(
     """
     ours = read_predictions(valid)
     known = known_run(targets_from) if targets_from else _match(ours, all_runs(folder), dataset)
+    bare = without_extensions(ours)
+    # the ids of a data set are without them
+    by_file = known is None and bare is not None and (known := _match(bare, all_runs(folder), dataset)) is not None
+    if by_file and bare is not None:
+        ours = bare
     if known is not None:
         ours = _completed(ours, known.truth)
     else:  # nobody's list to go by
@@ -74,6 +78,7 @@ def import_run(
     splits = {"valid": ours}
     if test is not None:
         tested = read_predictions(test)
+        tested = (without_extensions(tested) if by_file else None) or tested
         splits["test"] = align(tested, tested.ids, ours.classes)
         refuse_shared_rows(ours, splits["test"], known.test_ids if known else frozenset())
     digest = sha256_json(
@@ -98,6 +103,15 @@ def import_run(
     return Imported(run, None if known is None else known.name, ours.targets is not None)
 
 
+def without_extensions(predictions: Predictions) -> Predictions | None:
+    """The same with `a` for the id `a.png`; None unless every id is an image's name and stays unique."""
+    names = predictions.ids.tolist()
+    bare = [stem(name) for name in names]
+    if not all(map(extension, names)) or len(set(bare)) < len(bare):
+        return None
+    return replace(predictions, ids=np.array(bare, np.str_))
+
+
 def _refuse_copy(name: str, splits: Mapping[str, Predictions], folder: Path) -> None:
     """Raises DataError where another run holds the same predictions, which would then be counted twice."""
     others = [run for run in all_runs(folder) if run.complete and not run.failed and run.id != name]
@@ -107,68 +121,6 @@ def _refuse_copy(name: str, splits: Mapping[str, Predictions], folder: Path) -> 
             f"{splits['valid'].source} holds the predictions of {copied.id}, which would be counted twice; combine"
             f" that one, or delete {one_line(copied.path)} and import again"
         )
-
-
-def read_predictions(path: Path) -> Predictions:
-    """Predictions from an npz, or a CSV: ids first, a column a class, perhaps one called target or label.
-
-    Raises DataError.
-    """
-    return _composed(load(path)) if path.suffix.lower() == ".npz" else _read_csv(path)
-
-
-def _composed(read: Predictions) -> Predictions:
-    """With ids and classes as a CSV would give them."""
-    ids, classes = (np.array([nfc(name.strip()) for name in names.tolist()]) for names in (read.ids, read.classes))
-    return checked(ids, read.probs, classes, read.targets, read.groups, source=read.source)
-
-
-def _read_csv(path: Path) -> Predictions:
-    source = one_line(path)
-    lines = [[nfc(cell.strip()) for cell in row.cells] for row in read_rows(path)[0]]
-    header, rows = (lines[0], lines[1:]) if lines else ([], [])
-    target_at = next((at for at, name in enumerate(header) if at and name.lower() in TARGET_COLUMNS), None)
-    class_at = [at for at in range(1, len(header)) if at != target_at]
-    if len(class_at) < 2 or not rows:
-        raise DataError(f"{source}: a header with an id and a column for each class, and rows, expected")
-    ragged = [row[0] for row in rows if len(row) != len(header)]
-    if ragged:
-        raise DataError(f"{source}: rows with other than {len(header)} cells: {first_few(ragged)}")
-    classes = [header[at] for at in class_at]
-    targets = None if target_at is None else _targets([row[target_at] for row in rows], classes, source)
-    probs = _numbers([[row[at] for at in class_at] for row in rows], [row[0] for row in rows], source)
-    return checked(np.array([row[0] for row in rows]), probs, np.array(classes), targets, source=source)
-
-
-def _numbers(cells: list[list[str]], ids: list[str], source: str) -> Floats:
-    try:
-        wide = np.array(cells, dtype=np.float64)
-    except ValueError as error:
-        wrong = [one for one, row in zip(ids, cells, strict=True) if not all(map(_is_number, row))]
-        raise DataError(f"{source}: not a number in the rows {first_few(wrong)}") from error
-    narrow = wide.astype(np.float32)
-    # probabilities that we once wrote come back as the very same numbers
-    exact = np.abs(narrow.sum(axis=1, dtype=np.float64) - 1).max() <= 1e-6
-    return narrow if exact else wide
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _targets(names: list[str], classes: Sequence[str], source: str) -> Ints:
-    """Indices of class names; an empty cell is an unknown target."""
-    index = {"": UNKNOWN, **{name: at for at, name in enumerate(classes)}}
-    strange = sorted({name for name in names if name not in index})
-    if strange:
-        raise DataError(
-            f"{source}: targets that are no class: {first_few(strange)}; one of {first_few(classes)} expected"
-        )
-    return np.array([index[name] for name in names], dtype=np.int64)
 
 
 def known_run(run: Run) -> Known:

@@ -1,0 +1,103 @@
+"""Files of predictions made elsewhere: an npz, or a CSV of ids and a column for each class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ensemble.data.csvrows import read_rows
+from ensemble.data.names import nfc
+from ensemble.errors import DataError, first_few, one_line
+from ensemble.predictions import ROW_TOLERANCE, UNKNOWN, Floats, Ints, Predictions, checked, load
+
+TARGET_COLUMNS = ("target", "label")
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Predictions from an npz, or a CSV: ids first, a column a class, perhaps one called target or label.
+
+    Raises DataError.
+    """
+    return _composed(load(path)) if path.suffix.lower() == ".npz" else _read_csv(path)
+
+
+def _composed(read: Predictions) -> Predictions:
+    """With ids and classes as a CSV would give them."""
+    ids, classes = (np.array([nfc(name.strip()) for name in names.tolist()]) for names in (read.ids, read.classes))
+    return checked(ids, read.probs, classes, read.targets, read.groups, source=read.source)
+
+
+def _read_csv(path: Path) -> Predictions:
+    source = one_line(path)
+    lines = _without_row_numbers([[nfc(cell.strip()) for cell in row.cells] for row in read_rows(path)[0]])
+    header, rows = (lines[0], lines[1:]) if lines else ([], [])
+    target_at = next((at for at, name in enumerate(header) if at and name.lower() in TARGET_COLUMNS), None)
+    class_at = [at for at in range(1, len(header)) if at != target_at]
+    if len(class_at) < 2 or not rows:
+        raise DataError(f"{source}: a header with an id and a column for each class, and rows, expected")
+    ragged = [row[0] for row in rows if len(row) != len(header)]
+    if ragged:
+        raise DataError(f"{source}: rows with other than {len(header)} cells: {first_few(ragged)}")
+    classes = [header[at] for at in class_at]
+    targets = None if target_at is None else _targets([row[target_at] for row in rows], classes, source)
+    ids = [row[0] for row in rows]
+    probs = _numbers([[row[at] for at in class_at] for row in rows], ids, source)
+    _refuse_other_scales(probs, classes, source)
+    return checked(np.array(ids), probs, np.array(classes), targets, source=source)
+
+
+def _without_row_numbers(lines: list[list[str]]) -> list[list[str]]:
+    """Without the first column where pandas wrote it: no name, and the numbers of the rows."""
+    is_index = len(lines) > 1 and lines[0] and lines[0][0] in ("", "Unnamed: 0")
+    numbered = is_index and all(row and row[0] == str(number) for number, row in enumerate(lines[1:]))
+    return [row[1:] for row in lines] if numbered else lines
+
+
+def _refuse_other_scales(probs: Floats, classes: Sequence[str], source: str) -> None:
+    """Raises DataError for what no row of probabilities can be, and says what it looks like."""
+    totals = probs.sum(axis=1)
+    bad = np.abs(totals - 1) > ROW_TOLERANCE
+    if not bad.all() or not np.isfinite(probs).all():
+        return  # single rows are named by `checked`
+    if (probs < 0).any():
+        advice = "negative numbers are no probabilities; apply softmax to logits, exp to log-probabilities"
+    elif (np.abs(totals - 100) <= 100 * ROW_TOLERANCE).all():
+        advice = "the rows sum to 100; divide by 100"
+    else:
+        advice = "if one of them is no class, leave it out"
+    raise DataError(f"{source}: no row of the columns {first_few(classes, 12)} sums to one; {advice}")
+
+
+def _numbers(cells: list[list[str]], ids: list[str], source: str) -> Floats:
+    try:
+        wide = np.array(cells, dtype=np.float64)
+    except ValueError as error:
+        wrong = [one for one, row in zip(ids, cells, strict=True) if not all(map(_is_number, row))]
+        commas = any("," in cell and _is_number(cell.replace(",", ".")) for row in cells for cell in row)
+        advice = "; write decimal points, not commas" if commas else ""
+        raise DataError(f"{source}: not a number in the rows {first_few(wrong)}{advice}") from error
+    narrow = wide.astype(np.float32)
+    # probabilities that we once wrote come back as the very same numbers
+    exact = np.abs(narrow.sum(axis=1, dtype=np.float64) - 1).max() <= 1e-6
+    return narrow if exact else wide
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _targets(names: list[str], classes: Sequence[str], source: str) -> Ints:
+    """Indices of class names; an empty cell is an unknown target."""
+    index = {"": UNKNOWN, **{name: at for at, name in enumerate(classes)}}
+    strange = sorted({name for name in names if name not in index})
+    if strange:
+        raise DataError(
+            f"{source}: targets that are no class: {first_few(strange)}; one of {first_few(classes)} expected"
+        )
+    return np.array([index[name] for name in names], dtype=np.int64)
