@@ -265,6 +265,18 @@ def test_the_sample_is_never_written_over(tmp_path, net):
     assert path.read_text() == text
 
 
+def test_only_submissions_are_written_over(tmp_path, net):
+    """A slip of the shell's completion would cost an image or the table of labels."""
+    path = tmp_path / "train.csv"
+    path.write_text("id,label\n")
+    with pytest.raises(RecipeError, match=r"train.csv is there and was not written by `ens submit`"):
+        submit(net, SubmitSpec(), out=path)
+    assert path.read_text() == "id,label\n"
+    path.unlink()
+    submit(net, SubmitSpec(), out=path)
+    submit(net, SubmitSpec(), out=path)
+
+
 def test_a_class_called_like_the_id_column_is_refused(tmp_path):
     classes = ["id", "other"]
     odd = run(tmp_path, "odd-0", {"test": predictions(4, 1, classes=classes)})

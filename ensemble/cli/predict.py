@@ -113,9 +113,9 @@ def _refuse_to_lose(out: Path, read: Sequence[Path]) -> None:
 
 def _run_and_images(settings: Settings, words: tuple[str, ...]) -> tuple[Run, tuple[str, ...]]:
     """What the words name. A run's id, or its beginning, goes before a file of that name."""
-    from ensemble.runs.run import all_runs
+    from ensemble.runs.run import all_runs, id_of
 
-    first, rest = words[0], words[1:]
+    first, rest = id_of(settings.runs, words[0]), words[1:]
     images = Path(first).exists() or glob.has_magic(first)
     if images and not any(run.id.startswith(first) for run in all_runs(settings.runs)):
         return run_or_newest(settings, None), words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ def named_images(
 def _behind(word: str, column: str | None, folder: Path | None) -> list[NamedImage]:
     if not word:
         raise DataError("an empty name found, an image, a folder, a pattern or a CSV expected")
+    if re.match(r"(?:https?|ftp|s3|gs)://", word):
+        raise DataError(f"{one_line(word)} is an address, and nothing is downloaded; name a file on this machine")
     path = Path(word)
     if path.is_dir():
         return _in_folder(path)

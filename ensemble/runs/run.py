@@ -114,9 +114,16 @@ def all_runs(folder: Path) -> list[Run]:
     return [Run(path) for path in paths if (path / "run.json").is_file()]
 
 
+def id_of(folder: Path, word: str) -> str:
+    """The id in `word`, which may be the run's directory, as a shell completes it: `runs/resnet34-1a2b3c4d/`."""
+    path = Path(word)
+    in_folder = path.name and (path / "run.json").is_file() and path.resolve().parent == folder.resolve()
+    return path.name if in_folder else word.rstrip("/\\") or word
+
+
 def named_run(folder: Path, name: str) -> Run:
-    """The complete run with this id, or the only one whose id begins with it. Raises DataError."""
-    runs = all_runs(folder)
+    """The complete run with this id or directory, or the only one whose id begins so. Raises DataError."""
+    runs, name = all_runs(folder), id_of(folder, name)
     found = [run for run in runs if run.id == name] or [run for run in runs if run.id.startswith(name)]
     if len(found) != 1:
         listed = ", ".join(run.id for run in (found or runs)[:5]) or "none"

@@ -68,14 +68,14 @@ def submit(
     missing = unread if template is None else unpredicted(template, predicted.ids)
     filling = None if fill is None else fill_of(fill, run, predicted)
     predictions = _ordered(predicted if filling is None else filled(predicted, missing, filling), spec)
+    if sample is not None and out is not None and out.exists() and out.samefile(sample):
+        raise RecipeError(f"--out {one_line(out)} is the sample itself; name another file")
     path = _path(run, split, out, as_zip=form.zipped or spec.zip)
     sheet, notes = _sheet(form, predictions, spec, template, unnamed)
     check(sheet, len(predictions))
     content = sheet.csv()
     if path.suffix.lower() == ".zip":
         content = zipped(content, spec.inner_name if form.zipped else path.with_suffix(".csv").name)
-    if sample is not None and path.exists() and path.samefile(sample):
-        raise RecipeError(f"--out {one_line(path)} is the sample itself; name another file")
     facts = _facts(run, split, form, sheet, path, content, sample)
     if filling is not None and missing:
         facts["filled"] = filling.facts(missing)
@@ -155,6 +155,11 @@ def _path(run: Run, split: str, out: Path | None, *, as_zip: bool) -> Path:
         raise RecipeError(f"--out {one_line(out)} found, a name that ends in .zip expected for a zip")
     if out.is_dir():
         raise RecipeError(f"--out {one_line(out)} is a folder, a file expected")
+    if out.exists() and not out.with_name(f"{out.name}.json").is_file():
+        raise RecipeError(
+            f"--out {one_line(out)} is there and was not written by `ens submit` ({out.name}.json is missing);"
+            " name another file, or delete it"
+        )
     return out
 
 
