@@ -379,3 +379,12 @@ def test_the_newest_refit_predicts(tmp_path, newest):
 def test_a_recipe_without_combine_says_what_no_recipe_says():
     defaults = {name: one.default for name, one in inspect.signature(combine).parameters.items()}
     assert CombineSpec().model_dump() == {name: defaults[name] for name in CombineSpec.model_fields}
+
+
+def test_leaks_of_the_members_are_said_beside_the_scores(tmp_path):
+    leaks = {"valid": {"exact": 4, "near": 2, "group": 5}, "test": {"exact": 9}}
+    splits = {"valid": predictions(60, 1), "test": predictions(20, 2, prefix="t", labelled=False)}
+    runs = [run(tmp_path, "net-00000001", splits, leaks=leaks), member(tmp_path, "other-00000002", 2)]
+    notes = combine(runs, folder=tmp_path).notes
+    assert any("in train: 6 of 60; the scores are too good, the honest one too" in note for note in notes)
+    assert not any("in train" in note for note in combine(runs[1:], folder=tmp_path).notes)

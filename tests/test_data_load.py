@@ -185,6 +185,15 @@ def test_two_images_of_one_size_and_time_that_are_exchanged_are_noticed(photos: 
     assert after.fingerprint != before.fingerprint
 
 
+def test_one_picture_with_two_labels_is_named(photos: Path) -> None:
+    shutil.copy(photos / "train" / "cat" / "train0.png", photos / "train" / "dog" / "copy.png")
+    shutil.copy(photos / "train" / "cat" / "train1.png", photos / "train" / "cat" / "copy.png")
+    notes: list[str] = []
+    load_dataset(spec(photos), photos.parent / "runs", note=notes.append)
+    (note,) = [line for line in notes if "two labels" in line]
+    assert "the same: 1 ('train/cat/train0.png and train/dog/copy.png')" in note
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "text", "folder"])
 def test_a_damaged_memory_changes_nothing(photos: Path, damage: str) -> None:
     first = load(photos)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ensemble.check.leaks import Leaks, merged
 from ensemble.combine.members import Split
 from ensemble.combine.record import PIPELINE
 from ensemble.combine.scores import Judged
@@ -81,6 +82,15 @@ def chosen_on_valid(runs: Sequence[Run]) -> list[str]:
     return sorted({str(what) for run in runs for what in run.facts.get("chosen_on_valid") or []})
 
 
+def _valid_leaks(runs: Sequence[Run]) -> int:
+    """How many validation rows any of `runs` has met, or a copy or the group of, while it trained."""
+    leaks: Leaks = {}
+    for run in runs:
+        leaks = merged(leaks, dict(run.facts.get("leaks") or {}))
+    counts = leaks.get("valid", {})
+    return max(counts.get("exact", 0) + counts.get("near", 0), counts.get("group", 0))
+
+
 def notes_of(judged: Judged, kept: Sequence[Run], refits: bool, valid: Split, threshold: float) -> list[str]:
     """What a reader must know beside the scores, one line each."""
     notes = []
@@ -95,6 +105,11 @@ def notes_of(judged: Judged, kept: Sequence[Run], refits: bool, valid: Split, th
         notes.append("the score is that of the members before the refit; the test is predicted by the refits")
     if chosen := chosen_on_valid(kept):
         notes.append(f"chosen on the validation rows before: {', '.join(chosen)}; honest does not cover that")
+    if leaking := _valid_leaks(kept):
+        notes.append(
+            f"validation rows with a copy, or their group, in train: {leaking} of {len(valid.targets)}; the scores"
+            " are too good, the honest one too; `ens check` shows them"
+        )
     if judged.left_out:
         m, k = valid.probs.shape[0], valid.probs.shape[2]
         notes.append(f"auto left out {', '.join(judged.left_out)}: too large for {m} members and {k} classes")

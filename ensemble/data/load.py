@@ -15,6 +15,7 @@ from ensemble.data.digits import DIGITS_FINGERPRINT, digits_dataset
 from ensemble.data.fingerprint import fingerprint, fingerprint_of_test
 from ensemble.data.groups import grouped, read_groups
 from ensemble.data.pools import fold_of, refit_of
+from ensemble.errors import first_few
 from ensemble.files import write_atomically
 from ensemble.recipe.schema import DataSpec
 
@@ -88,6 +89,19 @@ def tests_of(dataset: Dataset) -> dict[str, OnDisk]:
     return {split: OnDisk(prints[split], frozenset(items.ids.tolist())) for split, items in dataset.tests.items()}
 
 
+def labelled_twice(splits: Mapping[str, Items], content: Mapping[str, str]) -> list[str]:
+    """The images of train and valid whose bytes are there under another class too, each as `first and other`."""
+    first: dict[str, tuple[int, str]] = {}
+    twins = []
+    for split in _LEARNT:
+        items = splits.get(split)
+        for path, target in () if items is None else zip(items.paths.tolist(), items.targets.tolist(), strict=True):
+            label, known = first.setdefault(content[path], (target, path))
+            if label != target:
+                twins.append(f"{known} and {path}")
+    return twins
+
+
 def _from_files(spec: DataSpec, runs: Path, progress: Progress | None, note: Note | None) -> Dataset:
     from ensemble.data.depth import note_on_depth
     from ensemble.data.images import ImageReader
@@ -96,6 +110,11 @@ def _from_files(spec: DataSpec, runs: Path, progress: Progress | None, note: Not
     if note and (line := note_on_depth(listing.root, listing.splits["train"].paths.tolist())):
         note(line)
     classes, splits = listing.classes, listing.splits
+    if note and (twins := labelled_twice(splits, content)):
+        note(
+            f"warning: pictures with two labels, byte for byte the same: {len(twins)} ({first_few(twins)});"
+            " `ens check` shows them"
+        )
     tests = [split for split in splits if split not in ("train", "valid")]
     return Dataset(
         classes=classes,

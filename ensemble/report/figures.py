@@ -145,7 +145,9 @@ def roc_and_precision(sides: Mapping[str, Labelled]) -> bytes:
     for unused in panels.ravel()[:]:
         if not unused.has_data():
             unused.set_axis_off()
-    panels[0, 0].legend(fontsize=7, loc="lower right")
+    # a class without a row, or without another, has no curve
+    if panels[0, 0].get_legend_handles_labels()[0]:
+        panels[0, 0].legend(fontsize=7, loc="lower right")
     return png(figure)
 
 

@@ -64,9 +64,11 @@ class Pair:
         better = self.first if gap.value >= 0 else self.second
         shown: Difference = gap if gap.value >= 0 else gap.opposite()
         sure = "" if shown.low > 0 else ", which these rows do not settle"
+        scores = f"{name}: {values[0]:.4f} for {self.first.run.id}, {values[1]:.4f} for {self.second.run.id};"
+        if abs(gap.value) < 0.0005:
+            return f"{scores} no difference (95 % interval of it {_points(gap.low)} to {_points(gap.high)} points)."
         return (
-            f"{name}: {values[0]:.4f} for {self.first.run.id}, {values[1]:.4f} for {self.second.run.id};"
-            f" {better.run.id} is {100 * shown.value:.1f} points better (95 % interval {_points(shown.low)}"
+            f"{scores} {better.run.id} is {100 * shown.value:.1f} points better (95 % interval {_points(shown.low)}"
             f" to {_points(shown.high)}){sure}."
         )
 
