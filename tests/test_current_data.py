@@ -295,3 +295,15 @@ def test_what_is_advised_after_the_test_changed_works(here, capsys):
     assert "'empty'" in err
     lines = (here / "submissions" / f"{made}.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == ["empty", "t0", "t1", "t2", "t3", "t4"]
+
+
+def test_members_of_what_the_folder_held_before_are_named(here, capsys):
+    """Else a second member would be combined alone, without a word on the first."""
+    trained(here, "net-00000001")
+    draw(here / "photos" / "train" / "cat" / "cat0.png", 250)
+    trained(here, "other-00000002", seed=1, created="2026-03-01T00:00:00+00:00")
+    member(here / "runs", "old-0", seed=2, data=DIGITS)
+    _, err = said(capsys, "combine")
+    assert "left out: 'net-00000001', trained before the images or labels changed; `ens train` trains" in err
+    _, err = said(capsys, "combine", "net-00000001")
+    assert "left out" not in err

@@ -77,6 +77,16 @@ def command(
     click.echo(as_json_text(facts_of(combined)) if as_json else text_of(combined))
 
 
+def _note_outdated(folder: Path, current: Run) -> None:
+    """A line on the members that are not combined because the images or labels have changed since."""
+    from ensemble.errors import first_few
+    from ensemble.runs.origin import outdated
+
+    if others := outdated(folder, current):
+        names = first_few(run.id for run in others)
+        note(f"left out: {names}, trained before the images or labels changed; `ens train` trains them anew")
+
+
 def combine_runs(settings: Settings, here: Current, names: Sequence[str], **options: Any) -> Combined:
     """Combine the runs called `names`, or the candidates of the data set; say what should be known.
 
@@ -88,6 +98,8 @@ def combine_runs(settings: Settings, here: Current, names: Sequence[str], **opti
     if not names:
         here.announce()
     runs = named(settings.runs, names) if names else candidates(settings.runs, here.fingerprint)
+    if not names and runs:
+        _note_outdated(settings.runs, runs[0])
     asked = {key: value for key, value in options.items() if value is not None}
     # without a recipe there is none to read, nor the reader of recipes to load
     keys = {**(vars(here.file.combine) if here.has_settings else {}), **asked}

@@ -130,3 +130,13 @@ def as_trained(spec: DataSpec, folder: Path) -> tuple[DataSpec, Run | None]:
     run, own = found
     kept = spec.model_copy(update={key: getattr(own, key) for key in READING})
     return kept, None if kept == spec else run
+
+
+def outdated(folder: Path, current: Run) -> list[Run]:
+    """The complete members and folds runs that were trained from where `current` was, on other content."""
+    others = [run for run in usable_runs(folder) if run.kind in ("member", "folds") and not run.is_fold]
+    others = [run for run in others if run.fingerprint != current.fingerprint]
+    spec = data_of(current) if others else None
+    if spec is None or spec.form == "digits":
+        return []
+    return [run for run in others if (own := _own_data(run)) is not None and same_but_for_reading(own, spec)]
