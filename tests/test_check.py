@@ -22,7 +22,7 @@ from ensemble.check.copies import Copies, copies, grouped
 from ensemble.check.files import Headers, oddities
 from ensemble.check.hashes import Proposals, hashes_of, proposals
 from ensemble.check.items import all_items
-from ensemble.check.labels import label_issues, run_to_ask
+from ensemble.check.labels import label_issues, run_to_ask, why_not_judged
 from ensemble.check.leaks import described, leaks, leaks_for_training, merged, of_folds, total
 from ensemble.check.near import NearPairs, near_pairs, overlay
 from ensemble.cli import run as ens
@@ -338,6 +338,41 @@ def test_wrong_labels_are_named_with_what_is_likelier() -> None:
     assert [issue.confidence for issue in found] == sorted(issue.confidence for issue in found)
     bare = Predictions(predictions.ids, predictions.probs, predictions.classes, None)
     assert label_issues(bare) == []
+
+
+@pytest.mark.parametrize(
+    ("right", "largest", "n", "judges"),
+    [
+        (34, 32, 64, False),
+        (40, 32, 64, True),  # 0.625; its lower bound 0.52
+        (38, 32, 64, False),  # 0.59; its lower bound 0.49
+        (190, 180, 200, True),
+        (185, 180, 200, False),
+        (1, 1, 1, False),
+    ],
+)
+def test_labels_are_judged_only_by_what_is_better_than_the_largest_class(
+    right: int, largest: int, n: int, judges: bool
+) -> None:
+    targets = (np.arange(n) >= largest).astype(np.int64)
+    said = np.where(np.arange(n) < right, targets, 1 - targets)
+    ids = np.array([f"i{row}" for row in range(n)])
+    probs = np.eye(2, dtype=np.float32)[said] * 0.98 + np.float32(0.01)
+    why = why_not_judged(Predictions(ids, probs, np.array(["ant", "bee"]), targets))
+    assert (why == "") == judges
+    assert judges or (f"{right} of {n}" in why and f"({largest} of {n})" in why)
+
+
+def test_a_member_at_chance_judges_no_labels(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert ens(["check", "--data", "photos", "--json"]) == 0
+    facts = json.loads(capfd.readouterr().out)
+    data = {"form": "folders", "fingerprint": facts["fingerprint"]}
+    chance = member(Path("runs"), "net-00000001", 1, skill=0.0, data=data)
+    assert ens(["check", "--data", "photos"]) == 0
+    (line,) = [line for line in capfd.readouterr().out.splitlines() if line.startswith("label")]
+    assert line.startswith(f"labels: not judged, {chance.id} cannot tell: it is right on ")
+    assert ens(["check", "--data", "photos", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["label_issues"] == []
 
 
 def test_folds_are_asked_before_a_better_member(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -153,6 +154,34 @@ def test_a_command_that_is_ended_takes_its_processes_along(tmp_path: Path, sent:
     while any(_alive(child) for child in children) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert not any(_alive(child) for child in children)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes end otherwise there")
+def test_a_process_that_is_killed_fails_its_own_member_only(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ensemble", "--runs", str(tmp_path), "train", "--arch", "customnet", "-j", "2"]
+    command += ["--epochs", "60", "--lr", "0.01", "--set", "filters=[4, 8]", "--image-size", "16"]
+    for seed in range(4):
+        command += ["--seed", str(seed)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        victim = ""
+        while "epoch 3" not in victim:
+            victim = process.stderr.readline()
+            assert victim or process.poll() is None
+        name = victim.split()[0].rstrip(":")
+        holder = json.loads((tmp_path / ".locks" / f"{name}.json").read_text())
+        os.kill(holder["pid"], signal.SIGKILL)
+        out, err = process.communicate(timeout=300)
+    assert process.returncode == 1, err
+    done = {path.parent.name for path in tmp_path.glob("*/metrics.json")}
+    assert len(done) == 3 and name not in done and set(out.split()) == done
+    assert f"{name} failed, the others go on: its process ended" in err
+    (last,) = [line for line in err.splitlines() if line.startswith("ens:")]
+    assert "1 of 4 members failed" in last and name in last and "BrokenProcessPool" not in err
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert set(again.stdout.split()) == {name, *done}
+    epochs = [int(line.split("epoch ")[1].split("/")[0]) for line in again.stderr.splitlines() if "epoch " in line]
+    assert min(epochs) > 1  # it went on from a checkpoint
 
 
 def _children(pid: int) -> list[int]:

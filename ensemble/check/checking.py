@@ -15,7 +15,7 @@ from ensemble.check.copies import KINDS, Copies, copies, grouped, two_labels
 from ensemble.check.counting import Counts, counts_of
 from ensemble.check.files import Headers, grey, headers, oddities, sizes
 from ensemble.check.items import AllItems, all_items
-from ensemble.check.labels import LabelIssue, label_issues, run_to_ask, valid_accuracy
+from ensemble.check.labels import LabelIssue, label_issues, run_to_ask, valid_accuracy, why_not_judged
 from ensemble.check.leaks import Leaks, check_folder, leaks
 from ensemble.check.near import LARGE, SMALL, NearPairs, near_pairs
 from ensemble.data.dataset import Dataset
@@ -212,7 +212,10 @@ def _labels(run: Run | None) -> tuple[list[LabelIssue], str, str, float]:
     if run is None:
         return [], "not judged, no complete run of this data has validation predictions yet", "", math.nan
     try:
-        return label_issues(run.predictions("valid")), run.id, run.kind, valid_accuracy(run)
+        predictions = run.predictions("valid")
+        if why := why_not_judged(predictions):
+            return [], f"not judged, {run.id} cannot tell: {why}", "", math.nan
+        return label_issues(predictions), run.id, run.kind, valid_accuracy(run)
     except (DataError, ValueError) as error:
         return [], f"not judged, {run.id} cannot be asked: {one_line(error)}", "", math.nan
 

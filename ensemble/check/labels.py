@@ -5,6 +5,7 @@ Northcutt, Jiang and Chuang 2021.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 from ensemble.errors import DataError
 from ensemble.predictions import Predictions
 from ensemble.runs.run import Run, all_runs
+
+Z95_ONE_SIDED = 1.6448536269514722
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,32 @@ def _usable(run: Run, fingerprint: str) -> bool:
 def valid_accuracy(run: Run) -> float:
     """On the labelled validation rows, as its metrics.json has it; 0 where that does not say."""
     return float((run.metrics.get("valid") or {}).get("accuracy") or 0.0)
+
+
+def why_not_judged(predictions: Predictions) -> str:
+    """Why these predictions say nothing about labels, or nothing where they do.
+
+    Confident learning takes a network that guesses for one that knows. The accuracy must be above the share of the
+    largest class by more than chance: Wilson's lower bound, one-sided at 95 %.
+    """
+    known = predictions.labelled
+    n = int(known.sum())
+    if predictions.targets is None or not n:
+        return "no row has a label"
+    targets = predictions.targets[known]
+    right, largest = int((predictions.probs[known].argmax(1) == targets).sum()), int(np.bincount(targets).max())
+    if _lower_bound(right, n) > largest / n:
+        return ""
+    return (
+        f"it is right on {right} of {n} rows, which is not better than always saying the largest class"
+        f" ({largest} of {n}) by more than chance; train a better member first"
+    )
+
+
+def _lower_bound(hits: int, n: int) -> float:
+    share, spread = hits / n, Z95_ONE_SIDED**2 / n
+    half = Z95_ONE_SIDED * math.sqrt(share * (1 - share) / n + spread / (4 * n))
+    return (share + spread / 2 - half) / (1 + spread)
 
 
 def label_issues(predictions: Predictions) -> list[LabelIssue]:

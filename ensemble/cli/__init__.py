@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 import traceback
 import warnings
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,6 +18,7 @@ import click
 from ensemble import __version__
 from ensemble.cli.colour import wants_colour
 from ensemble.cli.context import Settings
+from ensemble.cli.signals import end_in_time
 from ensemble.errors import EnsError, one_line
 
 if TYPE_CHECKING:
@@ -119,7 +118,7 @@ def cli(ctx: click.Context, runs: Path, verbose: bool) -> None:
 def main(args: list[str] | None = None) -> None:
     """Run `ens` and leave with the exit code of what happened."""
     args = sys.argv[1:] if args is None else args
-    signal.signal(signal.SIGTERM, _terminated)
+    end_in_time()
     sys.exit(run(args))
 
 
@@ -162,8 +161,3 @@ def _failed(message: str, code: int, verbose: bool = False) -> int:
         traceback.print_exc()
     click.secho(f"ens: {message}", err=True, fg="red", color=wants_colour())
     return code
-
-
-def _terminated(signum: int, frame: FrameType | None) -> None:
-    # SystemExit unwinds the locks and half-written files; the run goes on from its last checkpoint
-    raise SystemExit(128 + signum)

@@ -30,13 +30,16 @@ def command(
 ) -> None:
     """Draw where a member looks (Grad-CAM), for image files or ids of its training and validation rows.
 
+    For networks whose last features are a map: the convolutional ones and, of timm, Swin, CoAtNet and the like.
+    Vision transformers (ViT, DeiT, EVA, CaiT) have tokens instead and are refused.
+
     \b
     ens explain resnet34-1a2b3c4d photo.jpg
     ens explain resnet34-1a2b3c4d ISIC_0000012 ISIC_0000031 --class melanoma
     """
     from PIL import Image
 
-    from ensemble.errors import RecipeError
+    from ensemble.errors import DataError, RecipeError
     from ensemble.files import write_atomically
     from ensemble.registry import did_you_mean
     from ensemble.report import figures
@@ -49,12 +52,14 @@ def command(
         raise RecipeError(f"unknown class {asked!r}{did_you_mean(asked, classes)}")
     pictures = [(name, opener(found)(name)) for name in images]
     # after everything that can be wrong with the names: torch takes seconds to import
-    from ensemble.models.gradcam import grad_cam
+    from ensemble.models.gradcam import grad_cam, why_no_map
     from ensemble.models.trained import load_trained
     from ensemble.training.devices import choose_device
 
     chosen = choose_device(device)
     trained = load_trained(found, chosen)
+    if why := why_no_map(trained.network, trained.square.size):
+        raise DataError(f"{found.id} ({trained.recipe.arch}) cannot be explained: {why}")
     shown: list[tuple[Image.Image, str]] = []
     answers: list[dict[str, Any]] = []
     for name, image in pictures:

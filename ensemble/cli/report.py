@@ -96,9 +96,8 @@ def write_report(
     from ensemble.report.sections.evidence import evidence
 
     found = evidence(subject)
-    if explain and pictures:
-        _explain(subject, found, pictures, device)
-    page = report_page(subject, found, pictures=pictures)
+    undrawn = _explain(subject, found, pictures, device) if explain and pictures else []
+    page = report_page(subject, found, pictures=pictures, undrawn=undrawn)
     return page, write_atomically(out or subject.folder / "report" / f"{subject.name}.html", page.html)
 
 
@@ -147,20 +146,20 @@ def _name(spec: DataSpec | None, source: Path) -> str:
     return source.stem if source.is_file() else source.resolve().name or "report"
 
 
-def _explain(subject: Subject, found: Evidence, count: int, device: str | None) -> None:
-    """Draw the Grad-CAM pictures that are not there yet; where that cannot be, say so and go without."""
+def _explain(subject: Subject, found: Evidence, count: int, device: str | None) -> list[str]:
+    """Draw the Grad-CAM pictures that are not there yet; a line, also on stderr, for each run that has none."""
     from ensemble.cli.bars import bars
     from ensemble.errors import EnsError, one_line
     from ensemble.report.sections.looks import image_source, looks
 
     wanted = [look for look in looks(subject, found, count) if not look.path.is_file()]
     if not wanted:
-        return
+        return []
     try:
         opened = image_source(subject, found)
     except (EnsError, OSError) as error:
         note(f"no Grad-CAM: {one_line(error)}")
-        return
+        return []  # the page says itself why it has no images
     # after what can be wrong with the images: torch takes seconds to import
     from ensemble.models.looks import draw_looks
     from ensemble.training.devices import choose_device
@@ -171,3 +170,4 @@ def _explain(subject: Subject, found: Evidence, count: int, device: str | None) 
         )
     for line in problems:
         note(line)
+    return problems

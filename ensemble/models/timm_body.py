@@ -23,9 +23,18 @@ class TimmBody(nn.Module):
         self.model, self.pooled = model, pooled
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.pool(self.features(x))
+
+    def features(self, x: Tensor) -> Any:
+        """A map (n, c, h', w') or (n, h', w', c), tokens (n, t, c), or a list of these."""
         model: Any = self.model
-        features: Tensor = model.forward_features(x)
-        return model.forward_head(features, pre_logits=True) if self.pooled else features
+        return model.forward_features(x)
+
+    def pool(self, features: Any) -> Tensor:
+        """What the head sees of the features."""
+        model: Any = self.model
+        pooled: Tensor = model.forward_head(features, pre_logits=True) if self.pooled else features
+        return pooled
 
 
 def cut_timm(name: str, model: nn.Module, size: int) -> TimmBody:

@@ -39,10 +39,10 @@ class Page:
     facts: dict[str, Any]
 
 
-def report_page(subject: Subject, found: Evidence, *, pictures: int = COUNT) -> Page:
+def report_page(subject: Subject, found: Evidence, *, pictures: int = COUNT, undrawn: Sequence[str] = ()) -> Page:
     """The page on `subject`, with at most `pictures` mistakes. Raises DataError for a broken run.
 
-    The same runs give the same bytes.
+    undrawn: a line for each run without Grad-CAM pictures, with the reason. The same runs give the same bytes.
     """
     known = leaderboard(all_runs(subject.folder))
     board = [row for row in known if row.id in {run.id for run in subject.runs}]
@@ -90,6 +90,7 @@ def report_page(subject: Subject, found: Evidence, *, pictures: int = COUNT) -> 
         "lines": classes,
         "diagrams": diagrams(rows, classes) if rows else None,
         "mistakes": mistakes(subject, found, pictures),
+        "undrawn": undrawn,
         "agreement": agreement([run.id for run in subject.members], found.members) if subject.ensemble else None,
         "sweeps": sweeps(subject.folder, subject.focus.fingerprint, [run.id for run in subject.runs]),
         "data": data(subject.folder, subject.focus.fingerprint, names, leaks),

@@ -11,7 +11,7 @@ from ensemble.combine.calibration import Calibration, calibration
 from ensemble.combine.committee import Committee, Member
 from ensemble.combine.opinion import Opinion
 from ensemble.errors import DataError, one_line
-from ensemble.models.gradcam import grad_cam
+from ensemble.models.gradcam import grad_cam, why_no_map
 from ensemble.models.panel import Panel, load_panel
 from ensemble.report.headline import headline
 from ensemble.serve.predictor import Facts, Map, Reading, Squares, Voice
@@ -74,9 +74,17 @@ def _facts(panel: Panel, coverage: float) -> Facts:
         score=None if score is None else str(score),
         calibration=sets,
         no_calibration=why,
-        no_maps="",
+        no_maps=_no_maps(panel),
         engine=f"torch {torch.__version__} on {panel.device}",
     )
+
+
+def _no_maps(panel: Panel) -> str:
+    """Why no member's networks can be drawn, or nothing where one can."""
+    found = panel.committee
+    shown = [panel.networks[run.id] for j in found.used for run in found.members[j].networks]
+    why = [why_no_map(one.network, one.square.size) for one in shown]
+    return why[0] if all(why) else ""
 
 
 def _sets(found: Committee, coverage: float) -> tuple[Calibration | None, str]:

@@ -9,7 +9,8 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
+from concurrent.futures import TimeoutError as FuturesTimeout
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -121,38 +122,67 @@ class Setup:
 
 
 class _Pool:
-    """Processes that wait for jobs; as many are begun as are asked for at the same time."""
+    """Processes that wait for jobs; as many are begun as are asked for at the same time.
 
-    def __init__(self, executor: ProcessPoolExecutor) -> None:
-        self.executor, self.ready = executor, 0
+    Each is an executor of its own: one whose process dies is broken for good, and would take the others with it.
+    """
+
+    def __init__(self, setup: Setup, size: int) -> None:
+        self._setup, self._context = setup, multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+        self._barriers = {count: self._context.Barrier(count) for count in range(1, size + 1)}
+        self._executors = [self._executor() for _ in range(size)]
+        self._ready = 0
+
+    def _executor(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, self._context, _begin, (self._setup, self._barriers))
 
     def pace(self, job: Job, count: int) -> float:
         """Images a second of `count` processes that train `job`'s network at the same time; 0 where one fails."""
+        executors = self._executors[:count]
         try:
-            if count > self.ready:  # each of them takes one of these, and waits for the others
-                for future in [self.executor.submit(_prepare, job, count) for _ in range(count)]:
-                    future.result(PATIENCE)
-                self.ready = count
+            if count > self._ready:  # each of them waits for the others
+                prepared = [executor.submit(_prepare, job, count) for executor in executors]
+                for future in as_completed(prepared, PATIENCE):
+                    future.result()
+                self._ready = count
             begin = time.time() + START
-            paces = [future.result() for future in [self.executor.submit(_pace, begin) for _ in range(count)]]
-        except (EnsError, OSError, RuntimeError, ValueError, TimeoutError):  # training will say what is wrong
+            paces = [future.result() for future in [executor.submit(_pace, begin) for executor in executors]]
+        except (EnsError, OSError, RuntimeError, ValueError, FuturesTimeout):  # training will say what is wrong
+            self._barriers[count].abort()  # nobody need wait for one that died
             return 0.0
         return sum(paces) if all(paces) else 0.0
 
     def train(self, groups: Sequence[list[Job]], count: int, note: Note) -> Iterator[list[Outcome]]:
         """The outcomes of each group, when it is done; at most `count` groups are under way at a time."""
-        waiting, running = list(groups), dict[Future[list[tuple[str, int] | None]], list[Job]]()
+        waiting, running = list(groups), dict[Future[list[tuple[str, int] | None]], tuple[int, list[Job]]]()
+        idle = list(range(count))
         while waiting or running:
-            while waiting and len(running) < count:
-                group = waiting.pop(0)
-                running[self.executor.submit(_train, group)] = group
+            while waiting and idle:
+                place, group = idle.pop(0), waiting.pop(0)
+                running[self._submit(place, group)] = place, group
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                outcomes = _outcomes(running.pop(future), future)
+                place, group = running.pop(future)
+                idle.append(place)
+                outcomes = _outcomes(group, future)
                 for outcome in outcomes:
                     if outcome.error is not None:
                         note(f"{outcome.job.path.name} failed, the others go on: {one_line(outcome.error)}")
                 yield outcomes
+
+    def _submit(self, place: int, group: list[Job]) -> Future[list[tuple[str, int] | None]]:
+        """Have the process at `place` train a group; a new one where that has died."""
+        try:
+            return self._executors[place].submit(_train, group)
+        except BrokenProcessPool:
+            self._executors[place].shutdown()
+            self._executors[place] = self._executor()
+            return self._executors[place].submit(_train, group)
+
+    def close(self) -> None:
+        """Wait for what runs, and end the processes."""
+        for executor in self._executors:
+            executor.shutdown(cancel_futures=True)
 
 
 def _outcomes(group: list[Job], future: Future[list[tuple[str, int] | None]]) -> list[Outcome]:
@@ -173,18 +203,16 @@ def _error(found: tuple[str, int] | None) -> EnsError | None:
 
 @contextmanager
 def _pool(setup: Setup, size: int) -> Iterator[_Pool]:
-    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
-    barriers = {count: context.Barrier(count) for count in range(1, size + 1)}
-    executor = ProcessPoolExecutor(size, context, _begin, (setup, barriers))
+    pool = _Pool(setup, size)
     try:
-        yield _Pool(executor)
+        yield pool
     except BaseException:
         # Ctrl-C reaches the processes too, a SIGTERM of this one alone does not; each goes on from its last epoch
         for process in multiprocessing.active_children():
             process.terminate()
         raise
     finally:
-        executor.shutdown(cancel_futures=True)
+        pool.close()
 
 
 # ---- in the processes ----

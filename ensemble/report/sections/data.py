@@ -129,4 +129,6 @@ def _found(check: Mapping[str, Any]) -> list[str]:
     ]
     lines = [f"{what}: {count}" for what, count in sorts]
     issues, asked = len(check.get("label_issues") or []), str(check.get("labels_judged_by") or "")
+    if asked.startswith("not judged"):
+        return [*lines, f"labels: {asked}"]
     return [*lines, f"labels that are likely wrong: {issues} ({asked})"]

@@ -32,6 +32,8 @@ MOST_MEMBERS = 3
 MOST_VOICES = 6
 """Members whose probabilities are told beside it."""
 SIDE = 180
+MADE = 2
+"""How maps are made, part of a picture's name: the first way drew attention and tokens as if they were maps."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Look:
     def path(self) -> Path:
         """The PNG: other weights, another row or another class have another name."""
         weights = (self.run.facts.get("files") or {}).get("weights")
-        return self.run.path / "figures" / "gradcam" / f"{sha256_json([self.name, self.asked, weights])[:16]}.png"
+        named = sha256_json([self.name, self.asked, weights, MADE])[:16]
+        return self.run.path / "figures" / "gradcam" / f"{named}.png"
 
 
 @dataclass(frozen=True)
