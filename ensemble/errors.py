@@ -70,6 +70,13 @@ def one_line(text: object) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
+def listed(names: Iterable[object], limit: int = 6) -> str:
+    """The first `limit` names as they are, and how many more there are: `cat, dog and 298 more`."""
+    everything: Sequence[object] = list(names)
+    rest = len(everything) - limit
+    return ", ".join(map(str, everything[:limit])) + (f" and {rest} more" if rest > 0 else "")
+
+
 def first_few(names: Iterable[object], limit: int = 5) -> str:
     """The first `limit` names, quoted, and how many more there are: `'a', 'b' and 7 more`."""
     listed: Sequence[object] = list(names)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from ensemble.cli import run as ens
 from ensemble.data.named import named_images
-from ensemble.errors import DataError
+from ensemble.errors import DataError, RecipeError
 from ensemble.runs.run import named_run
+from ensemble.runs.writing import run_id
 from tests import fake_runs
 
 
@@ -33,3 +35,34 @@ def test_a_run_by_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_an_address_is_no_image() -> None:
     with pytest.raises(DataError, match="is an address, and nothing is downloaded"):
         named_images(["https://example.org/a.png"])
+
+
+def test_folders_that_are_there_are_no_part_of_a_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos [1]/a.png", "photos [1]/b.png", "photos [1]/c.txt", "more/1.png", "more/2.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    for word in ("photos [1]/*.png", "./photos [1]/[ab].png", str(tmp_path / "photos [1]" / "*.png")):
+        assert [Path(image.name).name for image in named_images([word])] == ["a.png", "b.png"]
+    assert [image.name for image in named_images(["more/[12].png"])] == ["more/1.png", "more/2.png"]
+    assert len(named_images(["**/*.png"])) == 4
+
+
+@pytest.mark.parametrize("length", [201, 240, 300])
+def test_a_name_that_no_file_system_takes_is_refused_before_the_work(length: int) -> None:
+    with pytest.raises(RecipeError, match=f"a name of {length} bytes found, at most 200 expected"):
+        run_id("n" * length, "0" * 64)
+    assert run_id("n" * 200, "0" * 64).startswith("nnn")
+
+
+def test_lines_name_a_few_classes_of_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    classes = [f"class{number:04d}" for number in range(300)]
+    net = fake_runs.member(tmp_path / "runs", "net-00000001", 1, n=250, classes=classes)
+    for command in (["combine", net.id], ["report", net.id, "--no-explain"]):
+        assert ens(command) == 0
+        out, err = capsys.readouterr()
+        assert max(map(len, (out + err).splitlines())) < 400, command

@@ -194,7 +194,7 @@ def test_beyond_the_limit_images_are_decoded_each_time_and_a_note_says_so(
     )
     assert isinstance(found, Stream)
     assert folder.opened == []
-    assert notes and "0.0 GB of squares are above the limit" in notes[0] and LIMIT_VARIABLE in notes[0]
+    assert notes and "1.3 kB of squares are above the limit of 1.0 kB" in notes[0] and LIMIT_VARIABLE in notes[0]
 
 
 def test_a_full_disk_streams(folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ Northcutt, Jiang and Chuang 2021.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +86,12 @@ def label_issues(predictions: Predictions) -> list[LabelIssue]:
         return []
     targets, probs = predictions.targets[known], np.asarray(predictions.probs[known], np.float64)
     probs /= probs.sum(1, keepdims=True)
-    ranked: Sequence[int] = find_label_issues(
-        targets, probs, return_indices_ranked_by="self_confidence", n_jobs=1
-    ).tolist()
+    with warnings.catch_warnings():
+        # one for each class of few rows, which the counts of classes say once
+        warnings.simplefilter("ignore", UserWarning)
+        ranked: Sequence[int] = find_label_issues(
+            targets, probs, return_indices_ranked_by="self_confidence", n_jobs=1
+        ).tolist()
     return [_issue(predictions, int(known[at]), int(targets[at]), probs[at]) for at in ranked]
 
 

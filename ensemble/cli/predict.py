@@ -88,13 +88,16 @@ def command(
     unreadable: list[str] = []
     done = 0
     with _written(out) as write, bars() as stage:
-        write(layout.head())
+        head = layout.head()
         stage("predicting", 0, len(named))
         for answer in panel.answers(named):
             done += len(answer.images) + len(answer.unreadable)
             stage("predicting", done, len(named))
             unreadable += answer.unreadable
             names = [image.name for image in answer.images]
+            if names and head:  # where no image can be read there is no table either
+                write(head)
+                head = ""
             write(layout.rows(names, answer.opinion.probs, _unsure(answer, likely)))
         if len(unreadable) == len(named):
             raise DataError(f"none of {len(named)} images can be read; the first: {unreadable[0]}")

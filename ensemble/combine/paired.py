@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -33,6 +33,10 @@ class Difference:
     def gain(self, metric: Metric) -> Difference:
         """The same with the sign that makes a positive value an improvement."""
         return self if metric.higher else self.opposite()
+
+    def within(self, span: float) -> Difference:
+        """The same with the interval cut to what can be: a symmetric one of few rows may reach beyond it."""
+        return replace(self, low=max(self.low, -span), high=min(self.high, span))
 
     def opposite(self) -> Difference:
         """Theirs less ours."""
@@ -72,7 +76,8 @@ def against(metric: Metric, ours: Floats, targets: Ints, groups: Texts | None, c
     """`difference` waiting for `theirs`: what `ours` needs is computed once."""
     codes = None if groups is None else group_codes(groups)
     prepare = _by_draws if metric.rows is None else _by_rows
-    return prepare(metric, ours, targets, codes, count)
+    compare = prepare(metric, ours, targets, codes, count)
+    return lambda theirs: compare(theirs).within(metric.span)
 
 
 def group_codes(groups: Texts) -> Ints:

@@ -53,10 +53,19 @@ def _behind(word: str, column: str | None, folder: Path | None) -> list[NamedIma
     # a file may bear the signs of a pattern in its name
     if path.exists() or not glob.has_magic(word):
         return [NamedImage(word, path)]
-    matches = sorted(glob.glob(word, recursive=True), key=natural_key)  # noqa: PTH207 (a pattern may be absolute)
+    pattern = _literal_folders(word)
+    matches = sorted(glob.glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 (it may be absolute)
     if not matches:
         raise DataError(f"{one_line(word)!r} matches no file")
     return [NamedImage(name, Path(name)) for name in matches if not Path(name).is_dir()]
+
+
+def _literal_folders(pattern: str) -> str:
+    """`pattern` with the folders that it begins with and that are there taken literally: `photos [1]/*.png`."""
+    folder, rest = Path(), Path(pattern).parts
+    while rest[1:] and (folder / rest[0]).is_dir():
+        folder, rest = folder / rest[0], rest[1:]
+    return str(Path(glob.escape(str(folder)), *rest))
 
 
 def _in_folder(folder: Path) -> list[NamedImage]:

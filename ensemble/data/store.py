@@ -159,13 +159,10 @@ def make_room(folder: Path, used: Sequence[StoreFile], todo: Sequence[StoreFile]
     for file in sorted(todo, key=lambda file: file.bytes):
         wanted = sum(one.bytes for one in (*chosen, file))
         if kept + wanted > limit:
-            why = (
-                f"{(kept + wanted) / 1e9:.1f} GB of squares are above the limit of {limit / 1e9:.1f} GB"
-                f" ({LIMIT_VARIABLE})"
-            )
+            why = f"{_size(kept + wanted)} of squares are above the limit of {_size(limit)} ({LIMIT_VARIABLE})"
             break
         if wanted > available:
-            why = f"{wanted / 1e9:.1f} GB of squares do not fit on a disk with {free / 1e9:.1f} GB left"
+            why = f"{_size(wanted)} of squares do not fit on a disk with {_size(free)} left"
             break
         chosen.append(file)
     wanted = sum(file.bytes for file in chosen)
@@ -215,3 +212,9 @@ def _limit() -> float:
     if not 0 <= value < float("inf"):
         raise RecipeError(f"{LIMIT_VARIABLE} is {text!r}; a number of gigabytes is expected, 0 to store nothing")
     return value * 1e9
+
+
+def _size(count: float) -> str:
+    """Bytes in a unit that leaves a number to read."""
+    unit, name = next(((unit, name) for unit, name in ((1e9, "GB"), (1e6, "MB")) if count >= unit), (1e3, "kB"))
+    return f"{count / unit:.1f} {name}"

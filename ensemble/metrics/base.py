@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Metric:
     rows: that and targets (n,) -> float64 (n,), whose mean is the score; None where it is no mean over rows.
     for_class: an index into the classes -> the same score of that class against the rest; None where there
     is none.
+    span: the largest difference that there can be between two scores.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Metric:
     of: View
     rows: RowScores | None = None
     for_class: Callable[[int], Metric] | None = None
+    span: float = math.inf
 
     def __call__(self, probs: Floats, targets: Ints) -> float:
         """The score of `probs` (n, k) on `targets` (n,), n at least 1, every target known."""
@@ -73,15 +76,16 @@ def metric(
     of: View = _probabilities,
     rows: RowScores | None = None,
     for_class: Callable[[int], Metric] | None = None,
+    span: float = math.inf,
 ) -> Callable[[Summary], Summary]:
     """A decorator that files a function (probs (n, k), targets (n,)) -> float under `name`.
 
     name: letters, digits and underscores.  higher: whether more is better.  of: what to hand over in place of
-    the probabilities, one entry a row.  rows, for_class: as in Metric.
+    the probabilities, one entry a row.  rows, for_class, span: as in Metric.
     """
 
     def add(summary: Summary) -> Summary:
-        metrics.register(name)(Metric(name, higher, summary, of, rows, for_class))
+        metrics.register(name)(Metric(name, higher, summary, of, rows, for_class, span))
         return summary
 
     return add

@@ -26,13 +26,13 @@ def _right(predicted: Rows, targets: Ints) -> Wide:
     return right
 
 
-@metric("accuracy", of=_predicted, rows=_right)
+@metric("accuracy", of=_predicted, rows=_right, span=1)
 def accuracy(predicted: Rows, targets: Ints) -> float:
     """The share of rows whose most probable class is the target: sklearn's accuracy_score."""
     return float(np.count_nonzero(predicted == targets) / len(targets))
 
 
-@metric("balanced_accuracy", of=_predicted)
+@metric("balanced_accuracy", of=_predicted, span=1)
 def balanced_accuracy(predicted: Rows, targets: Ints) -> float:
     """The mean recall of the classes that occur in the targets: sklearn's balanced_accuracy_score."""
     hits, actual, _ = _counts(predicted, targets)
@@ -40,7 +40,7 @@ def balanced_accuracy(predicted: Rows, targets: Ints) -> float:
     return float(np.mean(hits[present] / actual[present]))
 
 
-@metric("macro_f1", of=_predicted)
+@metric("macro_f1", of=_predicted, span=1)
 def macro_f1(predicted: Rows, targets: Ints) -> float:
     """The mean F1 of the classes that occur in the targets: sklearn's f1_score with these as `labels`."""
     hits, actual, claimed = _counts(predicted, targets)
@@ -48,7 +48,7 @@ def macro_f1(predicted: Rows, targets: Ints) -> float:
     return float(np.mean(2 * hits[present] / (actual + claimed)[present]))
 
 
-@metric("kappa", of=_predicted)
+@metric("kappa", of=_predicted, span=2)
 def kappa(predicted: Rows, targets: Ints) -> float:
     """Cohen's kappa (1960), unweighted, -1 to 1: sklearn's cohen_kappa_score.
 

@@ -99,4 +99,5 @@ def _mean(name: str, parts: Sequence[Metric]) -> Metric:
         mean: Wide = np.mean(values, axis=0)
         return mean
 
-    return Metric(name, parts[0].higher, summary, of, rows if all(part.rows for part in parts) else None)
+    by_rows = rows if all(part.rows for part in parts) else None
+    return Metric(name, parts[0].higher, summary, of, by_rows, span=max(part.span for part in parts))

@@ -50,10 +50,10 @@ def _area_of(c: int, ranks: Rows, targets: Ints) -> float:
 
 
 def _against_the_rest(c: int) -> Metric:
-    return Metric(f"roc_auc:{c}", True, partial(_area_of, c), partial(_ranks_of, c))
+    return Metric(f"roc_auc:{c}", True, partial(_area_of, c), partial(_ranks_of, c), span=1)
 
 
-@metric("roc_auc", of=_ranks_of_each, for_class=_against_the_rest)
+@metric("roc_auc", of=_ranks_of_each, for_class=_against_the_rest, span=1)
 def roc_auc(ranks: Rows, targets: Ints) -> float:
     """The mean area under the ROC curve of each class against the rest: sklearn's roc_auc_score, ovr, macro.
 

@@ -9,6 +9,7 @@ from ensemble.check.checking import Check
 from ensemble.check.copies import KINDS
 from ensemble.check.leaks import described
 from ensemble.data.depth import ADVICE, LOW
+from ensemble.errors import listed
 
 FEW = 5
 """Names of one sort that a screen has room for."""
@@ -51,8 +52,7 @@ def _count(n: int, one: str, many: str) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    rest = len(names) - FEW
-    return ", ".join(names[:FEW]) + (f" and {rest} more" if rest > 0 else "")
+    return listed(names, FEW)
 
 
 def _counts(found: Check) -> str:

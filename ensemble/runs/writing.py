@@ -23,12 +23,20 @@ from ensemble.runs.run import SCHEMA, Run
 _FORBIDDEN = set('/\\:*?"<>|')
 
 
+LONGEST = 200
+"""Bytes of a run's name: file systems take 255, and the hash, a fold and names of temporary files come to it."""
+
+
 def run_id(name: str, full_hash: str) -> str:
     """`<name>-<hash8>`. Raises RecipeError for a name that no file system would take."""
     if not name or name != name.strip() or name[0] in ".-" or set(name) & _FORBIDDEN or not name.isprintable():
         raise RecipeError(
             f"the name {one_line(name)!r} cannot name a folder; use one without slashes, colons, quotes"
             " or a leading dot or dash"
+        )
+    if len(name.encode()) > LONGEST:
+        raise RecipeError(
+            f"a name of {len(name.encode())} bytes found, at most {LONGEST} expected; use a shorter one"
         )
     return f"{name}-{full_hash[:8]}"
 
