@@ -22,7 +22,7 @@ defaults:
   epochs: 3              # then everything, with smaller rates for earlier layers
   lr: auto               # the learning-rate finder
   augment: standard      # none, flip, flip-shift, orientation, standard
-  batch_size: 64
+  batch_size: {batch}
 members:
   - arch: resnet34
   - arch: densenet121
@@ -46,25 +46,35 @@ def command(data: Path, force: bool, as_json: bool) -> None:
     ens init photos
     """
     from ensemble.data.guess import guess_spec
+    from ensemble.data.load import training_size
     from ensemble.errors import RecipeError
     from ensemble.files import write_atomically
 
     if DEFAULT_RECIPE.exists() and not force:
         raise RecipeError(f"{DEFAULT_RECIPE} is there already; type --force to write over it")
     spec = guess_spec(data)
-    write_atomically(DEFAULT_RECIPE, commented(spec))
+    runs = click.get_current_context().obj.runs
+    write_atomically(DEFAULT_RECIPE, commented(spec, training_size(spec, runs)))
     if as_json:
         click.echo(as_json_text({"recipe": str(DEFAULT_RECIPE), "data": spec.model_dump(mode="json")}))
     else:
         click.echo(f"{DEFAULT_RECIPE} written; read it, then type `ens train`")
 
 
-def commented(spec: DataSpec) -> str:
-    """The recipe's text for this data."""
+def commented(spec: DataSpec, images: int | None = None) -> str:
+    """The recipe's text for this data. images: how many train has, None where nobody knows."""
     from ensemble.recipe import text
     from ensemble.recipe.schema import DataSpec
 
     plain = DataSpec(form=spec.form).model_dump(mode="json")
     keys = {key: value for key, value in spec.model_dump(mode="json").items() if value != plain[key]}
     block = text.dump({"data": {"form": spec.form, **keys}})
-    return f"# ens train && ens combine && ens submit\n{block}{_REST}"
+    return f"# ens train && ens combine && ens submit\n{block}{_REST.replace('{batch}', _batch(images))}"
+
+
+def _batch(images: int | None) -> str:
+    """The value of `batch_size`, with the reason where it is not the default."""
+    if images is None or images >= 4 * 64:
+        return "64"
+    batch = next((size for size in (32, 16, 8, 4) if images >= 4 * size), 2)
+    return f"{batch:<10}# small, so that an epoch of {images} training images has several batches"
