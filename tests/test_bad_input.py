@@ -182,6 +182,19 @@ def test_init_does_not_write_over_a_recipe(here: Path, capfd: pytest.CaptureFixt
     assert (here / "ens.yaml").read_bytes() == first + b"# mine\n"
 
 
+@pytest.mark.parametrize(("each", "batch"), [(4, 2), (12, 4), (24, 8)])
+def test_init_writes_a_batch_that_the_images_fill(here: Path, each: int, batch: int) -> None:
+    from ensemble.recipe.file import read_recipe_file
+
+    for name in ("ant", "bee"):
+        (here / "photos" / "train" / name).mkdir(parents=True)
+        for index in range(each):
+            (here / "photos" / "train" / name / f"{index}.png").touch()  # no image is opened
+    assert ens(["init", "photos"]) == 0
+    assert read_recipe_file(here / "ens.yaml").members[0].batch_size == batch
+    assert "so that an epoch of" in (here / "ens.yaml").read_text()
+
+
 def test_what_init_writes_is_a_valid_recipe(here: Path) -> None:
     from ensemble.recipe.file import read_recipe_file
 

@@ -89,11 +89,30 @@ def test_a_loss_that_is_not_finite_fails_its_member_alone(here: Path, capfd: pyt
     assert "training loss became nan" in capfd.readouterr().err.splitlines()[-1]
 
 
-def test_a_batch_larger_than_the_set_is_refused(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    _, err = train(capfd, "--batch-size", "33", code=3)
-    last = err.splitlines()[-1]
-    assert last.startswith("ens: customnet-")
-    assert last.endswith(": a batch of 33 is larger than the 32 training images; type --batch-size 8")
+def test_a_batch_larger_than_the_set_is_the_set(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    why = "a batch of 33 is more than the 32 training images of an epoch; 32 are taken"
+    _, err = train(capfd, "--batch-size", "33", "--dry-run")
+    assert err.count(why) == 1 and not list((here / "runs").glob("customnet-*"))
+    (run,), err = train(capfd, "--batch-size", "33")
+    assert f"{run.name}: {why}" in err.splitlines() and err.count(why) == 1
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["auto"]["batch_size"] == {"value": 32, "why": why}
+    assert "batch_size: 33" in (run / "recipe.yaml").read_text()
+    # the same bits as with the batch that was taken
+    (other,), err = train(capfd, "--batch-size", "32")
+    assert "a batch of" not in err and other.name != run.name
+    assert "batch_size" not in json.loads((other / "run.json").read_text())["auto"]
+    np.testing.assert_array_equal(load(run / "valid.npz").probs, load(other / "valid.npz").probs)
+
+
+def test_a_fold_takes_a_batch_of_what_it_has(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    _, err = train(capfd, "--batch-size", "40", "--folds", "2")
+    assert len([line for line in err.splitlines() if ": a batch of 40 is more than the " in line]) == 2
+
+
+def test_a_last_batch_of_one_image_is_left_out(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A batch norm cannot take it."""
+    train(capfd, "--batch-size", "31", "--set", "batch_norm=true")
 
 
 def test_folds_predict_every_row_once_and_the_test_with_their_mean(

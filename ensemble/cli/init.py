@@ -28,7 +28,7 @@ defaults:
   epochs: 3              # then everything, with smaller rates for earlier layers
   lr: auto               # the learning-rate finder
   augment: standard      # none, flip, flip-shift, orientation, standard
-  batch_size: 64
+  batch_size: {batch}
 members:
   - arch: resnet34
   - arch: densenet121
@@ -54,13 +54,15 @@ def command(data: Path, force: bool, as_json: bool) -> None:
     ens init isic/train.csv
     """
     from ensemble.data.guess import guess
+    from ensemble.data.load import training_size
     from ensemble.errors import RecipeError
     from ensemble.files import write_atomically
 
     if DEFAULT_RECIPE.exists() and not force:
         raise RecipeError(f"{DEFAULT_RECIPE} is there already; type --force to write over it")
     guessed = guess(data)
-    write_atomically(DEFAULT_RECIPE, commented(guessed))
+    runs = click.get_current_context().obj.runs
+    write_atomically(DEFAULT_RECIPE, commented(guessed, training_size(guessed.spec, runs)))
     if as_json:
         click.echo(as_json_text(_facts(guessed)))
         return
@@ -84,9 +86,10 @@ def _facts(guessed: Guess) -> dict[str, Any]:
     }
 
 
-def commented(guessed: Guess) -> str:
-    """The recipe's text for this data."""
-    return f"# ens train && ens combine && ens submit\n{_data_block(guessed)}{_REST}{_submit_block(guessed)}"
+def commented(guessed: Guess, images: int | None = None) -> str:
+    """The recipe's text for this data. images: how many train has, None where nobody knows."""
+    rest = _REST.replace("{batch}", _batch(images))
+    return f"# ens train && ens combine && ens submit\n{_data_block(guessed)}{rest}{_submit_block(guessed)}"
 
 
 def _keys(guessed: Guess) -> dict[str, Any]:
@@ -122,3 +125,11 @@ def _submit_block(guessed: Guess) -> str:
     return (
         f"{form}  # the file of this name beside the data: its columns, its spelling of ids, its order\n  {entry}\n"
     )
+
+
+def _batch(images: int | None) -> str:
+    """The value of `batch_size`, with the reason where it is not the default."""
+    if images is None or images >= 4 * 64:
+        return "64"
+    batch = next((size for size in (32, 16, 8, 4) if images >= 4 * size), 2)
+    return f"{batch:<10}# small, so that an epoch of {images} training images has several batches"

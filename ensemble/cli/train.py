@@ -270,6 +270,7 @@ def train_jobs(
 
     _say_how_long(jobs, dataset, device, list_runs)
     if dry_run:
+        _say_batches(jobs, dataset)
         return {}, {}
     outcomes = train_all(
         jobs,
@@ -299,6 +300,18 @@ def _within(
     epochs = f", {len(short)} of them with {100 * short[0]:.0f} % of the epochs" if short else ""
     note(f"{len(members)} of {len(recipes)} members fit into {duration(budget)}{epochs}")
     return members
+
+
+def _say_batches(jobs: list[Job], dataset: Dataset) -> None:
+    """What training will say of batches that are smaller than a recipe asks for. Raises what training would."""
+    from ensemble.training.plan import view_of
+    from ensemble.training.samplers import smaller_batch
+
+    for job in {part.hash: part for top in jobs for part in top.all()}.values():
+        if job.kind != "folds" and not job.run.complete:
+            view = view_of(job, dataset)
+            if why := smaller_batch(job.recipe, view.splits["train"].targets, len(view.classes)):
+                note(f"{job.path.name}: {why}")
 
 
 def _say_how_long(jobs: list[Job], dataset: Dataset, device: str | None, list_runs: bool) -> None:

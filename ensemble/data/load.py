@@ -15,7 +15,7 @@ from ensemble.data.digits import DIGITS_FINGERPRINT, digits_dataset
 from ensemble.data.fingerprint import fingerprint, fingerprint_of_test
 from ensemble.data.groups import grouped, read_groups
 from ensemble.data.pools import fold_of, refit_of
-from ensemble.errors import first_few
+from ensemble.errors import EnsError, first_few
 from ensemble.files import write_atomically
 from ensemble.recipe.schema import DataSpec
 
@@ -100,6 +100,16 @@ def labelled_twice(splits: Mapping[str, Items], content: Mapping[str, str]) -> l
             if label != target:
                 twins.append(f"{known} and {path}")
     return twins
+
+
+def training_size(spec: DataSpec, runs: Path) -> int | None:
+    """How many images train lists, none of them opened; None where they cannot be listed."""
+    from ensemble.data.listing import divided
+
+    try:
+        return len(divided(_listed(spec, runs), spec.split_seed).splits["train"])
+    except EnsError:  # whoever loads the data says what is wrong
+        return None
 
 
 def _from_files(spec: DataSpec, runs: Path, progress: Progress | None, note: Note | None) -> Dataset:

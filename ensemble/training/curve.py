@@ -15,6 +15,7 @@ from ensemble.training.member import initial_network
 from ensemble.training.plan import Job
 from ensemble.training.progress import ProgressWatcher
 from ensemble.training.record import new_facts
+from ensemble.training.samplers import smaller_batch
 from ensemble.training.seeds import seed_everything
 from ensemble.training.workshop import Workshop
 
@@ -25,6 +26,8 @@ def rate_curve(job: Job, dataset: Dataset, workshop: Workshop) -> Curve:
         images = workshop.images(job.recipe, "train", watcher.reading)
         facts = new_facts(job, dataset, describe(workshop.device))
         network = initial_network(job, dataset, images, workshop.device, facts)
+        if why := smaller_batch(job.recipe, dataset.splits["train"].targets, len(dataset.classes)):
+            workshop.note(f"{job.path.name}: {why}")
         seed_everything(job.recipe.seed, "loaders")
         loaders = data_loaders(job.recipe, dataset, images, facts["mean"], facts["std"], device=workshop.device)
         return Training(job.recipe, network, loaders, job.path, {}, lambda *_: None, watcher).curve()

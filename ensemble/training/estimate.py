@@ -52,7 +52,8 @@ def estimate(recipe: Recipe, dataset: Dataset, speed: Speed) -> Estimate:
     train = int(shown(recipe, dataset.splits["train"].targets, len(dataset.classes)).sum())
     valid = sizes.get("valid", 0)
     seconds = 0.0
-    images = train // recipe.batch_size * recipe.batch_size  # of whole batches, an epoch
+    batch = min(recipe.batch_size, train)
+    images = train // batch * batch  # of whole batches, an epoch
     for index, stage in enumerate(training_stages(recipe)):
         if caches_features(recipe, stage):
             seconds += (sizes["train"] + valid) / speed.valid
@@ -60,7 +61,7 @@ def estimate(recipe: Recipe, dataset: Dataset, speed: Speed) -> Estimate:
         rate = speed.head if stage.train == "head" else speed.all
         # a network for all rows has the rates of those that it is justified by
         if index == 0 and stage.lr == "auto" and "valid" in sizes:
-            seconds += STEPS * min(recipe.batch_size, train) / rate
+            seconds += STEPS * batch / rate
         checks = -(-stage.epochs // recipe.valid_every)
         seconds += (
             stage.epochs * share_of_pixels(recipe, stage.epochs) * images / rate + checks * valid / speed.valid

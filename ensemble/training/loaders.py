@@ -17,12 +17,11 @@ from fastcore.basics import chunked
 from torch import Tensor
 
 from ensemble.data.dataset import Dataset, Items
-from ensemble.errors import DataError
 from ensemble.predictions import Ints
 from ensemble.recipe.schema import Recipe
 from ensemble.training.augment import ItemTransform, transforms
 from ensemble.training.lookup import Images, ahead, sent
-from ensemble.training.samplers import Sampler, sampler
+from ensemble.training.samplers import Sampler, batch_size, sampler
 
 MOST_AT_ONCE = 16
 """Batches that are augmented as one on a GPU."""
@@ -191,18 +190,13 @@ def data_loaders(
     *,
     device: torch.device,
 ) -> DataLoaders:
-    """Training and validation loaders of one member; seed everything before calling.
+    """Training and validation loaders of one member, with batches of `batch_size`; seed everything before calling.
 
-    Raises DataError when a batch is larger than the training set: fastai would then train on nothing.
+    Raises DataError for fewer than two training images.
     """
     train = dataset.splits["train"]
     chosen = sampler(recipe, train.targets, len(dataset.classes))
-    shown = chosen.count if chosen else len(train)
-    if recipe.batch_size > shown:
-        raise DataError(
-            f"a batch of {recipe.batch_size} is larger than the {shown} training images;"
-            f" type --batch-size {max(2, shown // 4)}"
-        )
+    taken = batch_size(recipe, train.targets, len(dataset.classes))
     together = batches_at_once(recipe, device)
     parts = [split for split in ("train", "valid") if split in dataset.splits]
     rows = {split: images.rows(dataset.splits[split].paths.tolist()) for split in parts}
@@ -212,8 +206,8 @@ def data_loaders(
         lookups.append(_lookup(images, np.empty(0, np.int64), train.take(np.empty(0, np.int64))))
     return data_block(recipe, dataset, images, mean, std).dataloaders(
         items,
-        bs=recipe.batch_size,
-        val_bs=recipe.batch_size * 2,
+        bs=taken,
+        val_bs=taken * 2,
         num_workers=0,
         device=device,
         dl_type=BatchLoader,

@@ -38,7 +38,7 @@ from ensemble.training.loop import Training
 from ensemble.training.plan import Job
 from ensemble.training.progress import ProgressWatcher
 from ensemble.training.record import new_facts, write_facts
-from ensemble.training.samplers import shown
+from ensemble.training.samplers import batch_size, shown, smaller_batch
 from ensemble.training.seeds import seed_everything
 from ensemble.training.workshop import Workshop
 
@@ -56,6 +56,7 @@ def train_member(job: Job, dataset: Dataset, workshop: Workshop) -> None:
     taught_by = [] if job.teacher is None else [job.teacher.run]
     facts["parents"] = [parent_facts(run) for run in (*taught_by, *(part.run for part in job.parts))]
     facts["shown"] = _shown(job, dataset)
+    _say_batch(job, dataset, workshop, facts)
     bar = ProgressWatcher(job.path.name, job.recipe, workshop.bars, workshop.tracker.epoch)
     with bar as watcher, _marking_failure(job):
         images = workshop.images(job.recipe, "train", watcher.reading)
@@ -135,6 +136,14 @@ def _shown(job: Job, dataset: Dataset) -> dict[str, list[int]]:
     return {"before": before.tolist(), "after": shown(job.recipe, targets, k).tolist()}
 
 
+def _say_batch(job: Job, dataset: Dataset, workshop: Workshop, facts: dict[str, Any]) -> None:
+    """Say and record where a batch is smaller than the recipe asks for."""
+    targets, k = dataset.splits["train"].targets, len(dataset.classes)
+    if why := smaller_batch(job.recipe, targets, k):
+        facts["auto"]["batch_size"] = {"value": batch_size(job.recipe, targets, k), "why": why}
+        workshop.note(f"{job.path.name}: {why}")
+
+
 def _sample(dataset: Dataset, images: Images, stats: Stats) -> Iterator[Tensor]:
     """Batches of normalised training images from all over the set, at most `SAMPLE` in all."""
     paths = dataset.splits["train"].paths
@@ -192,9 +201,10 @@ def _takes_less(job: Job, workshop: Workshop, facts: dict[str, Any]) -> bool:
         workshop.note(f"{job.path.name}: memory ran out; the images leave the {workshop.device.type}")
         return True
     pieces = facts["auto"].get("batch", {}).get("pieces", 1)
-    if job.recipe.batch_size < 4 * pieces:
+    batch = facts["auto"].get("batch_size", {}).get("value", job.recipe.batch_size)
+    if batch < 4 * pieces:
         return False
-    why = f"memory ran out with {job.recipe.batch_size // pieces} images at a time; taking half as many"
+    why = f"memory ran out with {batch // pieces} images at a time; taking half as many"
     facts["auto"]["batch"] = {"pieces": 2 * pieces, "why": why}
     write_facts(job.path, facts)
     workshop.note(f"{job.path.name}: {why}")

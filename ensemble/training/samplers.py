@@ -48,6 +48,27 @@ def shown(recipe: Recipe, targets: Ints, n_classes: int) -> Ints:
     return np.full(n_classes, round(chosen.count / n_classes))
 
 
+def batch_size(recipe: Recipe, targets: Ints, n_classes: int) -> int:
+    """Images a batch: as many as the recipe asks for, or as an epoch shows where these are fewer.
+
+    fastai leaves out a last batch that is not full, so a larger one would train on nothing. It also means that no
+    batch norm ever sees a batch of one. Raises DataError where an epoch shows one image only.
+    """
+    chosen = sampler(recipe, targets, n_classes)
+    images = chosen.count if chosen else len(targets)
+    if images < 2:
+        raise DataError(f"{images} training image found, two or more expected; add images, or set fewer folds")
+    return min(recipe.batch_size, images)
+
+
+def smaller_batch(recipe: Recipe, targets: Ints, n_classes: int) -> str:
+    """The line that says why a batch is smaller than the recipe asks for, or nothing."""
+    taken = batch_size(recipe, targets, n_classes)
+    if taken == recipe.batch_size:
+        return ""
+    return f"a batch of {recipe.batch_size} is more than the {taken} training images of an epoch; {taken} are taken"
+
+
 @dataclass(frozen=True)
 class WeightedSampler:
     """As many items as there are, drawn with replacement so that every class is as likely as any other."""
