@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -127,3 +129,29 @@ def test_a_note_names_the_images(tmp_path: Path) -> None:
         assert note.startswith(
             "1 of 10 images are read in spite of their metadata: train/cat/0.png has an EXIF block"
         )
+
+
+def test_what_pillow_warns_of_is_told_of_its_image(tmp_path: Path) -> None:
+    """In a process of its own, as pytest has warnings shown by itself."""
+    for name, content in (
+        ("cut exif", png(chunk(b"eXIf", b"Exif\0\0II*\0\xff\xff\xff\xff"), before=b"IEND")),
+        ("preview", jpeg(segment(0xE2, b"MPF\0garbage"))),
+        ("sound", saved("PNG")),
+    ):
+        (tmp_path / name).write_bytes(content)
+    code = (
+        "import sys\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from ensemble.data.images import decode_with_remark\n"
+        "def remark(name):\n"
+        "    with open(name, 'rb') as file:\n"
+        "        return decode_with_remark(file, max_pixels=10**6, background=None)[1]\n"
+        "names = ['cut exif', 'preview', 'sound'] * 20\n"
+        "with ThreadPoolExecutor(4) as pool:\n"
+        "    print(*sorted({f'{name}: {said}' for name, said in zip(names, pool.map(remark, names))}), sep='\\n')\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert run.stderr == ""
+    cut, preview, sound = run.stdout.splitlines()
+    assert "(Corrupt EXIF data" in cut and "malformed MPO" in preview
+    assert sound == "sound: None"

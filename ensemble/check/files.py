@@ -16,6 +16,7 @@ from ensemble.check.parallel import in_parts
 from ensemble.data.dataset import Dataset
 from ensemble.data.depth import LOW, uses_low_bits
 from ensemble.data.images import ImageReader
+from ensemble.data.pillow_warnings import collected
 from ensemble.data.pixels import Pixels
 from ensemble.predictions import Ints, Texts
 
@@ -69,7 +70,7 @@ def _headers(open_image: Callable[[str], Image.Image], paths: Sequence[str]) -> 
         return [("built in", image.mode, *image.size, False) for image in map(open_image, paths)]
     found: list[Header] = []
     for path in paths:
-        with Image.open(Path(open_image.root, path)) as image:
+        with collected(), Image.open(Path(open_image.root, path)) as image:
             found.append((image.format or "", image.mode, *image.size, bool(uses_low_bits(image))))
     return found
 

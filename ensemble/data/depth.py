@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ensemble.data.images import raw_mode
+from ensemble.data.pillow_warnings import collected
 from ensemble.errors import one_line
 
 LOW = 1 << 12
@@ -47,7 +48,7 @@ def note_on_depth(root: Path, paths: Sequence[str]) -> str | None:
 
 def _look(path: Path) -> bool | None:
     try:
-        with Image.open(path) as image:
+        with collected(), Image.open(path) as image:
             return uses_low_bits(image)
     except Exception:  # what cannot be read is named by those who read all of them
         return None

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ensemble.data.metadata import without_metadata
+from ensemble.data.pillow_warnings import collected
 from ensemble.errors import DataError, one_line
 
 Colour = tuple[int, int, int]
@@ -129,14 +130,21 @@ def decode_with_remark(
         Image.MAX_IMAGE_PIXELS = max_pixels  # the recipe allows more than Pillow would
     file.seek(0)
     try:
-        return _opened(file, max_pixels, background)
+        with collected() as warned:
+            image, remark = _opened(file, max_pixels, background)
+        return image, remark or _told(warned)
     except (DataError, MemoryError, *_TOO_LARGE) as error:
         raise _refusal(error, max_pixels) from error
     except Exception as error:  # Pillow's parsers raise whatever they stumble over in a broken file
-        image = _opened_without_metadata(file, max_pixels, background)
-        if image is None:
+        plain = _opened_without_metadata(file, max_pixels, background)
+        if plain is None:
             raise _refusal(error, max_pixels) from error
-        return image, f"has broken metadata, which are left out ({_reason(error)})"
+        return plain, f"has broken metadata, which are left out ({_reason(error)})"
+
+
+def _told(warned: list[str]) -> str | None:
+    """What Pillow warned of, as a remark."""
+    return f"has metadata that Pillow warns of ({one_line('; '.join(warned))})" if warned else None
 
 
 def _opened(file: BinaryIO, max_pixels: int, background: Colour | None) -> tuple[Image.Image, str | None]:
@@ -152,7 +160,8 @@ def _opened_without_metadata(file: BinaryIO, max_pixels: int, background: Colour
     if plain is None:
         return None
     try:
-        return _opened(BytesIO(plain), max_pixels, background)[0]
+        with collected():
+            return _opened(BytesIO(plain), max_pixels, background)[0]
     except Exception:  # the first error says what is wrong
         return None
 
