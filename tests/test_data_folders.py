@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -209,3 +212,20 @@ def test_a_folder_without_images_beside_the_class_folders_is_noted(tmp_path: Pat
     data = load_dataset(spec, tmp_path / "runs", note=notes.append)
     assert data.fingerprint == plain.fingerprint
     assert any("'submissions'" in line and "no class" in line for line in notes)
+
+
+def test_names_that_the_locale_cannot_read_say_what_to_set(tmp_path: Path) -> None:
+    picture = tmp_path / "photos" / "train" / "кошка" / "a.png"
+    picture.parent.mkdir(parents=True)
+    Image.new("L", (4, 4)).save(picture)
+    code = "from pathlib import Path; from ensemble.data.scan import scan; scan(Path('photos'))"
+    ascii_locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **ascii_locale},
+    )
+    if sys.platform == "linux":
+        assert "bytes that this locale cannot read" in run.stderr and "set PYTHONUTF8=1" in run.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def _file(folder: Path, prefix: str, name: str, found: Found) -> None:
     if has_control(prefix + name):
         bad = name if has_control(name) else folder.name
         kind = "file" if bad == name else "folder"
-        raise DataError(f"{one_line(folder)}: a control character in the {kind} name {bad!r}; rename it")
+        raise DataError(f"{one_line(folder)}: {_what_is_wrong(bad)} in the {kind} name {bad!r}{_advice(bad)}")
     found.images.append(prefix + name)
 
 
@@ -101,3 +102,19 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         raise DataError(
             f"{one_line(entry.path)} is a link that leads nowhere ({error.strerror}); remove the link"
         ) from error
+
+
+def _what_is_wrong(name: str) -> str:
+    return "bytes that this locale cannot read" if _is_undecoded(name) else "a control character"
+
+
+def _advice(name: str) -> str:
+    if not _is_undecoded(name):
+        return "; rename it"
+    utf8 = sys.getfilesystemencoding().lower() == "utf-8"
+    return "; rename it to UTF-8" if utf8 else "; set PYTHONUTF8=1, or a locale of UTF-8"
+
+
+def _is_undecoded(name: str) -> bool:
+    """Whether Python kept bytes of the name as they are, as lone surrogates."""
+    return any("\udc80" <= letter <= "\udcff" for letter in name)
