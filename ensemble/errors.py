@@ -70,11 +70,11 @@ def one_line(text: object) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
-def listed(names: Iterable[object], limit: int = 6) -> str:
-    """The first `limit` names as they are, and how many more there are: `cat, dog and 298 more`."""
-    everything: Sequence[object] = list(names)
-    rest = len(everything) - limit
-    return ", ".join(map(str, everything[:limit])) + (f" and {rest} more" if rest > 0 else "")
+def a_few(names: Iterable[object], limit: int = 10) -> str:
+    """As `first_few`, more of them and without quotes: `a, b and 7 more`."""
+    listed = [str(name) for name in names]
+    rest = len(listed) - limit
+    return ", ".join(listed[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def first_few(names: Iterable[object], limit: int = 5) -> str:

@@ -12,6 +12,7 @@ from scipy.stats import binomtest, sem
 from scipy.stats import t as student
 
 from ensemble.combine.comparison import compare, mcnemar
+from ensemble.combine.intervals import interval
 from ensemble.combine.paired import difference, differences, drawn_scores
 from ensemble.metrics import find, metrics
 
@@ -268,13 +269,24 @@ def test_every_metric_compares_repeats_and_can_be_written(name, size):
     assert compare(metric, [(ours, ours.copy())], targets, groups, "it").test == "none"
 
 
-@pytest.mark.parametrize("name", [*BY_ROWS, *BY_DRAWS])
-@pytest.mark.parametrize("n", [3, 4, 6])
-def test_no_interval_reaches_beyond_what_can_be(name, n):
-    """A gain of AUC of +1.4 was printed for four rows: a symmetric interval of few rows knows no bounds."""
-    probs, targets = members(2, n, k=2, seed=n)
-    metric = metrics.get(name)
-    found = difference(metric, probs[0], probs[1], targets, None)
-    assert not found.low < -metric.span and not found.high > metric.span
-    if name != "log_loss":
-        assert metric.span in (1, 2)
+# ---- what a difference can be ----
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [("roc_auc", 1), ("roc_auc:1", 1), ("kappa", 2), ("brier", 2), ("ece", 1)]
+)
+def test_an_interval_of_few_rows_stays_within_what_the_metric_can_be(name, width):
+    targets = np.array([0, 1, 0, 1, 0])
+    random = np.random.default_rng(3)
+    metric = find(name, ["0", "1"])
+    reached = False
+    for _ in range(20):
+        ours, theirs = (random.dirichlet([0.2, 0.2], len(targets)).astype(np.float32) for _ in range(2))
+        found = difference(metric, ours, theirs, targets, None)
+        compared = compare(metric, [(ours, theirs)], targets, None, "b")
+        for low, high in ((found.low, found.high), (compared.low, compared.high)):
+            assert np.isnan(low) or -width <= low <= high <= width
+            reached |= low == -width or high == width
+        low, high = interval(metric, [ours], targets, None)
+        assert np.isnan(low) or metric.least <= low <= high <= metric.most
+    assert reached or name == "ece"

@@ -47,6 +47,7 @@ def command(
     from ensemble.export.onnxfile import check_extra
 
     check_extra()
+    from ensemble.errors import a_few
     from ensemble.export.bundle import export
     from ensemble.models.panel import load_panel
 
@@ -60,7 +61,7 @@ def command(
 
     unheard = [one.run.id for j, one in enumerate(found.members) if j not in found.used]
     if unheard:
-        note(f"left out, as they weigh nothing: {listed(unheard)}")
+        note(f"left out, as they weigh nothing: {a_few(unheard)}")
     note(str(made.parity))
     facts = {"run": found.run.id, "path": str(made.path), "parity": vars(made.parity), "left_out": unheard}
     click.echo(as_json_text(facts) if as_json else str(made.path))

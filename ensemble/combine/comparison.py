@@ -132,8 +132,7 @@ def _bootstrapped(
     tail = min(np.count_nonzero(gaps <= 0), np.count_nonzero(gaps >= 0)) + 1
     # few units point one way by chance at least this often
     least = max(2 / (len(gaps) + 1), min(1.0, 2.0 ** (1 - units)))
-    gap = of_draws(value, gaps).within(metric.span)
-    return gap, float(min(1.0, max(least, 2 * tail / (len(gaps) + 1)))), least
+    return of_draws(value, gaps).within(metric), float(min(1.0, max(least, 2 * tail / (len(gaps) + 1)))), least
 
 
 def _verdict(metric: Metric, found: Difference, p_value: float, name: str, n: int) -> str:

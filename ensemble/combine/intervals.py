@@ -63,8 +63,9 @@ def bootstrap(
     if not len(known):
         return math.nan, math.nan
     low, high = np.percentile(known, [2.5, 97.5])
-    least = -1.0 if known.min() < 0 and (scores < 0).any() else 0.0  # an agreement may be worse than chance
-    return max(least, float(low)), min(1.0, float(high)) if metric.higher else float(high)
+    # an agreement may be worse than chance; where no draw is, the interval has no such scores
+    least = metric.least if (scores < 0).any() else max(0.0, metric.least)
+    return max(least, float(low)), min(metric.most, float(high))
 
 
 def units_of(targets: Ints, groups: Texts | Ints | None) -> int:

@@ -34,9 +34,11 @@ class Difference:
         """The same with the sign that makes a positive value an improvement."""
         return self if metric.higher else self.opposite()
 
-    def within(self, span: float) -> Difference:
-        """The same with the interval cut to what can be: a symmetric one of few rows may reach beyond it."""
-        return replace(self, low=max(self.low, -span), high=min(self.high, span))
+    def within(self, metric: Metric) -> Difference:
+        """The same, its interval cut to what a difference of two such scores can be."""
+        width = metric.most - metric.least
+        low, high = np.clip([self.low, self.high], -width, width).tolist()
+        return replace(self, low=low, high=high)
 
     def opposite(self) -> Difference:
         """Theirs less ours."""
@@ -103,7 +105,7 @@ def _by_rows(metric: Metric, ours: Floats, targets: Ints, codes: Ints | None, co
     share = metric.name == "accuracy"
 
     def of(theirs: Floats) -> Difference:
-        return _of_gaps(values - _row_values(metric, theirs, targets), codes, share)
+        return _of_gaps(values - _row_values(metric, theirs, targets), codes, share).within(metric)
 
     return of
 
@@ -114,7 +116,7 @@ def _by_draws(metric: Metric, ours: Floats, targets: Ints, codes: Ints | None, c
     def of(theirs: Floats) -> Difference:
         value = score - metric(theirs, targets)
         gaps = drawn - drawn_scores(metric, theirs, targets, codes, count)
-        return of_draws(value, expanded(value, gaps, units_of(targets, codes)))
+        return of_draws(value, expanded(value, gaps, units_of(targets, codes))).within(metric)
 
     return of
 

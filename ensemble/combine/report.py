@@ -18,6 +18,7 @@ from ensemble.combine.reduced import Reduced
 from ensemble.combine.scores import Judged
 from ensemble.combine.shorter import Shorter, shorter
 from ensemble.combine.tournament import Entry
+from ensemble.errors import a_few
 from ensemble.files import without_nan
 from ensemble.metrics import metrics
 from ensemble.predictions import Ints
@@ -73,7 +74,7 @@ class Report:
         if self.shorter is not None:
             staying = [part.id for part in self.parts if part.id not in self.dropped]
             few = len(self.dropped) <= len(staying)
-            names = ", ".join(self.dropped) if few else f"keep {', '.join(staying)}"
+            names = a_few(self.dropped) if few else f"keep {a_few(staying)}"
             lines.append(f"{self.shorter.sentence}: {names}")
         return [*lines, self.advice.sentence]
 

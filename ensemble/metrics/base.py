@@ -32,7 +32,7 @@ class Metric:
     rows: that and targets (n,) -> float64 (n,), whose mean is the score; None where it is no mean over rows.
     for_class: an index into the classes -> the same score of that class against the rest; None where there
     is none.
-    span: the largest difference that there can be between two scores.
+    least, most: what the score can be, so that no interval leaves that.
     """
 
     name: str
@@ -41,7 +41,8 @@ class Metric:
     of: View
     rows: RowScores | None = None
     for_class: Callable[[int], Metric] | None = None
-    span: float = math.inf
+    least: float = 0.0
+    most: float = math.inf
 
     def __call__(self, probs: Floats, targets: Ints) -> float:
         """The score of `probs` (n, k) on `targets` (n,), n at least 1, every target known."""
@@ -76,16 +77,19 @@ def metric(
     of: View = _probabilities,
     rows: RowScores | None = None,
     for_class: Callable[[int], Metric] | None = None,
-    span: float = math.inf,
+    least: float = 0.0,
+    most: float | None = None,
 ) -> Callable[[Summary], Summary]:
     """A decorator that files a function (probs (n, k), targets (n,)) -> float under `name`.
 
     name: letters, digits and underscores.  higher: whether more is better.  of: what to hand over in place of
-    the probabilities, one entry a row.  rows, for_class, span: as in Metric.
+    the probabilities, one entry a row.  rows, for_class, least: as in Metric.
+    most: as in Metric; 1 where more is better, else without an end.
     """
 
     def add(summary: Summary) -> Summary:
-        metrics.register(name)(Metric(name, higher, summary, of, rows, for_class, span))
+        end = (1.0 if higher else math.inf) if most is None else most
+        metrics.register(name)(Metric(name, higher, summary, of, rows, for_class, least, end))
         return summary
 
     return add

@@ -48,7 +48,7 @@ def macro_f1(predicted: Rows, targets: Ints) -> float:
     return float(np.mean(2 * hits[present] / (actual + claimed)[present]))
 
 
-@metric("kappa", of=_predicted, span=2)
+@metric("kappa", of=_predicted, least=-1.0)
 def kappa(predicted: Rows, targets: Ints) -> float:
     """Cohen's kappa (1960), unweighted, -1 to 1: sklearn's cohen_kappa_score.
 

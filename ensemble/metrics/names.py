@@ -99,5 +99,8 @@ def _mean(name: str, parts: Sequence[Metric]) -> Metric:
         mean: Wide = np.mean(values, axis=0)
         return mean
 
+    least, most = (
+        sum(ends) / len(parts) for ends in zip(*((part.least, part.most) for part in parts), strict=True)
+    )
     by_rows = rows if all(part.rows for part in parts) else None
-    return Metric(name, parts[0].higher, summary, of, by_rows, span=max(part.span for part in parts))
+    return Metric(name, parts[0].higher, summary, of, by_rows, least=least, most=most)

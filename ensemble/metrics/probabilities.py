@@ -46,7 +46,7 @@ def log_loss(surprise: Rows, targets: Ints) -> float:
     return float(np.mean(surprise))
 
 
-@metric("brier", higher=False, of=_squared_error, rows=_as_they_are, span=2)
+@metric("brier", higher=False, of=_squared_error, rows=_as_they_are, most=2.0)
 def brier(error: Rows, targets: Ints) -> float:
     """The mean over rows of the squared distance to the target's one-hot row, 0 to 2 (Brier 1950).
 
@@ -55,7 +55,7 @@ def brier(error: Rows, targets: Ints) -> float:
     return float(np.mean(error))
 
 
-@metric("ece", higher=False, of=_bin_and_gap, span=1)
+@metric("ece", higher=False, of=_bin_and_gap, most=1.0)
 def ece(bin_and_gap: Rows, targets: Ints) -> float:
     """Expected calibration error of the most probable class, 0 to 1 (Guo et al. 2017, equation 3).
 

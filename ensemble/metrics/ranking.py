@@ -50,7 +50,7 @@ def _area_of(c: int, ranks: Rows, targets: Ints) -> float:
 
 
 def _against_the_rest(c: int) -> Metric:
-    return Metric(f"roc_auc:{c}", True, partial(_area_of, c), partial(_ranks_of, c), span=1)
+    return Metric(f"roc_auc:{c}", True, partial(_area_of, c), partial(_ranks_of, c), most=1.0)
 
 
 @metric("roc_auc", of=_ranks_of_each, for_class=_against_the_rest, span=1)

@@ -8,8 +8,7 @@ from typing import Any
 from ensemble.check.checking import Check
 from ensemble.check.copies import KINDS
 from ensemble.check.leaks import described
-from ensemble.data.depth import ADVICE, LOW
-from ensemble.errors import listed
+from ensemble.errors import a_few
 
 FEW = 5
 """Names of one sort that a screen has room for."""
@@ -52,7 +51,7 @@ def _count(n: int, one: str, many: str) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    return listed(names, FEW)
+    return a_few(names, FEW)
 
 
 def _counts(found: Check) -> str:
