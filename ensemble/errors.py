@@ -70,7 +70,7 @@ def one_line(text: object) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
-def a_few(names: Iterable[object], limit: int = 10) -> str:
+def abbreviated(names: Iterable[object], limit: int = 10) -> str:
     """As `first_few`, more of them and without quotes: `a, b and 7 more`."""
     listed = [str(name) for name in names]
     rest = len(listed) - limit

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Generic, TypeVar
 
-from ensemble.errors import RecipeError, a_few
+from ensemble.errors import RecipeError, abbreviated
 
 T = TypeVar("T")
 
@@ -56,4 +56,4 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, candidates, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {near[0]!r}?"
-    return f"; known: {a_few(candidates, 30)}"
+    return f"; known: {abbreviated(candidates, 30)}"

@@ -47,7 +47,7 @@ def command(
     from ensemble.export.onnxfile import check_extra
 
     check_extra()
-    from ensemble.errors import a_few
+    from ensemble.errors import abbreviated
     from ensemble.export.bundle import export
     from ensemble.models.panel import load_panel
 
@@ -57,11 +57,9 @@ def command(
         made = export(panel, folder=folder, zip=archive, opset=opset, stage=stage)
     if made.why_noise:
         note(f"no validation images to compare on ({made.why_noise})")
-    from ensemble.errors import listed
-
     unheard = [one.run.id for j, one in enumerate(found.members) if j not in found.used]
     if unheard:
-        note(f"left out, as they weigh nothing: {a_few(unheard)}")
+        note(f"left out, as they weigh nothing: {abbreviated(unheard)}")
     note(str(made.parity))
     facts = {"run": found.run.id, "path": str(made.path), "parity": vars(made.parity), "left_out": unheard}
     click.echo(as_json_text(facts) if as_json else str(made.path))

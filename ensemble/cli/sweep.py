@@ -15,7 +15,7 @@ from ensemble.cli import completing
 from ensemble.cli.context import Settings, as_json_text, note
 from ensemble.cli.options import current, parse_settings, say_source, track_options, tracked
 from ensemble.cli.tables import markdown
-from ensemble.errors import EnsError, RecipeError, listed, one_line
+from ensemble.errors import EnsError, RecipeError, abbreviated, one_line
 
 if TYPE_CHECKING:
     from ensemble.data.dataset import Dataset
@@ -229,7 +229,7 @@ def _grid(
         told = {"fingerprint": dataset.fingerprint, "metric": table.metric}
         _write(folder, table.markdown(), others, table.picture(), **told)
         click.echo(as_json_text(table.facts()) if as_json else markdown(table.markdown()), nl=as_json)
-        note(f"best: {listed(table.best.runs)}")
+        note(f"best: {abbreviated(table.best.runs)}")
     if errors:
         raise failure(errors, done)
 

@@ -78,8 +78,7 @@ def against(metric: Metric, ours: Floats, targets: Ints, groups: Texts | None, c
     """`difference` waiting for `theirs`: what `ours` needs is computed once."""
     codes = None if groups is None else group_codes(groups)
     prepare = _by_draws if metric.rows is None else _by_rows
-    compare = prepare(metric, ours, targets, codes, count)
-    return lambda theirs: compare(theirs).within(metric.span)
+    return prepare(metric, ours, targets, codes, count)
 
 
 def group_codes(groups: Texts) -> Ints:

@@ -18,7 +18,7 @@ from ensemble.combine.reduced import Reduced
 from ensemble.combine.scores import Judged
 from ensemble.combine.shorter import Shorter, shorter
 from ensemble.combine.tournament import Entry
-from ensemble.errors import a_few
+from ensemble.errors import abbreviated
 from ensemble.files import without_nan
 from ensemble.metrics import metrics
 from ensemble.predictions import Ints
@@ -74,7 +74,7 @@ class Report:
         if self.shorter is not None:
             staying = [part.id for part in self.parts if part.id not in self.dropped]
             few = len(self.dropped) <= len(staying)
-            names = a_few(self.dropped) if few else f"keep {a_few(staying)}"
+            names = abbreviated(self.dropped) if few else f"keep {abbreviated(staying)}"
             lines.append(f"{self.shorter.sentence}: {names}")
         return [*lines, self.advice.sentence]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from ensemble.errors import a_few
+from ensemble.errors import abbreviated
 from ensemble.report.headline import Headline
 from ensemble.report.notices import LIMITS, NOT_MEDICAL
 
@@ -19,7 +19,7 @@ def model_card(config: Mapping[str, Any], score: Headline | None) -> str:
         f"# {config['run']}",
         *(["**{}** {}".format(*NOT_MEDICAL)] if config["medical"] else []),
         "## Model description",
-        f"Tells images of {len(config['classes'])} classes apart: {a_few(config['classes'], 20)}.",
+        f"Tells images of {len(config['classes'])} classes apart: {abbreviated(config['classes'], 20)}.",
         _inside(config),
         "## Intended uses and limitations",
         LIMITS,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from ensemble.errors import EnsError, a_few, one_line
+from ensemble.errors import EnsError, abbreviated, one_line
 from ensemble.export.graph import PanelGraph, input_name
 from ensemble.export.session import OUTPUTS
 from ensemble.extras import require
@@ -80,5 +80,5 @@ def _refusing(panel: Panel) -> Iterator[None]:
         archs = dict.fromkeys(trained.recipe.arch for trained in panel.networks.values())
         first = str(error.__cause__ or error).strip().partition("\n")[0]
         raise EnsError(
-            f"torch cannot write {a_few(archs)} as ONNX ({one_line(first)}); --verbose shows why"
+            f"torch cannot write {abbreviated(archs)} as ONNX ({one_line(first)}); --verbose shows why"
         ) from error

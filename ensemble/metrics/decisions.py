@@ -26,13 +26,13 @@ def _right(predicted: Rows, targets: Ints) -> Wide:
     return right
 
 
-@metric("accuracy", of=_predicted, rows=_right, span=1)
+@metric("accuracy", of=_predicted, rows=_right)
 def accuracy(predicted: Rows, targets: Ints) -> float:
     """The share of rows whose most probable class is the target: sklearn's accuracy_score."""
     return float(np.count_nonzero(predicted == targets) / len(targets))
 
 
-@metric("balanced_accuracy", of=_predicted, span=1)
+@metric("balanced_accuracy", of=_predicted)
 def balanced_accuracy(predicted: Rows, targets: Ints) -> float:
     """The mean recall of the classes that occur in the targets: sklearn's balanced_accuracy_score."""
     hits, actual, _ = _counts(predicted, targets)
@@ -40,7 +40,7 @@ def balanced_accuracy(predicted: Rows, targets: Ints) -> float:
     return float(np.mean(hits[present] / actual[present]))
 
 
-@metric("macro_f1", of=_predicted, span=1)
+@metric("macro_f1", of=_predicted)
 def macro_f1(predicted: Rows, targets: Ints) -> float:
     """The mean F1 of the classes that occur in the targets: sklearn's f1_score with these as `labels`."""
     hits, actual, claimed = _counts(predicted, targets)

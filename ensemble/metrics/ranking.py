@@ -53,7 +53,7 @@ def _against_the_rest(c: int) -> Metric:
     return Metric(f"roc_auc:{c}", True, partial(_area_of, c), partial(_ranks_of, c), most=1.0)
 
 
-@metric("roc_auc", of=_ranks_of_each, for_class=_against_the_rest, span=1)
+@metric("roc_auc", of=_ranks_of_each, for_class=_against_the_rest)
 def roc_auc(ranks: Rows, targets: Ints) -> float:
     """The mean area under the ROC curve of each class against the rest: sklearn's roc_auc_score, ovr, macro.
 

@@ -8,7 +8,8 @@ from typing import Any
 from ensemble.check.checking import Check
 from ensemble.check.copies import KINDS
 from ensemble.check.leaks import described
-from ensemble.errors import a_few
+from ensemble.data.depth import ADVICE, LOW
+from ensemble.errors import abbreviated
 
 FEW = 5
 """Names of one sort that a screen has room for."""
@@ -51,7 +52,7 @@ def _count(n: int, one: str, many: str) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    return a_few(names, FEW)
+    return abbreviated(names, FEW)
 
 
 def _counts(found: Check) -> str:

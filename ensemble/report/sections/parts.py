@@ -8,7 +8,7 @@ from typing import Any
 
 from ensemble.combine.record import Ensemble
 from ensemble.combine.rules import rules
-from ensemble.errors import DataError, a_few, one_line
+from ensemble.errors import DataError, abbreviated, one_line
 from ensemble.files import read_json
 from ensemble.recipe import text
 from ensemble.report.sections.subject import Subject
@@ -124,6 +124,6 @@ def _advice(told: Mapping[str, Any]) -> list[str]:
     said, shorter = [], told.get("shorter")
     if shorter:
         who, sentence = told.get("dropped") or shorter.get("dropped", []), str(shorter["sentence"])
-        said.append(f"{sentence[:1].upper()}{sentence[1:]}: {a_few(who)}")
+        said.append(f"{sentence[:1].upper()}{sentence[1:]}: {abbreviated(who)}")
     advice = told.get("advice") or {}
     return [*said, *([str(advice["sentence"])] if advice.get("sentence") else [])]

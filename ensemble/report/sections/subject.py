@@ -9,7 +9,7 @@ from typing import Any
 
 from ensemble.combine.candidates import last_made
 from ensemble.combine.record import Ensemble, read_ensemble
-from ensemble.errors import DataError, RecipeError, a_few, one_line
+from ensemble.errors import DataError, RecipeError, abbreviated, one_line
 from ensemble.recipe import text
 from ensemble.runs.origin import usable_runs
 from ensemble.runs.run import Run
@@ -80,7 +80,9 @@ def _subject(name: str, focus: Run, runs: Sequence[Run], recipe: Path | None = N
     there = {run.id: run for run in usable_runs(focus.path.parent)}
     members = tuple(there[one] for one in record.members if one in there)
     missing = [one for one in record.members if one not in there]
-    notes = [f"not in {focus.path.parent.name}, and so not shown by itself: {a_few(missing)}"] if missing else []
+    notes = (
+        [f"not in {focus.path.parent.name}, and so not shown by itself: {abbreviated(missing)}"] if missing else []
+    )
     listed = {run.id: run for run in (*runs, *members)}
     return Subject(name, focus, members, record, tuple(listed.values()), recipe, tuple(notes))
 

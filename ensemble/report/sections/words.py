@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ensemble.check.leaks import Leaks
-from ensemble.errors import a_few
+from ensemble.errors import abbreviated
 from ensemble.report.classes import Labelled
 from ensemble.report.headline import headline
 from ensemble.report.sections.classes import Line, calibration, most_confused
@@ -161,12 +161,12 @@ def _on_trust(subject: Subject) -> list[str]:
     said = []
     if students:
         said.append(
-            f"Taught by soft labels: {a_few(students)}. The members that gave them had these rows to learn"
+            f"Taught by soft labels: {abbreviated(students)}. The members that gave them had these rows to learn"
             " from, so that the score is an upper bound, perhaps far too high; believe that of a labelled test."
         )
     if imported:
         said.append(
-            f"Made elsewhere: {a_few(imported)}. That nothing had learnt from these rows, or was chosen on"
+            f"Made elsewhere: {abbreviated(imported)}. That nothing had learnt from these rows, or was chosen on"
             " them, is taken on trust."
         )
     return said
@@ -176,7 +176,7 @@ def _across_folds(subject: Subject) -> list[str]:
     counts = {run.id: count for run in subject.members if (count := copies_across_folds(run))}
     if not counts:
         return []
-    each = a_few(f"{count} in {name}" for name, count in counts.items())
+    each = abbreviated(f"{count} in {name}" for name, count in counts.items())
     return [
         f"Pairs of copies lie in different folds ({each}): a fold is scored on what it has learnt, which looks too"
         " good. `ens check --groups` lists what to keep in one fold."
@@ -189,7 +189,7 @@ def _few(rows: Labelled) -> list[str]:
     few = [name for name, count in zip(rows.classes, counts, strict=True) if 0 < count < 10]
     said = []
     if none:
-        said.append(f"No row is {a_few(none)}: how well that is told nobody knows.")
+        said.append(f"No row is {abbreviated(none)}: how well that is told nobody knows.")
     if few:
-        said.append(f"Fewer than ten rows are {a_few(few)}: what is said of these may well be chance.")
+        said.append(f"Fewer than ten rows are {abbreviated(few)}: what is said of these may well be chance.")
     return said
