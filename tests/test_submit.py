@@ -265,6 +265,18 @@ def test_the_sample_is_never_written_over(tmp_path, net):
     assert path.read_text() == text
 
 
+@pytest.mark.parametrize(
+    ("classes", "named"), [(["NA", "ok"], "'NA'"), (["null", "None"], "'None', 'null'"), (["na", "ok"], "")]
+)
+def test_labels_that_scorers_read_as_missing_are_named(tmp_path, classes, named):
+    net = run(tmp_path, "net-0", {"test": predictions(40, 1, classes=classes)})
+    notes = [note for note in submit(net, SubmitSpec(), out=tmp_path / "a.csv").notes if "missing values" in note]
+    assert [note.partition(" may be")[0] for note in notes] == ([named] if named else [])
+    assert not any(
+        "missing values" in n for n in submit(net, SubmitSpec(format="kaggle-probs"), out=tmp_path / "p.csv").notes
+    )
+
+
 def test_only_submissions_are_written_over(tmp_path, net):
     """A slip of the shell's completion would cost an image or the table of labels."""
     path = tmp_path / "train.csv"

@@ -10,8 +10,32 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Protocol
 
-from ensemble.errors import RecipeError, one_line
+from ensemble.errors import RecipeError, first_few, one_line
 from ensemble.predictions import Floats
+
+READ_AS_MISSING = frozenset(
+    [
+        "#N/A",
+        "#N/A N/A",
+        "#NA",
+        "-1.#IND",
+        "-1.#QNAN",
+        "-NaN",
+        "-nan",
+        "1.#IND",
+        "1.#QNAN",
+        "<NA>",
+        "N/A",
+        "NA",
+        "NULL",
+        "NaN",
+        "None",
+        "n/a",
+        "nan",
+        "null",
+    ]
+)
+"""What pandas takes for no value unless it is told otherwise, and with it the scorers of competitions."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip that holds no time repeats its bytes
 
@@ -58,6 +82,16 @@ class Sheet:
             writer.writerow(self.header)
         writer.writerows(self.rows)
         return out.getvalue().encode()
+
+
+def missing_notes(sheet: Sheet) -> tuple[str, ...]:
+    """A note where a cell would be read as missing: `Submission contains null values` is all that is then said."""
+    bad = sorted({cell for row in sheet.rows for cell in row if cell in READ_AS_MISSING})
+    if not bad:
+        return ()
+    return (
+        f"{first_few(bad)} may be read as missing values: pandas, and most scorers, do so unless told otherwise",
+    )
 
 
 def numbers(values: Floats) -> list[str]:
