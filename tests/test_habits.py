@@ -400,25 +400,24 @@ def test_what_is_left_of_many_runs_is_told_in_the_measure_of_their_epochs(monkey
     assert several.left() == ""
 
 
-def test_a_thousand_classes_are_not_all_named_on_a_line(
+def test_many_classes_are_not_all_named_on_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from fake_runs import member
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ENS_RUNS", raising=False)
-    classes = [f"class-{c:04d}" for c in range(1000)]
+    classes = [f"class-{c:04d}" for c in range(200)]
     for seed in (1, 2):
-        member(Path("runs"), f"net{seed}-0000000{seed}", seed, n=1100, classes=classes)
+        member(Path("runs"), f"net{seed}-0000000{seed}", seed, n=220, classes=classes)
     for words in (
         ["combine"],
         ["ls"],
-        ["compare"],
         ["report", "--out", "page.html", "--no-explain"],
         ["explain", "net1-00000001", "a.png", "--class", "nothing"],
         ["combine", "--metric", "roc_auc:nothing"],
     ):
         ens(words)
         for line in "".join(capfd.readouterr()).splitlines():
-            assert len(line) < 1000, (words, line[:200])
-    assert "class-0009 and 990 more" in Path("page.html").read_text()
+            assert len(line) < 500, (words, line[:200])
+    assert "class-0009 and 190 more" in Path("page.html").read_text()

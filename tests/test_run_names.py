@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.cli import run as ens
 from ensemble.data.named import named_images
 from ensemble.errors import DataError, RecipeError
 from ensemble.runs.run import named_run
@@ -54,15 +53,3 @@ def test_a_name_that_no_file_system_takes_is_refused_before_the_work(length: int
     with pytest.raises(RecipeError, match=f"a name of {length} bytes found, at most 200 expected"):
         run_id("n" * length, "0" * 64)
     assert run_id("n" * 200, "0" * 64).startswith("nnn")
-
-
-def test_lines_name_a_few_classes_of_many(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    classes = [f"class{number:04d}" for number in range(300)]
-    net = fake_runs.member(tmp_path / "runs", "net-00000001", 1, n=250, classes=classes)
-    for command in (["combine", net.id], ["report", net.id, "--no-explain"]):
-        assert ens(command) == 0
-        out, err = capsys.readouterr()
-        assert max(map(len, (out + err).splitlines())) < 400, command
