@@ -175,6 +175,17 @@ def test_files_that_are_no_predictions(tmp_path, folder, text, message):
     assert not folder.exists()
 
 
+def test_predicted_labels_are_not_taken_for_the_truth(tmp_path, folder):
+    """`ens predict` writes a column `label`; imported, it gave an accuracy of 1."""
+    ours = predictions(30, 1, skill=0.7)
+    said = replace(ours, targets=ours.probs.argmax(axis=1).astype(np.int64))
+    with pytest.raises(DataError, match="is the most probable class in all 30 rows, so that it is predicted"):
+        import_run("x", folder=folder, valid=as_csv(tmp_path / "v.csv", said, target="label"))
+    assert import_run("x", folder=folder, valid=as_csv(tmp_path / "v.csv", said, target="target")).labelled
+    other = tmp_path / "other runs"
+    assert import_run("y", folder=other, valid=as_csv(tmp_path / "w.csv", ours, target="label")).labelled
+
+
 def test_the_row_numbers_that_pandas_writes_are_no_ids(tmp_path):
     path = tmp_path / "v.csv"
     for header in (",id,a,b", "Unnamed: 0,id,a,b"):

@@ -53,3 +53,13 @@ def test_a_name_that_no_file_system_takes_is_refused_before_the_work(length: int
     with pytest.raises(RecipeError, match=f"a name of {length} bytes found, at most 200 expected"):
         run_id("n" * length, "0" * 64)
     assert run_id("n" * 200, "0" * 64).startswith("nnn")
+
+
+def test_a_table_has_an_answer_for_each_of_its_rows(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.png").write_bytes(b"")
+    table = tmp_path / "list.csv"
+    table.write_text("image\nb.png\na.png\nb.png\nc.png\n")
+    assert [image.name for image in named_images([str(table)])] == ["b.png", "a.png", "b.png", "c.png"]
+    words = [str(tmp_path / "c.png"), str(table), str(tmp_path / "a.png")]
+    assert [image.path.name for image in named_images(words)] == ["c.png", "b.png", "a.png", "b.png"]

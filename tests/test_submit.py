@@ -277,6 +277,13 @@ def test_labels_that_scorers_read_as_missing_are_named(tmp_path, classes, named)
     )
 
 
+def test_positive_without_a_part_is_said(tmp_path, net):
+    notes = submit(net, SubmitSpec(positive="ant"), out=tmp_path / "a.csv").notes
+    assert any("--positive has no part in kaggle" in note for note in notes)
+    probs = submit(net, SubmitSpec(format="kaggle-probs", positive="ant"), out=tmp_path / "b.csv").notes
+    assert not any("--positive" in note for note in probs)
+
+
 def test_only_submissions_are_written_over(tmp_path, net):
     """A slip of the shell's completion would cost an image or the table of labels."""
     path = tmp_path / "train.csv"

@@ -149,8 +149,11 @@ def _notes(written: Submission) -> list[str]:
     ]
     for metric, score in (facts.get("honest") or {}).items():
         of = f", of {facts['score_of']}" if "score_of" in facts else ""
-        bounds = f"{score['low']:.4f} to {score['high']:.4f}"
-        lines.append(f"expect {metric} {score['value']:.4f} (95% interval {bounds}{of})")
+        if score["value"] is None:
+            continue
+        known = score["low"] is not None and score["high"] is not None
+        bounds = f"95% interval {score['low']:.4f} to {score['high']:.4f}" if known else "no interval is known"
+        lines.append(f"expect {metric} {score['value']:.4f} ({bounds}{of})")
     if facts.get("chosen_on_valid"):
         chosen = ", ".join(facts["chosen_on_valid"])
         lines.append(f"chosen on the validation rows before: {chosen}; the score does not cover that")

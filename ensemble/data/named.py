@@ -30,14 +30,19 @@ class NamedImage:
 def named_images(
     words: Sequence[str], *, column: str | None = None, folder: Path | None = None
 ) -> list[NamedImage]:
-    """The images behind `words`, in their order, each file once; a folder's in natural order of their names.
+    """The images behind `words`, in their order; a folder's in natural order of their names.
+
+    A file that several words reach comes once; a CSV has an answer for each of its rows, whatever they name.
 
     column: of a CSV, which names the images.  folder: where a CSV's images are, its own folder unless given; a
     name may leave out folders and the extension. An image that is not there is named all the same, and found
     missing by whoever reads it. Raises DataError for a folder, pattern or CSV without an image.
     """
-    found = [image for word in words for image in _behind(word, column, folder)]
-    return list({image.path: image for image in reversed(found)}.values())[::-1]
+    images: list[NamedImage] = []
+    for word in words:
+        before = {image.path for image in images}
+        images += [image for image in _behind(word, column, folder) if image.path not in before]
+    return images
 
 
 def _behind(word: str, column: str | None, folder: Path | None) -> list[NamedImage]:

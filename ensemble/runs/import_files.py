@@ -14,6 +14,9 @@ from ensemble.predictions import ROW_TOLERANCE, UNKNOWN, Floats, Ints, Predictio
 
 TARGET_COLUMNS = ("target", "label")
 
+FEWEST_LABELS = 10
+"""Rows of which no network is likely to be right on every one."""
+
 
 def read_predictions(path: Path) -> Predictions:
     """Predictions from an npz, or a CSV: ids first, a column a class, perhaps one called target or label.
@@ -43,9 +46,25 @@ def _read_csv(path: Path) -> Predictions:
     classes = [header[at] for at in class_at]
     targets = None if target_at is None else _targets([row[target_at] for row in rows], classes, source)
     ids = [row[0] for row in rows]
+    if target_at is not None and header[target_at].lower() != "target":
+        _refuse_predicted_labels([row[target_at] for row in rows], rows, class_at, classes, source)
     probs = _numbers([[row[at] for at in class_at] for row in rows], ids, source)
     _refuse_other_scales(probs, classes, source)
     return checked(np.array(ids), probs, np.array(classes), targets, source=source)
+
+
+def _refuse_predicted_labels(
+    labels: list[str], rows: list[list[str]], class_at: Sequence[int], classes: Sequence[str], source: str
+) -> None:
+    """Raises DataError for a column `label` that is the most probable class of each row, as `ens predict` writes."""
+    if len(labels) < FEWEST_LABELS or not all(_is_number(row[at]) for row in rows for at in class_at):
+        return
+    likely = [classes[max(range(len(classes)), key=lambda c: float(row[class_at[c]]))] for row in rows]
+    if labels == likely:
+        raise DataError(
+            f"{source}: the column 'label' is the most probable class in all {len(rows)} rows, so that it is"
+            " predicted and not the truth; leave it out, or call it 'target' if it is the truth"
+        )
 
 
 def _without_row_numbers(lines: list[list[str]]) -> list[list[str]]:

@@ -168,7 +168,9 @@ def _sheet(
 ) -> tuple[Sheet, tuple[str, ...]]:
     """The sheet, and notes on the sample."""
     if template is None:
-        return form.build(predictions, spec), ()
+        unused = spec.positive is not None and not form.probabilities(spec)
+        note = f"--positive has no part in {form.name}, which holds labels; type --format kaggle-probs"
+        return form.build(predictions, spec), (note,) if unused else ()
     classes, shares = predictions.classes.tolist(), form.probabilities(spec)
     sheet = filled_in(template, predictions, spec, probabilities=shares, unnamed=unnamed)
     taken = answer_of(template, classes, spec, probabilities=shares, unnamed=unnamed)
