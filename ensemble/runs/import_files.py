@@ -56,7 +56,7 @@ def _read_csv(path: Path) -> Predictions:
 def _refuse_predicted_labels(
     labels: list[str], rows: list[list[str]], class_at: Sequence[int], classes: Sequence[str], source: str
 ) -> None:
-    """Raises DataError for a column `label` that is the most probable class of each row, as `ens predict` writes."""
+    """Raises DataError for a column `label` that is each row's most probable class, as `ens predict` writes."""
     if len(labels) < FEWEST_LABELS or not all(_is_number(row[at]) for row in rows for at in class_at):
         return
     likely = [classes[max(range(len(classes)), key=lambda c: float(row[class_at[c]]))] for row in rows]
