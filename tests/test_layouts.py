@@ -352,6 +352,24 @@ def test_a_column_may_say_the_split(images: Path, values: str) -> None:
     assert data.fingerprint == other.fingerprint
 
 
+@pytest.mark.parametrize("values", ["False True", "false true", "0 1"])
+def test_fastai_s_column_is_valid_says_the_split(images: Path, values: str) -> None:
+    no, yes = values.split()
+    path = table("list.csv", "id,is_valid,label", *[f"{i},{yes if i > 5 else no},{'ab'[i % 2]}" for i in range(8)])
+    spec = guess_spec(path)
+    assert spec.split_column == "is_valid" and spec.label_column == "label"
+    assert loaded(spec)[1] == {"train": 6, "valid": 2}
+
+
+def test_placeholders_for_labels_of_a_test_are_named(images: Path) -> None:
+    path = table("train.csv", "id,label", *ROWS)
+    for labels, named in (("aaaaaa", True), ("ababab", False)):
+        table("test.csv", "id,label", *[f"{i},{label}" for i, label in enumerate(labels)])
+        notes: list[str] = []
+        load_dataset(guess_spec(path), Path("runs"), note=notes.append)
+        assert any("all 6 rows of test are labelled a" in line for line in notes) == named
+
+
 def test_a_split_column_is_checked(images: Path) -> None:
     path = table("list.csv", "id,split,label", *[f"{i},{'train' if i else 'left'},{'ab'[i % 2]}" for i in range(8)])
     spec = DataSpec(form="csv", path="d", train=path.name, split_column="split", label_column="label")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,8 @@ __all__ = ["OnDisk", "current_fingerprint", "current_tests", "fold_of", "load_da
 Note = Callable[[str], None]
 
 _LEARNT = ("train", "valid")
+FEW_TESTS = 5
+"""Rows of a test of which all having one label may well be the truth."""
 """The splits that the fingerprint covers."""
 
 
@@ -112,6 +114,17 @@ def training_size(spec: DataSpec, runs: Path) -> int | None:
         return None
 
 
+def placeholder_notes(tests: Mapping[str, Items], classes: list[str]) -> Iterator[str]:
+    """A line on each test set whose rows all have one label, as a sample submission that lists a test does."""
+    for split, items in tests.items():
+        labels = set(items.targets.tolist())
+        if len(labels) == 1 and -1 not in labels and len(items) >= FEW_TESTS:
+            yield (
+                f"warning: all {len(items)} rows of {split} are labelled {classes[labels.pop()]}; where that stands"
+                " for no label, leave the column out: scores on it mean nothing"
+            )
+
+
 def _from_files(spec: DataSpec, runs: Path, progress: Progress | None, note: Note | None) -> Dataset:
     from ensemble.data.depth import note_on_depth
     from ensemble.data.images import ImageReader
@@ -126,6 +139,8 @@ def _from_files(spec: DataSpec, runs: Path, progress: Progress | None, note: Not
             " `ens check` shows them"
         )
     tests = [split for split in splits if split not in ("train", "valid")]
+    for line in placeholder_notes({split: splits[split] for split in tests}, classes.tolist()):
+        (note or (lambda text: None))(line)
     return Dataset(
         classes=classes,
         splits=splits,

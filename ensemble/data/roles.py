@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ensemble.data.csvfile import Table
-from ensemble.data.splitnames import role_of, words_of
+from ensemble.data.splitnames import is_flag, role_of, roles_of, words_of
 from ensemble.errors import first_few
 
 LOOKED_AT = 200
@@ -61,7 +61,9 @@ def guess_roles(table: Table, is_image: Callable[[str], bool]) -> Roles:
         keys=keys | label,
         reasons=reasons | why,
         group=groups[0] if groups else None,
-        splits=frozenset() if split is None else frozenset(role_of(v) or "" for v in table.columns[split]),
+        splits=frozenset()
+        if split is None
+        else frozenset(role or "" for role in roles_of(split, table.columns[split]).values()),
         remarks=[f"{name}: {_values(table.columns[name])}; folds of your own have no key yet" for name in folds]
         + [f"{name}: another column of what may belong together" for name in groups[1:]],
         questions=([] if chosen is not None else [("id_column", first_few(table.named))]) + question,
@@ -85,8 +87,8 @@ def _names_images(values: Sequence[str], is_image: Callable[[str], bool]) -> boo
 
 def _is_split(name: str, values: Sequence[str]) -> bool:
     """Whether the column says train, valid or test of each row; its values decide, its name need only be likely."""
-    roles = {role_of(value) for value in set(values)}
-    likely = bool(_SPLITS & {_squeezed(name), *words_of(name)}) or role_of(name) is not None
+    roles = set(roles_of(name, values).values())
+    likely = bool(_SPLITS & {_squeezed(name), *words_of(name)}) or role_of(name) is not None or is_flag(name)
     return likely and "train" in roles and None not in roles and len(roles) > 1
 
 

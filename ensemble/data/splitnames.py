@@ -69,6 +69,22 @@ def role_of(name: str) -> str | None:
     return split.role if split and not split.unknown else None
 
 
+_FLAGS = {"true": "valid", "1": "valid", "false": "train", "0": "train"}
+
+
+def roles_of(column: str, values: Iterable[str]) -> dict[str, str | None]:
+    """value -> train, valid or test, None where it means none. `is_valid`, fastai's name, has true and false."""
+    own = set(values)
+    if is_flag(column):
+        return {value: _FLAGS.get(value.lower()) for value in own}
+    return {value: role_of(value) for value in own}
+
+
+def is_flag(column: str) -> bool:
+    """Whether a column is called as one that says of each row whether it is for validation."""
+    return "".join(letter for letter in column.lower() if letter.isalnum()) in ("isvalid", "isval", "isvalidation")
+
+
 def split_names(names: Iterable[str]) -> dict[str, list[SplitName]]:
     """role -> the names that mean it, the plainest first.
 

@@ -10,7 +10,7 @@ from ensemble.data.folders import VALID_NAMES
 from ensemble.data.listing import HELD_OUT
 from ensemble.data.notes import Notes
 from ensemble.data.scan import scan
-from ensemble.data.splitnames import role_of
+from ensemble.data.splitnames import role_of, roles_of
 from ensemble.errors import DataError, RecipeError, first_few
 from ensemble.recipe.schema import DataSpec
 
@@ -20,7 +20,8 @@ def rows_by_split(table: Table, spec: DataSpec) -> dict[str, Table]:
     if spec.split_column is None:
         return {"train": table}
     values = table.column(spec.split_column, "split_column")
-    unknown = sorted({value for value in values if role_of(value) is None})
+    roles = roles_of(spec.split_column, values)
+    unknown = sorted(value for value, role in roles.items() if role is None)
     if unknown:
         raise DataError(
             f"{table.name}, column {spec.split_column!r}: {first_few(unknown)} found, train, valid or test"
@@ -28,7 +29,7 @@ def rows_by_split(table: Table, spec: DataSpec) -> dict[str, Table]:
         )
     rows: dict[str, list[int]] = {"train": [], "valid": [], "test": []}
     for row, value in enumerate(values):
-        rows[role_of(value) or ""].append(row)
+        rows[roles[value] or ""].append(row)
     if not rows["train"]:
         raise DataError(
             f"{table.name}, column {spec.split_column!r}: no row is of train ({first_few(set(values))})"
