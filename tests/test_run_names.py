@@ -8,7 +8,7 @@ import pytest
 
 from ensemble.data.named import named_images
 from ensemble.errors import DataError, RecipeError
-from ensemble.runs.run import named_run
+from ensemble.runs.named import named_run
 from ensemble.runs.writing import run_id
 from tests import fake_runs
 

@@ -24,7 +24,8 @@ from ensemble.files import read_json, write_json
 from ensemble.predictions import read_arrays
 from ensemble.recipe.file import read_recipe_file
 from ensemble.recipe.schema import SubmitSpec
-from ensemble.runs.run import KINDS, Run, all_runs, named_run
+from ensemble.runs.named import named_run
+from ensemble.runs.run import KINDS, Run, all_runs
 from ensemble.submit.submission import submit
 
 FIXTURE = Path(__file__).parent / "fixtures" / "runs-schema1"

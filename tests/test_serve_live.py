@@ -32,7 +32,7 @@ from starlette.testclient import TestClient
 from ensemble.cli import run as ens
 from ensemble.combine.committee import committee
 from ensemble.combine.ensembler import combine
-from ensemble.runs.run import named_run
+from ensemble.runs.named import named_run
 from ensemble.serve.app import create_app
 from ensemble.serve.limits import Limits
 

@@ -50,7 +50,7 @@ def command(
     from ensemble.files import write_atomically
     from ensemble.report.members import members_csv, members_facts, members_markdown, sides
     from ensemble.report.pair import Pair
-    from ensemble.runs.run import named_run
+    from ensemble.runs.named import named_run
 
     here = Current(settings.runs, recipe, data, data_settings(settings_))
     chosen = [named_run(settings.runs, name) for name in runs] if runs else _all(here)

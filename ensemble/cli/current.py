@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ensemble.cli.context import note
+from ensemble.cli.context import Settings, note
 from ensemble.cli.options import current, data_spec, recipe_path, split_overrides, with_keys
 from ensemble.runs.run import Run
 
@@ -186,3 +186,26 @@ class Current:
 
 def _is_at(spec: DataSpec, data: Path) -> bool:
     return Path(data).absolute() in (Path(spec.path).absolute(), Path(spec.path, spec.train).absolute())
+
+
+def run_or_newest(settings: Settings, name: str | None) -> Run:
+    """The run called `name`, else the newest ensemble of ens.yaml's data, else of the newest run's; says which.
+
+    Raises DataError where there is none.
+    """
+    from ensemble.combine.candidates import newest_ensemble
+    from ensemble.data.digests import UnreadableFiles
+    from ensemble.errors import DataError
+    from ensemble.runs.named import named_run
+
+    if name is not None:
+        return named_run(settings.runs, name)
+    here = Current(settings.runs)
+    try:
+        run = newest_ensemble(settings.runs, here.fingerprint)
+    except UnreadableFiles as error:  # whose advice is for commands that read the data
+        raise DataError(
+            f"{len(error.problems)} images of {here.name} cannot be read, so its runs are not known; name RUN"
+        ) from error
+    note(f"RUN is {run.id}, the newest ensemble of {here.name}")
+    return run

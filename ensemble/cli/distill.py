@@ -126,7 +126,7 @@ def _teacher(
     from ensemble.combine.command import other_test
     from ensemble.combine.teaching import teacher_of
     from ensemble.data.load import tests_of
-    from ensemble.runs.run import named_run
+    from ensemble.runs.named import named_run
     from ensemble.runs.stale import changes
 
     named = named_run(settings.runs, name) if name else None

@@ -44,7 +44,7 @@ def command(
     from ensemble.registry import did_you_mean
     from ensemble.report import figures
     from ensemble.report.mistakes import opener
-    from ensemble.runs.run import named_run
+    from ensemble.runs.named import named_run
 
     found = named_run(settings.runs, run)
     classes = list(found.facts.get("classes") or ())

@@ -9,7 +9,7 @@ import click
 from ensemble.cli import completing
 from ensemble.cli.bars import bars
 from ensemble.cli.context import Settings, as_json_text, note
-from ensemble.cli.options import run_or_newest
+from ensemble.cli.current import run_or_newest
 
 
 @click.command()

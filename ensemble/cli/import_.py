@@ -50,7 +50,7 @@ def command(
     """
     from ensemble.cli.reading import load_with_progress
     from ensemble.runs.imports import import_run
-    from ensemble.runs.run import named_run
+    from ensemble.runs.named import named_run
 
     here = Current(settings.runs, recipe, data, data_settings(settings_))
     made = import_run(

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ensemble.cli.context import Settings
     from ensemble.recipe.file import RecipeFile
     from ensemble.recipe.schema import DataSpec
-    from ensemble.runs.run import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -122,30 +121,6 @@ def current(recipe: Path | None, data: Path | None, overrides: Mapping[str, Any]
     if spec != found.data:
         found = read_recipe_file(path, data=spec, overrides=member_keys)
     return found
-
-
-def run_or_newest(settings: Settings, name: str | None) -> Run:
-    """The run called `name`, else the newest ensemble of ens.yaml's data, else of the newest run's; says which.
-
-    Raises DataError where there is none.
-    """
-    from ensemble.cli.current import Current
-    from ensemble.combine.candidates import newest_ensemble
-    from ensemble.data.digests import UnreadableFiles
-    from ensemble.errors import DataError
-    from ensemble.runs.run import named_run
-
-    if name is not None:
-        return named_run(settings.runs, name)
-    here = Current(settings.runs)
-    try:
-        run = newest_ensemble(settings.runs, here.fingerprint)
-    except UnreadableFiles as error:  # whose advice is for commands that read the data
-        raise DataError(
-            f"{len(error.problems)} images of {here.name} cannot be read, so its runs are not known; name RUN"
-        ) from error
-    click.echo(f"RUN is {run.id}, the newest ensemble of {here.name}", err=True)
-    return run
 
 
 def split_overrides(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -13,7 +13,7 @@ import click
 from ensemble.cli import completing
 from ensemble.cli.bars import bars
 from ensemble.cli.context import Settings, note
-from ensemble.cli.options import run_or_newest
+from ensemble.cli.current import run_or_newest
 from ensemble.cli.params import share
 
 if TYPE_CHECKING:
@@ -116,7 +116,8 @@ def _refuse_to_lose(out: Path, read: Sequence[Path]) -> None:
 
 def _run_and_images(settings: Settings, words: tuple[str, ...]) -> tuple[Run, tuple[str, ...]]:
     """What the words name. A run's id, or its beginning, goes before a file of that name."""
-    from ensemble.runs.run import all_runs, id_of
+    from ensemble.runs.named import id_of
+    from ensemble.runs.run import all_runs
 
     first, rest = id_of(settings.runs, words[0]), words[1:]
     images = Path(first).exists() or glob.has_magic(first)

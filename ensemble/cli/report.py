@@ -104,7 +104,7 @@ def write_report(
 def _subject(here: Current, run: str | None) -> Subject:
     from ensemble.errors import RecipeError
     from ensemble.report.sections.subject import about_data, about_run, data_name
-    from ensemble.runs.run import named_run
+    from ensemble.runs.named import named_run
 
     if run is not None:
         if here.recipe or here.data:

@@ -10,7 +10,7 @@ import click
 
 from ensemble.cli import completing
 from ensemble.cli.context import Settings, note
-from ensemble.cli.options import run_or_newest
+from ensemble.cli.current import run_or_newest
 from ensemble.cli.params import FiniteFloat, share
 
 if TYPE_CHECKING:

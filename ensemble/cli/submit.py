@@ -90,7 +90,7 @@ def command(
 
 def named_run_of(settings: Settings, written: Submission) -> Run:
     """The run that was submitted."""
-    from ensemble.runs.run import named_run
+    from ensemble.runs.named import named_run
 
     return named_run(settings.runs, str(written.facts["run"]))
 
@@ -111,7 +111,7 @@ def submit_run(
     """
     from ensemble.combine.candidates import newest_ensemble
     from ensemble.recipe.schema import SubmitSpec
-    from ensemble.runs.run import named_run
+    from ensemble.runs.named import named_run
     from ensemble.submit.submission import submit
 
     if name is None:

@@ -14,7 +14,8 @@ from ensemble.combine.record import Ensemble, read_ensemble
 from ensemble.combine.rules import rules
 from ensemble.errors import DataError, MismatchedRuns, first_few
 from ensemble.predictions import Floats, Ints, Predictions, align
-from ensemble.runs.run import Run, named_run
+from ensemble.runs.named import named_run
+from ensemble.runs.run import Run
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from ensemble.errors import DataError
 from ensemble.files import without_nan, write_json
 from ensemble.metrics import find
 from ensemble.predictions import UNKNOWN, Predictions, align, stacked
-from ensemble.runs.run import SCHEMA, Run, named_run
+from ensemble.runs.named import named_run
+from ensemble.runs.run import SCHEMA, Run
 
 
 @dataclass(frozen=True)

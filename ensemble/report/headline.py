@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from ensemble.combine.intervals import interval
 from ensemble.files import without_nan
 from ensemble.metrics import find
-from ensemble.runs.run import Run, named_run
+from ensemble.runs.named import named_run
+from ensemble.runs.run import Run
 
 
 @dataclass(frozen=True)
