@@ -230,7 +230,8 @@ def test_a_policy_keeps_shape_and_range_and_repeats_with_the_seed(name: str) -> 
     x = batch(16)
     found = augmented(name, x, 1)
     assert found.shape == x.shape and found.dtype == torch.float32
-    assert float(found.min()) >= 0 and float(found.max()) <= 1
+    # the weights of a bilinear interpolation add up to 1 only to rounding, on some processors to the last bit of 1
+    assert float(found.min()) >= -1e-6 and float(found.max()) <= 1 + 1e-6
     assert torch.equal(found, augmented(name, x, 1))
     assert not torch.allclose(found, x, atol=0.01)
     assert not torch.equal(found, augmented(name, x, 2))
