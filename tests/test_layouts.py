@@ -175,6 +175,66 @@ def test_a_recipe_is_told_of_splits_that_it_does_not_use() -> None:
     assert sizes == {"train": 6, "valid": 2} and "'dev'" in notes[0] and "data.valid" in notes[0]
 
 
+@pytest.mark.parametrize("names", ["Val Test", "VALID TEST", "Validation test"])
+def test_a_recipe_uses_split_folders_in_any_case_of_letters(names: str) -> None:
+    valid, test = names.split()
+    root = classes("train", valid, test)
+    _, sizes, notes = loaded(DataSpec(form="folders", path=str(root)))
+    assert sizes == {"train": 8, "valid": 8, "test": 8}
+    assert notes == [f"d: train from train, valid from {valid}, test from {test}"]
+    assert guess_spec(root).valid == valid
+
+
+def test_an_exact_name_comes_before_one_in_another_case(here: Path) -> None:
+    classes("train", "VALID")
+    classes("val", n=3)
+    _, sizes, notes = loaded(DataSpec(form="folders", path="d"))
+    assert sizes == {"train": 8, "valid": 6} and "not used: 'VALID'" in notes[0]
+
+
+def test_an_empty_folder_in_another_case_is_passed_over() -> None:
+    root = classes("train")
+    (root / "Val").mkdir()
+    assert loaded(DataSpec(form="folders", path=str(root)))[1] == {"train": 6, "valid": 2}
+
+
+def test_folders_beside_train_that_are_not_used_are_named_wherever_train_is() -> None:
+    root = classes("a/train", "a/dev")
+    assert "'a/dev'" in loaded(DataSpec(form="folders", path=str(root), train="a/train"))[2][1]
+    both = classes("train", "valid", "dev", root="e")
+    assert any("are not used" in line for line in loaded(both)[2])
+
+
+def test_tables_of_splits_are_used_in_any_case_of_letters(here: Path) -> None:
+    draw(*[f"images/{i}.png" for i in range(8)], *[f"Test/{i}.png" for i in range(4)])
+    table("train.csv", "id,label", *ROWS[:4])
+    table("Valid.csv", "id,label", *ROWS[4:])
+    spec = DataSpec(form="csv", path="d", train="train.csv", images="images")
+    assert loaded(spec)[1] == {"train": 4, "valid": 4, "test": 4}
+    table("TEST.csv", "id", "0", "1")
+    table("val.csv", "id,label", *ROWS[4:6])
+    assert loaded(spec)[1] == {"train": 4, "valid": 2, "test": 2}
+
+
+def test_class_folders_called_as_splits_are_named() -> None:
+    flat = draw(*[f"{label}/{i}.png" for label in ("cat", "dog", "test") for i in range(4)])
+    recipe = "data: {form: folders, path: d, train: .}"
+    assert f"if 'test' is a class too, use a recipe with {recipe}" in loaded(flat)[2][1]
+    spec = DataSpec(form="folders", path="d", train=".")
+    names, _, notes = loaded(spec)
+    assert names == ["cat", "dog", "test"] and "taken for classes, though called as splits are: 'test'" in notes[1]
+    listed = spec.model_copy(update={"classes": tuple(names)})
+    assert loaded(listed)[2] == notes[:1]
+
+
+@pytest.mark.parametrize("others", [("invalid",), ("invalid", "unsure")])
+def test_a_class_called_valid_is_refused_with_what_to_do(others: tuple[str, ...]) -> None:
+    root = draw(*[f"{label}/{i}.png" for label in ("valid", *others) for i in range(4)])
+    message = refused(root)
+    assert "if 'valid' is a class too, use a recipe with data: {form: folders, path: d, train: .}" in message
+    assert loaded(DataSpec(form="folders", path="d", train="."))[0] == sorted(("valid", *others))
+
+
 @pytest.mark.parametrize(
     ("folders", "expected"),
     [
