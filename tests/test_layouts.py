@@ -291,6 +291,38 @@ def test_classes_that_look_alike_are_named() -> None:
     assert "'dog' differs by case" in refused(Path("d"))
 
 
+@pytest.mark.parametrize("pair", ["0 0.0", "1 01", "10 1e1", "2. 2"])
+def test_classes_that_are_one_number_are_named(pair: str) -> None:
+    first, second = pair.split()
+    draw(*[f"train/{label}/{i}.png" for label in (first, second, "3", "-3", "x1") for i in range(4)])
+    lines = [line for line in loaded(Path("d"))[2] if "same number" in line]
+    assert len(lines) == 1 and f"{first!r}" in lines[0] and f"{second!r}" in lines[0] and "'3'" not in lines[0]
+
+
+def test_large_numbers_are_told_apart_by_every_digit() -> None:
+    draw(*[f"train/{label}/{i}.png" for label in (f"1{'0' * 30}", f"1{'0' * 29}1", "nan", "inf") for i in range(4)])
+    assert loaded(Path("d"))[2] == []
+
+
+def test_labels_that_are_another_spelling_of_a_number_get_a_hint(images: Path) -> None:
+    table("train.csv", "id,label", *[f"{i},{i % 2}.0" for i in range(6)])
+    table("valid.csv", "id,label", "6,0", "7,1")
+    spec = DataSpec(form="csv", path="d", train="train.csv", images="images")
+    assert "'0' and '0.0' are the same number" in refused(spec)
+    listed = spec.model_copy(update={"classes": ("ant", "bee")})
+    assert "'0.0' and '0' are the same number" in refused(listed)
+
+
+@pytest.mark.parametrize("labels", [("cat", "nan"), ("None", "NA")])
+def test_classes_that_scorers_read_as_missing_are_named_by_check(
+    images: Path, labels: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = table("list.csv", "id,label", *[f"{i},{labels[i % 2]}" for i in range(8)])
+    assert ens(["check", "--data", str(path)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "read as missing" in line]
+    assert line.startswith("! ") and "'cat'" not in line and f"{labels[1]!r}" in line
+
+
 # tables ----------------------------------------------------------------------------------------------------------
 
 ROWS = [f"{i}.png,{'ab'[i % 2]}" for i in range(8)]

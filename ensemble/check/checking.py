@@ -91,6 +91,7 @@ class Check:
             "fingerprint": self.dataset.fingerprint,
             "tests": dict(self.dataset.test_fingerprints),
             "classes": list(self.counts.classes),
+            "read_as_missing": self.counts.read_as_missing,
             "counts": self.counts.by_split,
             "unlabelled": self.counts.unlabelled,
             "imbalance": without_nan(self.counts.imbalance),
