@@ -216,6 +216,33 @@ def test_odd_sizes_are_named() -> None:
     assert "long and thin" in said[0] and "200 x 10 pixels" in said[1] and "far smaller" in said[2]
 
 
+def test_a_jpeg_with_damaged_data_and_an_end_is_named(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Pillow reads such files without a word; a grey border all around is no damage."""
+    random = np.random.default_rng(11)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for name, exif in (("cut", Image.Exif()), ("turned", turned)):
+        content = io.BytesIO()
+        scene(random, 96).save(content, "JPEG", exif=exif)
+        data = content.getvalue()
+        (photos / f"train/ant/{name}.jpg").write_bytes(data[: len(data) * 4 // 5] + b"\xff\xd9")
+    whole = Image.new("RGB", (96, 96), (128, 128, 128))
+    whole.paste(scene(random, 60), (18, 18))
+    save(whole, photos / "train/ant/border.jpg")
+    save(scene(random, 96), photos / "train/ant/sound.jpg")
+    assert ens(["check", "--data", "photos", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    damaged = [name for name, why in found["odd"].items() if "may be damaged" in why]
+    assert damaged == ["train/ant/cut", "train/ant/turned"]
+    notes: list[str] = []
+    (photos / "train/ant/broken.png").unlink()
+    for _ in range(2):  # read, then remembered
+        load_dataset(guess_spec(photos), Path("runs"), note=notes.append)
+    lines = [line for line in notes if "may be damaged" in line]
+    assert len(lines) == 2 and all("('train/ant/cut.jpg', 'train/ant/turned.jpg')" in line for line in lines)
+    assert not any("metadata" in line for line in notes)
+
+
 # ---- copies ----
 
 

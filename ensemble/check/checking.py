@@ -13,7 +13,7 @@ import numpy as np
 
 from ensemble.check.copies import KINDS, Copies, copies, grouped, two_labels
 from ensemble.check.counting import Counts, counts_of
-from ensemble.check.files import Headers, grey, headers, oddities, sizes
+from ensemble.check.files import Headers, damaged, grey, headers, oddities, sizes
 from ensemble.check.items import AllItems, all_items
 from ensemble.check.labels import LabelIssue, label_issues, run_to_ask, valid_accuracy, why_not_judged
 from ensemble.check.leaks import Leaks, check_folder, leaks
@@ -168,7 +168,7 @@ def check(
         counts=counts_of(dataset),
         notes=tuple(notes),
         unreadable=dict(unreadable or {}),
-        odd=_rows(items, oddities(found, paths, pictures)),
+        odd=_rows(items, oddities(found, paths, pictures, damaged(dataset, found, paths, pictures))),
         formats=_formats(found, items),
         sizes=sizes(_each(found, items)),
         shorter=tuple(int(np.quantile(found.shorter, at)) for at in (0, 0.5, 1)),  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ensemble.data.damage import DAMAGED
 from ensemble.data.dataset import Dataset, Items
 from ensemble.data.digests import Progress, UnreadableFiles, described, digest_files
 from ensemble.data.digits import DIGITS_FINGERPRINT, digits_dataset
@@ -27,9 +28,9 @@ __all__ = ["OnDisk", "current_fingerprint", "current_tests", "fold_of", "load_da
 Note = Callable[[str], None]
 
 _LEARNT = ("train", "valid")
+"""The splits that the fingerprint covers."""
 FEW_TESTS = 5
 """Rows of a test of which all having one label may well be the truth."""
-"""The splits that the fingerprint covers."""
 
 
 def load_dataset(spec: DataSpec, runs: Path, progress: Progress | None = None, note: Note | None = None) -> Dataset:
@@ -185,9 +186,8 @@ def _readable(
     paths = [path for items in listing.splits.values() for path in items.paths.tolist()]
     digests = digest_files(spec, paths, runs / ".data", progress)
     problems, total = digests.problems, len(digests.sha256)
-    if digests.remarks:
-        spoilt = described(digests.remarks)
-        say(f"{len(digests.remarks)} of {total} images are read in spite of their metadata: {spoilt}")
+    for line in _remark_notes(digests.remarks, total):
+        say(line)
     if problems and not spec.skip_unreadable:
         raise UnreadableFiles(problems, total)
     if problems:
@@ -195,6 +195,17 @@ def _readable(
         whole, listing = listing, without(listing, set(problems))
         return listing, _left_out(whole, listing), digests.sha256
     return listing, {}, digests.sha256
+
+
+def _remark_notes(remarks: Mapping[str, str], total: int) -> Iterator[str]:
+    """A line on what is most likely damaged, and one on broken metadata."""
+    damaged = [path for path, remark in remarks.items() if DAMAGED in remark]
+    if damaged:
+        yield f"warning: {len(damaged)} of {total} images {DAMAGED} ({first_few(damaged)}); look at them"
+    others = {path: remark.removeprefix(DAMAGED).removeprefix("; ") for path, remark in remarks.items()}
+    others = {path: remark for path, remark in others.items() if remark}
+    if others:
+        yield f"{len(others)} of {total} images are read in spite of their metadata: {described(others)}"
 
 
 def _left_out(whole: Listing, kept: Listing) -> dict[str, list[str]]:
