@@ -92,7 +92,8 @@ def damaged(dataset: Dataset, found: Headers, paths: Sequence[str], pictures: Pi
     if not isinstance(dataset.open_image, ImageReader):
         return []
     corners = pictures[:, [0, 0, -1, -1], [0, -1, 0, -1]].astype(np.int64)
-    likely = (np.abs(corners - 128) <= NEAR_GREY).all(2).any(1) & np.isin(found.format, ("JPEG", "MPO"))
+    grey = np.abs(corners - 128).max(2) <= NEAR_GREY
+    likely = grey.max(1) & np.isin(found.format, ("JPEG", "MPO"))
     rows = []
     for row in np.flatnonzero(likely).tolist():
         with collected(), Image.open(Path(dataset.open_image.root, paths[row])) as image:
