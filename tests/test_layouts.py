@@ -358,10 +358,36 @@ def test_a_class_in_the_header_is_refused_and_numbered_columns_are_not(images: P
         (["id\tlabel", *[row.replace(",", "\t") for row in ROWS]], "utf-16"),
         (["id,label,,", *[f"{row},," for row in ROWS]], "utf-8"),
         ([",id,label", *[f"{i},{row}" for i, row in enumerate(ROWS)]], "utf-8"),
+        (['"id, or name, of it, if any";label', *[row.replace(",", ";") for row in ROWS]], "utf-8"),
+        (['id,"a;b;c;d;e",label', *[f"{i},1;2,{'ab'[i % 2]}" for i in range(8)]], "utf-8"),
+        (["id,size;in;mm,label", *[f"{i},3,{'ab'[i % 2]}" for i in range(8)]], "utf-8"),
+        (['id,5";6";7";8";9",label', *[f"{i},3,{'ab'[i % 2]}" for i in range(8)]], "utf-8"),
     ],
 )
 def test_tables_as_programs_write_them(images: Path, lines: list[str], encoding: str) -> None:
     assert loaded(table("list.csv", *lines, encoding=encoding))[:2] == (["a", "b"], {"train": 6, "valid": 2})
+
+
+def test_a_ragged_table_is_refused_by_the_likeliest_separator(images: Path) -> None:
+    message = refused(table("list.csv", "id,label", *ROWS[:4], "4,a,b", *ROWS[5:]))
+    assert "line 6: 3 values found, 2 expected" in message
+
+
+@pytest.mark.parametrize("yes", ["True", "TRUE", "true"])
+def test_columns_of_true_and_false_are_one_hot(images: Path, yes: str) -> None:
+    no = {"True": "False", "TRUE": "FALSE", "true": "false"}[yes]
+    rows = [f"{i},{yes if i % 2 else no},{no if i % 2 else yes}" for i in range(8)]
+    path = table("list.csv", "id,cat,dog", *rows)
+    spec = DataSpec(form="csv", path="d", train=path.name, images="images", label_columns=("cat", "dog"))
+    data = load_dataset(spec, Path("runs"))
+    assert dict(zip(data.splits["valid"].ids.tolist(), data.splits["valid"].targets.tolist(), strict=True)) == {
+        name: 1 - int(name) % 2 for name in data.splits["valid"].ids.tolist()
+    }
+    table("list.csv", "id,cat,dog", *[f"{i},{i % 2},{1 - i % 2}" for i in range(8)])
+    assert load_dataset(spec, Path("runs")).fingerprint == data.fingerprint
+    assert guess_spec(path).label_columns == ("cat", "dog")
+    table("list.csv", "id,cat,dog", *rows[:7], f"7,{yes},{yes}")
+    assert "two positive" in refused(spec)
 
 
 def test_text_in_another_encoding_is_refused_with_what_to_do(images: Path) -> None:
