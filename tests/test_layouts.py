@@ -283,12 +283,29 @@ def test_files_of_systems_are_passed_over_and_counted() -> None:
 
 
 def test_classes_that_look_alike_are_named() -> None:
-    draw(*[f"train/{label}/{i}.png" for label in ("Cat", "cat", "dog", "d\u200bog", "dog ") for i in range(4)])
+    draw(
+        *[
+            f"train/{label}/{i}.png"
+            for label in ("Cat", "cat", "dog", "d\u200bog", "do  g", "do g")
+            for i in range(4)
+        ]
+    )
     notes = loaded(Path("d"))[2]
     assert any("'Cat', 'cat'" in line for line in notes)
-    assert any(r"'dog', 'dog ', 'd\u200bog'" in line for line in notes)
+    assert any(r"'dog', 'd\u200bog'" in line for line in notes)
+    assert any("'do  g', 'do g'" in line for line in notes)
     draw("valid/DOG/1.png", "valid/cat/1.png")
     assert "'dog' differs by case" in refused(Path("d"))
+
+
+def test_a_class_folder_has_no_spaces_at_its_ends_as_a_table_has_none() -> None:
+    draw(*[f"train/{label}/{i}.png" for label in ("ant ", " bee") for i in range(4)])
+    draw("valid/ant/1.png", "valid/bee /1.png", "test/ant/1.png")
+    assert loaded(Path("d"))[0] == ["ant", "bee"]
+    listed = DataSpec(form="folders", path="d", classes=("bee ", "ant"))
+    assert loaded(listed)[0] == ["bee", "ant"]
+    draw("train/ant/9.png")
+    assert "differ by spaces at their ends alone: 'ant', 'ant '" in refused(Path("d"))
 
 
 @pytest.mark.parametrize("pair", ["0 0.0", "1 01", "10 1e1", "2. 2"])

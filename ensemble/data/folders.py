@@ -176,14 +176,29 @@ def _labels(found: Scanned, ids: Sequence[str], folder: Path, split: str) -> lis
             f"{split}: {len(loose)} images lie in {one_line(folder)} outside its class folders:"
             f" {first_few(loose)}; {label_advice(loose)}"
         )
-    labels = [name.split("/", 1)[0] for name in ids]
-    empty = sorted({nfc(name) for name in found.folders} - set(labels))
+    folders = [name.split("/", 1)[0] for name in ids]
+    _refuse_spaced_twins(folders, folder, split)
+    # as every reader of a CSV gives it
+    labels = [name.strip() for name in folders]
+    empty = sorted({nfc(name).strip() for name in found.folders} - set(labels))
     if empty and split == "train":
         raise DataError(
             f"train: class folders without an image in {one_line(folder)}: {first_few(empty)};"
             " add images or remove the folder"
         )
     return labels
+
+
+def _refuse_spaced_twins(folders: Sequence[str], folder: Path, split: str) -> None:
+    """Raise DataError where two class folders differ by spaces at their ends alone."""
+    spelled: dict[str, list[str]] = {}
+    for name in sorted(set(folders)):
+        spelled.setdefault(name.strip(), []).append(name)
+    if twins := [names for names in spelled.values() if len(names) > 1]:
+        raise DataError(
+            f"{split}: class folders in {one_line(folder)} that differ by spaces at their ends alone:"
+            f" {first_few(twins[0])}; put the images into one of them, or rename one"
+        )
 
 
 def _note_no_classes(found: Scanned, folder: Path, notes: Notes) -> None:

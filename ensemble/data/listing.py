@@ -71,7 +71,7 @@ def numbered(found: Found, classes: Sequence[str]) -> Listing:
     for split in ("train", "valid"):
         if split in found.splits:
             _refuse_unlabelled(split, found.splits[split])
-    names, numbers = _class_numbers(found, [nfc(name) for name in classes])
+    names, numbers = _class_numbers(found, [nfc(name.strip()) for name in classes])
     columns = None if found.own_order is None else [list(found.own_order).index(name) for name in names]
     items = {
         split: _items(split, rows, numbers, columns, listed=bool(classes)) for split, rows in found.splits.items()
