@@ -205,6 +205,20 @@ def test_the_digits_are_too_small_for_near_duplicates(
     assert Path("runs/check/digits.html").is_file()
 
 
+def test_a_runs_folder_that_cannot_be_written_to_costs_no_page(
+    photos: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("runs").mkdir()
+    Path("runs/.data").write_text("no folder")
+    Path("runs/check").write_text("no folder")
+    assert ens(["check", "--data", "photos", "--out", "page.html"]) == 0
+    out, err = capfd.readouterr()
+    assert Path("page.html").is_file() and "! " in out
+    assert "check.json" in err and "will not know of near copies" in err
+    assert ens(["check", "--data", "photos"]) == 1
+    assert capfd.readouterr().out == out
+
+
 def test_odd_sizes_are_named() -> None:
     n = 9
     width, height = np.full(n, 200), np.full(n, 200)

@@ -175,6 +175,26 @@ def test_a_recipe_is_told_of_splits_that_it_does_not_use() -> None:
     assert sizes == {"train": 6, "valid": 2} and "'dev'" in notes[0] and "data.valid" in notes[0]
 
 
+def test_a_data_folder_that_is_not_there_is_looked_for_beside_the_recipe(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes("train", root="photos")
+    table("ens.yaml", "data: {form: folders, path: photos}", root=".")
+    (here / "sub").mkdir()
+    monkeypatch.chdir(here / "sub")
+    assert ens(["check", "--recipe", "../ens.yaml"]) == 3
+    advice, error = capsys.readouterr().err.splitlines()
+    assert advice.startswith("../photos is beside the recipe") and "--set data.path=../photos" in advice
+    assert f"there is no folder photos in {here / 'sub'}" in error
+    assert ens(["check", "--recipe", "../ens.yaml", "--set", "data.path=../photos"]) == 0
+    assert ens(["check", "--recipe", "../ens.yaml", "--set", "data.path=elsewhere"]) == 3
+    assert "beside" not in capsys.readouterr().err
+    table("train.csv", "id,label", root=str(here))
+    spec = DataSpec(form="csv", path=str(here / "gone"), train="train.csv")
+    assert refused(spec) == f"data.path: there is no folder {here / 'gone'}; correct it"
+    assert "is no folder" in refused(spec.model_copy(update={"path": str(here / "train.csv")}))
+
+
 @pytest.mark.parametrize("names", ["Val Test", "VALID TEST", "Validation test"])
 def test_a_recipe_uses_split_folders_in_any_case_of_letters(names: str) -> None:
     valid, test = names.split()

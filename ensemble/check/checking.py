@@ -21,7 +21,7 @@ from ensemble.check.near import LARGE, SMALL, NearPairs, near_pairs
 from ensemble.data.dataset import Dataset
 from ensemble.data.pixels import Square
 from ensemble.data.squares import open_squares
-from ensemble.errors import DataError, one_line
+from ensemble.errors import DataError, EnsError, one_line
 from ensemble.files import json_text, without_nan, write_atomically
 from ensemble.runs.run import Run
 
@@ -135,10 +135,12 @@ def check(
     unreadable: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
     stage: Stage = lambda what, done, total: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Check:
     """Look at every image of `dataset`, and remember what leaks in `<runs>/.data/<fingerprint>/`.
 
-    unreadable, notes: what listing the data has already found.  Raises DataError for an image that cannot be read.
+    unreadable, notes: what listing the data has already found.  say: told where the runs cannot be written to.
+    Raises DataError for an image that cannot be read.
     """
     items = all_items(dataset)
     paths = items.paths[items.firsts].tolist()
@@ -186,10 +188,16 @@ def check(
         asked_kind=asked_kind,
         asked_accuracy=asked_accuracy,
     )
-    folder = check_folder(runs, dataset.fingerprint)
-    write_atomically(folder / "check.json", json_text(result.facts()))
-    write_atomically(folder / "leaks.json", json_text(result.leaks))
+    _remember(result, check_folder(runs, dataset.fingerprint), say)
     return result
+
+
+def _remember(result: Check, folder: Path, say: Callable[[str], None]) -> None:
+    try:
+        write_atomically(folder / "check.json", json_text(result.facts()))
+        write_atomically(folder / "leaks.json", json_text(result.leaks))
+    except EnsError as error:
+        say(f"{error}; `ens train` and `ens ls` will not know of near copies")
 
 
 def shared_groups(dataset: Dataset) -> list[tuple[str, str, tuple[str, ...]]]:

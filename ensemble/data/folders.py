@@ -214,9 +214,20 @@ def _note_others(found: Scanned, folder: Path, notes: Notes) -> None:
         notes.add(f"{one_line(folder)}: {count} no image and passed over: {first_few(found.others)}")
 
 
+def refuse_no_root(spec: DataSpec) -> None:
+    """Raise DataError where `spec.path` is no folder."""
+    path = Path(spec.path)
+    if path.is_dir():
+        return
+    if path.exists():
+        raise DataError(f"data.path: {one_line(path)} is no folder; name the folder of the images or tables")
+    where = (
+        "" if path.is_absolute() else f" in {one_line(Path.cwd())}; data.path is relative to where `ens` is typed"
+    )
+    raise DataError(f"data.path: there is no folder {one_line(path)}{where}; correct it")
+
+
 def _hint(root: Path, split: str) -> str:
     key = f"data.tests.{split.removeprefix('test-')}" if split.startswith("test-") else f"data.{split}"
-    if not root.is_dir():
-        return "there is no such data folder at all; check data.path"
     there = subfolders(root)
     return f"set {key} to one that is there ({first_few(there) or 'there is none'})"

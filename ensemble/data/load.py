@@ -40,7 +40,10 @@ def load_dataset(spec: DataSpec, runs: Path, progress: Progress | None = None, n
     Raises DataError, UnreadableFiles for all files at once, RecipeError for keys that exclude each other.
     """
     dataset = digits_dataset() if spec.form == "digits" else _from_files(spec, runs, progress, note)
-    _write_items(runs / ".data" / dataset.fingerprint / "items.csv", dataset)
+    try:
+        _write_items(runs / ".data" / dataset.fingerprint / "items.csv", dataset)
+    except EnsError as error:  # a report counts without it; who must write to the runs fails by himself
+        (note or (lambda text: None))(f"{error}; the list of items is left out")
     return dataset
 
 
@@ -214,10 +217,11 @@ def _left_out(whole: Listing, kept: Listing) -> dict[str, list[str]]:
 
 
 def _listed(spec: DataSpec, runs: Path) -> Listing:
-    from ensemble.data.folders import list_folders
+    from ensemble.data.folders import list_folders, refuse_no_root
     from ensemble.data.listing import numbered
     from ensemble.data.tables import list_tables
 
+    refuse_no_root(spec)
     list_form = list_folders if spec.form == "folders" else list_tables
     return numbered(list_form(spec, frozenset({runs.resolve()})), spec.classes)
 
