@@ -205,6 +205,20 @@ def test_the_digits_are_too_small_for_near_duplicates(
     assert Path("runs/check/digits.html").is_file()
 
 
+def test_a_runs_folder_that_cannot_be_written_to_costs_no_page(
+    photos: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("runs").mkdir()
+    Path("runs/.data").write_text("no folder")
+    Path("runs/check").write_text("no folder")
+    assert ens(["check", "--data", "photos", "--out", "page.html"]) == 0
+    out, err = capfd.readouterr()
+    assert Path("page.html").is_file() and "! " in out
+    assert "check.json" in err and "will not know of near copies" in err
+    assert ens(["check", "--data", "photos"]) == 1
+    assert capfd.readouterr().out == out
+
+
 def test_odd_sizes_are_named() -> None:
     n = 9
     width, height = np.full(n, 200), np.full(n, 200)
@@ -214,6 +228,33 @@ def test_odd_sizes_are_named() -> None:
     said = oddities(headers, [f"{row}.png" for row in range(n)], pictures)
     assert set(said) == {0, 1, 2}
     assert "long and thin" in said[0] and "200 x 10 pixels" in said[1] and "far smaller" in said[2]
+
+
+def test_a_jpeg_with_damaged_data_and_an_end_is_named(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Pillow reads such files without a word; a grey border all around is no damage."""
+    random = np.random.default_rng(11)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for name, exif in (("cut", Image.Exif()), ("turned", turned)):
+        content = io.BytesIO()
+        scene(random, 96).save(content, "JPEG", exif=exif)
+        data = content.getvalue()
+        (photos / f"train/ant/{name}.jpg").write_bytes(data[: len(data) * 4 // 5] + b"\xff\xd9")
+    whole = Image.new("RGB", (96, 96), (128, 128, 128))
+    whole.paste(scene(random, 60), (18, 18))
+    save(whole, photos / "train/ant/border.jpg")
+    save(scene(random, 96), photos / "train/ant/sound.jpg")
+    assert ens(["check", "--data", "photos", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    damaged = [name for name, why in found["odd"].items() if "may be damaged" in why]
+    assert damaged == ["train/ant/cut", "train/ant/turned"]
+    notes: list[str] = []
+    (photos / "train/ant/broken.png").unlink()
+    for _ in range(2):  # read, then remembered
+        load_dataset(guess_spec(photos), Path("runs"), note=notes.append)
+    lines = [line for line in notes if "may be damaged" in line]
+    assert len(lines) == 2 and all("('train/ant/cut.jpg', 'train/ant/turned.jpg')" in line for line in lines)
+    assert not any("metadata" in line for line in notes)
 
 
 # ---- copies ----

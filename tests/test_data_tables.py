@@ -137,6 +137,27 @@ def test_a_flat_folder_of_test_images(table: Path) -> None:
     assert data.splits["test"].ids.tolist() == ["b9", "b10"]
 
 
+def test_a_test_may_list_an_image_under_two_ids(table: Path) -> None:
+    write(table / "rows.csv", "id,file,label", *[f"{row},{row:04}.png,{'ab'[row % 2]}" for row in range(6)])
+    write(table / "twice.csv", "id,file", "x,0006.png", "y,0007.png", "z,0006.png")
+    keys = {
+        "images": "images",
+        "train": "rows.csv",
+        "id_column": "id",
+        "path_column": "file",
+        "label_column": "label",
+    }
+    notes: list[str] = []
+    spec = DataSpec(form="csv", path=str(table), **keys, test="twice.csv", tests={"more": "twice.csv"})
+    data = load_dataset(spec, table.parent / "runs", note=notes.append)
+    for split in ("test", "test-more"):
+        assert data.splits[split].ids.tolist() == ["x", "y", "z"]
+        assert data.splits[split].paths.tolist() == [f"images/{name}.png" for name in ("0006", "0007", "0006")]
+    assert "twice.csv: 1 of 3 ids of test repeat an image" in notes
+    write(table / "valid.csv", "id,file,label", "x,0006.png,a", "y,0007.png,b", "z,0006.png,a")
+    assert "two ids" in refused(table, **keys, valid="valid.csv")
+
+
 def test_one_hot_columns_with_an_unnamed_class(tmp_path: Path) -> None:
     root = images(tmp_path / "d", *[f"x/{row}.png" for row in range(6)])
     rows = ["0,0.0,0.0", "1,1.0,0.0", "2,0.0,1.0", "3,0,0", "4,1,0", "5,0,1"]

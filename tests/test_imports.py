@@ -12,6 +12,7 @@ from fake_runs import FINGERPRINT, contents, member, predictions, run
 from ensemble.combine.candidates import candidates
 from ensemble.combine.ensembler import combine
 from ensemble.combine.rules import rules
+from ensemble.data.csvrows import read_rows
 from ensemble.data.dataset import Dataset, Items
 from ensemble.errors import DataError, MismatchedRuns, RecipeError
 from ensemble.files import read_json, write_json
@@ -19,6 +20,7 @@ from ensemble.predictions import Predictions, save
 from ensemble.runs.import_files import read_predictions
 from ensemble.runs.imports import import_run
 from ensemble.runs.run import Run
+from ensemble.submit.sheet import Sheet
 
 
 @pytest.fixture(autouse=True)
@@ -278,6 +280,17 @@ def test_names_lose_the_space_around_them_whatever_separates_them(tmp_path, sepa
     path.write_text("\n".join(map(separator.join, lines)) + "\n")
     read = read_predictions(path)
     assert (read.ids.tolist(), read.classes.tolist()) == (["x", "y"], ["ant", "bee"])
+
+
+def test_what_is_written_with_one_separator_and_holds_others_is_read(tmp_path):
+    ours = replace(predictions(30, 1), classes=np.array(["a;b;c;d", "e;f;g", "h|i"]))
+    read = read_predictions(as_csv(tmp_path / "v.csv", ours, target="target"))
+    assert read.classes.tolist() == ours.classes.tolist()
+    assert read.ids.tolist() == ours.ids.tolist() and read.targets.tolist() == ours.targets.tolist()
+    sheet = Sheet(("id", "a,b,c,d", "x"), (("0", "0.5", "0.5"),), separator=";")
+    (tmp_path / "s.csv").write_bytes(sheet.csv())
+    rows, separator = read_rows(tmp_path / "s.csv")
+    assert separator == ";" and [row.cells for row in rows] == [sheet.header, *sheet.rows]
 
 
 def test_an_npz_is_composed_too(tmp_path):

@@ -175,6 +175,86 @@ def test_a_recipe_is_told_of_splits_that_it_does_not_use() -> None:
     assert sizes == {"train": 6, "valid": 2} and "'dev'" in notes[0] and "data.valid" in notes[0]
 
 
+def test_a_data_folder_that_is_not_there_is_looked_for_beside_the_recipe(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes("train", root="photos")
+    table("ens.yaml", "data: {form: folders, path: photos}", root=".")
+    (here / "sub").mkdir()
+    monkeypatch.chdir(here / "sub")
+    assert ens(["check", "--recipe", "../ens.yaml"]) == 3
+    advice, error = capsys.readouterr().err.splitlines()
+    assert advice.startswith("../photos is beside the recipe") and "--set data.path=../photos" in advice
+    assert f"there is no folder photos in {here / 'sub'}" in error
+    assert ens(["check", "--recipe", "../ens.yaml", "--set", "data.path=../photos"]) == 0
+    assert ens(["check", "--recipe", "../ens.yaml", "--set", "data.path=elsewhere"]) == 3
+    assert "beside" not in capsys.readouterr().err
+    table("train.csv", "id,label", root=str(here))
+    spec = DataSpec(form="csv", path=str(here / "gone"), train="train.csv")
+    assert refused(spec) == f"data.path: there is no folder {here / 'gone'}; correct it"
+    assert "is no folder" in refused(spec.model_copy(update={"path": str(here / "train.csv")}))
+
+
+@pytest.mark.parametrize("names", ["Val Test", "VALID TEST", "Validation test"])
+def test_a_recipe_uses_split_folders_in_any_case_of_letters(names: str) -> None:
+    valid, test = names.split()
+    root = classes("train", valid, test)
+    _, sizes, notes = loaded(DataSpec(form="folders", path=str(root)))
+    assert sizes == {"train": 8, "valid": 8, "test": 8}
+    assert notes == [f"d: train from train, valid from {valid}, test from {test}"]
+    assert guess_spec(root).valid == valid
+
+
+def test_an_exact_name_comes_before_one_in_another_case(here: Path) -> None:
+    classes("train", "VALID")
+    classes("val", n=3)
+    _, sizes, notes = loaded(DataSpec(form="folders", path="d"))
+    assert sizes == {"train": 8, "valid": 6} and "not used: 'VALID'" in notes[0]
+
+
+def test_an_empty_folder_in_another_case_is_passed_over() -> None:
+    root = classes("train")
+    (root / "Val").mkdir()
+    assert loaded(DataSpec(form="folders", path=str(root)))[1] == {"train": 6, "valid": 2}
+
+
+def test_folders_beside_train_that_are_not_used_are_named_wherever_train_is() -> None:
+    root = classes("a/train", "a/dev")
+    assert "'a/dev'" in loaded(DataSpec(form="folders", path=str(root), train="a/train"))[2][1]
+    both = classes("train", "valid", "dev", root="e")
+    assert any("are not used" in line for line in loaded(both)[2])
+
+
+def test_tables_of_splits_are_used_in_any_case_of_letters(here: Path) -> None:
+    draw(*[f"images/{i}.png" for i in range(8)], *[f"Test/{i}.png" for i in range(4)])
+    table("train.csv", "id,label", *ROWS[:4])
+    table("Valid.csv", "id,label", *ROWS[4:])
+    spec = DataSpec(form="csv", path="d", train="train.csv", images="images")
+    assert loaded(spec)[1] == {"train": 4, "valid": 4, "test": 4}
+    table("TEST.csv", "id", "0", "1")
+    table("val.csv", "id,label", *ROWS[4:6])
+    assert loaded(spec)[1] == {"train": 4, "valid": 2, "test": 2}
+
+
+def test_class_folders_called_as_splits_are_named() -> None:
+    flat = draw(*[f"{label}/{i}.png" for label in ("cat", "dog", "test") for i in range(4)])
+    recipe = "data: {form: folders, path: d, train: .}"
+    assert f"if 'test' is a class too, use a recipe with {recipe}" in loaded(flat)[2][1]
+    spec = DataSpec(form="folders", path="d", train=".")
+    names, _, notes = loaded(spec)
+    assert names == ["cat", "dog", "test"] and "taken for classes, though called as splits are: 'test'" in notes[1]
+    listed = spec.model_copy(update={"classes": tuple(names)})
+    assert loaded(listed)[2] == notes[:1]
+
+
+@pytest.mark.parametrize("others", [("invalid",), ("invalid", "unsure")])
+def test_a_class_called_valid_is_refused_with_what_to_do(others: tuple[str, ...]) -> None:
+    root = draw(*[f"{label}/{i}.png" for label in ("valid", *others) for i in range(4)])
+    message = refused(root)
+    assert "if 'valid' is a class too, use a recipe with data: {form: folders, path: d, train: .}" in message
+    assert loaded(DataSpec(form="folders", path="d", train="."))[0] == sorted(("valid", *others))
+
+
 @pytest.mark.parametrize(
     ("folders", "expected"),
     [
@@ -223,12 +303,61 @@ def test_files_of_systems_are_passed_over_and_counted() -> None:
 
 
 def test_classes_that_look_alike_are_named() -> None:
-    draw(*[f"train/{label}/{i}.png" for label in ("Cat", "cat", "dog", "d\u200bog", "dog ") for i in range(4)])
+    draw(
+        *[
+            f"train/{label}/{i}.png"
+            for label in ("Cat", "cat", "dog", "d\u200bog", "do  g", "do g")
+            for i in range(4)
+        ]
+    )
     notes = loaded(Path("d"))[2]
     assert any("'Cat', 'cat'" in line for line in notes)
-    assert any(r"'dog', 'dog ', 'd\u200bog'" in line for line in notes)
+    assert any(r"'dog', 'd\u200bog'" in line for line in notes)
+    assert any("'do  g', 'do g'" in line for line in notes)
     draw("valid/DOG/1.png", "valid/cat/1.png")
     assert "'dog' differs by case" in refused(Path("d"))
+
+
+def test_a_class_folder_has_no_spaces_at_its_ends_as_a_table_has_none() -> None:
+    draw(*[f"train/{label}/{i}.png" for label in ("ant ", " bee") for i in range(4)])
+    draw("valid/ant/1.png", "valid/bee /1.png", "test/ant/1.png")
+    assert loaded(Path("d"))[0] == ["ant", "bee"]
+    listed = DataSpec(form="folders", path="d", classes=("bee ", "ant"))
+    assert loaded(listed)[0] == ["bee", "ant"]
+    draw("train/ant/9.png")
+    assert "differ by spaces at their ends alone: 'ant', 'ant '" in refused(Path("d"))
+
+
+@pytest.mark.parametrize("pair", ["0 0.0", "1 01", "10 1e1", "2. 2"])
+def test_classes_that_are_one_number_are_named(pair: str) -> None:
+    first, second = pair.split()
+    draw(*[f"train/{label}/{i}.png" for label in (first, second, "3", "-3", "x1") for i in range(4)])
+    lines = [line for line in loaded(Path("d"))[2] if "same number" in line]
+    assert len(lines) == 1 and f"{first!r}" in lines[0] and f"{second!r}" in lines[0] and "'3'" not in lines[0]
+
+
+def test_large_numbers_are_told_apart_by_every_digit() -> None:
+    draw(*[f"train/{label}/{i}.png" for label in (f"1{'0' * 30}", f"1{'0' * 29}1", "nan", "inf") for i in range(4)])
+    assert loaded(Path("d"))[2] == []
+
+
+def test_labels_that_are_another_spelling_of_a_number_get_a_hint(images: Path) -> None:
+    table("train.csv", "id,label", *[f"{i},{i % 2}.0" for i in range(6)])
+    table("valid.csv", "id,label", "6,0", "7,1")
+    spec = DataSpec(form="csv", path="d", train="train.csv", images="images")
+    assert "'0' and '0.0' are the same number" in refused(spec)
+    listed = spec.model_copy(update={"classes": ("ant", "bee")})
+    assert "'0.0' and '0' are the same number" in refused(listed)
+
+
+@pytest.mark.parametrize("labels", [("cat", "nan"), ("None", "NA")])
+def test_classes_that_scorers_read_as_missing_are_named_by_check(
+    images: Path, labels: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = table("list.csv", "id,label", *[f"{i},{labels[i % 2]}" for i in range(8)])
+    assert ens(["check", "--data", str(path)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "read as missing" in line]
+    assert line.startswith("! ") and "'cat'" not in line and f"{labels[1]!r}" in line
 
 
 # tables ----------------------------------------------------------------------------------------------------------
@@ -266,10 +395,36 @@ def test_a_class_in_the_header_is_refused_and_numbered_columns_are_not(images: P
         (["id\tlabel", *[row.replace(",", "\t") for row in ROWS]], "utf-16"),
         (["id,label,,", *[f"{row},," for row in ROWS]], "utf-8"),
         ([",id,label", *[f"{i},{row}" for i, row in enumerate(ROWS)]], "utf-8"),
+        (['"id, or name, of it, if any";label', *[row.replace(",", ";") for row in ROWS]], "utf-8"),
+        (['id,"a;b;c;d;e",label', *[f"{i},1;2,{'ab'[i % 2]}" for i in range(8)]], "utf-8"),
+        (["id,size;in;mm,label", *[f"{i},3,{'ab'[i % 2]}" for i in range(8)]], "utf-8"),
+        (['id,5";6";7";8";9",label', *[f"{i},3,{'ab'[i % 2]}" for i in range(8)]], "utf-8"),
     ],
 )
 def test_tables_as_programs_write_them(images: Path, lines: list[str], encoding: str) -> None:
     assert loaded(table("list.csv", *lines, encoding=encoding))[:2] == (["a", "b"], {"train": 6, "valid": 2})
+
+
+def test_a_ragged_table_is_refused_by_the_likeliest_separator(images: Path) -> None:
+    message = refused(table("list.csv", "id,label", *ROWS[:4], "4,a,b", *ROWS[5:]))
+    assert "line 6: 3 values found, 2 expected" in message
+
+
+@pytest.mark.parametrize("yes", ["True", "TRUE", "true"])
+def test_columns_of_true_and_false_are_one_hot(images: Path, yes: str) -> None:
+    no = {"True": "False", "TRUE": "FALSE", "true": "false"}[yes]
+    rows = [f"{i},{yes if i % 2 else no},{no if i % 2 else yes}" for i in range(8)]
+    path = table("list.csv", "id,cat,dog", *rows)
+    spec = DataSpec(form="csv", path="d", train=path.name, images="images", label_columns=("cat", "dog"))
+    data = load_dataset(spec, Path("runs"))
+    assert dict(zip(data.splits["valid"].ids.tolist(), data.splits["valid"].targets.tolist(), strict=True)) == {
+        name: 1 - int(name) % 2 for name in data.splits["valid"].ids.tolist()
+    }
+    table("list.csv", "id,cat,dog", *[f"{i},{i % 2},{1 - i % 2}" for i in range(8)])
+    assert load_dataset(spec, Path("runs")).fingerprint == data.fingerprint
+    assert guess_spec(path).label_columns == ("cat", "dog")
+    table("list.csv", "id,cat,dog", *rows[:7], f"7,{yes},{yes}")
+    assert "two positive" in refused(spec)
 
 
 def test_text_in_another_encoding_is_refused_with_what_to_do(images: Path) -> None:

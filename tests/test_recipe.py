@@ -113,6 +113,19 @@ def test_contradictions_and_wrong_values_are_refused(entry: dict[str, object], p
         build({"members": [{"arch": "resnet34", **entry}]}, source="r")
 
 
+@pytest.mark.parametrize("value", ["true", "1.0", "1e5", "null"])
+def test_what_yaml_takes_for_no_text_is_to_be_quoted(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(f"data: {{form: folders, path: x, classes: [cat, {value}]}}\nsubmit: {{id_column: {value}}}\n")
+    with pytest.raises(RecipeError) as caught:
+        read_recipe_file(path)
+    found = repr(text.parse(value))
+    for key in ("data.classes.1", "submit.id_column"):
+        assert f"{key}: {found} found, text in quotes expected" in str(caught.value)
+    path.write_text(f"data: {{form: folders, path: x, classes: [cat, '{value}']}}\n")
+    assert read_recipe_file(path).data.classes == ("cat", value)
+
+
 def test_an_entry_overrides_the_defaults_and_seeds_multiply_it() -> None:
     found = build(
         {

@@ -13,7 +13,7 @@ import numpy as np
 
 from ensemble.check.copies import KINDS, Copies, copies, grouped, two_labels
 from ensemble.check.counting import Counts, counts_of
-from ensemble.check.files import Headers, grey, headers, oddities, sizes
+from ensemble.check.files import Headers, damaged, grey, headers, oddities, sizes
 from ensemble.check.items import AllItems, all_items
 from ensemble.check.labels import LabelIssue, label_issues, run_to_ask, valid_accuracy, why_not_judged
 from ensemble.check.leaks import Leaks, check_folder, leaks
@@ -21,7 +21,7 @@ from ensemble.check.near import LARGE, SMALL, NearPairs, near_pairs
 from ensemble.data.dataset import Dataset
 from ensemble.data.pixels import Square
 from ensemble.data.squares import open_squares
-from ensemble.errors import DataError, one_line
+from ensemble.errors import DataError, EnsError, one_line
 from ensemble.files import json_text, without_nan, write_atomically
 from ensemble.runs.run import Run
 
@@ -91,6 +91,7 @@ class Check:
             "fingerprint": self.dataset.fingerprint,
             "tests": dict(self.dataset.test_fingerprints),
             "classes": list(self.counts.classes),
+            "read_as_missing": self.counts.read_as_missing,
             "counts": self.counts.by_split,
             "unlabelled": self.counts.unlabelled,
             "imbalance": without_nan(self.counts.imbalance),
@@ -134,10 +135,12 @@ def check(
     unreadable: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
     stage: Stage = lambda what, done, total: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Check:
     """Look at every image of `dataset`, and remember what leaks in `<runs>/.data/<fingerprint>/`.
 
-    unreadable, notes: what listing the data has already found.  Raises DataError for an image that cannot be read.
+    unreadable, notes: what listing the data has already found.  say: told where the runs cannot be written to.
+    Raises DataError for an image that cannot be read.
     """
     items = all_items(dataset)
     paths = items.paths[items.firsts].tolist()
@@ -167,7 +170,7 @@ def check(
         counts=counts_of(dataset),
         notes=tuple(notes),
         unreadable=dict(unreadable or {}),
-        odd=_rows(items, oddities(found, paths, pictures)),
+        odd=_rows(items, oddities(found, paths, pictures, damaged(dataset, found, paths, pictures))),
         formats=_formats(found, items),
         sizes=sizes(_each(found, items)),
         shorter=tuple(int(np.quantile(found.shorter, at)) for at in (0, 0.5, 1)),  # type: ignore[arg-type]
@@ -185,10 +188,16 @@ def check(
         asked_kind=asked_kind,
         asked_accuracy=asked_accuracy,
     )
-    folder = check_folder(runs, dataset.fingerprint)
-    write_atomically(folder / "check.json", json_text(result.facts()))
-    write_atomically(folder / "leaks.json", json_text(result.leaks))
+    _remember(result, check_folder(runs, dataset.fingerprint), say)
     return result
+
+
+def _remember(result: Check, folder: Path, say: Callable[[str], None]) -> None:
+    try:
+        write_atomically(folder / "check.json", json_text(result.facts()))
+        write_atomically(folder / "leaks.json", json_text(result.leaks))
+    except EnsError as error:
+        say(f"{error}; `ens train` and `ens ls` will not know of near copies")
 
 
 def shared_groups(dataset: Dataset) -> list[tuple[str, str, tuple[str, ...]]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ensemble.data.dataset import Dataset
+from ensemble.data.names import READ_AS_MISSING
 from ensemble.predictions import UNKNOWN
 
 FEW = 10
@@ -31,6 +32,11 @@ class Counts:
     def few(self) -> list[str]:
         """Classes with fewer than `FEW` training images."""
         return [name for name, count in zip(self.classes, self.by_split["train"], strict=True) if count < FEW]
+
+    @property
+    def read_as_missing(self) -> list[str]:
+        """Classes whose names pandas, and with it most scorers, take for no label."""
+        return [name for name in self.classes if name in READ_AS_MISSING]
 
     def largest_shift(self) -> tuple[str, str, float] | None:
         """(split, class, difference of shares) of the labelled split that is least like train; None without one."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ensemble.check.parallel import in_parts
+from ensemble.data.damage import DAMAGED, looks_damaged
 from ensemble.data.dataset import Dataset
 from ensemble.data.depth import LOW, uses_low_bits
 from ensemble.data.images import ImageReader
@@ -26,6 +27,8 @@ SMALLER = 6
 """An image is odd when its shorter side is so many times smaller than the median."""
 LONG = 4.0
 """The longer side through the shorter, above which an image is odd."""
+NEAR_GREY = 32
+"""Levels from 128 up to which the corner of a small picture may be that of a damaged one."""
 ONE_COLOUR = 3
 """Levels of 255 between the darkest and the brightest pixel of any channel, up to which an image is one colour."""
 
@@ -81,8 +84,29 @@ def sizes(found: Headers, limit: int = 5) -> list[tuple[str, int]]:
     return [(f"{width} x {height}", count) for (width, height), count in pairs.most_common(limit)]
 
 
-def oddities(found: Headers, paths: Sequence[str], pictures: Pixels) -> dict[int, str]:
-    """row -> what is odd about that file. pictures: uint8 (q, s, s, 3), the same images small."""
+def damaged(dataset: Dataset, found: Headers, paths: Sequence[str], pictures: Pixels) -> list[int]:
+    """The rows of files that may be damaged. pictures: uint8 (q, s, s, 3), the same images small and upright.
+
+    Only those are opened of which a corner, whichever the turn makes of the lower right, is near grey.
+    """
+    if not isinstance(dataset.open_image, ImageReader):
+        return []
+    corners = pictures[:, [0, 0, -1, -1], [0, -1, 0, -1]].astype(np.int64)
+    grey = np.abs(corners - 128).max(2) <= NEAR_GREY
+    likely = grey.max(1) & np.isin(found.format, ("JPEG", "MPO"))
+    rows = []
+    for row in np.flatnonzero(likely).tolist():
+        with collected(), Image.open(Path(dataset.open_image.root, paths[row])) as image:
+            if looks_damaged(image):
+                rows.append(row)
+    return rows
+
+
+def oddities(found: Headers, paths: Sequence[str], pictures: Pixels, damaged: Sequence[int] = ()) -> dict[int, str]:
+    """row -> what is odd about that file. pictures: uint8 (q, s, s, 3), the same images small.
+
+    damaged: the rows of files that may be damaged.
+    """
     said: dict[int, list[str]] = {}
     median = float(np.median(found.shorter)) if len(paths) else 0.0
     longer = np.maximum(found.width, found.height)
@@ -96,6 +120,8 @@ def oddities(found: Headers, paths: Sequence[str], pictures: Pixels) -> dict[int
         said.setdefault(row, []).append(f"16 bits without a value above {LOW - 1}: almost black")
     for row in np.flatnonzero(spread(pictures) <= ONE_COLOUR).tolist():
         said.setdefault(row, []).append("one colour all over")
+    for row in damaged:
+        said.setdefault(row, []).append(DAMAGED)
     for row, path in enumerate(paths):
         if wrong := _other_extension(path, str(found.format[row])):
             said.setdefault(row, []).append(wrong)

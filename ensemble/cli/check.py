@@ -13,7 +13,6 @@ from ensemble.cli.context import Settings, note
 from ensemble.cli.options import current, data_options, data_settings, say_source
 
 if TYPE_CHECKING:
-    from ensemble.check.checking import Check
     from ensemble.data.dataset import Dataset
     from ensemble.recipe.schema import DataSpec
 
@@ -76,16 +75,23 @@ def command(
     files = [path for path in (page, pairs, groups) if path]
     if len(set(files)) < len(files):
         raise click.UsageError("--out, --pairs and --groups name the same file; each needs its own")
+    lines: list[str] = []
     with bars() as stage:
         dataset, unreadable, notes = _loaded(found.data, settings.runs)
-        result = check(dataset, settings.runs, name, unreadable=unreadable, notes=notes, stage=stage)
-    write_atomically(page, check_page(result, pictures))
-    if pairs:
-        write_atomically(pairs, pairs_csv(result.items, result.copies))
-    if groups:
-        write_atomically(groups, groups_csv(result.items, result.groups))
-    click.echo(json_text(result.facts()) if as_json else check_text(result), nl=False)
-    _say(result, files)
+        result = check(
+            dataset, settings.runs, name, unreadable=unreadable, notes=notes, stage=stage, say=lines.append
+        )
+    try:
+        write_atomically(page, check_page(result, pictures))
+        if pairs:
+            write_atomically(pairs, pairs_csv(result.items, result.copies))
+        if groups:
+            write_atomically(groups, groups_csv(result.items, result.groups))
+    finally:  # what took so long to find is worth a look where nothing can be written too
+        click.echo(json_text(result.facts()) if as_json else check_text(result), nl=False)
+    for line in lines:
+        note(line)
+    note("written to " + ", ".join(str(path) for path in files))
 
 
 def _name(spec: DataSpec) -> str:
@@ -105,7 +111,3 @@ def _loaded(spec: DataSpec, runs: Path) -> tuple[Dataset, dict[str, str], list[s
     except UnreadableFiles as error:
         dataset = load_dataset(spec.model_copy(update={"skip_unreadable": True}), runs)
         return dataset, error.problems, notes
-
-
-def _say(result: Check, written: list[Path]) -> None:
-    note("written to " + ", ".join(str(path) for path in written))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ensemble.cli import completing
+from ensemble.errors import one_line
 
 if TYPE_CHECKING:
     from ensemble.cli.context import Settings
@@ -120,7 +121,23 @@ def current(recipe: Path | None, data: Path | None, overrides: Mapping[str, Any]
     spec = with_keys(spec, data_keys)
     if spec != found.data:
         found = read_recipe_file(path, data=spec, overrides=member_keys)
+    _say_where_data_are(path, spec)
     return found
+
+
+def _say_where_data_are(recipe: Path, spec: DataSpec) -> None:
+    """One line on stderr where the data lie beside the recipe file, which is elsewhere, and not here; said once."""
+    beside, context = recipe.parent / spec.path, click.get_current_context(silent=True)
+    if spec.form == "digits" or Path(spec.path).exists() or not beside.is_dir() or context is None:
+        return
+    if not context.meta.setdefault("ensemble.beside", False):
+        context.meta["ensemble.beside"] = True
+        name = one_line(beside.as_posix())
+        click.echo(
+            f"{name} is beside the recipe, but data.path is relative to where `ens` is typed: add --set"
+            f" data.path={name}",
+            err=True,
+        )
 
 
 def split_overrides(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

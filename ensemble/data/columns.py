@@ -12,6 +12,7 @@ from ensemble.data.csvfile import Table
 from ensemble.errors import DataError, first_few
 from ensemble.predictions import ROW_TOLERANCE
 
+_TRUTHS = {"true": 1.0, "false": 0.0}
 Floats = npt.NDArray[np.floating[Any]]
 
 
@@ -28,11 +29,17 @@ def numbers(table: Table, columns: Sequence[str], key: str = "label_columns") ->
     return values
 
 
+def share(text: str) -> float:
+    """A cell's number; 1 and 0 for `True` and `False`, as pandas 2 writes columns of dummies. Raises ValueError."""
+    truth = _TRUTHS.get(text.lower())
+    return float(text) if truth is None else truth
+
+
 def _number(text: str, table: Table, column: str, row: int) -> float:
     if not text:
         return np.nan
     try:
-        value = float(text)
+        value = share(text)
     except ValueError:
         value = np.nan
     if not 0 <= value <= 1:

@@ -23,15 +23,17 @@ class Row:
 
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*')
 """The first line that Excel takes the separator from, and that is no row."""
+_QUOTED = re.compile(r'(^|[^\w\s"])\s*"(?:[^"]|"")*"')
+"""A quoted cell, and the separator before it; a quote within a cell, as of inches, is no more than a letter."""
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_rows(path: Path, separators: str = ",;\t") -> tuple[list[Row], str]:
     """The rows of a CSV that are not blank, and its separator.
 
-    That is what a first line `sep=;` says, else which of `separators` the header has most of, else `|`. The text is
-    UTF-8, or UTF-16 with its mark. Raises DataError for a file that is missing, other text, or has a quote that is
-    never closed.
+    That is what a first line `sep=;` says, else which of `separators` the header has most of outside quotes, else
+    `|`; where that gives rows of several widths, the next that gives one width. The text is UTF-8, or UTF-16 with
+    its mark. Raises DataError for a file that is missing, other text, or has a quote that is never closed.
     """
     name = one_line(path)
     try:
@@ -55,9 +57,22 @@ def _separated(text: str, separators: str) -> tuple[str, int, str]:
     first = io.StringIO(text, newline="").readline()
     if stated := _SEPARATOR_LINE.fullmatch(first):
         return stated[1], 1, text[len(first) :]
+    plain = _QUOTED.sub(r"\1", first)
     # a bar is looked for last: the names of columns may hold some
-    usable = separators if any(map(first.count, separators)) or "|" not in first else "|"
-    return max(usable, key=first.count), 0, text
+    usable = separators if any(map(plain.count, separators)) or "|" not in plain else "|"
+    likely = sorted(dict.fromkeys(usable), key=plain.count, reverse=True)
+    present = [separator for separator in likely if separator in plain]
+    fitting = (separator for separator in present[1:] and present if _has_one_width(text, separator))
+    return next(fitting, likely[0]), 0, text
+
+
+def _has_one_width(text: str, separator: str) -> bool:
+    rows = _rows(text, separator, 0)
+    try:
+        width = len(next(rows).cells)
+        return all(len(row.cells) == width for row in rows)
+    except (csv.Error, StopIteration):
+        return False
 
 
 def _rows(text: str, separator: str, skipped: int) -> Iterator[Row]:

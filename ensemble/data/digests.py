@@ -19,8 +19,8 @@ from ensemble.recipe.schema import DataSpec
 
 Progress = Callable[[int, int], None]
 
-_READER = 2
-"""Raised when what is readable changes, so that remembered answers are asked again."""
+_READER = 3
+"""Raised when what is readable or remarked on changes, so that remembered answers are asked again."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Digests:
     """What is known of files so far.
 
     sha256: path -> of its bytes, empty where they cannot be read.  problems: path -> why it is no image.
-    remarks: path -> what is wrong with its metadata, though it can be read.
+    remarks: path -> what is wrong with it, metadata or likely damage, though it can be read.
     """
 
     sha256: dict[str, str] = field(default_factory=dict)
@@ -138,7 +138,7 @@ def _examined(spec: DataSpec, root: str, paths: Sequence[str]) -> Iterator[tuple
 def examined(
     path: Path, *, max_pixels: int, background: tuple[int, int, int] | None
 ) -> tuple[str, str | None, str | None]:
-    """The sha256 of one file, why it is no image that can be used or None, and a remark on its metadata or None."""
+    """The sha256 of one file, why it is no image that can be used or None, and a remark or None."""
     from ensemble.data.images import decode_with_remark, open_regular
 
     sha256 = ""

@@ -17,8 +17,8 @@ from ensemble.data.listing import HELD_OUT, Found, Rows
 from ensemble.data.names import is_system, natural_key, nfc, refuse_shared_ids, stem
 from ensemble.data.notes import Notes
 from ensemble.data.scan import Found as Scanned
-from ensemble.data.scan import scan
-from ensemble.data.splitnames import role_of
+from ensemble.data.scan import holds_image, scan
+from ensemble.data.splitnames import role_of, spelled_as
 from ensemble.errors import DataError, first_few, one_line
 from ensemble.recipe.schema import DataSpec
 
@@ -35,30 +35,71 @@ def list_folders(spec: DataSpec, leave_out: frozenset[Path]) -> Found:
     whole = {split: (root / name).resolve() for split, name in folders.items()}
     notes = Notes()
     splits = {}
+    if PurePath(spec.train) == PurePath() and isinstance(valid, str):
+        _refuse_flat_valid(root, valid)
     for split, name in folders.items():
         others = leave_out | {path for other, path in whole.items() if other != split}
         splits[split] = folder_rows(root, name, split, frozenset(others), notes, spec.classes)
     _note_folders(root, folders, notes)
+    if PurePath(spec.train) != PurePath():
+        _note_unused(root, folders, notes)
+    elif not spec.classes:
+        _note_classes_or_splits(root, splits["train"], folders, notes)
     return Found(root, splits, None, None if isinstance(valid, str) else valid, notes.all())
 
 
 def _note_folders(root: Path, folders: Mapping[str, str], notes: Notes) -> None:
-    """Say what was taken for what where names are not the plain ones, and which others look like splits."""
-    if any(name != split and not (split == "valid" and name in VALID_NAMES) for split, name in folders.items()):
-        taken = (
-            f"{split} from {'its own folders' if name == '.' else one_line(name)}"
-            for split, name in folders.items()
-        )
-        notes.add(f"{one_line(root)}: {', '.join(taken)}")
-    if PurePath(folders["train"]) == PurePath():
+    """Say what was taken for what where names are not the plain ones."""
+    if all(name == split or (split == "valid" and name in VALID_NAMES) for split, name in folders.items()):
         return
-    used = {PurePath(name).parts[0] for name in folders.values() if PurePath(name).parts}
-    unused = [name for name in subfolders(root) if name not in used and role_of(name)]
+    taken = (
+        f"{split} from {'its own folders' if name == '.' else one_line(name)}" for split, name in folders.items()
+    )
+    notes.add(f"{one_line(root)}: {', '.join(taken)}")
+
+
+def _note_unused(root: Path, folders: Mapping[str, str], notes: Notes) -> None:
+    """Say which folders in the root and beside train look like splits and are not used."""
+    chosen = [(root / name).resolve() for name in folders.values()]
+    used = {folder for path in chosen for folder in (path, *path.parents)}
+    places = dict.fromkeys((PurePath(), PurePath(folders["train"]).parent))
+    names = [place / name for place in places for name in subfolders(root / place) if role_of(name)]
+    unused = [name.as_posix() for name in names if (root / name).resolve() not in used]
     if unused:
         notes.add(
             f"{one_line(root)}: folders that look like splits are not used: {first_few(unused)}; name them in"
             " data.valid, data.test or data.tests"
         )
+
+
+def _note_classes_or_splits(root: Path, train: Rows, folders: Mapping[str, str], notes: Notes) -> None:
+    """Where the root's own folders are the classes, a folder `test` may be one of them or a split."""
+    called = [name for name in sorted(set(train.labels or ()), key=natural_key) if role_of(name)]
+    if called:
+        notes.add(
+            f"{one_line(root)}: taken for classes, though called as splits are: {first_few(called)}; name them in"
+            " data.valid, data.test or data.tests if they are splits, or else list the classes in data.classes"
+        )
+    splits = [name for split, name in folders.items() if split != "train" and role_of(name)]
+    if splits:
+        notes.add(f"{one_line(root)}: {class_advice(root, splits)}")
+
+
+def _refuse_flat_valid(root: Path, name: str) -> None:
+    """Raise DataError for a folder beside the class folders that cannot validate and is perhaps a class."""
+    found = scan(root / name) if (root / name).is_dir() else None
+    if found and found.images and not any("/" in path for path in found.images):
+        raise DataError(
+            f"valid: {one_line(root / name)} is taken for the validation set and has no class folders;"
+            f" move its images into some, or, {class_advice(root, [name])}"
+        )
+
+
+def class_advice(root: Path, names: Sequence[str]) -> str:
+    """What to do where folders beside the class folders are called as splits are and are classes."""
+    those = f"{one_line(names[0])!r} is a class" if len(names) == 1 else f"{first_few(names)} are classes"
+    data = f"{{form: folders, path: {one_line(root)}, train: .}}"
+    return f"if {those} too, use a recipe with data: {data}, without data.valid or data.test"
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -77,14 +118,17 @@ def _valid(spec: DataSpec, root: Path) -> str | float:
 
 
 def _beside(spec: DataSpec, root: Path, names: Sequence[str]) -> str | None:
-    """The first of `names` that is a folder beside train, relative to the root."""
-    train = PurePath(spec.train)
-    if train == PurePath():
-        return None  # then the root's own folders are the classes
-    for name in names:
-        if (root / train.parent / name).is_dir():
-            return (train.parent / name).as_posix()
-    return None
+    """The first of `names` that is a folder beside train, from the root; else one in another case of letters.
+
+    The latter must hold an image: an empty `Test/` was passed over before it was looked for.
+    """
+    place = PurePath(spec.train).parent
+    if PurePath(spec.train) == PurePath() or not (root / place).is_dir():
+        return None  # the root's own folders are the classes, or train is missing too
+    there = [name for name in subfolders(root / place) if name != PurePath(spec.train).name]
+    near = [name for name in there if name.lower() in names]
+    name = spelled_as([name for name in near if name in names or holds_image(root / place / name)], names)
+    return None if name is None else (place / name).as_posix()
 
 
 def folder_rows(
@@ -132,14 +176,29 @@ def _labels(found: Scanned, ids: Sequence[str], folder: Path, split: str) -> lis
             f"{split}: {len(loose)} images lie in {one_line(folder)} outside its class folders:"
             f" {first_few(loose)}; {label_advice(loose)}"
         )
-    labels = [name.split("/", 1)[0] for name in ids]
-    empty = sorted({nfc(name) for name in found.folders} - set(labels))
+    folders = [name.split("/", 1)[0] for name in ids]
+    _refuse_spaced_twins(folders, folder, split)
+    # as every reader of a CSV gives it
+    labels = [name.strip() for name in folders]
+    empty = sorted({nfc(name).strip() for name in found.folders} - set(labels))
     if empty and split == "train":
         raise DataError(
             f"train: class folders without an image in {one_line(folder)}: {first_few(empty)};"
             " add images or remove the folder"
         )
     return labels
+
+
+def _refuse_spaced_twins(folders: Sequence[str], folder: Path, split: str) -> None:
+    """Raise DataError where two class folders differ by spaces at their ends alone."""
+    spelled: dict[str, list[str]] = {}
+    for name in sorted(set(folders)):
+        spelled.setdefault(name.strip(), []).append(name)
+    if twins := [names for names in spelled.values() if len(names) > 1]:
+        raise DataError(
+            f"{split}: class folders in {one_line(folder)} that differ by spaces at their ends alone:"
+            f" {first_few(twins[0])}; put the images into one of them, or rename one"
+        )
 
 
 def _note_no_classes(found: Scanned, folder: Path, notes: Notes) -> None:
@@ -155,9 +214,20 @@ def _note_others(found: Scanned, folder: Path, notes: Notes) -> None:
         notes.add(f"{one_line(folder)}: {count} no image and passed over: {first_few(found.others)}")
 
 
+def refuse_no_root(spec: DataSpec) -> None:
+    """Raise DataError where `spec.path` is no folder."""
+    path = Path(spec.path)
+    if path.is_dir():
+        return
+    if path.exists():
+        raise DataError(f"data.path: {one_line(path)} is no folder; name the folder of the images or tables")
+    where = (
+        "" if path.is_absolute() else f" in {one_line(Path.cwd())}; data.path is relative to where `ens` is typed"
+    )
+    raise DataError(f"data.path: there is no folder {one_line(path)}{where}; correct it")
+
+
 def _hint(root: Path, split: str) -> str:
     key = f"data.tests.{split.removeprefix('test-')}" if split.startswith("test-") else f"data.{split}"
-    if not root.is_dir():
-        return "there is no such data folder at all; check data.path"
     there = subfolders(root)
     return f"set {key} to one that is there ({first_few(there) or 'there is none'})"

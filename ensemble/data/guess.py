@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ensemble.data.csvrows import read_rows
-from ensemble.data.folders import subfolders
+from ensemble.data.folders import class_advice, subfolders
 from ensemble.data.guess_folders import of_folders
 from ensemble.data.guess_tables import of_table, other_table, plain_table, table_beside_folders
 from ensemble.data.guessed import TABLES, Guess, files_in, is_sample, tables_in
 from ensemble.data.levels import label_advice
 from ensemble.data.scan import holds_image, scan
+from ensemble.data.splitnames import role_of
 from ensemble.errors import DataError, first_few, one_line
 from ensemble.recipe.schema import DataSpec
 
@@ -80,7 +81,10 @@ def _advice(root: Path) -> str:
     images = [path for path in scan(root).images if "/" not in path]
     if images:
         return label_advice(images)
-    return "point --data at one of them, or write a recipe: `ens init`"
+    folders = subfolders(root)
+    splits = [name for name in folders if role_of(name)]
+    advice = "point --data at one of them, or write a recipe: `ens init`"
+    return f"{advice}; {class_advice(root, splits)}" if splits and len(folders) > 1 else advice
 
 
 def _there(files: Sequence[str], folders: Sequence[str]) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 
 from ensemble.data.csvfile import read_csv
 from ensemble.data.folders import subfolders
-from ensemble.data.guessed import IMAGE_FOLDERS, TABLES, Guess, files_in, first_named, is_sample, tables_in
+from ensemble.data.guessed import IMAGE_FOLDERS, TABLES, Guess, files_in, is_sample, tables_in
 from ensemble.data.index import ImageIndex, refuse_no_header
 from ensemble.data.roles import guess_roles
 from ensemble.data.scan import scan
-from ensemble.data.splitnames import SplitName, split_names, words_of
+from ensemble.data.splitnames import SplitName, first_named, split_names, words_of
 from ensemble.errors import DataError, first_few, one_line
 from ensemble.recipe.schema import DataSpec
 

@@ -32,12 +32,6 @@ class Guess:
     group: str | None = None
 
 
-def first_named(names: Sequence[str], wanted: Sequence[str]) -> str | None:
-    """The first of `wanted` that is among `names`, in any case of letters, as it is spelled there."""
-    spelled = {name.lower(): name for name in reversed(names)}
-    return next((spelled[name] for name in wanted if name in spelled), None)
-
-
 def tables_in(folder: Path) -> dict[str, str]:
     """The names of a folder's tables without their ending -> with it."""
     return {Path(name).stem: name for name in reversed(files_in(folder)) if name.lower().endswith(TABLES)}

@@ -1,7 +1,7 @@
 """One image file as an upright 8-bit RGB image, or one error that says why not.
 
-Whatever the file holds is either read as its maker meant it or refused by name: nothing is saturated, turned,
-whitened or cut short in silence.
+What the file holds is read as its maker meant it or refused by name: nothing is saturated, turned or whitened in
+silence, and no file that ends too early is read. Damage inside a JPEG shows itself only in part: `damage.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ensemble.data.damage import DAMAGED, looks_damaged
 from ensemble.data.metadata import without_metadata
 from ensemble.data.pillow_warnings import collected
 from ensemble.errors import DataError, one_line
@@ -123,7 +124,7 @@ def decode(file: BinaryIO, *, max_pixels: int, background: Colour | None) -> Ima
 def decode_with_remark(
     file: BinaryIO, *, max_pixels: int, background: Colour | None
 ) -> tuple[Image.Image, str | None]:
-    """`decode`, and what a person should know of broken metadata, or None."""
+    """`decode`, and what a person should know of broken metadata or likely damage, or None."""
     if file.seek(0, 2) == 0:
         raise _Refused("is empty (0 bytes)")
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
@@ -219,7 +220,8 @@ def _decoded(image: Image.Image, background: Colour | None) -> tuple[Image.Image
         plain = image
     turn, remark = _turn(image)
     flat = _opaque(plain, background) if plain.has_transparency_data else plain.convert("RGB")
-    return (flat if turn is None else flat.transpose(turn)), remark
+    remarks = [DAMAGED if looks_damaged(image) else None, remark]
+    return (flat if turn is None else flat.transpose(turn)), "; ".join(filter(None, remarks)) or None
 
 
 def _turn(image: Image.Image) -> tuple[Image.Transpose | None, str | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble.data.dataset import Items
-from ensemble.data.names import has_control, look, look_alikes, natural_key, nfc
+from ensemble.data.names import has_control, look, look_alikes, natural_key, nfc, same_number, same_numbers
 from ensemble.data.splits import held_out
 from ensemble.errors import DataError, RecipeError, first_few, one_line
 from ensemble.predictions import UNKNOWN, Ints, Texts
@@ -71,7 +71,7 @@ def numbered(found: Found, classes: Sequence[str]) -> Listing:
     for split in ("train", "valid"):
         if split in found.splits:
             _refuse_unlabelled(split, found.splits[split])
-    names, numbers = _class_numbers(found, [nfc(name) for name in classes])
+    names, numbers = _class_numbers(found, [nfc(name.strip()) for name in classes])
     columns = None if found.own_order is None else [list(found.own_order).index(name) for name in names]
     items = {
         split: _items(split, rows, numbers, columns, listed=bool(classes)) for split, rows in found.splits.items()
@@ -81,11 +81,9 @@ def numbered(found: Found, classes: Sequence[str]) -> Listing:
 
 
 def _notes_of_look_alikes(names: Sequence[str]) -> list[str]:
-    return [
-        f"classes that differ by case or invisible characters alone: {first_few(alike)}; rename them if they are"
-        " the same"
-        for alike in look_alikes(names)
-    ]
+    groups = [(alike, "differ by case or invisible characters alone") for alike in look_alikes(names)]
+    groups += [(alike, "are the same number") for alike in same_numbers(names)]
+    return [f"classes that {why}: {first_few(alike)}; rename them if they are the same" for alike, why in groups]
 
 
 def _refuse_unlabelled(split: str, rows: Rows) -> None:
@@ -132,12 +130,22 @@ def _targets(split: str, rows: Rows, numbers: Mapping[str, int], listed: bool) -
     unknown = sorted(set(rows.labels) - numbers.keys() - {""}, key=natural_key)
     if unknown:
         owner = "data.classes does" if listed else "train does"
-        alike = [name for name in numbers if look(name) == look(unknown[0])]
-        hint = f"; {alike[0]!r} differs by case or invisible characters alone" if alike else ""
+        # with a list of classes, labels may be their numbers too
+        hint = _hint(unknown[0], [*numbers, *map(str, range(len(numbers) if listed else 0))])
         raise DataError(
             f"{split}: classes that {owner} not have: {first_few(unknown)} (it has {first_few(numbers)}){hint}"
         )
     return np.array([numbers[label] if label else UNKNOWN for label in rows.labels], np.int64)
+
+
+def _hint(label: str, classes: Iterable[str]) -> str:
+    """Which class an unknown label is most likely meant to be."""
+    for name in classes:
+        if look(name) == look(label):
+            return f"; {name!r} differs by case or invisible characters alone"
+        if same_number(name, label):
+            return f"; {label!r} and {name!r} are the same number: write both in one way"
+    return ""
 
 
 def _largest(soft: npt.NDArray[np.float32]) -> Ints:

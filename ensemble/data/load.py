@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ensemble.data.damage import DAMAGED
 from ensemble.data.dataset import Dataset, Items
 from ensemble.data.digests import Progress, UnreadableFiles, described, digest_files
 from ensemble.data.digits import DIGITS_FINGERPRINT, digits_dataset
@@ -27,9 +28,9 @@ __all__ = ["OnDisk", "current_fingerprint", "current_tests", "fold_of", "load_da
 Note = Callable[[str], None]
 
 _LEARNT = ("train", "valid")
+"""The splits that the fingerprint covers."""
 FEW_TESTS = 5
 """Rows of a test of which all having one label may well be the truth."""
-"""The splits that the fingerprint covers."""
 
 
 def load_dataset(spec: DataSpec, runs: Path, progress: Progress | None = None, note: Note | None = None) -> Dataset:
@@ -39,7 +40,10 @@ def load_dataset(spec: DataSpec, runs: Path, progress: Progress | None = None, n
     Raises DataError, UnreadableFiles for all files at once, RecipeError for keys that exclude each other.
     """
     dataset = digits_dataset() if spec.form == "digits" else _from_files(spec, runs, progress, note)
-    _write_items(runs / ".data" / dataset.fingerprint / "items.csv", dataset)
+    try:
+        _write_items(runs / ".data" / dataset.fingerprint / "items.csv", dataset)
+    except EnsError as error:  # a report counts without it; who must write to the runs fails by himself
+        (note or (lambda text: None))(f"{error}; the list of items is left out")
     return dataset
 
 
@@ -185,9 +189,8 @@ def _readable(
     paths = [path for items in listing.splits.values() for path in items.paths.tolist()]
     digests = digest_files(spec, paths, runs / ".data", progress)
     problems, total = digests.problems, len(digests.sha256)
-    if digests.remarks:
-        spoilt = described(digests.remarks)
-        say(f"{len(digests.remarks)} of {total} images are read in spite of their metadata: {spoilt}")
+    for line in _remark_notes(digests.remarks, total):
+        say(line)
     if problems and not spec.skip_unreadable:
         raise UnreadableFiles(problems, total)
     if problems:
@@ -197,16 +200,28 @@ def _readable(
     return listing, {}, digests.sha256
 
 
+def _remark_notes(remarks: Mapping[str, str], total: int) -> Iterator[str]:
+    """A line on what is most likely damaged, and one on broken metadata."""
+    damaged = [path for path, remark in remarks.items() if DAMAGED in remark]
+    if damaged:
+        yield f"warning: {len(damaged)} of {total} images {DAMAGED} ({first_few(damaged)}); look at them"
+    others = {path: remark.removeprefix(DAMAGED).removeprefix("; ") for path, remark in remarks.items()}
+    others = {path: remark for path, remark in others.items() if remark}
+    if others:
+        yield f"{len(others)} of {total} images are read in spite of their metadata: {described(others)}"
+
+
 def _left_out(whole: Listing, kept: Listing) -> dict[str, list[str]]:
     ids = {split: set(items.ids.tolist()) for split, items in kept.splits.items()}
     return {s: [one for one in items.ids.tolist() if one not in ids[s]] for s, items in whole.splits.items()}
 
 
 def _listed(spec: DataSpec, runs: Path) -> Listing:
-    from ensemble.data.folders import list_folders
+    from ensemble.data.folders import list_folders, refuse_no_root
     from ensemble.data.listing import numbered
     from ensemble.data.tables import list_tables
 
+    refuse_no_root(spec)
     list_form = list_folders if spec.form == "folders" else list_tables
     return numbered(list_form(spec, frozenset({runs.resolve()})), spec.classes)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 
 from ensemble.errors import DataError, first_few
 
@@ -20,7 +21,32 @@ _SYSTEM = frozenset(
 )
 """What Synology, QNAP, Windows and macOS leave in folders, in small letters."""
 
+READ_AS_MISSING = frozenset(
+    [
+        "#N/A",
+        "#N/A N/A",
+        "#NA",
+        "-1.#IND",
+        "-1.#QNAN",
+        "-NaN",
+        "-nan",
+        "1.#IND",
+        "1.#QNAN",
+        "<NA>",
+        "N/A",
+        "NA",
+        "NULL",
+        "NaN",
+        "None",
+        "n/a",
+        "nan",
+        "null",
+    ]
+)
+"""What pandas takes for no value unless it is told otherwise, and with it the scorers of competitions."""
+
 _UNWANTED = {"Cc", "Cs", "Zl", "Zp"}
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 _DIGITS = re.compile(r"([0-9]+)")
 
 
@@ -70,11 +96,31 @@ def look(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", visible).split())
 
 
-def look_alikes(names: Iterable[str]) -> list[list[str]]:
+def same_number(name: str, other: str) -> bool:
+    """Whether two names are one number: `1`, `01` and `1.0`."""
+    found = _number(name)
+    return found is not None and found == _number(other)
+
+
+def _number(name: str) -> Decimal | None:
+    text = look(name)
+    return Decimal(text) if _NUMBER.fullmatch(text) else None
+
+
+def look_alikes(names: Sequence[str]) -> list[list[str]]:
     """The names that look the same, in groups of two and more."""
-    groups: dict[str, list[str]] = {}
+    return _groups(names, look)
+
+
+def same_numbers(names: Sequence[str]) -> list[list[str]]:
+    """The names that are the same number, in groups of two and more."""
+    return _groups([name for name in names if _number(name) is not None], _number)
+
+
+def _groups(names: Iterable[str], key: Callable[[str], object]) -> list[list[str]]:
+    groups: dict[object, list[str]] = {}
     for name in names:
-        groups.setdefault(look(name), []).append(name)
+        groups.setdefault(key(name), []).append(name)
     return [group for group in groups.values() if len(group) > 1]
 
 

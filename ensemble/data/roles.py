@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ensemble.data.columns import share
 from ensemble.data.csvfile import Table
 from ensemble.data.splitnames import is_flag, role_of, roles_of, words_of
 from ensemble.errors import first_few
@@ -128,7 +129,7 @@ def _label(
 
 
 def _zero_row(table: Table, names: Sequence[str]) -> str:
-    rows = zip(*[map(float, table.columns[name]) for name in names], strict=True)
+    rows = zip(*[map(share, table.columns[name]) for name in names], strict=True)
     return next(place for place, row in zip(table.rows, rows, strict=True) if not any(row))
 
 
@@ -151,7 +152,7 @@ def _values(values: Sequence[str]) -> str:
 def _shares(texts: Sequence[str]) -> list[float] | None:
     """The values as numbers from 0 to 1, or None where one is not."""
     try:
-        values = [float(text) for text in texts]
+        values = [share(text) for text in texts]
     except ValueError:
         return None
     return values if all(0 <= value <= 1 for value in values) else None

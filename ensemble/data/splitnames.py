@@ -54,6 +54,18 @@ def split_name(name: str) -> SplitName | None:
     return SplitName(name, roles.pop(), unknown, len(rest))
 
 
+def first_named(names: Sequence[str], wanted: Sequence[str]) -> str | None:
+    """The first of `wanted` that is among `names`, in any case of letters, as it is spelled there."""
+    spelled = {name.lower(): name for name in reversed(names)}
+    return next((spelled[name] for name in wanted if name in spelled), None)
+
+
+def spelled_as(names: Sequence[str], wanted: Sequence[str]) -> str | None:
+    """The first of `wanted` that is among `names` as it is, else the first that is in another case of letters."""
+    exact = next((name for name in wanted if name in names), None)
+    return exact or first_named(names, [name.lower() for name in wanted])
+
+
 def words_of(name: str) -> list[str]:
     """The words of a name in small letters: `trainLabels` is train, labels; `testset1` is test, set, 1."""
     words: list[str] = []

@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path, PurePath
 
 from ensemble.data.csvfile import Table
-from ensemble.data.folders import VALID_NAMES
+from ensemble.data.folders import VALID_NAMES, subfolders
 from ensemble.data.listing import HELD_OUT
 from ensemble.data.notes import Notes
 from ensemble.data.scan import scan
-from ensemble.data.splitnames import role_of, roles_of
+from ensemble.data.splitnames import role_of, roles_of, spelled_as
 from ensemble.errors import DataError, RecipeError, first_few
 from ensemble.recipe.schema import DataSpec
 
@@ -59,11 +59,15 @@ def tests_of(spec: DataSpec, train_path: Path, parts: Collection[str]) -> dict[s
 
 
 def _flat_test(spec: DataSpec) -> str | None:
-    """The folder `test` beside the table of train, relative to the root, where it holds nothing but images."""
-    place = PurePath(spec.train).parent / "test"
-    found = scan(Path(spec.path) / place) if (Path(spec.path) / place).is_dir() else None
-    flat = found is not None and found.images and not any("/" in path for path in found.images)
-    return place.as_posix() if flat else None
+    """The folder `test` beside the table of train, relative to the root, where it holds nothing but images.
+
+    It may be called so in another case of letters.
+    """
+    place = PurePath(spec.train).parent
+    folder = Path(spec.path, place)
+    name = spelled_as(subfolders(folder), ("test",)) if folder.is_dir() else None
+    images = scan(folder / name).images if name else []
+    return (place / name).as_posix() if name and images and not any("/" in path for path in images) else None
 
 
 def note_unused(train_path: Path, splits: Collection[str], notes: Notes) -> None:
@@ -87,9 +91,9 @@ def with_csv(root: Path, name: str) -> str:
 
 
 def _beside(train_path: Path, names: Sequence[str]) -> str | None:
-    """The first of `names` that is a CSV beside that of train, as an absolute path."""
-    for name in names:
-        path = train_path.with_name(f"{name}{train_path.suffix}").absolute()
-        if path.is_file() and path != train_path.absolute():
-            return str(path)
-    return None
+    """The table of the first of `names` beside that of train, in any case of letters, as an absolute path."""
+    wanted = [f"{name}{train_path.suffix}" for name in names]
+    near = {name.lower() for name in wanted}
+    paths = [path for path in sorted(train_path.parent.iterdir()) if path.name.lower() in near]
+    name = spelled_as([path.name for path in paths if path.is_file() and path.name != train_path.name], wanted)
+    return str(train_path.with_name(name).absolute()) if name else None

@@ -37,6 +37,7 @@ def _lines(model: type[BaseModel], error: ValidationError, where: str) -> Iterab
             yield f"{_join(where, place)}: unknown key{hint}"
             continue
         reason = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        reason = "a list" if reason == "a valid tuple" else reason
         expected.setdefault(place, []).append(reason)
         found[place] = item.get("input")
     for place, reasons in expected.items():

@@ -11,8 +11,13 @@ from ensemble.data.names import nfc
 
 
 def _to_text(value: Any) -> Any:
-    """Class names, ids and columns are text; a bare number in YAML is taken as its digits."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    """Class names, ids and columns are text; a bare whole number in YAML is taken as its digits.
+
+    How `true`, `null`, `1.0` or `1e5` was written is lost once YAML has read it. Raises ValueError for these.
+    """
+    if value is None or isinstance(value, bool | float):
+        raise ValueError("text in quotes")
+    return str(value) if isinstance(value, int) else value
 
 
 def _to_tuple(value: Any) -> Any:

@@ -9,7 +9,7 @@ from ensemble.check.checking import Check
 from ensemble.check.copies import KINDS
 from ensemble.check.leaks import described
 from ensemble.data.depth import ADVICE, LOW
-from ensemble.errors import abbreviated
+from ensemble.errors import abbreviated, first_few
 
 FEW = 5
 """Names of one sort that a screen has room for."""
@@ -42,6 +42,8 @@ def verdict(found: Check) -> list[str]:
         said.append(f"{count} no value above {LOW - 1}, which {ADVICE}")
     if found.odd:
         said.append(f"{_count(len(found.odd), 'file is', 'files are')} odd")
+    if missing := found.counts.read_as_missing:
+        said.append(f"pandas, and most scorers, read as missing labels: {first_few(missing)}; rename them")
     if found.counts.few:
         said.append(f"few training images of {_names(found.counts.few)}")
     return said

@@ -10,32 +10,9 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Protocol
 
+from ensemble.data.names import READ_AS_MISSING
 from ensemble.errors import RecipeError, first_few, one_line
 from ensemble.predictions import Floats
-
-READ_AS_MISSING = frozenset(
-    [
-        "#N/A",
-        "#N/A N/A",
-        "#NA",
-        "-1.#IND",
-        "-1.#QNAN",
-        "-NaN",
-        "-nan",
-        "1.#IND",
-        "1.#QNAN",
-        "<NA>",
-        "N/A",
-        "NA",
-        "NULL",
-        "NaN",
-        "None",
-        "n/a",
-        "nan",
-        "null",
-    ]
-)
-"""What pandas takes for no value unless it is told otherwise, and with it the scorers of competitions."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a zip that holds no time repeats its bytes
 
