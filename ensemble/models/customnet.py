@@ -9,7 +9,7 @@ from math import prod
 from torch import Tensor, nn
 
 from ensemble.errors import RecipeError
-from ensemble.models.heads import concat_head, initialised
+from ensemble.models.heads import concat_head, dropout_of, initialised
 from ensemble.models.skeleton import Shape, Skeleton
 from ensemble.recipe.schema import Recipe
 
@@ -34,7 +34,7 @@ def plain(recipe: Recipe) -> Skeleton:
         ]
         body.extend(layers)
     dense = PLAIN_DENSE if recipe.dense is None else recipe.dense
-    return Skeleton(initialised(body), head=partial(_dense_head, dense, recipe.dropout))
+    return Skeleton(initialised(body), head=partial(_dense_head, dense, dropout_of(recipe)))
 
 
 def _dense_head(dense: tuple[int, ...], dropout: float, shape: Shape, classes: int) -> nn.Module:
@@ -57,7 +57,7 @@ def deep(recipe: Recipe) -> Skeleton:
     kernel = recipe.kernel or 3
     body = nn.Sequential(_conv(3, filters[0], kernel), nn.BatchNorm2d(filters[0]), nn.ReLU(inplace=True))
     body.extend([Block(before, after, kernel) for before, after in pairwise(filters)])
-    head = partial(concat_head, hidden=recipe.dense or (), dropout=recipe.dropout)
+    head = partial(concat_head, hidden=recipe.dense or (), dropout=dropout_of(recipe))
     return Skeleton(initialised(body), head=head)
 
 

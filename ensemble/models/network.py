@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from ensemble.architectures import lookup, refuse_unfit
 from ensemble.models.fitting import fit_body, fit_pretrained, from_run
 from ensemble.models.graphs import Graphs
-from ensemble.models.heads import concat_head
+from ensemble.models.heads import concat_head, dropout_of, linear_head
 from ensemble.models.lengths import mark_scale_free
+from ensemble.models.rescaling import rescale_filters
 from ensemble.models.skeleton import Shape
 from ensemble.models.speednet import Whitening
 from ensemble.models.stems import shrink_stem
@@ -112,10 +113,13 @@ def build_network(recipe: Recipe, n_classes: int, state: Mapping[str, Tensor] | 
     body = skeleton.cut(skeleton.whole, size)
     if run_state is not None:
         fit_body(body, run_state, recipe.arch)
+    if state is not None and recipe.rescale_filters:
+        rescale_filters(body, size)
     shape = feature_shape(body, size)
     if skeleton.head:
         return Network(body, skeleton.head(shape, n_classes))
-    return Network(body, concat_head(shape, n_classes, dropout=recipe.dropout))
+    head = linear_head if recipe.head == "linear" else concat_head
+    return Network(body, head(shape, n_classes, dropout=dropout_of(recipe)))
 
 
 def fit_to_images(network: Network, batches: Callable[[], Iterable[Tensor]]) -> None:
@@ -132,6 +136,13 @@ def feature_shape(body: nn.Module, size: int) -> Shape:
         shape = tuple(body(torch.zeros(1, 3, size, size)).shape[1:])
     body.train(training)
     return shape
+
+
+def last_layer(network: Network) -> nn.Linear:
+    """The layer of a linear head."""
+    layer = list(network[1].modules())[-1]
+    assert isinstance(layer, nn.Linear)
+    return layer
 
 
 def parameter_groups(network: nn.Module) -> list[list[nn.Parameter]]:

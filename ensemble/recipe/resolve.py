@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 from ensemble.architectures import architectures
 from ensemble.files import sha256_json
+from ensemble.recipe.presets import DEFAULT, PRESETS, SCRATCH
 from ensemble.recipe.schema import Recipe, Stage
 
-PIPELINE = 1
+PIPELINE = 2
 """Raised by a change that alters what the same recipe computes; part of every run's hash."""
 
-_NOT_HASHED = {"name", "data", "weights"}
+_NOT_HASHED = {"name", "data", "weights", "preset"}
 
 
 def resolved(recipe: Recipe) -> Recipe:
@@ -27,9 +28,14 @@ def resolved(recipe: Recipe) -> Recipe:
         # fastai's augmentation mirrors images, and a mirrored digit is no digit
         "augment": "orientation" if digits else "standard",
     }
-    if not recipe.stages:
+    fill |= SCRATCH if scratch else PRESETS[recipe.preset or DEFAULT]
+    fill["preset"] = DEFAULT
+    if recipe.stages:
+        fill.pop("epochs", None)
+    else:
         # frozen epochs on a random body would train a head on noise
-        fill |= {"frozen_epochs": 0 if scratch else 1, "epochs": (12 if digits else 30) if scratch else 3}
+        fill["frozen_epochs"] = 0 if scratch else 1
+        fill.setdefault("epochs", (12 if digits else 30) if scratch else 3)
     missing = {key: value for key, value in fill.items() if getattr(recipe, key) is None}
     return recipe.model_copy(update=missing)
 
@@ -45,7 +51,7 @@ def _has_weights(arch: str) -> bool:
 def training_stages(recipe: Recipe) -> tuple[Stage, ...]:
     """The stages of a resolved recipe: its own, or head then everything, as fastai's `fine_tune` does.
 
-    The second stage has half the first one's rate; `auto` is decided when its stage begins.
+    The second stage has half the first one's rate, where that had one; `auto` is decided when its stage begins.
     """
     if recipe.stages:
         return recipe.stages
@@ -53,10 +59,16 @@ def training_stages(recipe: Recipe) -> tuple[Stage, ...]:
     if recipe.frozen_epochs:
         stages.append(Stage(train="head", epochs=recipe.frozen_epochs, lr=recipe.lr, schedule=recipe.schedule))
     if recipe.epochs:
-        lr = recipe.lr if recipe.lr == "auto" or not stages else recipe.lr / 2
+        halved = bool(stages) and not head_by_regression(recipe)
+        lr = recipe.lr / 2 if halved and recipe.lr != "auto" else recipe.lr
         train: Literal["head", "all"] | int = recipe.unfreeze or "all"
         stages.append(Stage(train=train, epochs=recipe.epochs, lr=lr, schedule=recipe.schedule))
     return tuple(stages)
+
+
+def head_by_regression(recipe: Recipe) -> bool:
+    """Whether a frozen body's head is fitted, and not trained by steps."""
+    return recipe.head_fit == "regression"
 
 
 def chosen_on_valid(recipe: Recipe) -> list[str]:

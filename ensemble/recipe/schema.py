@@ -116,6 +116,7 @@ class Recipe(Frozen):
     data: DataSpec = DataSpec()
     arch: str
     name: Name | None = None
+    preset: Literal["quick", "good", "best"] | None = None
     weights: str | None = None
     image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     progressive: Annotated[int, Field(ge=8, le=4096)] | None = None
@@ -127,7 +128,8 @@ class Recipe(Frozen):
     block_depth: Annotated[int, Field(ge=2)] | None = None
     dense: Counts | None = None
     batch_norm: bool | None = None
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    head: Literal["linear", "dense"] | None = None
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     augment: str | None = None
     tta: str = "none"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -138,7 +140,11 @@ class Recipe(Frozen):
     lr: Literal["auto"] | Rate = "auto"
     schedule: str = "one-cycle"
     unfreeze: Annotated[int, Field(ge=1)] | None = None
-    freeze_norms: bool = False
+    freeze_norms: bool | None = None
+    rescale_filters: bool | None = None
+    head_fit: Literal["regression", "steps"] | None = None
+    early_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    clip: Annotated[float, Field(ge=0)] | None = None
     cache_features: bool = False
     stages: Annotated[tuple[Stage, ...], BeforeValidator(_to_tuple)] = ()
     step_epochs: Annotated[int, Field(ge=1)] = 7

@@ -10,7 +10,7 @@ import torch
 from ensemble.data.dataset import Dataset
 from ensemble.inference import views
 from ensemble.models.network import Network, build_network
-from ensemble.recipe.resolve import training_stages
+from ensemble.recipe.resolve import head_by_regression, training_stages
 from ensemble.recipe.schema import Recipe
 from ensemble.training.features import caches_features
 from ensemble.training.finder import STEPS
@@ -54,14 +54,19 @@ def estimate(recipe: Recipe, dataset: Dataset, speed: Speed) -> Estimate:
     seconds = 0.0
     batch = min(recipe.batch_size, train)
     images = train // batch * batch  # of whole batches, an epoch
-    for index, stage in enumerate(training_stages(recipe)):
+    first = True  # of those that take steps
+    for stage in training_stages(recipe):
         if caches_features(recipe, stage):
             seconds += (sizes["train"] + valid) / speed.valid
             continue
+        if stage.train == "head" and head_by_regression(recipe):
+            seconds += stage.epochs * (sizes["train"] + valid) / speed.valid
+            continue
         rate = speed.head if stage.train == "head" else speed.all
         # a network for all rows has the rates of those that it is justified by
-        if index == 0 and stage.lr == "auto" and "valid" in sizes:
+        if first and stage.lr == "auto" and "valid" in sizes:
             seconds += STEPS * batch / rate
+        first = False
         checks = -(-stage.epochs // recipe.valid_every)
         seconds += (
             stage.epochs * share_of_pixels(recipe, stage.epochs) * images / rate + checks * valid / speed.valid

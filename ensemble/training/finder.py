@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 from fastai.callback.core import Callback, CancelFitException, CancelValidException
 from fastai.callback.schedule import valley
 from fastai.learner import Learner
@@ -35,8 +37,9 @@ class _Range(Callback):  # type: ignore[misc]
 
     order = 61
 
-    def __init__(self, on_batch: Callable[[], None]) -> None:
+    def __init__(self, on_batch: Callable[[], None], ratios: npt.NDArray[np.float64] | float) -> None:
         super().__init__()
+        self.ratios = ratios
         self.rates: list[float] = []
         self.losses: list[float] = []
         self.mean = 0.0
@@ -44,7 +47,7 @@ class _Range(Callback):  # type: ignore[misc]
 
     def before_batch(self) -> None:
         self.rate = LOWEST * (HIGHEST / LOWEST) ** (len(self.rates) / (STEPS - 1))
-        self.opt.set_hyper("lr", self.rate)
+        self.opt.set_hyper("lr", self.rate * self.ratios)
 
     def after_batch(self) -> None:
         loss = float(self.learn.loss.detach())
@@ -62,13 +65,16 @@ class _Range(Callback):  # type: ignore[misc]
         raise CancelValidException
 
 
-def find_rate(learner: Learner, on_batch: Callable[[], None] = lambda: None) -> Curve:
+def find_rate(
+    learner: Learner, on_batch: Callable[[], None] = lambda: None, ratios: npt.NDArray[np.float64] | float = 1.0
+) -> Curve:
     """Try rates from 1e-7 to 10 over 100 batches, put the weights back, suggest one by the longest valley.
 
+    ratios: (groups,), what each parameter group has of the rate.
     The caller seeds again afterwards: the torch and loader states have moved on.
     """
     before = copied_state(learner.model)
-    finder = _Range(on_batch)
+    finder = _Range(on_batch, ratios)
     epochs = STEPS // len(learner.dls.train) + 1
     learner.fit(epochs, cbs=[finder])
     learner.model.load_state_dict(before)

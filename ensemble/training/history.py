@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ensemble.errors import TrainingFailed
 from ensemble.runs.history import Epoch
+from ensemble.training.losses import hard_targets
 
 CHECKED = 50
 """Batches after which a GPU is asked whether the loss is finite."""
@@ -59,11 +60,9 @@ class History(Callback):  # type: ignore[misc]
         """Add one batch. Raises TrainingFailed on a loss that is not finite."""
         loss = _number(self.learn.loss.detach())
         target = self.learn.yb[0]
-        # a student's targets hold what its teacher says behind the labels
-        hard = target[:, : self.logits.shape[1]].argmax(1) if target.ndim == 2 else target
-        correct = _number((self.logits.argmax(1) == hard).sum())
+        correct = _number((self.logits.argmax(1) == hard_targets(target, self.logits.shape[1])).sum())
         mean = self.train_mean if self.training else self.valid_mean
-        mean.add(loss, correct, len(hard))
+        mean.add(loss, correct, len(target))
         if self.training and (isinstance(mean.loss, float) or mean.batches % CHECKED == 0):
             self._check()
         self.on_batch()

@@ -55,11 +55,13 @@ class MemberLearner(Learner):  # type: ignore[misc]
     pieces: every batch is taken in so many, one after another, and their gradients are added up. The batches, their
     augmentation, the schedule and the gradient of a mean loss are those of whole batches; only batch norms see the
     pieces. Callbacks see one batch: `after_pred` with all logits, one loss, one step.
+    clip: the greatest norm of all gradients together; longer ones are shortened to it; 0 for any.
     scaler: multiplies the loss, so that float16 gradients do not vanish, and leaves out steps whose gradients
     overflowed (Micikevicius et al. 2018); None for formats with the range of float32.
     """
 
     pieces = 1
+    clip = 0.0
     scaler: torch.amp.GradScaler | None = None
     _known: tuple[Any, ...] = ()
     _listeners: dict[str, list[Callback]]
@@ -121,10 +123,15 @@ class MemberLearner(Learner):  # type: ignore[misc]
             self._scaled(self.loss_grad).backward()  # type: ignore[no-untyped-call]
 
     def _step(self) -> None:
+        steps: Any = _Steps(self.opt)
+        if self.clip:
+            if self.scaler is not None:
+                self.scaler.unscale_(steps)
+            torch.nn.utils.clip_grad_norm_((parameter for parameter, *_ in self.opt.all_params()), self.clip)
         if self.scaler is None:
             self.opt.step()
         else:
-            self.scaler.step(_Steps(self.opt))  # type: ignore[arg-type]
+            self.scaler.step(steps)
             self.scaler.update()
 
     def _scaled(self, loss: Tensor) -> Tensor:

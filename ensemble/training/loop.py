@@ -21,8 +21,8 @@ from torch import nn
 
 from ensemble.combine.teaching import Teacher
 from ensemble.models.depth import last_parameters, norms
-from ensemble.models.network import Network, parameter_groups
-from ensemble.recipe.resolve import training_stages
+from ensemble.models.network import Network, last_layer, parameter_groups
+from ensemble.recipe.resolve import head_by_regression, training_stages
 from ensemble.recipe.schema import Recipe, Stage
 from ensemble.runs.history import Epoch
 from ensemble.training.averaging import Average, averages
@@ -44,6 +44,7 @@ from ensemble.training.mixing import mixings
 from ensemble.training.optimizers import optimizer
 from ensemble.training.progressive import progressive
 from ensemble.training.pruning import pruning, state_of
+from ensemble.training.regression import Regression
 from ensemble.training.schedules import Leg, Rates, schedules
 from ensemble.training.seeds import random_states, restore_random_states, seed_everything
 from ensemble.training.stopping import best_epoch, should_stop
@@ -100,18 +101,59 @@ class Training:
         self._written = time.monotonic()
         for index, stage in enumerate(training_stages(self.recipe)):
             if resumed and index < resumed.stage:
-                self.used[index] = self._rate(index, stage, None)
+                self._pass_over(index, stage)
             else:
                 self._stage(index, stage, resumed if resumed and index == resumed.stage else None)
         self.network.forget_graphs()
         return self.rows
 
     def curve(self) -> Curve:
-        """The finder's curve for the first stage; the weights are as they were before."""
-        self._seed(0, "finder")
-        return find_rate(self._learner(training_stages(self.recipe)[0]), self.watcher.batch)
+        """The finder's curve for the first stage that takes steps, after a head that is fitted."""
+        stages = training_stages(self.recipe)
+        index = next(place for place, stage in enumerate(stages) if not self._fits(stage))
+        for place in range(index):
+            self._fit_head(place, stages[place])
+        self._seed(index, "finder")
+        return self._find(stages[index], self._learner(stages[index]))
+
+    def _find(self, stage: Stage, learner: Learner) -> Curve:
+        ratios = self._group_rates(1.0, stage, learner)
+        return find_rate(learner, self.watcher.batch, ratios)
+
+    def _fits(self, stage: Stage) -> bool:
+        """Whether a stage fits the head, rather than take steps."""
+        return stage.train == "head" and head_by_regression(self.recipe)
+
+    def _pass_over(self, index: int, stage: Stage) -> None:
+        """A stage that was done before an interruption."""
+        if not self._fits(stage):
+            self.used[index] = self._rate(index, stage, None)
 
     def _stage(self, index: int, stage: Stage, resumed: Checkpoint | None) -> None:
+        if not self._fits(stage):
+            self._train(index, stage, resumed)
+        elif resumed is None:  # a checkpoint of such a stage is of its end
+            self._seed(index, "fit")
+            learner = self._learner(stage)
+            self._fit_head(index, stage, self._record(learner))
+            self.keep(index, stage.epochs - 1, learner, last=True)
+
+    def _fit_head(self, index: int, stage: Stage, record: Callable[[Epoch], None] = lambda row: None) -> None:
+        """Fit the head to the features of every image, augmented anew in each of the stage's epochs."""
+        self._seed(index, "fit")
+        self.watcher.stage(index, stage, len(self.loaders.train))
+        regression = Regression(self._loss())
+        for epoch in range(stage.epochs):
+            started = time.perf_counter()
+            regression.add(self.network, self.loaders.train, self.watcher.batch, self.pieces)
+            loss, accuracy = regression.fit(last_layer(self.network))
+            judged = "valid" in self._splits and is_due(epoch, stage.epochs, self.recipe.valid_every)
+            valid = regression.scored(self.network, self.loaders.valid) if judged else (None, None)
+            seconds = round(time.perf_counter() - started, 3)
+            record(Epoch(index, epoch, loss, valid[0], accuracy, valid[1], 0.0, seconds))
+        self.decided["head_decay"] = regression.decay
+
+    def _train(self, index: int, stage: Stage, resumed: Checkpoint | None) -> None:
         self._seed(index, "finder")
         learner = self._learner(stage)
         rate = self.used[index] = self._rate(index, stage, learner)
@@ -125,7 +167,7 @@ class Training:
             self.best = {}
         self.watcher.stage(index, stage, len(self.loaders.train))
         fine_tuning = stage.train != "head" and self.recipe.weights != "none"
-        rates = group_rates(rate, len(learner.opt.param_lists), fine_tuning)
+        rates = self._group_rates(rate, stage, learner)
         leg = Leg(
             rates,
             stage.train == "head",
@@ -153,6 +195,11 @@ class Training:
         if self.recipe.keep == "best" and self.best:
             self.network.load_state_dict(self.best)
 
+    def _group_rates(self, rate: float, stage: Stage, learner: Learner) -> Rates:
+        fine_tuning = stage.train != "head" and self.recipe.weights != "none"
+        early = (self.recipe.early_rate or 1.0) if fine_tuning else 1.0
+        return group_rates(rate, len(learner.opt.param_lists), early)
+
     def _learner(self, stage: Stage) -> Learner:
         learner = MemberLearner(
             self.loaders,
@@ -173,7 +220,7 @@ class Training:
         )
         learner.remove_cbs(learner._grab_cbs(ProgressCallback))
         learner.logger = lambda row: None  # fastai prints its rows to stdout
-        learner.pieces, learner.scaler = self.pieces, self._new_scaler()
+        learner.pieces, learner.scaler, learner.clip = self.pieces, self._new_scaler(), self.recipe.clip or 0.0
         self.network.graphed &= self.pieces == 1  # the gradients of pieces are added up
         learner.create_opt()
         if stage.train == "head":
@@ -210,13 +257,15 @@ class Training:
         return torch.amp.GradScaler(next(self.network.parameters()).device.type)
 
     def _rate(self, index: int, stage: Stage, learner: Learner | None) -> float:
-        """The stage's highest rate. `auto` is the finder's in the first stage, then half of the stage before."""
+        """The stage's highest rate. `auto`: the finder's in the first that takes steps, half of it in the next."""
         if stage.lr != "auto":
             return stage.lr
-        if index > 0:
-            return self._rate(index - 1, training_stages(self.recipe)[index - 1], learner) / 2
+        stages = training_stages(self.recipe)
+        before = [place for place in range(index) if not self._fits(stages[place])]
+        if before:
+            return self._rate(before[-1], stages[before[-1]], learner) / 2
         if index not in self.rates:
-            curve = find_rate(learner, self.watcher.batch)
+            curve = self._find(stage, learner)
             self.rates[index] = curve.suggestion
             self.decide(index, curve)
         return self.rates[index]
@@ -306,14 +355,18 @@ class _Validation(Callback):  # type: ignore[misc]
         self.every = every
 
     def before_validate(self) -> None:
-        done = self.epoch + 1
-        if self.every is None or (done % self.every and done != self.n_epoch):
+        if self.every is None or not is_due(self.epoch, self.n_epoch, self.every):
             raise CancelValidException
 
 
-def group_rates(rate: float, groups: int, fine_tuning: bool) -> Rates:
-    """The highest rate of each parameter group: `rate`/100 to `rate` in even ratios when fine-tuning.
+def is_due(epoch: int, epochs: int, every: int) -> bool:
+    """Whether the validation rows are predicted after this epoch, from 0: every so many, and after the last."""
+    return (epoch + 1) % every == 0 or epoch + 1 == epochs
 
-    A network from scratch has the same rate everywhere: its early layers have as much to learn.
+
+def group_rates(rate: float, groups: int, early: float) -> Rates:
+    """The highest rate of each parameter group: `early` times `rate` to `rate` in even ratios.
+
+    A network from scratch has the same rate everywhere, early 1: its early layers have as much to learn.
     """
-    return np.geomspace(rate / 100, rate, groups) if fine_tuning else np.full(groups, rate)
+    return np.geomspace(rate / (1 / early), rate, groups) if early != 1 else np.full(groups, rate)

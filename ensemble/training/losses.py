@@ -27,6 +27,11 @@ def class_weights(targets: Ints, n_classes: int) -> Tensor:
     return torch.from_numpy((len(targets) / (n_classes * np.maximum(counts, 1)) * (counts > 0)).astype(np.float32))
 
 
+def hard_targets(targets: Tensor, classes: int) -> Tensor:
+    """Class indices (n,); a student's targets hold what its teacher says behind the labels."""
+    return targets[:, :classes].argmax(1) if targets.ndim == 2 else targets
+
+
 class Weighted(nn.Module):
     """The weighted mean over the images of `of_classes`, (n, k), the loss were it that class, by the targets.
 

@@ -15,6 +15,19 @@ CIFAR_VALID = 150
 """Validation images a class; 500 where a cell trains on all that there is."""
 
 
+ISIC = """
+data:
+  form: csv
+  path: {path}
+  train: train.csv
+  valid: valid.csv
+  images: images
+  id_column: image_id
+  label_columns: [melanoma, seborrheic_keratosis]
+  unnamed_class: nevus
+"""
+
+
 @dataclass(frozen=True)
 class Cell:
     """data: cifar-<images a class>, isic or digits.  scratch: random weights.  seed: of the images and the run."""
@@ -109,8 +122,9 @@ def _groups(root: Path, ids: list[str]) -> list[str]:
     import tempfile
 
     with tempfile.TemporaryDirectory() as work:
-        table = Path(work) / "groups.csv"
-        words = ["-m", "ensemble", "--runs", work, "check", "--data", str(root), "--groups", str(table)]
+        table, recipe = Path(work) / "groups.csv", Path(work) / "recipe.yaml"
+        recipe.write_text(ISIC.format(path=root))
+        words = ["-m", "ensemble", "--runs", work, "check", "--recipe", str(recipe), "--groups", str(table)]
         subprocess.run([sys.executable, *words], capture_output=True)  # 0 or 1, by what it finds
         found = {row["id"].rsplit("/", 1)[-1]: row["group"] for row in csv.DictReader(table.open())}
     return [found.get(name, name) for name in ids]
