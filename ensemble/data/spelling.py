@@ -15,7 +15,7 @@ class Spellings:
         self._exact = {name: row for row, name in enumerate(ids)}
 
     def rows(self, names: Iterable[str]) -> list[int | None]:
-        """The row of each name: of the same id, else of the only one that is the same without extensions and folders.
+        """The row of each name: of the same id, else of the only one that is so without extensions and folders.
 
         Folders may stand before the id here or there; None where no row fits, or several do.
         """
