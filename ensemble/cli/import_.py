@@ -62,6 +62,8 @@ def command(
         targets_from=named_run(settings.runs, targets_from) if targets_from else None,
         dataset=lambda: None if here.spec is None or here.gone else load_with_progress(here.spec, settings.runs),
     )
+    for line in made.notes:
+        note(line)
     if made.matched is not None:
         note(f"its ids are those of {made.matched}: same data set, targets compared or taken from there")
     elif not made.labelled:
