@@ -10,12 +10,13 @@ from ensemble.cli import completing
 from ensemble.cli.context import Settings, note
 from ensemble.cli.current import Current
 from ensemble.cli.options import data_settings, runs_options
+from ensemble.cli.params import HomePath
 
 
 @click.command(name="import")
 @click.argument("name")
-@click.option("--valid", type=click.Path(path_type=Path), required=True, help="Validation predictions: CSV or npz.")
-@click.option("--test", type=click.Path(path_type=Path), help="Test predictions: CSV or npz.")
+@click.option("--valid", type=HomePath(path_type=Path), required=True, help="Validation predictions: CSV or npz.")
+@click.option("--test", type=HomePath(path_type=Path), help="Test predictions: CSV or npz.")
 @click.option(
     "--arch", shell_complete=completing.archs, help="The architecture it counts as. [default: one of its own]"
 )
