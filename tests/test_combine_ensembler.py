@@ -1,6 +1,7 @@
 """`combine` on runs: the seed rule by hand, the contract on classes and rows, the same bytes again."""
 
 import inspect
+import json
 import os
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from ensemble.combine.candidates import candidates, named, newest_ensemble
 from ensemble.combine.ensembler import combine
 from ensemble.combine.record import read_ensemble
 from ensemble.errors import DataError, MismatchedRuns, NothingPassed, RecipeError
+from ensemble.files import read_json, write_json
 from ensemble.metrics import labels
 from ensemble.recipe.schema import CombineSpec
 from ensemble.runs.run import Run
@@ -66,7 +68,11 @@ def test_again_and_in_another_order_gives_the_same_bytes(tmp_path, three):
     before = contents(first.run.path)
     again = combine(three[::-1], folder=tmp_path, calibrate=True)
     assert again.run.id == first.run.id
-    assert contents(first.run.path) == before
+    after = contents(first.run.path)
+    facts, then = (json.loads(files.pop("run.json")) for files in (after, before))
+    assert after == before
+    assert facts.pop("combined") > then.pop("combined")
+    assert facts == then
 
 
 def test_other_options_are_other_runs(tmp_path, three):
@@ -339,6 +345,23 @@ def test_the_newest_ensemble(tmp_path, three):
     assert newest_ensemble(tmp_path, three[0].fingerprint).id == last.run.id
     again = combine(three, folder=tmp_path)
     assert newest_ensemble(tmp_path, three[0].fingerprint).id == again.run.id
+    for one in (again, last):  # a copy has the files' times in whatever order
+        os.utime(one.run.path / "metrics.json")
+        assert newest_ensemble(tmp_path, three[0].fingerprint).id == again.run.id
+
+
+def test_an_ensemble_without_the_time_of_combining_goes_by_created(tmp_path, three):
+    first, second = (combine(three, folder=tmp_path, rule=rule).run for rule in ("accuracy", "uniform"))
+    for created, path in (("2026-01-02", first.path), ("2026-01-01", second.path)):
+        facts = {**read_json(path / "run.json"), "created": f"{created}T00:00:00+00:00"}
+        write_json(path / "run.json", {key: value for key, value in facts.items() if key != "combined"})
+    os.utime(second.path / "metrics.json")
+    assert newest_ensemble(tmp_path, three[0].fingerprint).id == first.id
+    for path in (first.path, second.path):  # neither says anything: the files' own times are all there is
+        facts = read_json(path / "run.json")
+        write_json(path / "run.json", {key: value for key, value in facts.items() if key != "created"})
+    os.utime(first.path / "metrics.json", (1, 1))
+    assert newest_ensemble(tmp_path, three[0].fingerprint).id == second.id
 
 
 def test_a_broken_ensemble_yaml_is_one_line(tmp_path, three):

@@ -192,6 +192,15 @@ def test_pictures_of_any_number_of_classes(k: int) -> None:
         assert Image.open(io.BytesIO(made)).size[0] > 300
 
 
+def test_of_many_classes_those_most_often_mistaken_have_curves() -> None:
+    k = 30
+    targets = np.arange(4 * k) % k
+    probs = np.eye(k)[np.where(targets < 5, (targets + 1) % k, targets)]  # the first five classes are always wrong
+    rows = rows_of(targets, probs)
+    shown = figures._most_mistaken([rows, rows])
+    assert shown[:5] == [0, 1, 2, 3, 4] and len(shown) == figures.MOST_PANELS
+
+
 def test_names_are_drawn_as_they_are() -> None:
     rows = rows_of(np.arange(12) % 3, np.random.default_rng(0).random((12, 3)))
     strange = replace(rows, classes=("$\\foo$", "a$b$", "{x}_1"))

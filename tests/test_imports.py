@@ -465,3 +465,66 @@ def test_a_test_that_is_numbered_like_the_validation_rows_is_let_in(tmp_path, fo
     assert import_run("x", folder=folder, valid=valid, test=test).run.has("test")
     with pytest.raises(DataError, match="10 of 30 ids"):
         import_run("y", folder=folder, valid=save(tmp_path / "w.npz", predictions(30, 5)), test=tmp_path / "w.npz")
+
+
+def numbered(path, one, targets, classes=("1", "2", "3")):
+    """A CSV with classes of these names and a column `target` of these texts."""
+    lines = [",".join(["image", *classes, "target"])]
+    for name, probs, target in zip(one.ids.tolist(), one.probs, targets, strict=True):
+        lines.append(",".join([name, *(repr(float(p)) for p in probs), str(target)]))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_targets_that_count_from_nought_where_classes_start_at_one_are_moved(tmp_path, folder):
+    ours = predictions(60, 1)
+    made = import_run("x", folder=folder, valid=numbered(tmp_path / "v.csv", ours, ours.targets))
+    expected = import_run("y", folder=folder / "y", valid=numbered(tmp_path / "w.csv", ours, ours.targets + 1))
+    assert made.run.metrics["valid"]["accuracy"] == expected.run.metrics["valid"]["accuracy"]
+    assert "'0' in 'target' is no class, and no target is '3': +1 is added to each target" in made.notes[0]
+    assert not expected.notes
+
+
+def test_targets_that_fit_no_better_when_moved_are_refused(tmp_path, folder):
+    ours = predictions(60, 1)
+    moved = np.where(ours.targets == 2, 0, ours.targets)  # 0 is there, 3 is not, and the rows say nothing
+    wrong = replace(ours, probs=np.random.default_rng(0).dirichlet(np.ones(3), 60))
+    with pytest.raises(DataError, match=r"targets that are no class: '0'.*\(\+1 to each\)"):
+        import_run("x", folder=folder, valid=numbered(tmp_path / "v.csv", wrong, moved))
+
+
+def test_targets_of_the_class_beside_are_named(tmp_path, folder):
+    ours = predictions(200, 1)
+    beside = (ours.probs.argmax(1) + 1) % 3
+    made = import_run("x", folder=folder, valid=save(tmp_path / "v.npz", replace(ours, targets=beside)))
+    assert "below chance (0.3333); with the class before each target it would be" in made.notes[0]
+    assert not import_run("y", folder=folder / "y", valid=save(tmp_path / "w.npz", ours)).notes
+
+
+def test_a_class_may_be_called_label(tmp_path, folder):
+    ours = predictions(60, 1)
+    valid = numbered(tmp_path / "v.csv", ours, ours.classes[ours.targets], ("ant", "label", "cat"))
+    valid.write_text(valid.read_text().replace(",bee\n", ",label\n"))
+    made = import_run("x", folder=folder, valid=valid)
+    assert made.run.predictions("valid").classes.tolist() == ["ant", "cat", "label"]
+    assert made.run.predictions("valid").targets is not None
+    assert "the column 'label' is a class" in made.notes[0]
+
+
+def test_a_mended_version_says_that_the_old_one_still_votes(tmp_path, folder):
+    first = import_run("x", folder=folder, valid=save(tmp_path / "v.npz", predictions(60, 1)))
+    mended = predictions(60, 2)
+    second = import_run("x", folder=folder, valid=save(tmp_path / "v.npz", mended), targets_from=first.run)
+    assert f"{first.run.id} of this name and data is there already; it will vote" in second.notes[-1]
+
+
+def test_ids_with_folders_or_extensions_are_those_of_the_run(tmp_path, folder):
+    ours = member(folder, "net-0", seed=1)
+    theirs = predictions(60, 2)
+    theirs = replace(theirs, ids=np.array([f"images/{name}.png" for name in theirs.ids]), targets=None)
+    made = import_run("x", folder=folder, valid=save(tmp_path / "v.npz", theirs))
+    assert (
+        made.matched == ours.id
+        and made.run.predictions("valid").ids.tolist() == ours.predictions("valid").ids.tolist()
+    )
+    assert any("ids such as" in line for line in made.notes)

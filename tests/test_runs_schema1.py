@@ -6,6 +6,7 @@ Scores are compared with a tolerance, as logarithms differ in the last digit bet
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -102,6 +103,8 @@ def test_the_committed_ensemble_is_made_again_as_it_was(runs):
     members = [named_run(runs, one) for one in read_ensemble(ensemble).members]
     assert combine(members, folder=runs, threshold=0.5).run.id == ensemble.id
     after = contents(runs)
+    facts, then = (json.loads(files.pop(f"{ensemble.id}/run.json")) for files in (after, before))
+    assert {key: value for key, value in facts.items() if key != "combined"} == then
     changed = {name for name in before if after[name] != before[name]}
     assert changed <= {f"{ensemble.id}/metrics.json"}  # its last digits may differ, see above
     assert set(after) - set(before) <= {f"{ensemble.id}/report.json"}

@@ -424,6 +424,21 @@ def test_headers_and_ids_of_a_sample_are_met_whatever_their_spelling(tmp_path, n
     assert rows[1][1] == "test/t000.png"
 
 
+def test_a_sample_may_lack_the_folders_of_our_ids_where_that_is_clear(tmp_path, net):
+    ids = [f"{'ab'[i % 2]}/{i}" for i in range(20)]
+    rewritten(net, "test", replace(net.predictions("test"), ids=np.array(ids)))
+    text = "id,label\n" + "".join(f"{i}.png,ant\n" for i in range(20))
+    rows = table(submit(net, SubmitSpec(), sample=sample(tmp_path, text), out=tmp_path / "a.csv").path)
+    assert [row[0] for row in rows[1:]] == [f"{i}.png" for i in range(20)]
+    said = net.predictions("test")
+    assert [row[1] for row in rows[1:]] == said.classes[labels(said.probs)].tolist()
+    for taken, theirs in (("b/1", "other/0"), ("c/0", "0")):  # of another folder; the id of two rows
+        rewritten(net, "test", replace(said, ids=np.array([*ids[:-1], taken if theirs == "0" else ids[-1]])))
+        path = sample(tmp_path, text.replace("0.png", f"{theirs}.png", 1))
+        with pytest.raises(DataError, match=f"no prediction for: '{theirs}.png'"):
+            submit(net, SubmitSpec(), sample=path, out=tmp_path / "b.csv")
+
+
 @pytest.mark.parametrize("spelled", [("e\u0301", "\u00e9"), ("\u00e9", "e\u0301")])
 def test_ids_meet_in_either_spelling_of_unicode(tmp_path, spelled):
     ours, theirs = spelled

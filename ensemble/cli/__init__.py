@@ -18,7 +18,9 @@ import click
 from ensemble import __version__
 from ensemble.cli.colour import wants_colour
 from ensemble.cli.context import Settings
+from ensemble.cli.params import HomePath
 from ensemble.cli.signals import end_in_time
+from ensemble.cli.streams import prepare_streams
 from ensemble.errors import EnsError, one_line
 
 if TYPE_CHECKING:
@@ -91,7 +93,7 @@ def _module(name: str) -> str:
 @click.version_option(__version__, prog_name="ens")
 @click.option(
     "--runs",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=HomePath(file_okay=False, path_type=Path),
     default=Path("runs"),
     envvar="ENS_RUNS",
     show_default=True,
@@ -118,6 +120,7 @@ def cli(ctx: click.Context, runs: Path, verbose: bool) -> None:
 def main(args: list[str] | None = None) -> None:
     """Run `ens` and leave with the exit code of what happened."""
     args = sys.argv[1:] if args is None else args
+    prepare_streams()
     end_in_time()
     sys.exit(run(args))
 

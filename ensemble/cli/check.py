@@ -11,6 +11,7 @@ from ensemble.cli import completing
 from ensemble.cli.bars import bars
 from ensemble.cli.context import Settings, note
 from ensemble.cli.options import current, data_options, data_settings, say_source
+from ensemble.cli.params import HomePath
 
 if TYPE_CHECKING:
     from ensemble.data.dataset import Dataset
@@ -30,15 +31,13 @@ PICTURES = 24
     help="A key of the recipe's data.",
 )
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="The page. [default: <runs>/check/NAME.html]"
+    "--out", type=HomePath(dir_okay=False, path_type=Path), help="The page. [default: <runs>/check/NAME.html]"
 )
 @click.option(
     "--pictures", type=click.IntRange(0), default=PICTURES, show_default=True, help="Of each sort on the page."
 )
-@click.option("--pairs", type=click.Path(dir_okay=False, path_type=Path), help="A CSV of every pair of copies.")
-@click.option(
-    "--groups", type=click.Path(dir_okay=False, path_type=Path), help="A CSV of what to keep in one fold."
-)
+@click.option("--pairs", type=HomePath(dir_okay=False, path_type=Path), help="A CSV of every pair of copies.")
+@click.option("--groups", type=HomePath(dir_okay=False, path_type=Path), help="A CSV of what to keep in one fold.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_obj
 def command(

@@ -12,6 +12,7 @@ from ensemble.cli.bars import bars
 from ensemble.cli.context import Settings, as_json_text, note
 from ensemble.cli.current import Current
 from ensemble.cli.options import data_settings, runs_options
+from ensemble.cli.params import HomePath
 from ensemble.cli.tables import markdown
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("runs", nargs=-1, shell_complete=completing.runs)
 @runs_options
-@click.option("--out", type=click.Path(path_type=Path), help="Where they go. [default: <runs>/compare]")
+@click.option("--out", type=HomePath(path_type=Path), help="Where they go. [default: <runs>/compare]")
 @click.option("--mistakes", type=click.IntRange(0), default=12, show_default=True, help="Images most surely wrong.")
 @click.option("--no-figures", is_flag=True, help="Tables only.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -9,14 +9,15 @@ import click
 
 from ensemble.cli import completing
 from ensemble.cli.context import Settings, as_json_text, note
+from ensemble.cli.params import HomePath
 
 
 @click.command()
 @click.argument("run", shell_complete=completing.runs)
-@click.argument("images", nargs=-1, required=True, type=click.Path())
+@click.argument("images", nargs=-1, required=True, type=HomePath())
 @click.option("--class", "asked", help="The class that is asked about. [default: the predicted one]")
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
-@click.option("--out", type=click.Path(path_type=Path), help="The PNG. [default: <run>/figures/gradcam.png]")
+@click.option("--out", type=HomePath(path_type=Path), help="The PNG. [default: <run>/figures/gradcam.png]")
 @click.option("--json", "as_json", is_flag=True, help="Print the probabilities and the picture's place as JSON.")
 @click.pass_obj
 def command(

@@ -10,12 +10,13 @@ from ensemble.cli import completing
 from ensemble.cli.bars import bars
 from ensemble.cli.context import Settings, as_json_text, note
 from ensemble.cli.current import run_or_newest
+from ensemble.cli.params import HomePath
 
 
 @click.command()
 @click.argument("run", required=False, shell_complete=completing.runs)
-@click.option("--out", type=click.Path(path_type=Path), help="The folder. [default: <runs>/exports/RUN]")
-@click.option("--zip", "archive", type=click.Path(path_type=Path), help="A zip file instead of a folder.")
+@click.option("--out", type=HomePath(path_type=Path), help="The folder. [default: <runs>/exports/RUN]")
+@click.option("--zip", "archive", type=HomePath(path_type=Path), help="A zip file instead of a folder.")
 @click.option(
     "--opset", type=click.IntRange(18, 23), default=20, show_default=True, help="ONNX's set of operators."
 )

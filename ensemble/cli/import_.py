@@ -10,12 +10,13 @@ from ensemble.cli import completing
 from ensemble.cli.context import Settings, note
 from ensemble.cli.current import Current
 from ensemble.cli.options import data_settings, runs_options
+from ensemble.cli.params import HomePath
 
 
 @click.command(name="import")
 @click.argument("name")
-@click.option("--valid", type=click.Path(path_type=Path), required=True, help="Validation predictions: CSV or npz.")
-@click.option("--test", type=click.Path(path_type=Path), help="Test predictions: CSV or npz.")
+@click.option("--valid", type=HomePath(path_type=Path), required=True, help="Validation predictions: CSV or npz.")
+@click.option("--test", type=HomePath(path_type=Path), help="Test predictions: CSV or npz.")
 @click.option(
     "--arch", shell_complete=completing.archs, help="The architecture it counts as. [default: one of its own]"
 )
@@ -62,6 +63,8 @@ def command(
         targets_from=named_run(settings.runs, targets_from) if targets_from else None,
         dataset=lambda: None if here.spec is None or here.gone else load_with_progress(here.spec, settings.runs),
     )
+    for line in made.notes:
+        note(line)
     if made.matched is not None:
         note(f"its ids are those of {made.matched}: same data set, targets compared or taken from there")
     elif not made.labelled:

@@ -9,6 +9,7 @@ import click
 
 from ensemble.cli.context import as_json_text, note
 from ensemble.cli.options import DEFAULT_RECIPE
+from ensemble.cli.params import HomePath
 from ensemble.errors import one_line
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ submit:
 
 
 @click.command()
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=HomePath(path_type=Path))
 @click.option("--force", is_flag=True, help="Write over an ens.yaml that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the file's name and the data it describes as JSON.")
 def command(data: Path, force: bool, as_json: bool) -> None:

@@ -10,6 +10,7 @@ import click
 from ensemble.cli import completing
 from ensemble.cli.context import Settings, note
 from ensemble.cli.options import data_options, parse_settings, say_source
+from ensemble.cli.params import HomePath
 from ensemble.cli.train import chosen_members
 
 
@@ -35,7 +36,7 @@ from ensemble.cli.train import chosen_members
     help="Any other key of a recipe.",
 )
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
-@click.option("--out", type=click.Path(path_type=Path), help="A folder for CSV and PNG. [default: <runs>/lr-find]")
+@click.option("--out", type=HomePath(path_type=Path), help="A folder for CSV and PNG. [default: <runs>/lr-find]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(

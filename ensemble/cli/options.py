@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ensemble.cli import completing
+from ensemble.cli.params import HomePath
 from ensemble.errors import one_line
 
 if TYPE_CHECKING:
@@ -26,12 +27,12 @@ def data_options(command: F) -> F:
     """Adds --recipe and --data."""
     command = click.option(
         "--data",
-        type=click.Path(path_type=Path),
+        type=HomePath(path_type=Path),
         help="A folder of images or a CSV, instead of the recipe's data.",
     )(command)
     return click.option(
         "--recipe",
-        type=click.Path(path_type=Path),
+        type=HomePath(path_type=Path),
         help="A recipe file. [default: ens.yaml where there is one, else the digits]",
     )(command)
 
@@ -55,11 +56,11 @@ def _data_set_option(command: F) -> F:
 def runs_data_options(command: F) -> F:
     """Adds --recipe and --data of `runs_options`."""
     command = click.option(
-        "--data", type=click.Path(path_type=Path), help="The folder of images or CSV whose runs are meant."
+        "--data", type=HomePath(path_type=Path), help="The folder of images or CSV whose runs are meant."
     )(command)
     return click.option(
         "--recipe",
-        type=click.Path(path_type=Path),
+        type=HomePath(path_type=Path),
         help="A recipe file. [default: ens.yaml where there is one, else the data of the newest run, else the"
         " digits]",
     )(command)
@@ -98,8 +99,10 @@ def tracked(settings: Settings, track: str | None, weights: bool) -> Settings:
 
 
 def recipe_path(recipe: Path | None, data: Path | None) -> Path | None:
-    """--recipe, else ens.yaml where there is one and --data does not stand for it."""
-    return recipe or (DEFAULT_RECIPE if data is None and DEFAULT_RECIPE.is_file() else None)
+    """--recipe, else ens.yaml (or ens.yml) where there is one and --data does not stand for it."""
+    if recipe or data is not None:
+        return recipe
+    return next((path for path in (DEFAULT_RECIPE, DEFAULT_RECIPE.with_suffix(".yml")) if path.is_file()), None)
 
 
 def current(recipe: Path | None, data: Path | None, overrides: Mapping[str, Any] | None = None) -> RecipeFile:

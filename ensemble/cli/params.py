@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,22 @@ class FiniteFloat(NumberType):
         if math.isinf(self.high):
             return f"{self.low:g} or more"
         return f"{self.high:g} or less" if math.isinf(self.low) else f"from {self.low:g} to {self.high:g}"
+
+
+if TYPE_CHECKING:
+    PathType = click.Path[Any]
+else:
+    PathType = click.Path
+
+
+class HomePath(PathType):
+    """A path in which `~` is the home folder: shells write it out in `--data ~/x`, not in `--data=~/x`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, as click's own type has it."""
+        if isinstance(value, str) and value.startswith("~"):
+            value = os.path.expanduser(value)  # noqa: PTH111 — Path would change how the rest is spelled
+        return super().convert(value, param, ctx)
 
 
 finite_float = FiniteFloat()

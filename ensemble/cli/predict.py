@@ -14,7 +14,7 @@ from ensemble.cli import completing
 from ensemble.cli.bars import bars
 from ensemble.cli.context import Settings, note
 from ensemble.cli.current import run_or_newest
-from ensemble.cli.params import share
+from ensemble.cli.params import HomePath, share
 
 if TYPE_CHECKING:
     from ensemble.combine.committee import Committee
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.argument(
     "words", metavar="[RUN] IMAGES...", nargs=-1, required=True, shell_complete=completing.runs_or_files
 )
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write. [default: stdout]")
+@click.option("--out", type=HomePath(dir_okay=False, path_type=Path), help="The file to write. [default: stdout]")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
 @click.option(
     "--top", type=click.IntRange(1), help="The most probable classes, so many. [default: all, as columns]"
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--images",
     "folder",
-    type=click.Path(path_type=Path),
+    type=HomePath(path_type=Path),
     help="Where a CSV's images are. [default: its own folder]",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format jsonl.")

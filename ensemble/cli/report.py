@@ -11,6 +11,7 @@ from ensemble.cli import completing
 from ensemble.cli.context import Settings, note
 from ensemble.cli.current import Current
 from ensemble.cli.options import data_settings, runs_options
+from ensemble.cli.params import HomePath
 
 if TYPE_CHECKING:
     from ensemble.recipe.file import RecipeFile
@@ -27,7 +28,7 @@ PICTURES = 12
 @click.argument("run", required=False, shell_complete=completing.runs)
 @runs_options
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="The page. [default: <runs>/report/NAME.html]"
+    "--out", type=HomePath(dir_okay=False, path_type=Path), help="The page. [default: <runs>/report/NAME.html]"
 )
 @click.option(
     "--pictures", type=click.IntRange(0), default=PICTURES, show_default=True, help="Mistakes that are shown."

@@ -11,6 +11,7 @@ import click
 from ensemble.cli import completing
 from ensemble.cli.context import Settings, as_json_text, note
 from ensemble.cli.options import current, parse_settings, say_source, track_options, tracked
+from ensemble.cli.params import HomePath
 
 if TYPE_CHECKING:
     from ensemble.combine.ensembler import Combined
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path), required=False)
-@click.option("--data", type=click.Path(path_type=Path), help="A folder of images, instead of the recipe's.")
+@click.argument("recipe", type=HomePath(path_type=Path), required=False)
+@click.option("--data", type=HomePath(path_type=Path), help="A folder of images, instead of the recipe's.")
 @click.option(
     "--set",
     "settings_",

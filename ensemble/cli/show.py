@@ -10,6 +10,7 @@ import click
 from ensemble.cli import completing
 from ensemble.cli.context import Settings, as_json_text, note
 from ensemble.cli.options import current, data_options, parse_settings, say_source
+from ensemble.cli.params import HomePath
 
 if TYPE_CHECKING:
     from ensemble.recipe.schema import Recipe
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     metavar="KEY=VALUE",
     help="Any other key of a recipe.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="The PNG. [default: in <runs>/show]")
+@click.option("--out", type=HomePath(path_type=Path), help="The PNG. [default: in <runs>/show]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def command(

@@ -11,6 +11,7 @@ from ensemble.cli import completing
 from ensemble.cli.context import Settings, note
 from ensemble.cli.current import Current
 from ensemble.cli.options import data_settings, runs_options
+from ensemble.cli.params import HomePath
 
 if TYPE_CHECKING:
     from ensemble.recipe.schema import DataSpec
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     "--format", shell_complete=completing.formats, help="kaggle, kaggle-probs or codabench. [default: kaggle]"
 )
 @click.option(
-    "--sample", type=click.Path(), help="A sample submission: its columns, its spelling of the ids, its order."
+    "--sample", type=HomePath(), help="A sample submission: its columns, its spelling of the ids, its order."
 )
-@click.option("--out", type=click.Path(), help="The file to write. [default: submissions/RUN.csv]")
+@click.option("--out", type=HomePath(), help="The file to write. [default: submissions/RUN.csv]")
 @click.option("--zip/--no-zip", default=None, help="Write a zip that holds the file.")
 @click.option("--positive", help="The class whose probability a single column holds.")
 @click.option(

@@ -14,6 +14,7 @@ import click
 from ensemble.cli import completing
 from ensemble.cli.context import Settings, as_json_text, note
 from ensemble.cli.options import current, parse_settings, say_source, track_options, tracked
+from ensemble.cli.params import HomePath
 from ensemble.cli.tables import markdown
 from ensemble.errors import EnsError, RecipeError, abbreviated, one_line
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path), required=False)
+@click.argument("recipe", type=HomePath(path_type=Path), required=False)
 @click.option(
     "--grid",
     "grids",
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
     help="What the table shows. [default: the recipe's, else accuracy]",
 )
 @click.option("--seed", "seeds", type=int, multiple=True, help="A seed; several give mean and deviation.")
-@click.option("--data", type=click.Path(path_type=Path), help="A folder of images, instead of the recipe's.")
+@click.option("--data", type=HomePath(path_type=Path), help="A folder of images, instead of the recipe's.")
 @click.option(
     "--set",
     "settings_",
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
 @click.option("--retry", is_flag=True, help="Train runs again that failed.")
 @click.option("--dry-run", is_flag=True, help="List the cells and how long they take, and stop.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="A folder for the table. [default: <runs>/sweeps/<name>]"
+    "--out", type=HomePath(path_type=Path), help="A folder for the table. [default: <runs>/sweeps/<name>]"
 )
 @track_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

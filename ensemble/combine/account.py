@@ -14,7 +14,7 @@ from ensemble.files import without_nan
 from ensemble.metrics import absent, score
 from ensemble.predictions import UNKNOWN, Predictions, Texts
 from ensemble.runs.run import Run
-from ensemble.runs.writing import parent_facts, total
+from ensemble.runs.writing import now, parent_facts, total
 
 
 def metrics_of(judged: Judged, valid: Split, refits: bool) -> dict[str, Any]:
@@ -66,6 +66,7 @@ def facts_of(
             for cost in ("parameters", "bytes", "seconds", "seconds_per_image")
         },
         "chosen_on_valid": chosen_on_valid(kept),
+        "combined": now(),  # `created` stays when the same is combined again
     }
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +100,20 @@ def newest_ensemble(folder: Path, fingerprint: str) -> Run:
     return max(found, key=last_made)
 
 
-def last_made(run: Run) -> tuple[int, str, str]:
-    """Sorts by the last time: an ensemble that is combined again keeps its `created`, not its metrics.json."""
-    return (run.path / "metrics.json").stat().st_mtime_ns, str(run.facts.get("created", "")), run.id
+def last_made(run: Run) -> tuple[float, int, str]:
+    """Sorts by the time of combining that run.json says, else of making.
+
+    The file's own time, which copying changes, is asked only where these say nothing or are the same.
+    """
+    return _said_time(run), (run.path / "metrics.json").stat().st_mtime_ns, run.id
+
+
+def _said_time(run: Run) -> float:
+    """Seconds since 1970; an ensemble that is combined again keeps its `created`. Before all where none is said."""
+    for key in ("combined", "created"):
+        with suppress(ValueError):
+            return datetime.fromisoformat(str(run.facts.get(key, ""))).timestamp()
+    return -math.inf
 
 
 def refit_of(member: Run, runs: Sequence[Run]) -> Run:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 MOST_CLASSES = 40
-"""Beyond this a confusion matrix has no room for numbers, and a curve for each class says nothing."""
+"""Beyond this a confusion matrix has no room for numbers."""
+MOST_PANELS = 12
+"""Classes with curves of their own, each of which takes a second to draw."""
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -118,9 +120,12 @@ def _confusion(axes: Axes, name: str, rows: Labelled) -> None:
 
 
 def roc_and_precision(sides: Mapping[str, Labelled]) -> bytes:
-    """ROC and precision-recall curves of each class, a colour for each run; for two classes of the second alone."""
+    """ROC and precision-recall curves of each class, a colour for each run; for two classes of the second alone.
+
+    Of more than MOST_PANELS classes those that are most often mistaken, by all runs together.
+    """
     classes = next(iter(sides.values())).classes
-    shown = [1] if len(classes) == 2 else list(range(len(classes)))[:MOST_CLASSES]
+    shown = [1] if len(classes) == 2 else _most_mistaken(list(sides.values()))
     columns = min(4, len(shown))
     rows_of_panels = -(-len(shown) // columns)
     figure = new_figure(3.3 * columns + 0.4, 2 * 2.9 * rows_of_panels + 0.4)
@@ -148,7 +153,19 @@ def roc_and_precision(sides: Mapping[str, Labelled]) -> bytes:
     # a class without a row, or without another, has no curve
     if panels[0, 0].get_legend_handles_labels()[0]:
         panels[0, 0].legend(fontsize=7, loc="lower right")
+    if len(classes) > max(2, len(shown)):
+        figure.suptitle(f"the {len(shown)} of {len(classes)} classes that are most often mistaken", fontsize=9)
     return png(figure)
+
+
+def _most_mistaken(sides: Sequence[Labelled]) -> list[int]:
+    """At most MOST_PANELS classes, in their order: those whose rows are most often wrong."""
+    k = len(sides[0].classes)
+    missed = np.zeros(k)
+    for rows in sides:
+        wrong = rows.targets[rows.predicted != rows.targets]
+        missed += np.bincount(wrong, minlength=k) / np.maximum(np.bincount(rows.targets, minlength=k), 1)
+    return sorted(np.argsort(-missed, kind="stable")[:MOST_PANELS].tolist())
 
 
 def reliability(sides: Mapping[str, Labelled], bins: int = 10) -> bytes:

@@ -9,21 +9,22 @@ import numpy as np
 
 from ensemble.data.csvrows import read_rows
 from ensemble.data.names import nfc
+from ensemble.data.notes import Notes
 from ensemble.errors import DataError, first_few, one_line
 from ensemble.predictions import ROW_TOLERANCE, UNKNOWN, Floats, Ints, Predictions, checked, load
-
-TARGET_COLUMNS = ("target", "label")
+from ensemble.runs.counted import fits_better, shift_of
+from ensemble.runs.target_column import TARGET_COLUMNS, is_number, target_column
 
 FEWEST_LABELS = 10
 """Rows of which no network is likely to be right on every one."""
 
 
-def read_predictions(path: Path) -> Predictions:
+def read_predictions(path: Path, notes: Notes | None = None) -> Predictions:
     """Predictions from an npz, or a CSV: ids first, a column a class, perhaps one called target or label.
 
-    Raises DataError.
+    notes: takes what a person should know of how the file was read. Raises DataError.
     """
-    return _composed(load(path)) if path.suffix.lower() == ".npz" else _read_csv(path)
+    return _composed(load(path)) if path.suffix.lower() == ".npz" else _read_csv(path, notes or Notes())
 
 
 def _composed(read: Predictions) -> Predictions:
@@ -32,23 +33,25 @@ def _composed(read: Predictions) -> Predictions:
     return checked(ids, read.probs, classes, read.targets, read.groups, source=read.source)
 
 
-def _read_csv(path: Path) -> Predictions:
+def _read_csv(path: Path, notes: Notes) -> Predictions:
     source = one_line(path)
     lines = _without_row_numbers([[nfc(cell.strip()) for cell in row.cells] for row in read_rows(path)[0]])
     header, rows = (lines[0], lines[1:]) if lines else ([], [])
-    target_at = next((at for at, name in enumerate(header) if at and name.lower() in TARGET_COLUMNS), None)
-    class_at = [at for at in range(1, len(header)) if at != target_at]
-    if len(class_at) < 2 or not rows:
-        raise DataError(f"{source}: a header with an id and a column for each class, and rows, expected")
     ragged = [row[0] for row in rows if len(row) != len(header)]
     if ragged:
         raise DataError(f"{source}: rows with other than {len(header)} cells: {first_few(ragged)}")
+    target_at = target_column(header, rows, notes)
+    class_at = [at for at in range(1, len(header)) if at != target_at]
+    if len(class_at) < 2 or not rows:
+        raise DataError(f"{source}: a header with an id and a column for each class, and rows, expected")
     classes = [header[at] for at in class_at]
-    targets = None if target_at is None else _targets([row[target_at] for row in rows], classes, source)
     ids = [row[0] for row in rows]
     if target_at is not None and header[target_at].lower() != "target":
         _refuse_predicted_labels([row[target_at] for row in rows], rows, class_at, classes, source)
     probs = _numbers([[row[at] for at in class_at] for row in rows], ids, source)
+    targets = None
+    if target_at is not None:
+        targets = _targets([row[target_at] for row in rows], classes, probs, header[target_at], source, notes)
     _refuse_other_scales(probs, classes, source)
     return checked(np.array(ids), probs, np.array(classes), targets, source=source)
 
@@ -57,7 +60,7 @@ def _refuse_predicted_labels(
     labels: list[str], rows: list[list[str]], class_at: Sequence[int], classes: Sequence[str], source: str
 ) -> None:
     """Raises DataError for a column `label` that is each row's most probable class, as `ens predict` writes."""
-    if len(labels) < FEWEST_LABELS or not all(_is_number(row[at]) for row in rows for at in class_at):
+    if len(labels) < FEWEST_LABELS or not all(is_number(row[at]) for row in rows for at in class_at):
         return
     likely = [classes[max(range(len(classes)), key=lambda c: float(row[class_at[c]]))] for row in rows]
     if labels == likely:
@@ -93,8 +96,8 @@ def _numbers(cells: list[list[str]], ids: list[str], source: str) -> Floats:
     try:
         wide = np.array(cells, dtype=np.float64)
     except ValueError as error:
-        wrong = [one for one, row in zip(ids, cells, strict=True) if not all(map(_is_number, row))]
-        commas = any("," in cell and _is_number(cell.replace(",", ".")) for row in cells for cell in row)
+        wrong = [one for one, row in zip(ids, cells, strict=True) if not all(map(is_number, row))]
+        commas = any("," in cell and is_number(cell.replace(",", ".")) for row in cells for cell in row)
         advice = "; write decimal points, not commas" if commas else ""
         raise DataError(f"{source}: not a number in the rows {first_few(wrong)}{advice}") from error
     narrow = wide.astype(np.float32)
@@ -103,20 +106,38 @@ def _numbers(cells: list[list[str]], ids: list[str], source: str) -> Floats:
     return narrow if exact else wide
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _targets(names: list[str], classes: Sequence[str], source: str) -> Ints:
+def _targets(
+    names: list[str], classes: Sequence[str], probs: Floats, column: str, source: str, notes: Notes
+) -> Ints:
     """Indices of class names; an empty cell is an unknown target."""
     index = {"": UNKNOWN, **{name: at for at, name in enumerate(classes)}}
     strange = sorted({name for name in names if name not in index})
-    if strange:
-        raise DataError(
-            f"{source}: targets that are no class: {first_few(strange)}; one of {first_few(classes)} expected"
+    named = np.array([index.get(name, UNKNOWN) for name in names], dtype=np.int64)
+    if not strange:
+        return named
+    step = shift_of(names, classes)
+    if step is not None:
+        shifted = np.array([index[name and str(int(name) + step)] for name in names], dtype=np.int64)
+        if fits_better(probs, named, shifted):
+            unused = max(classes, key=int) if step > 0 else min(classes, key=int)
+            notes.add(
+                f"{source}: {strange[0]!r} in {column!r} is no class, and no target is {unused!r}:"
+                f" {step:+d} is added to each target"
+            )
+            return shifted
+    raise DataError(
+        f"{source}: targets that are no class: {first_few(strange)}; one of {first_few(classes)} expected"
+        f"{_advice(names, column, step)}"
+    )
+
+
+def _advice(names: Sequence[str], column: str, step: int | None) -> str:
+    if step is not None:
+        return f"; where the targets count from another number, write the names of the classes ({step:+d} to each)"
+    if all(is_number(name) and 0 <= float(name) <= 1 for name in names if name):
+        other = " or ".join(repr(name) for name in TARGET_COLUMNS if name != column.lower())
+        return (
+            f"; if {column!r} is a class, its column and the others must sum to one in every row, and the true"
+            f" classes, if any, be called {other}"
         )
-    return np.array([index[name] for name in names], dtype=np.int64)
+    return ""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ensemble.data.names import extension, natural_key, stem
-from ensemble.errors import DataError, MismatchedRuns, first_few, one_line
+from ensemble.data.names import natural_key
+from ensemble.data.notes import Notes
+from ensemble.errors import DataError, abbreviated, one_line
 from ensemble.files import sha256_json
 from ensemble.predictions import Predictions, align, sha256_of
 from ensemble.runs.copies import copied_from, refuse_shared_rows
+from ensemble.runs.counted import note_of
 from ensemble.runs.import_files import read_predictions
+from ensemble.runs.known import Known, completed, known_run, match, respelled, without_extensions
+from ensemble.runs.origin import usable_runs
 from ensemble.runs.run import Run, all_runs
 from ensemble.runs.writing import run_id, write_run
 
@@ -26,24 +30,15 @@ _PIPELINE = 1
 
 @dataclass(frozen=True)
 class Imported:
-    """The run; what its targets and data set were taken from or compared with; whether it has targets."""
+    """The run; what its targets and data set were taken from or compared with; whether it has targets.
+
+    notes: what a person should know, one line each.
+    """
 
     run: Run
     matched: str | None
     labelled: bool
-
-
-@dataclass(frozen=True)
-class Known:
-    """A set of validation rows that is known here: truth holds ids, classes, targets, groups, no real probs.
-
-    data: the `data` of run.json.  test_ids: of the test that `data` names.
-    """
-
-    name: str
-    truth: Predictions
-    data: Mapping[str, Any]
-    test_ids: frozenset[str]
+    notes: tuple[str, ...] = ()
 
 
 def import_run(
@@ -64,21 +59,17 @@ def import_run(
     as; without one it is its own.
     Classes that nobody lists are in natural order. Raises DataError or MismatchedRuns, and then nothing is written.
     """
-    ours = read_predictions(valid)
-    known = known_run(targets_from) if targets_from else _match(ours, all_runs(folder), dataset)
-    bare = without_extensions(ours)
-    # the ids of a data set are without them
-    by_file = known is None and bare is not None and (known := _match(bare, all_runs(folder), dataset)) is not None
-    if by_file and bare is not None:
-        ours = bare
+    notes = Notes()
+    ours = read_predictions(valid, notes)
+    known = known_run(targets_from) if targets_from else match(ours, all_runs(folder), dataset)
     if known is not None:
-        ours = _completed(ours, known.truth)
+        spelled = respelled(ours, known.truth.ids.tolist(), notes)
+        by_file, ours = spelled is not ours, completed(spelled, known.truth)
     else:  # nobody's list to go by
-        ours = align(ours, ours.ids, np.array(sorted(ours.classes.tolist(), key=natural_key)))
+        by_file, ours = False, align(ours, ours.ids, np.array(sorted(ours.classes.tolist(), key=natural_key)))
     splits = {"valid": ours}
     if test is not None:
-        tested = read_predictions(test)
-        tested = (without_extensions(tested) if by_file else None) or tested
+        tested = _tested(test, known, by_file, notes)
         splits["test"] = align(tested, tested.ids, ours.classes)
         refuse_shared_rows(ours, splits["test"], known.test_ids if known else frozenset())
     digest = sha256_json(
@@ -100,16 +91,39 @@ def import_run(
     path = folder / run_id(name, digest)
     _refuse_copy(path.name, splits, folder)
     run = write_run(path, facts, predictions=splits)
-    return Imported(run, None if known is None else known.name, ours.targets is not None)
+    for line in (note_of(ours), _namesakes(run, name)):
+        if line is not None:
+            notes.add(line)
+    return Imported(run, None if known is None else known.name, ours.targets is not None, tuple(notes.all()))
 
 
-def without_extensions(predictions: Predictions) -> Predictions | None:
-    """The same with `a` for the id `a.png`; None unless every id is an image's name and stays unique."""
-    names = predictions.ids.tolist()
-    bare = [stem(name) for name in names]
-    if not all(map(extension, names)) or len(set(bare)) < len(bare):
+def _tested(path: Path, known: Known | None, by_file: bool, notes: Notes) -> Predictions:
+    """The predictions of the test, with the ids of the known test where these are meant.
+
+    by_file: whether the validation ids were other spellings of those that are known.
+    """
+    tested = read_predictions(path, notes)
+    spelled = tested if known is None else respelled(tested, sorted(known.test_ids), notes)
+    return (without_extensions(tested) if by_file and spelled is tested else None) or spelled
+
+
+def _namesakes(made: Run, name: str) -> str | None:
+    """A line on other imports of this name and data set, which `ens combine` takes too."""
+    others = [
+        run.path
+        for run in usable_runs(made.path.parent)
+        if run.kind == "import"
+        and run.facts.get("name") == name
+        and run.id != made.id
+        and run.fingerprint == made.fingerprint
+    ]
+    if not others:
         return None
-    return replace(predictions, ids=np.array(bare, np.str_))
+    there, it = ("is", "it") if len(others) == 1 else ("are", "they")
+    return (
+        f"{abbreviated(path.name for path in others)} of this name and data {there} there already; {it} will vote"
+        f" beside {made.id}: delete {abbreviated(one_line(path) for path in others)} where {it} should not"
+    )
 
 
 def _refuse_copy(name: str, splits: Mapping[str, Predictions], folder: Path) -> None:
@@ -121,58 +135,6 @@ def _refuse_copy(name: str, splits: Mapping[str, Predictions], folder: Path) -> 
             f"{splits['valid'].source} holds the predictions of {copied.id}, which would be counted twice; combine"
             f" that one, or delete {one_line(copied.path)} and import again"
         )
-
-
-def known_run(run: Run) -> Known:
-    """The validation rows of a run."""
-    test_ids = frozenset(run.predictions("test").ids.tolist()) if run.has("test") else frozenset()
-    return Known(run.id, run.predictions("valid"), run.facts.get("data", {}), test_ids)
-
-
-def known_dataset(dataset: Dataset) -> Known:
-    """The validation rows of a data set."""
-    valid, k = dataset.splits["valid"], len(dataset.classes)
-    anything = np.full((len(valid), k), 1 / k, np.float32)
-    truth = Predictions(valid.ids, anything, dataset.classes, valid.targets, valid.groups, "the current data set")
-    data = {"fingerprint": dataset.fingerprint, "tests": dict(dataset.test_fingerprints)}
-    test = dataset.splits.get("test")
-    return Known(truth.source, truth, data, frozenset(test.ids.tolist() if test else ()))
-
-
-def _match(ours: Predictions, runs: Sequence[Run], dataset: Callable[[], Dataset | None]) -> Known | None:
-    """Who knows these ids and classes: a run, the current data set's before others; else that data set."""
-    usable = [run for run in runs if run.complete and not run.failed and run.kind != "ensemble"]
-    found = [run for run in usable if run.has("valid") and _same_rows(ours, run.predictions("valid"))]
-    current = None
-    if len({run.fingerprint for run in found}) != 1 and (current := dataset()) is not None:
-        fingerprint = current.fingerprint
-        found = [run for run in found if run.fingerprint == fingerprint] or found
-    if found:
-        return known_run(min(found, key=lambda run: (run.predictions("valid").targets is None, run.id)))
-    if current is not None and "valid" in current.splits:
-        known = known_dataset(current)
-        return known if _same_rows(ours, known.truth) else None
-    return None
-
-
-def _same_rows(ours: Predictions, theirs: Predictions) -> bool:
-    same_classes = set(theirs.classes.tolist()) == set(ours.classes.tolist())
-    return same_classes and len(ours) == len(theirs) and set(theirs.ids.tolist()) == set(ours.ids.tolist())
-
-
-def _completed(ours: Predictions, theirs: Predictions) -> Predictions:
-    """`ours` in their order of classes and ids, with their targets and groups. Raises MismatchedRuns."""
-    ours = align(ours, theirs.ids, theirs.classes)
-    groups = theirs.groups if ours.groups is None else ours.groups
-    if ours.targets is None or theirs.targets is None:
-        return replace(ours, targets=theirs.targets if ours.targets is None else ours.targets, groups=groups)
-    clash = (ours.targets != theirs.targets) & ours.labelled & theirs.labelled
-    if clash.any():
-        raise MismatchedRuns(
-            f"{ours.source} and {theirs.source} have other targets for {clash.sum()} items:"
-            f" {first_few(ours.ids[clash])}; import the predictions of one data set"
-        )
-    return replace(ours, targets=np.where(ours.labelled, ours.targets, theirs.targets), groups=groups)
 
 
 def _data(splits: Mapping[str, Predictions], known: Known | None) -> dict[str, Any]:

@@ -77,8 +77,8 @@ def write_run(
     """Write a whole run under its lock: run.json, `files`, an npz for each split, metrics.json last.
 
     facts: run.json without `schema`, `created` and `versions`.  metrics: entries of metrics.json beside the
-    scores of the splits. Made again from the same input, the run keeps its `created` and every byte; a test
-    split that is no longer among `predictions` goes.
+    scores of the splits. Made again from the same input, the run keeps its `created` and every byte but the
+    time `combined` of an ensemble; a test split that is no longer among `predictions` goes.
     """
     contents = {
         **{name: text.encode() if isinstance(text, str) else text for name, text in (files or {}).items()},
@@ -106,16 +106,24 @@ def _differs(path: Path, facts: Mapping[str, Any], contents: Mapping[str, bytes]
     return (
         not all(file.is_file() for file in there)
         or any(file.read_bytes() != content for file, content in zip(there, contents.values(), strict=True))
-        or read_json(path / "run.json") != json.loads(json.dumps(facts))
+        or _untimed(read_json(path / "run.json")) != _untimed(json.loads(json.dumps(facts)))
     )
+
+
+def _untimed(facts: Any) -> Any:
+    return {key: value for key, value in facts.items() if key != "combined"} if isinstance(facts, dict) else facts
 
 
 def _first_made(path: Path) -> dict[str, Any]:
     if (path / "metrics.json").is_file():
         facts = read_json(path / "run.json")
         return {key: facts[key] for key in ("created", "versions") if key in facts}
-    # to the microsecond, so that the newest of two made in one second is known
-    return {"created": datetime.now(timezone.utc).isoformat(timespec="microseconds"), "versions": versions()}
+    return {"created": now(), "versions": versions()}
+
+
+def now() -> str:
+    """The time as runs keep it: to the microsecond, so that the newest of two made in one second is known."""
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
 def mark_chosen(run: Run, why: str) -> None:

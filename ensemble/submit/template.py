@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ensemble.data.csvrows import read_rows
-from ensemble.data.names import nfc, stem
+from ensemble.data.names import nfc
+from ensemble.data.spelling import Spellings
 from ensemble.errors import DataError, first_few, one_line
 from ensemble.metrics import labels
 from ensemble.predictions import Ints, Predictions, Texts
@@ -102,7 +102,7 @@ def _answers(template: Template, predictions: Predictions, spec: Spec, kind: Ans
 def matching_rows(template: Template, ids: Texts) -> Ints:
     """The row of `ids` (n,) for each id of the template, int64 (n,), with or without a picture's extension.
 
-    An id of the template may have folders before it that ours lacks.
+    An id of the template may have folders before it that ours lacks, or lack folders that ours has.
 
     Raises DataError that names the first five that are duplicate, missing or extra.
     """
@@ -135,20 +135,7 @@ def unpredicted(template: Template, ids: Texts) -> list[str]:
 
 
 def _rows(template: Template, ids: Texts) -> list[int | None]:
-    exact = {one: row for row, one in enumerate(ids.tolist())}
-    stems: dict[str, list[int]] = {}
-    for one, row in exact.items():
-        stems.setdefault(_key(one), []).append(row)
-    return [exact.get(one, _meant(_key(one), stems)) for one in template.ids]
-
-
-def _key(name: str) -> str:
-    return stem(nfc(name.strip()))
-
-
-def _meant(key: str, stems: Mapping[str, list[int]]) -> int | None:
-    rows = stems.get(key) or stems.get(key.rpartition("/")[2], [])
-    return rows[0] if len(rows) == 1 else None
+    return Spellings(ids.tolist()).rows(template.ids)
 
 
 def _repeated(wanted: list[str], found: list[int | None]) -> list[str]:
