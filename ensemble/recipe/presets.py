@@ -24,8 +24,8 @@ SCRATCH: Mapping[str, Any] = {
 
 _GOOD: Mapping[str, Any] = {
     "head": "linear",
-    "dropout": 0.2,
-    "freeze_norms": True,
+    "dropout": 0.5,
+    "freeze_norms": "statistics",
     "rescale_filters": True,
     "head_fit": "regression",
     "early_rate": 1.0,

@@ -140,7 +140,7 @@ class Recipe(Frozen):
     lr: Literal["auto"] | Rate = "auto"
     schedule: str = "one-cycle"
     unfreeze: Annotated[int, Field(ge=1)] | None = None
-    freeze_norms: bool | None = None
+    freeze_norms: bool | Literal["statistics"] | None = None
     rescale_filters: bool | None = None
     head_fit: Literal["regression", "steps"] | None = None
     early_rate: Annotated[float, Field(gt=0, le=1)] | None = None

@@ -237,7 +237,9 @@ class Training:
         if isinstance(stage.train, int):
             still |= set(body.parameters()) - last_parameters(body, stage.train)
         if self.recipe.freeze_norms:
-            still |= {parameter for norm in norms(body) for parameter in norm.parameters()}
+            still |= {norm.weight for norm in norms(body)}
+        if self.recipe.freeze_norms is True:
+            still |= {norm.bias for norm in norms(body)}
         for parameter in still:
             parameter.requires_grad_(False)
 
