@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from torch import nn
+from itertools import pairwise
 
-from ensemble.models.rescaling import followed_by_norms
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 MARK = "scale_free"
 
@@ -14,8 +16,14 @@ def mark_scale_free(network: nn.Module) -> None:
 
     What stands between must not mind a positive factor either, as max-pools and ReLUs do not.
     """
-    for convolution, _ in followed_by_norms(network):
-        setattr(convolution.weight, MARK, True)
+    layers = [module for module in network.modules() if isinstance(module, (_ConvNd, _BatchNorm))]
+    for before, after in pairwise(layers):
+        if isinstance(before, _ConvNd) and isinstance(after, _BatchNorm) and _follows(before, after):
+            setattr(before.weight, MARK, True)
+
+
+def _follows(convolution: _ConvNd, norm: _BatchNorm) -> bool:
+    return norm.num_features == convolution.out_channels
 
 
 def is_scale_free(parameter: nn.Parameter) -> bool:

@@ -237,9 +237,9 @@ class Training:
         if isinstance(stage.train, int):
             still |= set(body.parameters()) - last_parameters(body, stage.train)
         if self.recipe.freeze_norms:
-            still |= {norm.weight for norm in norms(body)}
-        if self.recipe.freeze_norms is True:
-            still |= {norm.bias for norm in norms(body)}
+            kept = ("weight", "bias") if self.recipe.freeze_norms is True else ("weight",)
+            named = [pair for norm in norms(body) for pair in norm.named_parameters()]
+            still |= {parameter for name, parameter in named if name in kept}
         for parameter in still:
             parameter.requires_grad_(False)
 
