@@ -106,7 +106,7 @@ def test_a_recipe_and_an_option_go_before_the_newest_run(two, capsys):
 
 
 def test_without_any_run_it_is_the_digits(here, capsys):
-    assert "no complete runs of this data set" in said(capsys, "combine", code=3)[1]
+    assert "no complete runs of the built-in digits in" in said(capsys, "combine", code=3)[1]
     member(here / "runs", "old-0", seed=1, data=DIGITS)
     assert "old-0" in said(capsys, "combine")[0]
 
@@ -307,3 +307,48 @@ def test_members_of_what_the_folder_held_before_are_named(here, capsys):
     assert "left out: 'net-00000001', trained before the images or labels changed; `ens train` trains" in err
     _, err = said(capsys, "combine", "net-00000001")
     assert "left out" not in err
+
+
+def test_the_test_tables_way_with_ids_is_told_where_no_sample_says_another(here, capsys):
+    """Kaggle takes no other header and no other spelling of the ids than its own."""
+    table = here / "photos" / "train.csv"
+    rows = [f"train/{name}/{name}{i}.png,{name}" for name in ("cat", "dog") for i in range(6)]
+    table.write_text("\n".join(["image_id,label", *rows]) + "\n")
+    tests = table.with_name("test.csv")
+    tests.write_text("image_id\n" + "".join(f"test/t{i}.png\n" for i in range(4)))
+    spec = DataSpec(form="csv", path="photos", train="train.csv", valid=0.5, test="test.csv", images=".")
+    dataset = load_dataset(spec, here / "runs")
+    ids = {split: dataset.splits[split].ids for split in ("valid", "test")}
+    probs = {split: np.random.default_rng(0).dirichlet(np.ones(2), len(ids[split])) for split in ids}
+    splits = {
+        split: Predictions(
+            ids[split],
+            probs[split].astype(np.float32),
+            dataset.classes,
+            dataset.splits["valid"].targets if split == "valid" else None,
+        )
+        for split in ids
+    }
+    data = {"form": "csv", "fingerprint": dataset.fingerprint, "tests": dict(dataset.test_fingerprints)}
+    made = run(here / "runs", "net-0", splits, data=data)
+    recipe = Recipe(arch="resnet18", data=spec).model_dump(mode="json")
+    (made.path / "recipe.yaml").write_text(text.dump(recipe), encoding="utf-8")
+    err = said(capsys, "submit", "net-0", "--out", "a.csv")[1]
+    assert "test.csv calls the ids 'image_id' (here 'id') and spells them 'test/t0.png' (here 'test/t0')" in err
+    (here / "sample.csv").write_text("image_id,label\n" + "".join(f"test/t{i}.png,cat\n" for i in range(4)))
+    assert "calls the ids" not in said(capsys, "submit", "net-0", "--out", "b.csv", "--sample", "sample.csv")[1]
+    tests.write_text("image_id\n" + "".join(f"test/t{i}\n" for i in range(4)))
+    err = said(capsys, "submit", "net-0", "--out", "a.csv")[1]
+    assert "calls the ids 'image_id' (here 'id'): where" in err and "submit: {id_column: image_id}" in err
+    (here / "r.yaml").write_text(
+        text.dump({"data": spec.model_dump(mode="json"), "submit": {"id_column": "image_id"}})
+    )
+    assert "calls the ids" not in said(capsys, "submit", "net-0", "--recipe", "r.yaml", "--out", "a.csv")[1]
+
+
+def test_a_data_set_without_runs_is_named(two, capsys):
+    (two / "other.yaml").write_text("data: {form: folders, path: photos, valid: 0.5}\n")
+    for words in (["combine"], ["submit"]):
+        assert (
+            "of other.yaml in runs; type `ens train`" in said(capsys, *words, "--recipe", "other.yaml", code=3)[1]
+        )

@@ -427,4 +427,4 @@ def test_without_a_run_it_is_the_newest_ensemble_and_that_is_said(
     assert ens(["predict", "vit0", "new.png"]) == 3 and "newest" not in capfd.readouterr().err
     assert ens(["predict", "gone.png"]) == 2 and "'gone.png' is no file" in capfd.readouterr().err
     Path("ens.yaml").write_text("data: {form: digits}\n")
-    assert ens(["export"]) == 3 and "no complete run of this data set" in capfd.readouterr().err
+    assert ens(["export"]) == 3 and "no complete run of ens.yaml in" in capfd.readouterr().err

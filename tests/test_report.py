@@ -650,7 +650,7 @@ def test_an_empty_folder_says_what_to_type(
     assert "type `ens train`" in capfd.readouterr().err
     Path("ens.yaml").write_text("data: {form: digits}\n")
     assert ens(["report"]) == 3
-    assert "no complete run of this data set" in capfd.readouterr().err
+    assert "no complete run of digits in" in capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -51,3 +51,9 @@ def test_a_recipe_may_be_called_yml(tmp_path: Path, names: list[str], read: str)
         (tmp_path / name).write_text(f"members: [{{arch: customnet, name: from-{name[-4:].strip('.')}}}]\n")
     done = shell(f"{ENS} train --dry-run", tmp_path)
     assert f"from-{read[-4:].strip('.')}" in (done.stdout + done.stderr).decode()
+
+
+def test_a_recipe_is_not_written_beside_one_that_it_would_replace(tmp_path: Path) -> None:
+    (tmp_path / "ens.yml").write_text("members: [customnet]\n")
+    done = shell(f"{ENS} init .", tmp_path)
+    assert done.returncode == 2 and b"ens.yml is there already; type --force to write ens.yaml" in done.stderr

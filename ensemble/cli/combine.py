@@ -94,11 +94,16 @@ def combine_runs(settings: Settings, here: Current, names: Sequence[str], **opti
     """
     from ensemble.combine.candidates import candidates, named
     from ensemble.combine.ensembler import combine
+    from ensemble.errors import DataError, one_line
 
     if not names:
         here.announce()
     runs = named(settings.runs, names) if names else candidates(settings.runs, here.fingerprint)
-    if not names and runs:
+    if not runs:
+        raise DataError(
+            f"no complete runs of {here.name} in {one_line(settings.runs)}; type `ens train`, or name the runs"
+        )
+    if not names:
         _note_outdated(settings.runs, runs[0])
     asked = {key: value for key, value in options.items() if value is not None}
     # without a recipe there is none to read, nor the reader of recipes to load
@@ -107,7 +112,7 @@ def combine_runs(settings: Settings, here: Current, names: Sequence[str], **opti
         combined = combine(
             runs,
             folder=settings.runs,
-            data=_images(here, runs, bool(names)) if runs else None,
+            data=_images(here, runs, bool(names)),
             progress=lambda done, total: stage("fitting", done, total),
             **keys,
         )

@@ -202,7 +202,7 @@ def run_or_newest(settings: Settings, name: str | None) -> Run:
         return named_run(settings.runs, name)
     here = Current(settings.runs)
     try:
-        run = newest_ensemble(settings.runs, here.fingerprint)
+        run = newest_ensemble(settings.runs, here.fingerprint, here.name)
     except UnreadableFiles as error:  # whose advice is for commands that read the data
         raise DataError(
             f"{len(error.problems)} images of {here.name} cannot be read, so its runs are not known; name RUN"

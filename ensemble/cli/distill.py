@@ -131,7 +131,7 @@ def _teacher(
 
     named = named_run(settings.runs, name) if name else None
     dataset = load_with_progress(found.data, settings.runs)
-    run = named or newest_ensemble(settings.runs, dataset.fingerprint)
+    run = named or newest_ensemble(settings.runs, dataset.fingerprint, found.source)
     if named is None:
         note(f"the teacher is {run.id}, the newest ensemble of {found.source}")
     teacher, notes = teacher_of(run, dataset, temperature, alpha)

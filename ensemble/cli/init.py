@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble.cli.context import as_json_text, note
-from ensemble.cli.options import DEFAULT_RECIPE
+from ensemble.cli.options import DEFAULT_RECIPE, DEFAULT_RECIPES
 from ensemble.cli.params import HomePath
 from ensemble.errors import one_line
 
@@ -59,8 +59,12 @@ def command(data: Path, force: bool, as_json: bool) -> None:
     from ensemble.errors import RecipeError
     from ensemble.files import write_atomically
 
-    if DEFAULT_RECIPE.exists() and not force:
-        raise RecipeError(f"{DEFAULT_RECIPE} is there already; type --force to write over it")
+    there = [path for path in DEFAULT_RECIPES if path.exists()]
+    if there and not force:
+        way = (
+            "to write over it" if there[0] == DEFAULT_RECIPE else f"to write {DEFAULT_RECIPE}, which is read first"
+        )
+        raise RecipeError(f"{there[0]} is there already; type --force {way}")
     guessed = guess(data)
     runs = click.get_current_context().obj.runs
     write_atomically(DEFAULT_RECIPE, commented(guessed, training_size(guessed.spec, runs)))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_RECIPE = Path("ens.yaml")
+DEFAULT_RECIPES = (DEFAULT_RECIPE, Path("ens.yml"))
 
 
 def data_options(command: F) -> F:
@@ -102,7 +103,7 @@ def recipe_path(recipe: Path | None, data: Path | None) -> Path | None:
     """--recipe, else ens.yaml (or ens.yml) where there is one and --data does not stand for it."""
     if recipe or data is not None:
         return recipe
-    return next((path for path in (DEFAULT_RECIPE, DEFAULT_RECIPE.with_suffix(".yml")) if path.is_file()), None)
+    return next((path for path in DEFAULT_RECIPES if path.is_file()), None)
 
 
 def current(recipe: Path | None, data: Path | None, overrides: Mapping[str, Any] | None = None) -> RecipeFile:

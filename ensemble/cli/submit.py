@@ -116,7 +116,7 @@ def submit_run(
     from ensemble.submit.submission import submit
 
     if name is None:
-        run = newest_ensemble(settings.runs, here.fingerprint)
+        run = newest_ensemble(settings.runs, here.fingerprint, here.name)
         note(f"submitting {run.id}, the newest ensemble of {here.name}")
     else:
         run = named_run(settings.runs, name)

@@ -89,14 +89,14 @@ def _refuse_other_data(runs: Sequence[Run]) -> None:
             )
 
 
-def newest_ensemble(folder: Path, fingerprint: str) -> Run:
-    """The complete ensemble of this data set that was made last. Raises DataError when there is none."""
+def newest_ensemble(folder: Path, fingerprint: str, name: str = "this data set") -> Run:
+    """The ensemble of the data set called `name` that was made last. Raises DataError when none is complete."""
     runs = [run for run in all_runs(folder) if run.complete and run.fingerprint == fingerprint]
     found = [run for run in runs if run.kind == "ensemble"]
     if not runs:
-        raise DataError(f"no complete run of this data set in {one_line(folder)}; type `ens train`, or name a run")
+        raise DataError(f"no complete run of {name} in {one_line(folder)}; type `ens train`, or name a run")
     if not found:
-        raise DataError(f"no complete ensemble of this data set in {one_line(folder)}; type `ens combine` first")
+        raise DataError(f"no complete ensemble of {name} in {one_line(folder)}; type `ens combine` first")
     return max(found, key=last_made)
 
 

@@ -24,6 +24,7 @@ from ensemble.submit.answers import answer_of, label_notes
 from ensemble.submit.filling import Fill, fill_of, filled
 from ensemble.submit.formats import Format, formats
 from ensemble.submit.sheet import Sheet, Spec, missing_notes, zipped
+from ensemble.submit.spelled import spelling_notes
 from ensemble.submit.template import Template, read_template, unpredicted
 from ensemble.submit.template import fill as filled_in
 
@@ -80,6 +81,8 @@ def submit(
     if filling is not None and missing:
         facts["filled"] = filling.facts(missing)
     write_atomically(path, content)
+    if template is None:
+        notes = (*notes, *spelling_notes(predictions.ids.tolist(), spec, split, data))
     notes = (*compared_note, *notes, *missing_notes(sheet), *_missing_notes(missing, filling, fill))
     return Submission(path, write_json(path.with_name(f"{path.name}.json"), facts), facts, notes)
 

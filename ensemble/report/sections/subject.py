@@ -57,7 +57,7 @@ def about_data(
     """
     runs = [run for run in usable_runs(folder) if not run.is_fold and run.fingerprint == fingerprint]
     if not runs:
-        raise DataError(f"no complete run of this data set in {one_line(folder)}; type `ens train`, or name a run")
+        raise DataError(f"no complete run of {name} in {one_line(folder)}; type `ens train`, or name a run")
     newest = max((run for run in runs if run.kind == "ensemble"), key=last_made, default=None)
     best = max(runs, key=lambda run: (run.has("valid"), _accuracy(run), run.id))
     return _subject(name, focus or newest or best, runs, recipe)
