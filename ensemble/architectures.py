@@ -60,6 +60,11 @@ class Architecture:
     min_size_small: int = 1
 
     @property
+    def own_head(self) -> bool:
+        """Whether the network has a head of its own, as ours have, and not the one that a recipe asks for."""
+        return self.source == "ensemble"
+
+    @property
     def weights_file(self) -> str | None:
         """The file name at the end of `weights_url`."""
         return self.weights_url.rsplit("/", 1)[1] if self.weights_url else None

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from ensemble.errors import RecipeError
+from ensemble.recipe.file import build
 from ensemble.recipe.resolve import hashed_keys, resolved, training_stages
 from ensemble.recipe.schema import DataSpec, Recipe
 
@@ -57,6 +59,35 @@ def test_a_head_that_is_fitted_leaves_the_rate_to_what_comes_after() -> None:
     ]
     trained = resolved(Recipe(data=PHOTOS, arch="resnet18", lr=0.001, head_fit="steps"))
     assert [stage.lr for stage in training_stages(trained)] == [0.001, 0.0005]
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ({"arch": "customnet", "weights": "x.safetensors", "head": "linear"}, "customnet has a head of its own"),
+        ({"arch": "resnet18", "head": "dense", "head_fit": "regression"}, "regression fits a linear head"),
+        (
+            {"arch": "resnet18", "cache_features": True, "augment": "none", "head_fit": "regression"},
+            "leave out cache_features",
+        ),
+        ({"arch": "resnet18", "preset": "fast"}, "preset"),
+        ({"arch": "resnet18", "clip": -1}, "clip"),
+        ({"arch": "resnet18", "early_rate": 0}, "early_rate"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(keys: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(RecipeError, match=complaint):
+        build({"data": {"form": "folders"}, "members": [keys]}, source="recipe")
+
+
+def test_a_head_that_no_regression_fits_is_trained_by_steps() -> None:
+    assert resolved(Recipe(data=PHOTOS, arch="resnet18", head="dense")).head_fit == "steps"
+    assert resolved(Recipe(data=PHOTOS, arch="resnet18", cache_features=True)).head_fit == "steps"
+
+
+def test_a_network_of_ours_keeps_its_head_when_it_is_fine_tuned() -> None:
+    recipe = resolved(Recipe(data=PHOTOS, arch="customnet_deep", weights="run/weights.safetensors"))
+    assert (recipe.head, recipe.head_fit, recipe.freeze_norms) == ("dense", "steps", "statistics")
 
 
 # ---- filters ----
@@ -189,3 +220,40 @@ def test_a_constant_feature_and_two_rows_are_no_trouble(torch: Any, classes: int
     features = torch.tensor([[1.0, 7.0, 0.0], [2.0, 7.0, 0.0]])
     Regression(torch.nn.functional.cross_entropy, [features], [torch.tensor([0, 1])]).fit(layer)
     assert torch.isfinite(layer.weight).all() and torch.isfinite(layer.bias).all()
+
+
+# ---- what a history says against a member ----
+
+
+def epochs(*accuracies: tuple[int, float]) -> list[Any]:
+    from ensemble.runs.history import Epoch
+
+    return [
+        Epoch(stage, place, 1.0, 1.0, 0.5, accuracy, 0.1, 1.0) for place, (stage, accuracy) in enumerate(accuracies)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "said"),
+    [
+        ([(0, 0.70), (1, 0.60)], "ended at an accuracy of 0.6000, below the 0.7000 of its own frozen head"),
+        ([(0, 0.70), (1, 0.69)], None),  # within the noise of 400 rows
+        ([(0, 0.70), (1, 0.60), (1, 0.80)], None),
+        ([(0, 0.70)], None),
+        ([(0, 0.31), (1, 0.32)], "hardly learnt: an accuracy of 0.3200, where always saying"),
+        ([(0, 0.50), (1, 0.31)], "below the 0.5000"),
+    ],
+)
+def test_a_member_that_lost_what_its_head_knew_or_has_hardly_learnt_says_so(
+    accuracies: Any, said: str | None
+) -> None:
+    from ensemble.runs.warnings import warnings as found
+
+    lines = found(epochs(*accuracies), [0], 400, 0.3)
+    assert (said is None and not lines) or (said is not None and any(said in line for line in lines))
+
+
+def test_without_validation_there_is_nothing_to_say() -> None:
+    from ensemble.runs.warnings import warnings as found
+
+    assert found([], [0], 400, 0.3) == [] and found(epochs((0, None)), [0], 400, 0.3) == []  # type: ignore[arg-type]

@@ -185,7 +185,8 @@ def test_hashed_keys_are_few() -> None:
 
 
 def test_stages_follow_fine_tune() -> None:
-    head, everything = training_stages(member(weights="imagenet", frozen_epochs=1, epochs=3, lr=0.01))
+    fine_tuned = member(weights="imagenet", frozen_epochs=1, epochs=3, lr=0.01, head_fit="steps")
+    head, everything = training_stages(fine_tuned)
     assert (head.train, head.epochs, head.lr) == ("head", 1, 0.01)
     assert (everything.train, everything.epochs, everything.lr) == ("all", 3, 0.005)
     (only,) = training_stages(member(weights="none", epochs=3, lr=0.01))

@@ -104,8 +104,8 @@ def test_early_stopping_counts_epochs_since_the_best() -> None:
 
 
 def test_rates_differ_by_group_only_when_fine_tuning() -> None:
-    assert group_rates(1e-2, 3, True) == pytest.approx([1e-4, 1e-3, 1e-2])
-    assert group_rates(1e-2, 3, False) == pytest.approx([1e-2] * 3)
+    assert group_rates(1e-2, 3, 0.01) == pytest.approx([1e-4, 1e-3, 1e-2])
+    assert group_rates(1e-2, 3, 1.0) == pytest.approx([1e-2] * 3)
 
 
 def test_one_cycle_rises_then_falls_to_almost_nothing() -> None:

@@ -40,6 +40,11 @@ class Rate(click.ParamType[Any]):
 
 
 KEYS = (
+    click.option(
+        "--preset",
+        type=click.Choice(["quick", "good", "best"]),
+        help="How much time fine-tuning may take. [default: good]",
+    ),
     click.option("--image-size", type=int, help="Pixels a side. [default: 224; digits: 32]"),
     click.option("--epochs", type=int, help="Epochs of the whole network."),
     click.option(

@@ -10,7 +10,7 @@ from typing import Any
 from ensemble.errors import RecipeError
 from ensemble.recipe import text
 from ensemble.recipe.problems import refuse, validated
-from ensemble.recipe.resolve import chosen_on_valid, resolved, training_stages
+from ensemble.recipe.resolve import chosen_on_valid, has_own_head, resolved, training_stages
 from ensemble.recipe.schema import CombineSpec, DataSpec, Recipe, SubmitSpec, SweepSpec
 from ensemble.registry import did_you_mean
 
@@ -158,6 +158,12 @@ def contradictions(recipe: Recipe) -> Iterable[str]:
             yield "cache_features is for a head that trains alone; ask for frozen_epochs, or leave it out"
         if recipe.augment != "none" or recipe.mixing != "none" or recipe.progressive:
             yield "cache_features needs the same images in every epoch: augment: none, no mixing, no progressive"
+    if recipe.head == "linear" and has_own_head(recipe.arch):
+        yield f"{recipe.arch} has a head of its own; leave out head: linear"
+    if recipe.head_fit == "regression" and recipe.head != "linear":
+        yield "head_fit: regression fits a linear head; ask for head: linear, or head_fit: steps"
+    if recipe.head_fit == "regression" and recipe.cache_features:
+        yield "head_fit: regression computes features once anyway; leave out cache_features, or head_fit: steps"
     if recipe.unfreeze and recipe.stages:
         yield "`stages` say what trains; leave out unfreeze"
     if recipe.sampler != "oversample" and (recipe.sampler_count or recipe.sampler_cut):

@@ -29,6 +29,10 @@ def resolved(recipe: Recipe) -> Recipe:
         "augment": "orientation" if digits else "standard",
     }
     fill |= SCRATCH if scratch else PRESETS[recipe.preset or DEFAULT]
+    if has_own_head(recipe.arch):
+        fill |= {key: SCRATCH[key] for key in ("head", "dropout", "head_fit")}
+    if recipe.head == "dense" or recipe.cache_features:
+        fill["head_fit"] = "steps"  # what they ask for can be had by no regression
     fill["preset"] = DEFAULT
     if recipe.stages:
         fill.pop("epochs", None)
@@ -46,6 +50,11 @@ def _has_weights(arch: str) -> bool:
         return True
     known = architectures.get(arch)()
     return bool(known.weights_url or known.hub_repo)
+
+
+def has_own_head(arch: str) -> bool:
+    """Whether a network is one of ours, whose head is a part of it."""
+    return arch in architectures and architectures.get(arch)().own_head
 
 
 def training_stages(recipe: Recipe) -> tuple[Stage, ...]:

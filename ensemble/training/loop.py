@@ -5,13 +5,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from fastai.callback.core import Callback, CancelFitException, CancelValidException
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import ParamScheduler
 from fastai.callback.training import BnFreeze
@@ -21,7 +20,7 @@ from torch import nn
 
 from ensemble.combine.teaching import Teacher
 from ensemble.models.depth import last_parameters, norms
-from ensemble.models.network import Network, last_layer, parameter_groups
+from ensemble.models.network import Network, parameter_groups
 from ensemble.recipe.resolve import head_by_regression, training_stages
 from ensemble.recipe.schema import Recipe, Stage
 from ensemble.runs.history import Epoch
@@ -35,6 +34,7 @@ from ensemble.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from ensemble.training.epochs import Keeper, Validation
 from ensemble.training.features import CachedFeatures, caches_features
 from ensemble.training.finder import Curve, find_rate
 from ensemble.training.history import History
@@ -44,9 +44,9 @@ from ensemble.training.mixing import mixings
 from ensemble.training.optimizers import optimizer
 from ensemble.training.progressive import progressive
 from ensemble.training.pruning import pruning, state_of
-from ensemble.training.regression import Regression
+from ensemble.training.regression import Regression, fitting
 from ensemble.training.schedules import Leg, Rates, schedules
-from ensemble.training.seeds import random_states, restore_random_states, seed_everything
+from ensemble.training.seeds import random_states, seed_everything
 from ensemble.training.stopping import best_epoch, should_stop
 
 CHECKPOINT_SHARE = 0.1
@@ -143,14 +143,11 @@ class Training:
         self._seed(index, "fit")
         self.watcher.stage(index, stage, len(self.loaders.train))
         regression = Regression(self._loss())
-        for epoch in range(stage.epochs):
-            started = time.perf_counter()
-            regression.add(self.network, self.loaders.train, self.watcher.batch, self.pieces)
-            loss, accuracy = regression.fit(last_layer(self.network))
-            judged = "valid" in self._splits and is_due(epoch, stage.epochs, self.recipe.valid_every)
-            valid = regression.scored(self.network, self.loaders.valid) if judged else (None, None)
-            seconds = round(time.perf_counter() - started, 3)
-            record(Epoch(index, epoch, loss, valid[0], accuracy, valid[1], 0.0, seconds))
+        every = self.recipe.valid_every if "valid" in self._splits else None
+        for row in fitting(
+            regression, self.network, self.loaders, stage.epochs, every, self.watcher.batch, self.pieces
+        ):
+            record(replace(row, stage=index))
         self.decided["head_decay"] = regression.decay
 
     def _train(self, index: int, stage: Stage, resumed: Checkpoint | None) -> None:
@@ -176,7 +173,7 @@ class Training:
             self.recipe.step_epochs,
             self.recipe.rate_factor,
             self.recipe.patience,
-            lambda: self._stage_rows(index),
+            lambda: self.stage_rows(index),
         )
         average = self.average = averages.get(self.recipe.average)(self.recipe, stage.epochs)
         average.restore(resumed.average if resumed else {})
@@ -187,9 +184,9 @@ class Training:
             average,
             *progressive(self.recipe, self.network, stage.epochs),
             *pruning(self.loaders.train.sampler, resumed.sampler if resumed else {}),
-            _Keeper(self, index, resumed),
+            Keeper(self, index, resumed),
         ]
-        if not should_stop(self._stage_rows(index), self.recipe.early_stopping):
+        if not should_stop(self.stage_rows(index), self.recipe.early_stopping):
             learner.fit(stage.epochs, cbs=callbacks, start_epoch=resumed.epoch + 1 if resumed else 0)
         self.decided |= average.finish(learner, lambda purpose: self._seed(index, purpose))
         if self.recipe.keep == "best" and self.best:
@@ -213,7 +210,7 @@ class Training:
             train_bn=False,
             cbs=[
                 BnFreeze(),
-                _Validation(self.recipe.valid_every if "valid" in self._splits else None),
+                Validation(self.recipe.valid_every if "valid" in self._splits else None),
                 *mixings.get(self.recipe.mixing)(self.recipe, self._target_columns),
                 *([CachedFeatures(self.watcher.batch)] if caches_features(self.recipe, stage) else []),
             ],
@@ -279,14 +276,14 @@ class Training:
     def _record(self, learner: Learner) -> Callable[[Epoch], None]:
         def record(row: Epoch) -> None:
             self.rows.append(row)
-            rows = self._stage_rows(row.stage)
+            rows = self.stage_rows(row.stage)
             if self.recipe.keep == "best" and best_epoch(rows) == len(rows) - 1:
                 self.best = copied_state(self.network)
             self.watcher.epoch(row)
 
         return record
 
-    def _stage_rows(self, index: int) -> list[Epoch]:
+    def stage_rows(self, index: int) -> list[Epoch]:
         return [row for row in self.rows if row.stage == index]
 
     @property
@@ -317,53 +314,6 @@ class Training:
         )
         self._written = time.monotonic()
         self._write_cost = self._written - started
-
-
-class _Keeper(Callback):  # type: ignore[misc]
-    """Keeps checkpoints, puts the random states of a resumed run back, stops early when asked.
-
-    The order is after SkipToEpoch (70), which cancels the epochs that are done, and after History (80).
-    """
-
-    order = 90
-
-    def __init__(self, training: Training, stage: int, resumed: Checkpoint | None) -> None:
-        super().__init__()
-        self.owner, self.stage, self.resumed = training, stage, resumed
-
-    def before_epoch(self) -> None:
-        self.dls.train.epoch = len(self.owner.rows)  # over all stages
-        if self.resumed:
-            restore_random_states(self.resumed.states, self.dls.train.rng)
-            self.resumed = None
-
-    def after_epoch(self) -> None:
-        rows = self.owner._stage_rows(self.stage)
-        if not rows or rows[-1].epoch != self.epoch or self.resumed:
-            return  # an epoch that was skipped on the way to where a resumed run goes on
-        stop = should_stop(rows, self.owner.recipe.early_stopping)
-        self.owner.keep(self.stage, self.epoch, self.learn, last=stop or self.epoch + 1 == self.n_epoch)
-        if stop:
-            raise CancelFitException
-
-
-class _Validation(Callback):  # type: ignore[misc]
-    """Validates after every so many epochs and after the last; never for None, as a refit has no such rows."""
-
-    order = -20
-
-    def __init__(self, every: int | None) -> None:
-        super().__init__()
-        self.every = every
-
-    def before_validate(self) -> None:
-        if self.every is None or not is_due(self.epoch, self.n_epoch, self.every):
-            raise CancelValidException
-
-
-def is_due(epoch: int, epochs: int, every: int) -> bool:
-    """Whether the validation rows are predicted after this epoch, from 0: every so many, and after the last."""
-    return (epoch + 1) % every == 0 or epoch + 1 == epochs
 
 
 def group_rates(rate: float, groups: int, early: float) -> Rates:

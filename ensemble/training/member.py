@@ -22,9 +22,10 @@ from ensemble.models.network import Network, build_network, fit_to_images
 from ensemble.models.weights import load_state, load_weights, save_weights
 from ensemble.predictions import Floats, Predictions, save
 from ensemble.recipe import text
-from ensemble.recipe.resolve import as_mapping
-from ensemble.runs.history import to_csv
+from ensemble.recipe.resolve import as_mapping, training_stages
+from ensemble.runs.history import history, to_csv
 from ensemble.runs.run import SCHEMA, Run
+from ensemble.runs.warnings import warnings
 from ensemble.runs.writing import parent_facts, split_metrics
 from ensemble.training.checkpoint import remove_checkpoint
 from ensemble.training.devices import describe
@@ -77,7 +78,21 @@ def train_member(job: Job, dataset: Dataset, workshop: Workshop) -> None:
         network.to(workshop.device)
         splits = [split for split in dataset.splits if split != "train"]
         _predict(job, dataset, splits, network, workshop, watcher, facts)
+    _warn(job, dataset, workshop, facts)
     _finish(job.run, dataset, facts)
+
+
+def _warn(job: Job, dataset: Dataset, workshop: Workshop, facts: dict[str, Any]) -> None:
+    """Record and say what the history says against the member; a refit has no rows to be judged on."""
+    if "valid" not in dataset.splits:
+        return
+    targets = dataset.splits["valid"].targets
+    stages = training_stages(job.recipe)
+    heads = [index for index, stage in enumerate(stages) if stage.train == "head"]
+    largest = float(np.bincount(targets[targets >= 0]).max() / len(targets))
+    facts["warnings"] = warnings(history(job.run), heads, len(targets), largest)
+    for line in facts["warnings"]:
+        workshop.note(f"{job.path.name}: {line}")
 
 
 def predict_new_tests(job: Job, dataset: Dataset, workshop: Workshop) -> list[str]:

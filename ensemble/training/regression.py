@@ -6,13 +6,17 @@ them first (Kumar et al. 2022, "Fine-tuning can distort pretrained features and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
+from fastai.data.core import DataLoaders
 from torch import Tensor, nn
 
-from ensemble.models.network import Network
+from ensemble.models.network import Network, last_layer
+from ensemble.runs.history import Epoch
+from ensemble.training.epochs import is_due
 from ensemble.training.loaders import BatchLoader
 from ensemble.training.losses import Loss, hard_targets
 
@@ -98,6 +102,28 @@ class Regression:
             if losses[decay] > 1.2 * min(losses.values()):
                 break  # weaker penalties are worse yet
         return min(losses, key=lambda decay: losses[decay])
+
+
+def fitting(
+    regression: Regression,
+    network: Network,
+    loaders: DataLoaders,
+    epochs: int,
+    every: int | None,
+    on_batch: Callable[[], None],
+    pieces: int = 1,
+) -> Iterator[Epoch]:
+    """Fit the head of a network once after each of so many passes over the training images; a row for each.
+
+    every: passes between validations, None for none.
+    """
+    for epoch in range(epochs):
+        started = time.perf_counter()
+        regression.add(network, loaders.train, on_batch, pieces)
+        loss, accuracy = regression.fit(last_layer(network))
+        judged = every is not None and is_due(epoch, epochs, every)
+        valid = regression.scored(network, loaders.valid) if judged else (None, None)
+        yield Epoch(0, epoch, loss, valid[0], accuracy, valid[1], 0.0, round(time.perf_counter() - started, 3))
 
 
 def _fitted(features: Tensor, targets: Tensor, classes: int, decay: float, loss: Loss) -> tuple[Tensor, Tensor]:

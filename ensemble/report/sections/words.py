@@ -137,6 +137,7 @@ def warnings(subject: Subject, found: Evidence, leaks: Leaks, chosen: Sequence[s
     said = [f"Images leak. {line}; the score there looks too good." for line in leak_lines(leaks)]
     said += _across_folds(subject)
     said += _on_trust(subject)
+    said += [f"{run.id}: {line}." for run in subject.members for line in run.facts.get("warnings", [])]
     chosen = [what for what in chosen if what != SOFT_LABELS]
     if chosen:
         said.append(
