@@ -95,7 +95,7 @@ def test_pictures_that_look_alike_are_not_all_laid_over_each_other(monkeypatch: 
         (x, y), (wide, high) = random.normal(0, 0.01, 2), random.uniform(0.55, 0.6, 2)
         spots.append(((places[:, None] - y) / high) ** 2 + ((places - x) / wide) ** 2)
     base = 190 - 110 / (1 + np.exp(4 * (np.stack(spots) - 1)))
-    texture = gaussian_filter(random.normal(0, 1, (n, 32, 32)), (0, 1, 1)) * 24
+    texture = gaussian_filter(random.normal(0, 1, (n, 32, 32)), (0, 1, 1)) * 20
     grey = np.clip(base + texture, 0, 255)
     grey[-copies:] = np.clip(grey[:copies] * 0.9 + 5, 0, 255)  # darker copies of the first
     pictures = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=3)
