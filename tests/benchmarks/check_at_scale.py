@@ -1,11 +1,11 @@
 """How long `ens check` takes for many photographs that look alike, and which of the planted copies it finds.
 
-    python tests/benchmarks/check_at_scale.py ISIC2017_FOLDER [RESULT.json] [--images 2750 10000 40000] [--keep FOLDER]
+    python tests/benchmarks/check_at_scale.py ISIC2017_FOLDER [RESULT.json] [--images 2750 10000] [--keep FOLDER]
 
 A stand-in for dermoscopy at scale: the 2,750 photographs of ISIC 2017, each seen several times at 200 x 150 pixels,
-turned by another angle each time, another part of it, at another scale, in other colours and with other noise, so that
-views of one photograph are no near duplicates. One image in 25 is a copy of the one before it, changed in one of the
-ways of `tests/planted.py`.
+turned by another angle each time, another part of it, at another scale, in other colours and with other noise, so
+that views of one photograph are no near duplicates. One image in 25 is a copy of the one before it, changed in one of
+the ways of `tests/planted.py`.
 """
 
 from __future__ import annotations
