@@ -4,8 +4,8 @@
 
 A stand-in for dermoscopy at scale: the 2,750 photographs of ISIC 2017, each seen several times at 200 x 150 pixels,
 turned by another angle each time, another part of it, at another scale, in other colours and with other noise, so
-that views of one photograph are no near duplicates. One image in 25 is a copy of the one before it, changed in one of
-the ways of `tests/planted.py`.
+that views of one photograph are no near duplicates. One image in 25 is a copy of the one before it, changed in one
+of the ways of `tests/planted.py`.
 """
 
 from __future__ import annotations
