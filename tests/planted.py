@@ -179,8 +179,9 @@ def _webp(image: Image.Image, random: np.random.Generator) -> Image.Image:
 
 
 def _resized(image: Image.Image, random: np.random.Generator) -> Image.Image:
-    side = round(image.size[0] * random.uniform(0.5, 1.5))
-    return image.resize((side, side), Image.Resampling.LANCZOS)
+    factor = random.uniform(0.5, 1.5)
+    width, height = (round(side * factor) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _mirrored(image: Image.Image, random: np.random.Generator) -> Image.Image:
@@ -193,10 +194,11 @@ def _mirrored_jpeg(image: Image.Image, random: np.random.Generator) -> Image.Ima
 
 def _cropped(image: Image.Image, random: np.random.Generator) -> Image.Image:
     """19 of 20 rows and columns, from anywhere."""
-    side = image.size[0]
-    kept = round(0.95 * side)
-    left, top = (int(random.integers(0, side - kept + 1)) for _ in range(2))
-    return image.crop((left, top, left + kept, top + kept))
+    width, height = (round(0.95 * side) for side in image.size)
+    left, top = (
+        int(random.integers(0, side - kept + 1)) for side, kept in zip(image.size, (width, height), strict=True)
+    )
+    return image.crop((left, top, left + width, top + height))
 
 
 def _cropped_jpeg(image: Image.Image, random: np.random.Generator) -> Image.Image:

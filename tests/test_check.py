@@ -15,8 +15,10 @@ import pytest
 from fake_runs import member
 from PIL import Image
 from planted import found_and_right, scene
+from scipy.ndimage import gaussian_filter
 
-from ensemble.check.align import luminance, overlaid, registered
+from ensemble.check import near
+from ensemble.check.align import luminance, overlaid, prepared, registered
 from ensemble.check.checking import check
 from ensemble.check.copies import Copies, copies, grouped
 from ensemble.check.files import Headers, oddities
@@ -24,7 +26,7 @@ from ensemble.check.hashes import Proposals, hashes_of, proposals
 from ensemble.check.items import all_items
 from ensemble.check.labels import label_issues, run_to_ask, why_not_judged
 from ensemble.check.leaks import described, leaks, leaks_for_training, merged, of_folds, total
-from ensemble.check.near import NearPairs, near_pairs, overlay
+from ensemble.check.near import NearPairs, near_pairs, overlay, prepare
 from ensemble.cli import run as ens
 from ensemble.data.guess import guess_spec
 from ensemble.data.load import load_dataset
@@ -64,7 +66,7 @@ def test_registration_finds_scale_and_shift(scale: tuple[float, float], shift: t
     second = whole.resize((32, 32), Image.Resampling.BILINEAR, box=box(np.zeros(2), np.zeros(2)))
     a, b = luminance(np.asarray(first)[None]), 0.7 * luminance(np.asarray(second)[None]) + 20
     zero = np.zeros((1, 2), np.float32)
-    found = overlaid(a, b, *registered(a, b, zero, zero))
+    found = overlaid(prepared(a), prepared(b), *registered(a, b, zero, zero))
     assert found.scale[0] == pytest.approx(scale, abs=0.02) and found.shift[0] == pytest.approx(shift, abs=0.02)
     assert found.whole[0] > 0.97 and found.detail[0] > 0.9
 
@@ -79,8 +81,32 @@ def test_constant_pictures_are_no_pair_and_nothing_divides_by_zero() -> None:
 def test_pairs_that_no_look_stands_leave_nothing() -> None:
     pictures = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)
     one = np.zeros(1, np.int64)
-    kept, found = overlay(pictures, Proposals(one, one + 1, one.astype(bool)))
+    kept, found = overlay(prepare(pictures), Proposals(one, one + 1, one.astype(bool)))
     assert len(kept) == 0 and found.whole.shape == (0,)
+
+
+def test_pictures_that_look_alike_are_not_all_laid_over_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dark spot on bright skin, and texture of its own: the hashes propose most pairs of such pictures."""
+    random = np.random.default_rng(0)
+    n, copies = 400, 40
+    places = np.linspace(-1, 1, 32)
+    spots = []
+    for _ in range(n):
+        (x, y), (wide, high) = random.normal(0, 0.01, 2), random.uniform(0.55, 0.6, 2)
+        spots.append(((places[:, None] - y) / high) ** 2 + ((places - x) / wide) ** 2)
+    base = 190 - 110 / (1 + np.exp(4 * (np.stack(spots) - 1)))
+    texture = gaussian_filter(random.normal(0, 1, (n, 32, 32)), (0, 1, 1)) * 20
+    grey = np.clip(base + texture, 0, 255)
+    grey[-copies:] = np.clip(grey[:copies] * 0.9 + 5, 0, 255)  # darker copies of the first
+    pictures = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=3)
+    looked: list[int] = []
+    real = near.overlay
+    monkeypatch.setattr(near, "overlay", lambda p, pairs: (looked.append(len(pairs)), real(p, pairs))[1])
+    assert len(proposals(hashes_of(pictures))) > 20 * n
+    found = near_pairs(pictures)
+    pairs = set(zip(found.first.tolist(), found.second.tolist(), strict=True))
+    assert {(row, n - copies + row) for row in range(copies)} <= pairs
+    assert sum(looked) <= 6 * n
 
 
 def test_proposals_are_those_of_every_pair_compared() -> None:

@@ -70,15 +70,42 @@ def registered(first: Array, second: Array, scale: Array, shift: Array) -> tuple
     return scale, shift
 
 
-def overlaid(first: Array, second: Array, scale: Array, shift: Array) -> Overlay:
+@dataclass(frozen=True)
+class Prepared:
+    """Pictures (p, s, s), their detail, and that in units of what is around it: computed once for many pairs."""
+
+    pictures: Array
+    detail: Array
+    even: Array
+
+    def take(self, rows: npt.NDArray[Any]) -> Prepared:
+        """Those at `rows`."""
+        return Prepared(self.pictures[rows], self.detail[rows], self.even[rows])
+
+    def turned(self, which: npt.NDArray[np.bool_]) -> Prepared:
+        """With the mirror images of those that `which`, bool (p,), says."""
+        parts = [
+            np.where(which[:, None, None], part[:, :, ::-1], part)
+            for part in (self.pictures, self.detail, self.even)
+        ]
+        return Prepared(*parts)
+
+
+def prepared(pictures: Array) -> Prepared:
+    """What `overlaid` asks of pictures (p, s, s)."""
+    detail = band(pictures)
+    return Prepared(pictures, detail, _even(detail))
+
+
+def overlaid(first: Prepared, second: Prepared, scale: Array, shift: Array) -> Overlay:
     """What two pictures (p, s, s) are to each other, once registered from `scale` and `shift`, (p, 2) each."""
-    scale, shift = registered(first, second, scale, shift)
-    rows, columns, mask = samplers(scale, shift, first.shape[1])
-    moved: Array = rows @ second @ columns
-    fine: Array = rows @ band(second) @ columns
-    whole = correlation(first, moved, mask)
-    detail = correlation(_even(band(first)), _even(fine), mask)
-    return Overlay(scale, shift, whole, detail, _residual(first, whole, mask))
+    scale, shift = registered(first.pictures, second.pictures, scale, shift)
+    rows, columns, mask = samplers(scale, shift, first.pictures.shape[1])
+    moved: Array = rows @ second.pictures @ columns
+    fine: Array = rows @ second.detail @ columns
+    whole = correlation(first.pictures, moved, mask)
+    detail = correlation(first.even, _even(fine), mask)
+    return Overlay(scale, shift, whole, detail, _residual(first.pictures, whole, mask))
 
 
 def correlation(first: Array, second: Array, mask: Array) -> Array:

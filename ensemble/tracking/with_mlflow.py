@@ -191,6 +191,11 @@ def _parents(run: Run) -> str:
 
 
 def _content(run: Run, weights: bool) -> str:
-    """Changes when anything of the run that is told has changed."""
-    files = {f"{folder}/{path.name}": sha256_file(path) for path, folder in artifacts(run, weights)}
-    return sha256_json(files)
+    """Changes when anything of the run that is told has changed, but the time at which it was combined again."""
+    timeless = {key: value for key, value in run.facts.items() if key != "combined"}
+
+    def digest(path: Path) -> str:
+        timed = path.name == "run.json" and timeless != run.facts
+        return sha256_json(timeless) if timed else sha256_file(path)
+
+    return sha256_json({f"{folder}/{path.name}": digest(path) for path, folder in artifacts(run, weights)})
