@@ -9,18 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import ParamScheduler
-from fastai.callback.training import BnFreeze
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
-from torch import nn
 
 from ensemble.combine.teaching import Teacher
-from ensemble.models.depth import last_parameters, norms
-from ensemble.models.network import Network, parameter_groups
+from ensemble.models.network import Network
 from ensemble.recipe.resolve import head_by_regression, training_stages
 from ensemble.recipe.schema import Recipe, Stage
 from ensemble.runs.history import Epoch
@@ -34,19 +29,15 @@ from ensemble.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from ensemble.training.epochs import Keeper, Validation
-from ensemble.training.features import CachedFeatures, caches_features
+from ensemble.training.epochs import Keeper
 from ensemble.training.finder import Curve, find_rate
 from ensemble.training.history import History
-from ensemble.training.learner import MemberLearner
-from ensemble.training.losses import Distilled, Loss, class_weights, losses
-from ensemble.training.mixing import mixings
-from ensemble.training.optimizers import optimizer
 from ensemble.training.progressive import progressive
 from ensemble.training.pruning import pruning, state_of
 from ensemble.training.regression import Regression, fitting
-from ensemble.training.schedules import Leg, Rates, schedules
+from ensemble.training.schedules import Leg, schedules
 from ensemble.training.seeds import random_states, seed_everything
+from ensemble.training.stage_learner import LearnerBuilder
 from ensemble.training.stopping import best_epoch, should_stop
 
 CHECKPOINT_SHARE = 0.1
@@ -88,8 +79,14 @@ class Training:
     average: Average | None = None
     decided: dict[str, Any] = field(default_factory=dict)
     teacher: Teacher | None = None
+    builder: LearnerBuilder = field(init=False)
     _written: float = 0.0
     _write_cost: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.builder = LearnerBuilder(
+            self.recipe, self.network, self.loaders, self.folder, self.watcher.batch, self.pieces, self.teacher
+        )
 
     def run(self) -> list[Epoch]:
         """Train every stage that is not done. Leaves the network with its final weights; returns the history."""
@@ -114,10 +111,10 @@ class Training:
         for place in range(index):
             self._fit_head(place, stages[place])
         self._seed(index, "finder")
-        return self._find(stages[index], self._learner(stages[index]))
+        return self._find(stages[index], self.builder.learner(stages[index]))
 
     def _find(self, stage: Stage, learner: Learner) -> Curve:
-        ratios = self._group_rates(1.0, stage, learner)
+        ratios = self.builder.group_rates(1.0, stage, learner)
         return find_rate(learner, self.watcher.batch, ratios)
 
     def _fits(self, stage: Stage) -> bool:
@@ -134,7 +131,7 @@ class Training:
             self._train(index, stage, resumed)
         elif resumed is None:  # a checkpoint of such a stage is of its end
             self._seed(index, "fit")
-            learner = self._learner(stage)
+            learner = self.builder.learner(stage)
             self._fit_head(index, stage, self._record(learner))
             self.keep(index, stage.epochs - 1, learner, last=True)
 
@@ -142,8 +139,8 @@ class Training:
         """Fit the head to the features of every image, augmented anew in each of the stage's epochs."""
         self._seed(index, "fit")
         self.watcher.stage(index, stage, len(self.loaders.train))
-        regression = Regression(self._loss())
-        every = self.recipe.valid_every if "valid" in self._splits else None
+        regression = Regression(self.builder.loss())
+        every = self.builder.valid_every
         for row in fitting(
             regression, self.network, self.loaders, stage.epochs, every, self.watcher.batch, self.pieces
         ):
@@ -152,10 +149,10 @@ class Training:
 
     def _train(self, index: int, stage: Stage, resumed: Checkpoint | None) -> None:
         self._seed(index, "finder")
-        learner = self._learner(stage)
+        learner = self.builder.learner(stage)
         rate = self.used[index] = self._rate(index, stage, learner)
         self._seed(index, "fit")
-        learner.scaler = self.scaler = self._new_scaler()  # the finder has tired the one that it had
+        learner.scaler = self.scaler = self.builder.scaler()  # the finder has tired the one that it had
         if self.scaler is not None and resumed:
             self.scaler.load_state_dict(dict(resumed.scaler))
         if resumed:
@@ -163,12 +160,11 @@ class Training:
         else:
             self.best = {}
         self.watcher.stage(index, stage, len(self.loaders.train))
-        fine_tuning = stage.train != "head" and self.recipe.weights != "none"
-        rates = self._group_rates(rate, stage, learner)
+        rates = self.builder.group_rates(rate, stage, learner)
         leg = Leg(
             rates,
             stage.train == "head",
-            fine_tuning,
+            self.builder.fine_tunes(stage),
             stage.epochs,
             self.recipe.step_epochs,
             self.recipe.rate_factor,
@@ -191,69 +187,6 @@ class Training:
         self.decided |= average.finish(learner, lambda purpose: self._seed(index, purpose))
         if self.recipe.keep == "best" and self.best:
             self.network.load_state_dict(self.best)
-
-    def _group_rates(self, rate: float, stage: Stage, learner: Learner) -> Rates:
-        fine_tuning = stage.train != "head" and self.recipe.weights != "none"
-        early = (self.recipe.early_rate or 1.0) if fine_tuning else 1.0
-        return group_rates(rate, len(learner.opt.param_lists), early)
-
-    def _learner(self, stage: Stage) -> Learner:
-        learner = MemberLearner(
-            self.loaders,
-            self.network,
-            loss_func=self._loss(),
-            opt_func=optimizer(self.recipe),
-            splitter=parameter_groups,
-            wd=self.recipe.weight_decay,
-            path=self.folder,
-            # a head that trains on a frozen body must not move the body's batch norms either
-            train_bn=False,
-            cbs=[
-                BnFreeze(),
-                Validation(self.recipe.valid_every if "valid" in self._splits else None),
-                *mixings.get(self.recipe.mixing)(self.recipe, self._target_columns),
-                *([CachedFeatures(self.watcher.batch)] if caches_features(self.recipe, stage) else []),
-            ],
-        )
-        learner.remove_cbs(learner._grab_cbs(ProgressCallback))
-        learner.logger = lambda row: None  # fastai prints its rows to stdout
-        learner.pieces, learner.scaler, learner.clip = self.pieces, self._new_scaler(), self.recipe.clip or 0.0
-        self.network.graphed &= self.pieces == 1  # the gradients of pieces are added up
-        learner.create_opt()
-        if stage.train == "head":
-            learner.freeze()
-        else:
-            learner.unfreeze()
-        self._keep_still(stage)
-        return learner
-
-    def _keep_still(self, stage: Stage) -> None:
-        """Freeze what neither the stage nor the recipe lets learn. BnFreeze keeps the statistics of its norms."""
-        body, _ = self.network.children()
-        still: set[nn.Parameter] = set()
-        if isinstance(stage.train, int):
-            still |= set(body.parameters()) - last_parameters(body, stage.train)
-        if self.recipe.freeze_norms:
-            kept = ("weight", "bias") if self.recipe.freeze_norms is True else ("weight",)
-            named = [pair for norm in norms(body) for pair in norm.named_parameters()]
-            still |= {parameter for name, parameter in named if name in kept}
-        for parameter in still:
-            parameter.requires_grad_(False)
-
-    def _loss(self) -> Loss:
-        balanced = self.recipe.class_weights == "balanced"
-        weights = class_weights(self.loaders.train.lookup.labels, self.loaders.c) if balanced else None
-        loss = losses.get(self.recipe.loss)(self.recipe, weights)
-        return loss if self.teacher is None else Distilled(loss, self.teacher.temperature, self.teacher.alpha)
-
-    @property
-    def _target_columns(self) -> int:
-        return int(self.loaders.c) * (1 if self.teacher is None else 2)
-
-    def _new_scaler(self) -> torch.amp.GradScaler | None:
-        if self.network.compute_dtype != torch.float16:
-            return None
-        return torch.amp.GradScaler(next(self.network.parameters()).device.type)
 
     def _rate(self, index: int, stage: Stage, learner: Learner | None) -> float:
         """The stage's highest rate. `auto`: the finder's in the first that takes steps, half of it in the next."""
@@ -286,10 +219,6 @@ class Training:
     def stage_rows(self, index: int) -> list[Epoch]:
         return [row for row in self.rows if row.stage == index]
 
-    @property
-    def _splits(self) -> set[str]:
-        return {"train", "valid"} if len(self.loaders.valid_ds) else {"train"}
-
     def keep(self, stage: int, epoch: int, learner: Learner, last: bool) -> None:
         """Write a checkpoint, unless writing takes more than its share of the time; always at a stage's end."""
         started = time.monotonic()
@@ -314,11 +243,3 @@ class Training:
         )
         self._written = time.monotonic()
         self._write_cost = self._written - started
-
-
-def group_rates(rate: float, groups: int, early: float) -> Rates:
-    """The highest rate of each parameter group: `early` times `rate` to `rate` in even ratios.
-
-    A network from scratch has the same rate everywhere, early 1: its early layers have as much to learn.
-    """
-    return np.geomspace(rate / (1 / early), rate, groups) if early != 1 else np.full(groups, rate)
