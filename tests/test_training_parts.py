@@ -13,10 +13,10 @@ from torch import nn
 from ensemble.runs.history import Epoch
 from ensemble.training.augment.flips import flip_shift
 from ensemble.training.finder import FALLBACK, STEPS, suggest
-from ensemble.training.stage_learner import group_rates
 from ensemble.training.optimizers import FusedAdam, _as_they_lie
 from ensemble.training.schedules import Leg, schedules
 from ensemble.training.seeds import random_states, restore_random_states, seed_everything
+from ensemble.training.stage_learner import group_rates
 from ensemble.training.stopping import best_epoch, should_stop
 
 pytestmark = pytest.mark.slow  # they import fastai, which takes seconds

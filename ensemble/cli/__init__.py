@@ -22,6 +22,7 @@ from ensemble.cli.params import HomePath
 from ensemble.cli.signals import end_in_time
 from ensemble.cli.streams import prepare_streams
 from ensemble.errors import EnsError, one_line
+from ensemble.waiting import wait_briefly
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -122,6 +123,7 @@ def main(args: list[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
     prepare_streams()
     end_in_time()
+    wait_briefly()
     sys.exit(run(args))
 
 

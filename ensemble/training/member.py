@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from ensemble.architectures import Stats, lookup
 from ensemble.data.dataset import Dataset, Items
 from ensemble.errors import TrainingFailed
-from ensemble.files import sha256_file, write_atomically, write_json
+from ensemble.files import read_json, sha256_file, write_atomically, write_json
 from ensemble.inference import normalised, predict, views
 from ensemble.models.memory import out_of_memory
 from ensemble.models.network import Network, build_network, fit_to_images
@@ -41,6 +41,7 @@ from ensemble.training.progress import ProgressWatcher
 from ensemble.training.record import new_facts, write_facts
 from ensemble.training.samplers import batch_size, shown, smaller_batch
 from ensemble.training.seeds import seed_everything
+from ensemble.training.threads import free_cores
 from ensemble.training.workshop import Workshop
 
 SAMPLE = 5_000
@@ -53,7 +54,15 @@ def train_member(job: Job, dataset: Dataset, workshop: Workshop) -> None:
     dataset: the job's own view of the data (a fold's, or pooled for a refit).
     Raises TrainingFailed when the loss is not finite, having marked the run failed.
     """
+    begun = job.path / "run.json"
+    auto = read_json(begun)["auto"] if begun.is_file() else {}
+    with free_cores(workshop.device, auto) as chosen:
+        _train_member(job, dataset, workshop, chosen)
+
+
+def _train_member(job: Job, dataset: Dataset, workshop: Workshop, chosen: Mapping[str, Any]) -> None:
     facts = new_facts(job, dataset, describe(workshop.device))
+    facts["auto"] |= chosen
     taught_by = [] if job.teacher is None else [job.teacher.run]
     facts["parents"] = [parent_facts(run) for run in (*taught_by, *(part.run for part in job.parts))]
     facts["shown"] = _shown(job, dataset)

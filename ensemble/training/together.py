@@ -19,6 +19,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+import joblib
 import torch
 
 from ensemble.data.dataset import Dataset
@@ -63,13 +64,13 @@ def train_all(
     chosen = choose_device(device)
     if workers is None and (chosen.type != "cuda" or len(groups) < 2):
         workers = 1
-    most = min(workers or MOST, len(groups), *([] if workers else [os.cpu_count() or 1]))
+    most = min(workers or MOST, len(groups), *([] if workers else [joblib.cpu_count()]))
     if most < 2:
         return train(jobs, dataset, folder, device=device, retry=retry, note=note, track=track)
     open_workshop(jobs, dataset, folder, device="cpu", note=note).decode()
     if track:
         track.open(note)  # the data base is made once, not by several processes at a time
-    setup = Setup(dataset, folder, str(chosen), retry, max(1, (os.cpu_count() or 1) // most), track)
+    setup = Setup(dataset, folder, str(chosen), retry, max(1, joblib.cpu_count() // most), track)
     outcomes: dict[str, Outcome] = {}
     with _pool(setup, most) as pool:
         count = workers or best_count(lambda n: pool.pace(groups[0][0], n), most)
@@ -233,6 +234,7 @@ _worker = _Worker()
 def _begin(setup: Setup, barriers: dict[int, Barrier]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(setup.threads)
+    os.environ["OMP_NUM_THREADS"] = str(setup.threads)  # decided for all processes together
     warnings.filters[:] = setup.warned  # type: ignore[index]
     _worker.setup, _worker.barriers = setup, barriers
 
