@@ -12,7 +12,7 @@ from torch import nn
 
 from ensemble.runs.history import Epoch
 from ensemble.training.augment.flips import flip_shift
-from ensemble.training.finder import FALLBACK, STEPS, suggest
+from ensemble.training.finder import FALLBACK, USUAL, VALLEY, knee_of, suggest_knee, suggest_valley
 from ensemble.training.optimizers import FusedAdam, _as_they_lie
 from ensemble.training.schedules import Leg, schedules
 from ensemble.training.seeds import random_states, restore_random_states, seed_everything
@@ -80,15 +80,36 @@ def test_flip_shift_only_moves_and_mirrors() -> None:
 
 
 def test_the_finder_falls_back_on_a_curve_too_short_to_read() -> None:
-    curve = suggest([1e-7] * 12, [2.0] * 12)
+    curve = suggest_valley([1e-7] * 12, [2.0] * 12)
     assert curve.suggestion == FALLBACK
     assert "usable steps" in curve.reason
 
 
 def test_the_finder_suggests_inside_the_valley() -> None:
-    rates = list(np.geomspace(1e-7, 10, STEPS))
+    rates = list(np.geomspace(1e-7, 10, VALLEY.steps))
     losses = [2.3 - 2 * np.exp(-((np.log10(rate) + 1.5) ** 2)) for rate in rates]
-    assert 1e-5 < suggest(rates, losses).suggestion < 3e-2
+    assert 1e-5 < suggest_valley(rates, losses).suggestion < 3e-2
+
+
+def test_the_knee_is_where_the_loss_begins_to_rise() -> None:
+    noise = np.random.default_rng(0)
+    rates = np.geomspace(1e-5, 1e-2, 50)
+    for knee in (5e-5, 2e-4, 1e-3):
+        for level in (0.02, 0.8, 4.0):
+            losses = level + 0.5 * np.maximum(0, np.log(rates / knee)) + noise.normal(0, 0.1, 50)
+            found = knee_of(list(rates), list(losses))
+            assert found is not None and knee / 2 < found < knee * 2
+            suggestion = suggest_knee(list(rates), list(losses)).suggestion
+            assert suggestion == pytest.approx(min(found, (found * USUAL) ** 0.5))
+
+
+def test_a_curve_that_says_nothing_gives_the_usual_rate() -> None:
+    noise = np.random.default_rng(0)
+    rates = list(np.geomspace(1e-5, 1e-2, 50))
+    flat = suggest_knee(rates, list(noise.normal(1, 0.3, 50)))
+    assert (flat.suggestion, flat.reason) == (USUAL, "the loss hardly depends on the rate; the usual rate instead")
+    assert "ran away" in suggest_knee(rates[:12], [1.0] * 12).reason
+    assert suggest_knee(rates[:12], [1.0] * 12, usual=0.1).suggestion == 0.1
 
 
 def rows(*losses: float | None) -> list[Epoch]:

@@ -13,7 +13,7 @@ from ensemble.models.network import Network, build_network
 from ensemble.recipe.resolve import head_by_regression, training_stages
 from ensemble.recipe.schema import Recipe
 from ensemble.training.features import caches_features
-from ensemble.training.finder import STEPS
+from ensemble.training.finder import search_of
 from ensemble.training.formats import Format, apply_format
 from ensemble.training.plan import Job, view_of
 from ensemble.training.probe import Speed, choose_format, compiling_pays, measure_speed, network_key
@@ -65,7 +65,7 @@ def estimate(recipe: Recipe, dataset: Dataset, speed: Speed) -> Estimate:
         rate = speed.head if stage.train == "head" else speed.all
         # a network for all rows has the rates of those that it is justified by
         if first and stage.lr == "auto" and "valid" in sizes:
-            seconds += STEPS * batch / rate
+            seconds += search_of(recipe).steps * batch / rate
         first = False
         checks = -(-stage.epochs // recipe.valid_every)
         seconds += (

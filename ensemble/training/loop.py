@@ -30,7 +30,7 @@ from ensemble.training.checkpoint import (
     save_checkpoint,
 )
 from ensemble.training.epochs import Keeper
-from ensemble.training.finder import Curve, find_rate
+from ensemble.training.finder import Curve, find_rate, search_of
 from ensemble.training.history import History
 from ensemble.training.progressive import progressive
 from ensemble.training.pruning import pruning, state_of
@@ -115,7 +115,7 @@ class Training:
 
     def _find(self, stage: Stage, learner: Learner) -> Curve:
         ratios = self.builder.group_rates(1.0, stage, learner)
-        return find_rate(learner, self.watcher.batch, ratios)
+        return find_rate(learner, search_of(self.recipe), self.watcher.batch, ratios)
 
     def _fits(self, stage: Stage) -> bool:
         """Whether a stage fits the head, rather than take steps."""

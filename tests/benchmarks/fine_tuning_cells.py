@@ -68,7 +68,7 @@ def cells() -> list[Cell]:
         Cell("isic", squeeze, 160),
         Cell("isic", lite2, 128),
         Cell("cifar-300", "convnext_atto", 64, scratch=True),
-        Cell("cifar-3600", lite0, 64),
+        Cell("cifar-3600", mobile, 64),
     ]
 
 
