@@ -35,3 +35,17 @@ def last_parameters(body: nn.Module, count: int) -> set[nn.Parameter]:
 def norms(network: nn.Module) -> list[nn.Module]:
     """Every batch norm."""
     return [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
+def kept_parameters(network: nn.Module, kept: bool | str | None) -> set[nn.Parameter]:
+    """What of the batch norms does not learn: True all of it; "statistics" the weights, while biases learn."""
+    names = {True: ("weight", "bias"), "statistics": ("weight",)}.get(kept or False, ())
+    return {parameter for norm in norms(network) for name, parameter in norm.named_parameters() if name in names}
+
+
+def set_mode(network: nn.Module, training: bool) -> None:
+    """Training or evaluation mode. Norms whose weight does not learn keep their statistics (fastai's BnFreeze)."""
+    network.train(training)
+    for norm in norms(network):
+        if isinstance(norm.weight, nn.Parameter) and not norm.weight.requires_grad:
+            norm.eval()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ensemble.architectures import lookup, refuse_unfit
+from ensemble.models.fast_convolutions import FastConvolutions
 from ensemble.models.fitting import fit_body, fit_pretrained, from_run
 from ensemble.models.graphs import Graphs
 from ensemble.models.heads import concat_head, dropout_of, linear_head
@@ -34,6 +35,7 @@ class Network(nn.Sequential):
     channels_last: whether inputs are laid out that way; the weights are laid out by whoever sets it.
     compiled: whether torch.compile makes the code that training runs; predicting goes without.
     graphed: whether training steps on an NVIDIA GPU are CUDA graphs, whose gradients cannot be added up over steps.
+    fast: the size of images, in pixels, for fast convolutions while it trains on a processor; None without them.
     computed: the layers of the body that are computed from images, not learnt, and count the batches of training.
     """
 
@@ -44,9 +46,11 @@ class Network(nn.Sequential):
         self.channels_last = False
         self.compiled = False
         self.graphed = False
+        self.fast: int | None = None
         self.computed = [module for module in body.modules() if isinstance(module, Whitening)]
         self._made: list[Callable[[Tensor], Tensor]] = []  # in a list, so that it is no module of this one
         self._graphs: Graphs | None = None
+        self._convolutions: list[FastConvolutions] = []
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
@@ -85,6 +89,11 @@ class Network(nn.Sequential):
             if self._graphs is None:
                 self._graphs = Graphs(nn.Sequential(*self))
             return self._graphs(x, tuple(layer.learning for layer in self.computed))
+        if self.fast is not None and self.training and x.device.type == "cpu" and torch.is_grad_enabled():
+            if not self._convolutions:
+                self._convolutions.append(FastConvolutions(self[0], self.fast))
+            with self._convolutions[0]:
+                return self._plain(x)
         return self._plain(x)
 
     def _plain(self, x: Tensor) -> Tensor:
@@ -117,9 +126,13 @@ def build_network(recipe: Recipe, n_classes: int, state: Mapping[str, Tensor] | 
         rescale_filters(body, size)
     shape = feature_shape(body, size)
     if skeleton.head:
-        return Network(body, skeleton.head(shape, n_classes))
-    head = linear_head if recipe.head == "linear" else concat_head
-    return Network(body, head(shape, n_classes, dropout=dropout_of(recipe)))
+        head = skeleton.head(shape, n_classes)
+    else:
+        kind = linear_head if recipe.head == "linear" else concat_head
+        head = kind(shape, n_classes, dropout=dropout_of(recipe))
+    network = Network(body, head)
+    network.fast = size if recipe.fast_convolutions else None
+    return network
 
 
 def fit_to_images(network: Network, batches: Callable[[], Iterable[Tensor]]) -> None:

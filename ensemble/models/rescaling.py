@@ -10,18 +10,12 @@ alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-CLOSE = 1e-3
-"""How far outputs may move by rounding, as a share of the largest."""
-
-Pair = tuple[_ConvNd, _BatchNorm]
+from ensemble.models.pairs import computes_the_same, convolutions_with_norms
 
 
 @torch.no_grad()
@@ -32,49 +26,13 @@ def rescale_filters(network: nn.Module, size: int) -> int:
     afterwards: some use of a convolution's output cannot be seen from outside.
     """
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    images = torch.linspace(-2, 2, 2 * 3 * size * size).sin().mul(2).view(2, 3, size, size)
-    images = images.to(next(network.parameters()))
-    with _evaluating(network):
-        pairs, expected = _pairs(network, images)
-        for convolution, norm in pairs:
-            _rescale(convolution, norm)
-        outputs = network(images)
-    if torch.allclose(outputs, expected, rtol=CLOSE, atol=CLOSE * float(expected.abs().max())):
+    pairs, images, expected = convolutions_with_norms(network, size)
+    for convolution, norm in pairs:
+        _rescale(convolution, norm)
+    if computes_the_same(network, images, expected):
         return len(pairs)
     network.load_state_dict(before)
     return 0
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    training = network.training
-    network.eval()
-    yield
-    network.train(training)
-
-
-def _pairs(network: nn.Module, images: Tensor) -> tuple[list[Pair], Tensor]:
-    """Each convolution whose output is what a batch norm takes in, with that norm; and what the network makes."""
-    made_by: dict[int, tuple[_ConvNd, Tensor]] = {}  # the tensors are kept, so that no other takes their place
-    pairs: list[Pair] = []
-
-    def made(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        assert isinstance(module, _ConvNd)
-        made_by[id(output)] = module, output
-
-    def taken(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        assert isinstance(module, _BatchNorm)
-        if id(inputs[0]) in made_by and module.affine and module.running_var is not None:
-            pairs.append((made_by[id(inputs[0])][0], module))
-
-    hooks = [
-        *(part.register_forward_hook(made) for part in network.modules() if isinstance(part, _ConvNd)),
-        *(part.register_forward_pre_hook(taken) for part in network.modules() if isinstance(part, _BatchNorm)),
-    ]
-    outputs: Tensor = network(images)
-    for hook in hooks:
-        hook.remove()
-    return pairs, outputs
 
 
 def _rescale(convolution: _ConvNd, norm: _BatchNorm) -> None:

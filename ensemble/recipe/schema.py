@@ -174,6 +174,7 @@ class Recipe(Frozen):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     layout: Literal["auto", "default", "channels_last"] = "auto"
     compile: bool | None = None
+    fast_convolutions: bool = True
     folds: Annotated[int, Field(ge=2)] | None = None
     fold: Annotated[int, Field(ge=0)] | None = None
     full: bool = False

@@ -11,32 +11,25 @@ from typing import Any, TypeVar
 
 import torch
 from platformdirs import user_cache_path
-from torch import Tensor
-from torch.optim import SGD
 
 from ensemble.errors import DataError, EnsError
 from ensemble.files import read_json, sha256_json, write_json
-from ensemble.models.memory import out_of_memory
+from ensemble.models.depth import kept_parameters, set_mode
 from ensemble.models.network import Network
 from ensemble.recipe.schema import Recipe
 from ensemble.training.devices import describe
 from ensemble.training.formats import Format, apply_format, can_compile, pairs
+from ensemble.training.timing import STEPS, Alone, Steps, pixels, rate, wait
 
 T = TypeVar("T")
 
-STEPS, STEPS_ON_GPU = 2, 20
-PIXELS, FEWEST, MOST = 32 * 64 * 64, 4, 128
-"""A processor is probed with about so many pixels, in not fewer and not more images."""
-PATIENCE = 5.0
-"""Seconds after which no further step is measured."""
 WORTH_ROUNDING = 1.05
 """How much faster a format of fewer bits must be than one of more: a probe of a few steps is not exact."""
 WORTH_COMPILING = 1800.0
 """Seconds of training below which code that is made for the network has no time to pay."""
-OWN = 0.7
-"""The share of its threads' time that a probe gets of the processors where nothing else wants them."""
 _SHAPE = {"arch", "stem", "image_size", "filters", "kernel", "block_depth", "dense", "batch_norm"}
-_PROBE = 4
+_SPEED = {"freeze_norms", "fast_convolutions"}
+_PROBE = 5
 """Raised when what is measured changes, so that remembered answers are asked again."""
 
 
@@ -64,12 +57,13 @@ def choose_format(recipe: Recipe, network: Network, device: torch.device) -> For
         return Format(*wanted[0], why=why, graphed=graphed)
 
     def measure() -> dict[str, Any]:
+        _keep_norms(recipe, network)
         speeds = {}
-        x = _pixels(recipe, device)
-        alone = _Alone(device)
+        x = pixels(recipe, device)
+        alone = Alone(device)
         for pair in wanted:
             apply_format(network, Format(*pair, why="", graphed=graphed))
-            speeds[pair] = _rate(network, x, training=True)
+            speeds[pair] = rate(network, x, training=True)
         best = _best(speeds)
         found = ", ".join(f"{precision} {layout} {speed:.0f}" for (precision, layout), speed in speeds.items())
         known = speeds[best] if alone.was else None
@@ -99,18 +93,19 @@ def measure_speed(recipe: Recipe, network: Network, device: torch.device, chosen
 
     Remembered as formats are, but for what was measured while other work kept the processors busy.
     """
-    alone = _Alone(device)
+    alone = Alone(device)
 
     def measure() -> dict[str, Any]:
-        x = _pixels(recipe, device)
+        _keep_norms(recipe, network)
+        x = pixels(recipe, device)
         body, _ = network.children()
-        everything = chosen.speed or _rate(network, x, training=True)
-        valid = _rate(network, x, training=False)
+        everything = chosen.speed or rate(network, x, training=True)
+        valid = rate(network, x, training=False)
         for parameter in body.parameters():
             parameter.requires_grad_(False)
-        head = _rate(network, x, training=True)
+        head = rate(network, x, training=True)
         network.compute_dtype = None
-        predict = _rate(network, x, training=False)
+        predict = rate(network, x, training=False)
         return asdict(Speed(head, everything, valid, predict))
 
     key = [network_key(recipe), _machine(device), chosen.precision, chosen.layout]
@@ -126,17 +121,18 @@ def compiling_pays(recipe: Recipe, network: Network, device: torch.device, secon
         return False, ""
 
     def measure() -> dict[str, Any]:
-        x = _pixels(recipe, device)
-        plain = _rate(network, x, training=True)
+        _keep_norms(recipe, network)
+        x = pixels(recipe, device)
+        plain = rate(network, x, training=True)
         network.compiled = True
         # it warns of a CUDA that a machine without a GPU does not have
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         started = time.perf_counter()
         try:
-            network.train()
-            _Steps(network, training=True)(x)
+            set_mode(network, True)
+            Steps(network, training=True)(x)
             making = time.perf_counter() - started
-            made = _rate(network, x, training=True)
+            made = rate(network, x, training=True)
         except Exception as error:  # whatever a compiler stumbles over, the plain network works
             return {"making": 0.0, "gain": 0.0, "why": f"torch.compile failed ({type(error).__name__})"}
         why = f"torch.compile {made:.0f} against {plain:.0f} images a second after {making:.0f} s"
@@ -154,11 +150,13 @@ def training_pace(recipe: Recipe, network: Network, device: torch.device) -> Cal
 
     It gives 0 where that time has passed. Several processes that are given the same time thus run together.
     """
-    x = _pixels(recipe, device)
-    step = _Steps(network.train(), training=True)
+    x = pixels(recipe, device)
+    _keep_norms(recipe, network)
+    set_mode(network, True)
+    step = Steps(network, training=True)
     if device.type != "cpu":  # what only the first step takes long for
         step(x)
-        _wait(device)
+        wait(device)
 
     def measured(begin: float, seconds: float) -> float:
         left = begin - time.time()
@@ -169,16 +167,24 @@ def training_pace(recipe: Recipe, network: Network, device: torch.device) -> Cal
         while time.time() < begin + seconds:
             for _ in range(STEPS):
                 step(x)
-            _wait(device)
+            wait(device)
             steps += STEPS
         return steps * len(x) / (time.time() - begin)
 
     return measured
 
 
+def _keep_norms(recipe: Recipe, network: Network) -> None:
+    """As in the stages that take most of the time."""
+    for parameter in kept_parameters(network[0], recipe.freeze_norms):
+        parameter.requires_grad_(False)
+
+
 def network_key(recipe: Recipe) -> str:
     """What recipes whose networks are equally fast have in common."""
-    return sha256_json([recipe.model_dump(include=_SHAPE), recipe.precision, recipe.layout, recipe.batch_size])
+    return sha256_json(
+        [recipe.model_dump(include=_SHAPE | _SPEED), recipe.precision, recipe.layout, recipe.batch_size]
+    )
 
 
 def _machine(device: torch.device) -> list[Any]:
@@ -208,31 +214,6 @@ def _remembered(
     return read(found)
 
 
-class _Alone:
-    """Tells whether the threads of this process had the processors to themselves since it was made."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.started, self.used = time.perf_counter(), time.process_time()
-
-    @property
-    def was(self) -> bool:
-        """Always so for a GPU, whose work takes no processor's time."""
-        if self.device.type != "cpu":
-            return True
-        passed = (time.perf_counter() - self.started) * torch.get_num_threads()
-        return time.process_time() - self.used >= OWN * passed
-
-
-def _pixels(recipe: Recipe, device: torch.device) -> Tensor:
-    """A random batch: as large as the recipe's on a GPU, where a small one measures the launch, else smaller."""
-    size = recipe.image_size or 224
-    count = recipe.batch_size
-    if device.type == "cpu":
-        count = min(count, max(FEWEST, min(MOST, PIXELS // size**2)))
-    return torch.rand(count, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
-
-
 @contextlib.contextmanager
 def _untouched(network: Network) -> Iterator[None]:
     """Afterwards buffers and format are as before, there are no gradients, and the same parameters learn."""
@@ -249,71 +230,3 @@ def _untouched(network: Network) -> Iterator[None]:
             parameter.requires_grad_(True)
         for name, value in network.named_buffers():
             value.copy_(buffers[name])
-
-
-def _rate(network: Network, x: Tensor, *, training: bool) -> float:
-    """Images a second, the best of some steps, with fewer images where memory runs out."""
-    while True:
-        try:
-            return _rate_of(network, x, training)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error) or len(x) < 4:
-                raise
-        x = x[: len(x) // 2]
-
-
-def _rate_of(network: Network, x: Tensor, training: bool) -> float:
-    network.train(training)
-    step = _Steps(network, training)
-    if x.device.type != "cpu":
-        _timed(step, x, 1)  # it loads kernels and captures graphs: it says nothing, however long it takes
-        steps = max(1, min(STEPS_ON_GPU, int(PATIENCE / _timed(step, x, 1))))
-        # nobody waits between steps in training either, unless a format has to
-        return steps * len(x) / _timed(step, x, steps)
-    times: list[float] = []
-    while len(times) <= STEPS and sum(times) <= PATIENCE:
-        times.append(_timed(step, x, 1))
-    return len(x) / min(times[1:] or times)
-
-
-def _timed(step: Callable[[Tensor], None], x: Tensor, steps: int) -> float:
-    """Seconds of so many steps, one after another."""
-    _wait(x.device)
-    started = time.perf_counter()
-    for _ in range(steps):
-        step(x)
-    _wait(x.device)
-    return time.perf_counter() - started
-
-
-class _Steps:
-    """Steps of training, with what float16 needs beside, or of predicting. Weights stay as they are."""
-
-    def __init__(self, network: Network, training: bool) -> None:
-        self.network, self.training = network, training
-        self.scaler: torch.amp.GradScaler | None = None
-        if training and network.compute_dtype == torch.float16:
-            learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-            self.scaler, self.optimizer = torch.amp.GradScaler(learning[0].device.type), SGD(learning, lr=0.0)
-
-    def __call__(self, x: Tensor) -> None:
-        if not self.training:
-            with torch.inference_mode():
-                self.network(x)
-            return
-        loss = self.network(x).square().mean()
-        if self.scaler is None:
-            loss.backward()
-        else:
-            self.scaler.scale(loss).backward()
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            self.optimizer.zero_grad()
-
-
-def _wait(device: torch.device) -> None:
-    """Until a GPU has done what it was told."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()

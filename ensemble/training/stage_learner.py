@@ -15,7 +15,7 @@ from fastai.learner import Learner
 from torch import nn
 
 from ensemble.combine.teaching import Teacher
-from ensemble.models.depth import last_parameters, norms
+from ensemble.models.depth import kept_parameters, last_parameters
 from ensemble.models.network import Network, parameter_groups
 from ensemble.recipe.schema import Recipe, Stage
 from ensemble.training.epochs import Validation
@@ -80,10 +80,7 @@ class LearnerBuilder:
         still: set[nn.Parameter] = set()
         if isinstance(stage.train, int):
             still |= set(body.parameters()) - last_parameters(body, stage.train)
-        if self.recipe.freeze_norms:
-            kept = ("weight", "bias") if self.recipe.freeze_norms is True else ("weight",)
-            named = [pair for norm in norms(body) for pair in norm.named_parameters()]
-            still |= {parameter for name, parameter in named if name in kept}
+        still |= kept_parameters(body, self.recipe.freeze_norms)
         for parameter in still:
             parameter.requires_grad_(False)
 
