@@ -30,7 +30,14 @@ TRAIN, VALID, SIZE = 70, 21, 16
 
 def recipe(**keys: Any) -> Recipe:
     base: dict[str, Any] = {"arch": "resnet18", "weights": "a file", "image_size": SIZE, "augment": "none"}
-    base |= {"batch_size": 16, "frozen_epochs": 3, "epochs": 1, "lr": 0.01, "cache_features": True}
+    base |= {
+        "batch_size": 16,
+        "frozen_epochs": 3,
+        "epochs": 1,
+        "lr": 0.01,
+        "cache_features": True,
+        "head_fit": "steps",
+    }
     return resolved(Recipe(data=DataSpec(), **(base | keys)))
 
 

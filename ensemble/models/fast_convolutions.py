@@ -32,8 +32,15 @@ class FastConvolutions(TorchFunctionMode):
             self.pairs, images, expected = convolutions_with_norms(body, size)
             with self:
                 same = computes_the_same(body, images, expected)
+        self.depthwise = any(
+            isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels for module in body.modules()
+        )
         if not same:  # some convolution's output is used elsewhere too
             self.pairs = []
+
+    def applies(self) -> bool:
+        """Whether there is anything to make fast, as the network is now."""
+        return self.depthwise or any(not norm.training for _, norm in self.pairs)
 
     def __enter__(self) -> FastConvolutions:
         """Modules of every library call the two functions with their own tensors, by which they are told apart."""

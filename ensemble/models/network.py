@@ -92,8 +92,9 @@ class Network(nn.Sequential):
         if self.fast is not None and self.training and x.device.type == "cpu" and torch.is_grad_enabled():
             if not self._convolutions:
                 self._convolutions.append(FastConvolutions(self[0], self.fast))
-            with self._convolutions[0]:
-                return self._plain(x)
+            if self._convolutions[0].applies():
+                with self._convolutions[0]:
+                    return self._plain(x)
         return self._plain(x)
 
     def _plain(self, x: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ Every contender trains on the same images for the same epochs (one of the head a
 all) and is scored on the same validation rows, which none of them sees while it trains. WEIGHTS holds
 <arch>.safetensors of every network. Seconds are those of the whole process. What is done is kept, so that a stopped
 run goes on; a contender that changes is measured again after `--again NAME`.
-`ens@COMMIT` is the package of that commit, taken from git; `ens:quick` is `ens train --preset quick`.
+`ens@COMMIT` is the package of that commit, taken from git; `ens:quick` is `ens train --preset quick`, with as many
+epochs as that says.
 """
 
 from __future__ import annotations
@@ -68,9 +69,9 @@ def ens(name: str, cell: Cell, folder: Path, weights: Path, work: Path) -> dict[
     source = checked_out(commit) if commit else HERE.parents[1]
     frozen = 0 if cell.scratch else 1
     words = ["train", "--arch", cell.arch, "--data", str(folder), "--image-size", str(cell.size), "--json"]
-    words += ["--seed", str(cell.seed), "--frozen-epochs", str(frozen), "--epochs", str(cell.epochs + 1 - frozen)]
+    words += ["--seed", str(cell.seed), "--frozen-epochs", str(frozen)]
+    words += ["--preset", preset] if preset else ["--epochs", str(cell.epochs + 1 - frozen)]
     words += ["--weights", "none" if cell.scratch else str(weights / f"{cell.arch}.safetensors")]
-    words += ["--preset", preset] if preset else []
     places = {"PYTHONPATH": str(source), "XDG_CACHE_HOME": str(work / "cache")}
     started = time.perf_counter()
     command = [sys.executable, "-m", "ensemble", "--runs", str(work / "runs"), *words]
