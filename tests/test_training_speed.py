@@ -630,11 +630,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_probe_changes_nothing_and_is_asked_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ensemble.training import probe
+    from ensemble.training import probe, timing
     from ensemble.training.formats import apply_format
 
     cpu = torch.device("cpu")
-    monkeypatch.setattr(probe, "OWN", 0.0)
+    monkeypatch.setattr(timing, "OWN", 0.0)
     torch.manual_seed(0)
     network = build_network(recipe(), 10)
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -646,7 +646,7 @@ def test_the_probe_changes_nothing_and_is_asked_once(cache: Path, monkeypatch: p
     assert min(speed.head, speed.all, speed.valid, speed.predict) > 0
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
-    monkeypatch.setattr(probe, "_rate", None)
+    monkeypatch.setattr(probe, "rate", None)
     assert probe.choose_format(recipe(), network, cpu) == chosen
     assert probe.measure_speed(recipe(), network, cpu, chosen) == speed
     for path in cache.rglob("*.json"):
@@ -658,21 +658,21 @@ def test_the_probe_changes_nothing_and_is_asked_once(cache: Path, monkeypatch: p
 def test_a_speed_that_other_work_slowed_down_is_measured_again_and_the_format_stays(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ensemble.training import probe
+    from ensemble.training import probe, timing
     from ensemble.training.formats import Format
 
     cpu, network = torch.device("cpu"), build_network(recipe(), 10)
     rates = iter([20.0, 10.0, *range(1, 9)])
-    monkeypatch.setattr(probe, "_rate", lambda *_, **__: next(rates))
+    monkeypatch.setattr(probe, "rate", lambda *_, **__: next(rates))
     monkeypatch.setattr(probe, "pairs", lambda *_: [("float32", layout) for layout in ("default", "channels_last")])
-    monkeypatch.setattr(probe, "OWN", math.inf)  # no processors give so much
+    monkeypatch.setattr(timing, "OWN", math.inf)  # no processors give so much
     chosen = probe.choose_format(recipe(), network, cpu)
     assert chosen.layout == "default"
     assert chosen.speed is None
     assert probe.choose_format(recipe(), network, cpu) == chosen
     first = probe.measure_speed(recipe(), network, cpu, chosen)
     assert probe.measure_speed(recipe(), network, cpu, chosen) != first
-    monkeypatch.setattr(probe, "OWN", 0.0)
+    monkeypatch.setattr(timing, "OWN", 0.0)
     rates = iter([100.0, 200.0, 300.0, 400.0])
     alone = probe.measure_speed(recipe(), network, cpu, chosen)
     assert probe.measure_speed(recipe(), network, cpu, chosen) == alone == probe.Speed(300.0, 100.0, 200.0, 400.0)

@@ -16,7 +16,7 @@ from fastai.callback.core import Callback, CancelFitException, CancelValidExcept
 from fastai.callback.schedule import valley
 from fastai.learner import Learner
 
-from ensemble.recipe.resolve import head_by_regression
+from ensemble.recipe.resolve import head_by_regression, training_stages
 from ensemble.recipe.schema import Recipe
 from ensemble.training.checkpoint import copied_state
 
@@ -177,7 +177,7 @@ KNEE_WIDE = Search(1e-5, 10.0, 100, False, _far_above_the_start, partial(suggest
 
 def search_of(recipe: Recipe) -> Search:
     """What the finder of a recipe tries."""
-    if not head_by_regression(recipe):
+    if not any(stage.train == "head" for stage in training_stages(recipe)) or not head_by_regression(recipe):
         return VALLEY
     return KNEE if recipe.optimizer in ("adam", "adamw", "adam-l2") else KNEE_WIDE
 
