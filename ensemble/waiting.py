@@ -11,8 +11,8 @@ import sys
 
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 """What decides how GNU's OpenMP waits, which torch's wheels bring; a user who sets one of them is not overruled."""
-ROUNDS = 10_000
-"""Rounds of that loop before a thread sleeps; libgomp's own default is 300,000 (tests/benchmarks/busy.py)."""
+ROUNDS = 1_000
+"""Rounds of that loop before a thread sleeps: what libgomp has for more threads than cores, and 300,000 for others."""
 
 
 def wait_briefly() -> None:
