@@ -12,7 +12,7 @@ import sys
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 """What decides how GNU's OpenMP waits, which torch's wheels bring; a user who sets one of them is not overruled."""
 ROUNDS = 1_000
-"""Rounds of that loop before a thread sleeps: what libgomp has for more threads than cores, and 300,000 for others."""
+"""Rounds of that loop before a thread sleeps: what libgomp has for more threads than cores; else it has 300,000."""
 
 
 def wait_briefly() -> None:
