@@ -12,6 +12,8 @@ pytestmark = pytest.mark.slow  # they import torch and timm, which takes seconds
 torch = pytest.importorskip("torch")
 timm = pytest.importorskip("timm")
 
+from networks import UsedTwice, trained_for_long  # noqa: E402
+
 from ensemble.models.depth import kept_parameters, set_mode  # noqa: E402
 from ensemble.models.depthwise import Depthwise  # noqa: E402
 from ensemble.models.fast_convolutions import FastConvolutions  # noqa: E402
@@ -39,16 +41,6 @@ def test_gradients_are_those_of_the_library(size: int, stride: int, side: tuple[
         tolerance = {"float32": 1e-5, "bfloat16": 2e-2}[dtype]
         for mine, true in zip(fast, exact, strict=True):
             assert (mine.grad.double() - true.grad).abs().max() <= tolerance * (1 + true.grad.abs().max())
-
-
-def trained_for_long(network: Any) -> None:
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            with torch.no_grad():
-                module.running_mean.normal_(std=0.1)
-                module.running_var.uniform_(-1, 1).exp_()
-                module.weight.uniform_(0.5, 1.5)
-                module.bias.normal_(std=0.1)
 
 
 ARCHS = ["tf_efficientnet_lite0", "mobilenetv2_100", "resnet18", "densenet121", "convnext_atto", "vgg11_bn"]
@@ -86,18 +78,7 @@ def test_a_network_has_the_same_outputs_and_gradients(arch: str, kept: Any) -> N
 
 
 def test_a_convolution_that_is_used_twice_keeps_its_norm() -> None:
-    class Twice(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.convolution, self.norm = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)
-
-        def forward(self, x: Any) -> Any:
-            made = self.convolution(x)
-            return self.norm(made) + made
-
-    network = Twice().eval()
-    trained_for_long(network)
-    assert FastConvolutions(network, 16).pairs == []
+    assert FastConvolutions(UsedTwice().eval(), 16).pairs == []
 
 
 def test_only_training_on_a_processor_enters_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,18 +93,6 @@ def test_a_network_of_ours_keeps_its_head_when_it_is_fine_tuned() -> None:
 # ---- filters ----
 
 
-def statistics_of_many_sizes(torch: Any, network: Any) -> None:
-    """Give every batch norm statistics and weights of many sizes and both signs, as long training does."""
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.eps = 1e-9  # its share is another in a batch's own variance, of images that mean nothing
-                module.running_mean.normal_(std=0.1)
-                module.running_var.uniform_(-2, 2).exp_()
-                module.weight.uniform_(0.5, 1.5).mul_(torch.randn(module.num_features).sign())
-                module.bias.normal_(std=0.1)
-
-
 @slow
 @pytest.mark.parametrize(
     "arch", ["resnet18", "tf_efficientnet_lite0", "mobilenetv2_100", "densenet121", "vgg11_bn"]
@@ -114,12 +102,13 @@ def test_rescaled_filters_compute_what_they_did(torch: Any, arch: str, training:
     import copy
 
     import timm
+    from networks import trained_for_long
 
     from ensemble.models.rescaling import rescale_filters
 
     torch.manual_seed(1)
     network = timm.create_model(arch, num_classes=0)
-    statistics_of_many_sizes(torch, network)
+    trained_for_long(network)
     network.double()
     before = copy.deepcopy(network)
     assert rescale_filters(network, 64) >= 8
@@ -132,11 +121,12 @@ def test_rescaled_filters_compute_what_they_did(torch: Any, arch: str, training:
 @slow
 def test_what_a_norm_multiplies_rescaled_filters_by_is_one(torch: Any) -> None:
     import timm
+    from networks import trained_for_long
 
     from ensemble.models.rescaling import rescale_filters
 
     network = timm.create_model("resnet18", num_classes=0)
-    statistics_of_many_sizes(torch, network)
+    trained_for_long(network)
     assert rescale_filters(network, 64) == 20
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     scales = torch.cat([norm.weight / torch.sqrt(norm.running_var + norm.eps) for norm in norms])
@@ -146,21 +136,11 @@ def test_what_a_norm_multiplies_rescaled_filters_by_is_one(torch: Any) -> None:
 
 @slow
 def test_a_network_that_would_compute_something_else_is_left_as_it_is(torch: Any) -> None:
+    from networks import UsedTwice
+
     from ensemble.models.rescaling import rescale_filters
 
-    class Twice(torch.nn.Module):  # type: ignore[misc]
-        """The convolution's output goes to the norm, and past it."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.convolution, self.norm = torch.nn.Conv2d(3, 3, 3), torch.nn.BatchNorm2d(3)
-
-        def forward(self, x: Any) -> Any:
-            x = self.convolution(x)
-            return self.norm(x) + x
-
-    network = Twice()
-    statistics_of_many_sizes(torch, network)
+    network = UsedTwice()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     assert rescale_filters(network, 16) == 0
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -54,7 +54,7 @@ class Depthwise(torch.autograd.Function):
 def images_gradient(gradient: Tensor, images: Tensor, filters: Tensor, stride: int, padding: int) -> Tensor:
     """(n, c, h, w), of gradient (n, c, h', w')."""
     if stride == 1 or images.dtype != torch.bfloat16:
-        return _library(gradient, images, filters, stride, padding, 0)
+        return library_gradient(gradient, images, filters, stride, padding, 0)
     n, c, h, w = images.shape
     around = filters.shape[-1] - 1
     first = around - padding
@@ -73,10 +73,13 @@ def filters_gradient(gradient: Tensor, images: Tensor, filters: Tensor, stride: 
         return _by_pairs(gradient, images, filters, stride, padding)
     if size > BLOCK and (images.dtype == torch.bfloat16 or outputs <= POSITIONS):
         return _by_blocks(gradient, images, filters, stride, padding)
-    return _library(gradient, images, filters, stride, padding, 1)
+    return library_gradient(gradient, images, filters, stride, padding, 1)
 
 
-def _library(gradient: Tensor, images: Tensor, filters: Tensor, stride: int, padding: int, which: int) -> Tensor:
+def library_gradient(
+    gradient: Tensor, images: Tensor, filters: Tensor, stride: int, padding: int, which: int
+) -> Tensor:
+    """torch's own: 0 of the images, 1 of the filters."""
     wanted = [place == which for place in range(3)]
     strides, paddings, ones, zeros = [stride] * 2, [padding] * 2, [1, 1], [0, 0]
     groups = images.shape[1]
@@ -97,7 +100,7 @@ def _by_blocks(gradient: Tensor, images: Tensor, filters: Tensor, stride: int, p
     for i in range(0, count, BLOCK):
         for j in range(0, count, BLOCK):
             part = padded[:, :, i : i + rows + BLOCK, j : j + columns + BLOCK]
-            found[:, :, i : i + BLOCK, j : j + BLOCK] = _library(gradient, part, block, stride, 0, 1)
+            found[:, :, i : i + BLOCK, j : j + BLOCK] = library_gradient(gradient, part, block, stride, 0, 1)
     return found[:, :, :size, :size]
 
 

@@ -1,7 +1,6 @@
 """What the presets stand for: the keys of fine-tuning that a recipe leaves out, by name.
 
-Chosen by tests/benchmarks/fine_tuning.py; the README says why. A network from scratch has nothing to keep, and none
-of them concerns it.
+The README says why. A network from scratch has nothing to keep, and none of them concerns it.
 """
 
 from __future__ import annotations
@@ -35,5 +34,5 @@ _GOOD: Mapping[str, Any] = {
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {**_GOOD, "epochs": 1},
     "good": _GOOD,
-    "best": {**_GOOD, "epochs": 10, "tta": "flip"},
+    "best": {**_GOOD, "epochs": 10},
 }

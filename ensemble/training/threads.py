@@ -32,7 +32,7 @@ def free_cores(device: torch.device, begun: Mapping[str, Any]) -> Iterator[dict[
         yield {}
         return
     before = torch.get_num_threads()
-    chosen = _chosen(begun)
+    chosen = chosen_threads(begun)
     torch.set_num_threads(chosen["value"])
     try:
         yield {"threads": chosen}
@@ -40,7 +40,8 @@ def free_cores(device: torch.device, begun: Mapping[str, Any]) -> Iterator[dict[
         torch.set_num_threads(before)
 
 
-def _chosen(begun: Mapping[str, Any]) -> dict[str, Any]:
+def chosen_threads(begun: Mapping[str, Any]) -> dict[str, Any]:
+    """The number and the reason, with what a member's `auto` has so far."""
     named = [name for name in VARIABLES if name in os.environ]
     if named:
         return {"value": torch.get_num_threads(), "why": f"{named[0]} is set"}

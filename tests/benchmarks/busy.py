@@ -35,8 +35,8 @@ if ours:
     wait_briefly()
 import timm, torch
 if ours:
-    from ensemble.training.threads import _chosen
-    torch.set_num_threads(_chosen({})["value"])
+    from ensemble.training.threads import chosen_threads
+    torch.set_num_threads(chosen_threads({})["value"])
 torch.manual_seed(0)
 network = timm.create_model(arch, num_classes=10).to(memory_format=torch.channels_last)
 optimizer = torch.optim.Adam(network.parameters(), 1e-3)

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from ensemble.files import write_json
 from ensemble.models.depth import kept_parameters, set_mode
-from ensemble.models.depthwise import _library, filters_gradient, images_gradient
+from ensemble.models.depthwise import filters_gradient, images_gradient, library_gradient
 from ensemble.models.fast_convolutions import FastConvolutions
 
 SHAPES = [
@@ -60,9 +60,9 @@ def gradients(dtype: torch.dtype) -> dict[str, dict[str, float]]:
         gradient = torch.randn_like(torch.conv2d(images, filters, None, stride, padding, 1, channels))
         parts = gradient, images, filters, stride, padding
         calls: dict[str, Callable[[], Any]] = {
-            "images, library": lambda parts=parts: _library(*parts, 0),
+            "images, library": lambda parts=parts: library_gradient(*parts, 0),
             "images, ours": lambda parts=parts: images_gradient(*parts),
-            "filters, library": lambda parts=parts: _library(*parts, 1),
+            "filters, library": lambda parts=parts: library_gradient(*parts, 1),
             "filters, ours": lambda parts=parts: filters_gradient(*parts),
         }
         found[f"{channels} x {side} x {side}, {size} x {size}, stride {stride}"] = {
