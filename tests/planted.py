@@ -19,7 +19,7 @@ from PIL import Image, ImageEnhance
 from scipy.ndimage import gaussian_filter
 
 from ensemble.check.near import LARGE, SMALL, near_pairs
-from ensemble.data.pixels import Square
+from ensemble.data.preprocess import Square
 
 Array = npt.NDArray[np.float64]
 

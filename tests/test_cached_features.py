@@ -9,19 +9,19 @@ import pytest
 import torch
 from few_digits import Watched, few_digits
 
-from ensemble.data.pixels import Square
-from ensemble.data.squares import open_squares
+from ensemble.data.image_cache import open_squares
+from ensemble.data.preprocess import Square
+from ensemble.inference.image_batches import FromSquares
 from ensemble.models.network import Network, build_network
 from ensemble.recipe.file import contradictions
 from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import DataSpec, Recipe
 from ensemble.runs.history import Epoch
-from ensemble.training.estimate import estimate
-from ensemble.training.loaders import data_loaders
-from ensemble.training.lookup import FromSquares
-from ensemble.training.loop import Training
-from ensemble.training.probe import Speed
-from ensemble.training.seeds import seed_everything
+from ensemble.training.engine.checkpoint import seed_everything
+from ensemble.training.engine.loaders import data_loaders
+from ensemble.training.engine.loop import Training
+from ensemble.training.jobs.estimate import estimate
+from ensemble.training.jobs.speed_probe import Speed
 
 pytestmark = pytest.mark.slow  # they import fastai, which takes seconds
 
@@ -110,7 +110,7 @@ def test_where_memory_is_short_features_are_computed_in_pieces_too(tmp_path: Pat
 def test_a_training_that_is_interrupted_anywhere_ends_with_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
-    monkeypatch.setattr("ensemble.training.loop.CHECKPOINT_SHARE", 1e9)  # a checkpoint after every epoch
+    monkeypatch.setattr("ensemble.training.engine.loop.CHECKPOINT_SHARE", 1e9)  # a checkpoint after every epoch
     whole, _, _ = trained(tmp_path / "whole", recipe())
     with pytest.raises(KeyboardInterrupt):
         training(tmp_path / "parts", recipe(), Watched(stop_at)).run()

@@ -25,13 +25,13 @@ from ensemble.check.files import Headers, oddities
 from ensemble.check.hashes import Proposals, hashes_of, proposals
 from ensemble.check.items import all_items
 from ensemble.check.labels import label_issues, run_to_ask, why_not_judged
-from ensemble.check.leaks import described, leaks, leaks_for_training, merged, of_folds, total
 from ensemble.check.near import NearPairs, near_pairs, overlay, prepare
 from ensemble.cli import run as ens
-from ensemble.data.guess import guess_spec
+from ensemble.core.files import write_json
+from ensemble.core.predictions import Predictions
+from ensemble.data.detect_form import guess_spec
+from ensemble.data.leaks import described, leaks, leaks_for_training, merged, of_folds, total
 from ensemble.data.load import load_dataset
-from ensemble.files import write_json
-from ensemble.predictions import Predictions
 from ensemble.report.check_page import spread_out
 from ensemble.runs.leaderboard import leaderboard
 from ensemble.runs.run import all_runs

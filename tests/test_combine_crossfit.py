@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
+from ensemble.combine.aligned import Split
 from ensemble.combine.crossfit import folds_of
-from ensemble.combine.fitting import Plan, Pool, best_alone, decide_in_fold
-from ensemble.combine.intervals import bootstrap, interval, wilson
-from ensemble.combine.members import Split
+from ensemble.combine.evaluate import judge
+from ensemble.combine.fit import Plan, Pool, best_alone, decide_in_fold
 from ensemble.combine.rules import accuracies, rules
-from ensemble.combine.scores import judge
-from ensemble.errors import DataError, NothingPassed
+from ensemble.core.errors import DataError, NothingPassed
 from ensemble.metrics import metrics
+from ensemble.stats.intervals import bootstrap, interval, wilson
 
 ACCURACY = metrics.get("accuracy")
 

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, sem
 from scipy.stats import t as student
 
-from ensemble.combine.comparison import compare, mcnemar
-from ensemble.combine.intervals import interval
-from ensemble.combine.paired import difference, differences, drawn_scores
 from ensemble.metrics import find, metrics
+from ensemble.stats.comparison import compare, mcnemar
+from ensemble.stats.intervals import difference, differences, drawn_scores, interval
 
 ACCURACY = metrics.get("accuracy")
 BY_ROWS = ["accuracy", "log_loss", "brier"]
@@ -189,7 +188,7 @@ def test_mcnemar_by_group_counts_all_ways_to_swap_groups(balances):
 @pytest.mark.parametrize(("size", "name"), [(1, "accuracy"), (5, "accuracy"), (1, "log_loss"), (4, "log_loss")])
 def test_no_difference_is_seldom_taken_for_one(size, name, monkeypatch):
     """Two members of the same skill: p-values are at least about as large as uniform ones, and not all near 1."""
-    monkeypatch.setattr("ensemble.combine.comparison.MOST_DRAWS", 250)
+    monkeypatch.setattr("ensemble.stats.comparison.MOST_DRAWS", 250)
     p_values = []
     for seed in range(200):
         (ours, theirs), targets = members(2, 120, seed=seed)

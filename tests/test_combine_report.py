@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ensemble.combine.advice import Advice, advise, error_covariances
 from ensemble.combine.contributions import contributions, only_right
+from ensemble.combine.member_elimination import Shorter, shorter
 from ensemble.combine.report import Part, Report
-from ensemble.combine.shorter import Shorter, shorter
 from ensemble.metrics import find, labels, metrics
 
 ACCURACY, BRIER = metrics.get("accuracy"), metrics.get("brier")

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.combine.order import agreed_order
+from ensemble.combine.arrays import agreed_order
+from ensemble.combine.calibration import fit_temperature, heated
 from ensemble.combine.rules import normalised, rules, stored_weights
-from ensemble.combine.temperature import fit_temperature, heated
-from ensemble.errors import RecipeError
+from ensemble.core.errors import RecipeError
 from ensemble.metrics import metrics
 
 

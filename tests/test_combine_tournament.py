@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ensemble.combine.aligned import Split
+from ensemble.combine.contributions import Reduced
 from ensemble.combine.crossfit import ENOUGH_ROWS, repeated_folds
-from ensemble.combine.fitting import Plan, Pool, decide
-from ensemble.combine.members import Split
-from ensemble.combine.reduced import Reduced
+from ensemble.combine.evaluate import judge
+from ensemble.combine.fit import Plan, Pool, decide
+from ensemble.combine.rule_selection import Entry, contestants, simplest
 from ensemble.combine.rules import rules
-from ensemble.combine.scores import judge
-from ensemble.combine.tournament import Entry, contestants, simplest
 from ensemble.metrics import metrics
 
 ACCURACY, LOG_LOSS = metrics.get("accuracy"), metrics.get("log_loss")

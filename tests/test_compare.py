@@ -19,14 +19,13 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
 from ensemble.cli import run as ens
-from ensemble.errors import DataError, MismatchedRuns
-from ensemble.predictions import Predictions
+from ensemble.core.errors import DataError, MismatchedRuns
+from ensemble.core.predictions import Predictions
 from ensemble.report import figures
 from ensemble.report.classes import Labelled, balance, class_scores, confusion, labelled
-from ensemble.report.course import course
-from ensemble.report.members import conclusion, members_csv, members_markdown, ranked, sides
-from ensemble.report.mistakes import surest_mistakes
-from ensemble.report.pair import Pair
+from ensemble.report.compare import Pair, conclusion, members_csv, members_markdown, ranked, sides
+from ensemble.report.sections.mistakes import surest_mistakes
+from ensemble.report.sections.training import course
 from ensemble.runs.history import Epoch, history
 from ensemble.runs.run import Run
 
@@ -262,8 +261,8 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_grad_cam_looks_where_the_answer_is(trained: str, capfd: pytest.CaptureFixture[str]) -> None:
     import torch
 
-    from ensemble.models.gradcam import grad_cam
-    from ensemble.models.trained import load_trained
+    from ensemble.inference.gradcam import grad_cam
+    from ensemble.inference.model import load_trained
 
     run = Run(Path("runs") / trained)
     network = load_trained(run, torch.device("cpu"))

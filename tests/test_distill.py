@@ -18,12 +18,12 @@ from fake_runs import FINGERPRINT, predictions, run
 
 from ensemble.cli import run as ens
 from ensemble.combine.ensembler import combine
-from ensemble.combine.gain import kept, ratio_interval
-from ensemble.combine.teaching import Teacher, refuse_unfit_student, softened, teacher_of
+from ensemble.core.errors import DataError, MismatchedRuns, RecipeError
+from ensemble.core.predictions import load
 from ensemble.data.dataset import Dataset, Items
-from ensemble.errors import DataError, MismatchedRuns, RecipeError
+from ensemble.distill.evaluate import kept, ratio_interval
+from ensemble.distill.teacher import Teacher, refuse_unfit_student, softened, teacher_of
 from ensemble.metrics import find
-from ensemble.predictions import load
 from ensemble.recipe.resolve import resolved, run_hash
 from ensemble.recipe.schema import Recipe
 
@@ -207,7 +207,7 @@ def test_the_loss_is_the_labels_and_the_teachers_mixed() -> None:
     torch = pytest.importorskip("torch")
     from torch.nn import functional
 
-    from ensemble.training.losses import Distilled, losses
+    from ensemble.training.methods.losses import Distilled, losses
 
     hard = losses.get("cross-entropy")(resolved(Recipe(arch="resnet18", label_smoothing=0.1)), None)
     logits = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
@@ -350,7 +350,7 @@ def test_what_the_teacher_says_decides_the_weights_and_the_id_and_the_order_of_i
     student, _ = distilled(capfd, "--epochs", "1")
     weights = (student / "weights.safetensors").read_bytes()
     (teacher,) = Path("runs").glob("ensemble-*")
-    from ensemble.predictions import save
+    from ensemble.core.predictions import save
 
     rows = load(teacher / "valid.npz")
     order = np.random.default_rng(0).permutation(len(rows))

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from ensemble.waiting import ROUNDS, VARIABLES
+from ensemble.core.parallel import ROUNDS, VARIABLES
 
 
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> Any:
-    from ensemble.training import threads
+    from ensemble.training.engine import hardware
 
-    for name in threads.VARIABLES:
+    for name in hardware.VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(threads.joblib, "cpu_count", lambda: 8)
-    monkeypatch.setattr(threads, "busy_cores", lambda: 2.6)
-    return threads
+    monkeypatch.setattr(hardware.joblib, "cpu_count", lambda: 8)
+    monkeypatch.setattr(hardware, "busy_cores", lambda: 2.6)
+    return hardware
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def _work(seconds: float) -> None:
 
 
 def test_other_processes_are_counted_and_this_one_is_not() -> None:
-    from ensemble.training.threads import busy_cores
+    from ensemble.training.engine.hardware import busy_cores
 
     process = multiprocessing.get_context("spawn").Process(target=_work, args=(20.0,))
     process.start()

@@ -19,7 +19,7 @@ from fake_runs import member, predictions, run
 
 from ensemble.cli import COMMANDS, cli
 from ensemble.cli import run as ens
-from ensemble.cli.tables import table
+from ensemble.cli.terminal import table
 from ensemble.combine.ensembler import combine
 from ensemble.runs.run import Run
 
@@ -373,7 +373,7 @@ def test_combining_tells_how_many_fits_are_left(home: Path, rule: str) -> None:
 
 
 def test_what_is_left_of_many_runs_is_told_in_the_measure_of_their_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ensemble.training.several import Several
+    from ensemble.training.jobs.estimate import Several
 
     class Job:
         kind, parts = "member", ()

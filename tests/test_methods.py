@@ -18,28 +18,27 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms import v2
 
+from ensemble.core.errors import DataError, RecipeError
 from ensemble.data.digits import digits_dataset
-from ensemble.data.filters import filtered, filters
-from ensemble.data.pixels import Square
-from ensemble.data.squares import key, open_squares
-from ensemble.errors import DataError, RecipeError
-from ensemble.inference import views
-from ensemble.models.depth import last_layers, last_parameters, layers
+from ensemble.data.image_cache import key, open_squares
+from ensemble.data.preprocess import Square, filtered, filters
+from ensemble.inference.forward import views
+from ensemble.inference.image_batches import FromSquares
+from ensemble.models.layers import last_layers, last_parameters, layers
 from ensemble.models.network import build_network
 from ensemble.recipe.file import contradictions
 from ensemble.recipe.resolve import chosen_on_valid, resolved
 from ensemble.recipe.schema import DataSpec, Recipe
 from ensemble.runs.history import Epoch
-from ensemble.training.augment import policies, transforms
-from ensemble.training.averaging import Exponential, Soup, Stochastic
-from ensemble.training.loaders import BatchLoader, data_loaders
-from ensemble.training.lookup import FromSquares
-from ensemble.training.losses import Weighted, class_weights, losses
-from ensemble.training.progressive import progressive, share_of_pixels, sides
-from ensemble.training.samplers import OverSampler, Pruned, WeightedSampler, sampler, shown
-from ensemble.training.schedules import Leg, schedules
-from ensemble.training.seeds import seed_everything
-from ensemble.training.stopping import plateaus
+from ensemble.training.engine.checkpoint import seed_everything
+from ensemble.training.engine.epochs import plateaus
+from ensemble.training.engine.loaders import BatchLoader, data_loaders
+from ensemble.training.methods.augment import policies, transforms
+from ensemble.training.methods.averaging import Exponential, Soup, Stochastic
+from ensemble.training.methods.losses import Weighted, class_weights, losses
+from ensemble.training.methods.progressive import progressive, share_of_pixels, sides
+from ensemble.training.methods.samplers import OverSampler, Pruned, WeightedSampler, sampler, shown
+from ensemble.training.methods.schedules import Leg, schedules
 
 pytestmark = pytest.mark.slow  # they import fastai, which takes seconds
 
@@ -429,7 +428,7 @@ def trained(tmp_path: Path, average: Any, epochs: int = 4) -> tuple[list[dict[st
     from fastai.callback.core import Callback
     from fastai.learner import Learner
 
-    from ensemble.training.checkpoint import copied_state
+    from ensemble.training.engine.checkpoint import copied_state
 
     data = digits_dataset()
     (squares,) = open_squares(data, ["train", "valid"], [Square(16, "squash")], tmp_path)
@@ -497,7 +496,7 @@ def test_stochastic_averaging_is_the_mean_of_the_last_epochs_with_new_statistics
 
 
 def test_the_soup_is_not_worse_than_its_best_ingredient(tmp_path: Path) -> None:
-    from ensemble.training.averaging import _accuracy
+    from ensemble.training.methods.averaging import _accuracy
 
     average = Soup(recipe(average="soup", average_epochs=3), 4)
     states, learner = trained(tmp_path, average)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as theirs
 
-from ensemble.errors import RecipeError
+from ensemble.core.errors import RecipeError
 from ensemble.metrics import SMALLEST, absent, check_name, find, labels, metrics, score
 
 CLASSES = ["melanoma", "seborrheic_keratosis", "nevus", "a:b", "a+b"]

@@ -15,11 +15,11 @@ from ensemble.models.network import Network, build_network
 from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import DataSpec, Recipe
 from ensemble.runs.history import Epoch
-from ensemble.training.formats import Format, apply_format
-from ensemble.training.loaders import data_loaders
-from ensemble.training.loop import Training
-from ensemble.training.seeds import seed_everything
-from ensemble.training.workshop import Workshop
+from ensemble.training.engine.checkpoint import seed_everything
+from ensemble.training.engine.hardware import Format, apply_format
+from ensemble.training.engine.loaders import data_loaders
+from ensemble.training.engine.loop import Training
+from ensemble.training.jobs.plan import Workshop
 
 pytestmark = [
     pytest.mark.gpu,
@@ -131,7 +131,7 @@ def test_a_gpu_shows_the_batches_that_a_processor_shows(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
-    from ensemble.errors import TrainingFailed
+    from ensemble.core.errors import TrainingFailed
 
     given = recipe(lr=99.0, optimizer="sgd", epochs=4)
     with pytest.raises(TrainingFailed, match="lower --lr"):

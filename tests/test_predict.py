@@ -18,15 +18,14 @@ from PIL import Image
 from scipy.stats import entropy as scipys_entropy
 
 from ensemble.cli import run as ens
-from ensemble.combine.calibration import Calibration, Least, least_covered
-from ensemble.combine.committee import committee, honest_rows
-from ensemble.combine.conformal import calibrated, mean_coverage
+from ensemble.combine.calibration import calibrated, mean_coverage
 from ensemble.combine.ensembler import combine
-from ensemble.data.named import named_images
-from ensemble.errors import DataError, MismatchedRuns, RecipeError
-from ensemble.metrics.uncertainty import disagreement, entropy
-from ensemble.predictions import load
-from ensemble.report.answers import Layout, Unsure
+from ensemble.combine.predicting_members import Calibration, Least, committee, honest_rows, least_covered
+from ensemble.core.errors import DataError, MismatchedRuns, RecipeError
+from ensemble.core.predictions import load
+from ensemble.data.inputs import named_images
+from ensemble.metrics.classification import disagreement, entropy
+from ensemble.report.prediction_output import Layout, Unsure
 from ensemble.runs.run import Run
 
 RULES = ["uniform", "accuracy", "log-odds", "logit-mean", "rank", "convex", "greedy", "per-class", "stack"]
@@ -264,7 +263,7 @@ def test_what_is_read_is_not_written_over(here: Path, capfd: pytest.CaptureFixtu
 def test_many_kinds_of_images_through_an_ensemble(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Members of other sizes, views, filters and class orders; what cannot be read is listed."""
     from ensemble.data.images import read_image
-    from ensemble.models.trained import load_trained
+    from ensemble.inference.model import load_trained
 
     runs = [
         network_run(here / "runs", "one-00000001", 1, tta="flips", resize="pad"),
@@ -283,7 +282,7 @@ def test_many_kinds_of_images_through_an_ensemble(here: Path, capfd: pytest.Capt
 
     import torch
 
-    from ensemble.inference import predict
+    from ensemble.inference.forward import predict
 
     trained = [load_trained(run, torch.device("cpu")) for run in runs]
     found = committee(made.run)
@@ -308,11 +307,11 @@ def test_many_kinds_of_images_through_an_ensemble(here: Path, capfd: pytest.Capt
 
 @pytest.mark.slow
 def test_each_image_is_decoded_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ensemble.models import panel
+    from ensemble.inference import model
 
     opened: list[str] = []
-    read = panel.read_image
-    monkeypatch.setattr(panel, "read_image", lambda path, **keys: [opened.append(path.name), read(path, **keys)][1])
+    read = model.read_image
+    monkeypatch.setattr(model, "read_image", lambda path, **keys: [opened.append(path.name), read(path, **keys)][1])
     runs = [network_run(here / "runs", f"net{i}-0000000{i}", i, image_size=12 + 4 * i) for i in (1, 2, 3)]
     made = combine(runs, folder=here / "runs")
     for i in range(5):

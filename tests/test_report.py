@@ -29,15 +29,14 @@ from ensemble.cli import run as ens
 from ensemble.combine.candidates import candidates
 from ensemble.combine.ensembler import combine
 from ensemble.combine.rules import rules
-from ensemble.errors import DataError
-from ensemble.files import read_json, write_json
-from ensemble.predictions import Predictions
+from ensemble.core.errors import DataError
+from ensemble.core.files import read_json, write_json
+from ensemble.core.predictions import Predictions
 from ensemble.report.figures import overlaid
-from ensemble.report.page import data_uri
-from ensemble.report.report_page import Page, report_page
-from ensemble.report.sections.evidence import evidence
-from ensemble.report.sections.looks import heat_picture, looks
-from ensemble.report.sections.subject import about_data, about_run
+from ensemble.report.html import data_uri
+from ensemble.report.page import Page, report_page
+from ensemble.report.sections.mistakes import heat_picture, looks
+from ensemble.report.sections.scope import about_data, about_run, evidence
 from ensemble.runs.imports import import_run
 from ensemble.runs.run import Run, all_runs
 
@@ -139,7 +138,7 @@ def plots() -> None:
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "plots" not in request.fixturenames:
         empty = '<svg width="1pt" height="1pt" viewBox="0 0 1 1" xmlns="x" version="1.1"></svg>'
-        monkeypatch.setattr("ensemble.report.ink._drawn", lambda *_: empty)
+        monkeypatch.setattr("ensemble.report.svg._drawn", lambda *_: empty)
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     monkeypatch.setattr("ensemble.combine.crossfit.MOST_REPEATS", 1)
 
@@ -441,7 +440,7 @@ def test_images_are_counted_and_the_class_that_is_found_least_is_named(tmp_path:
 
 
 def test_an_import_without_targets_says_why_there_is_no_score(tmp_path: Path) -> None:
-    from ensemble.predictions import save
+    from ensemble.core.predictions import save
 
     valid = save(tmp_path / "v.npz", predictions(9, 1, labelled=False))
     made = import_run("their's vit & co", folder=tmp_path / "runs", valid=valid).run
@@ -579,7 +578,9 @@ def test_a_page_full_of_pictures_stays_below_six_megabytes(tmp_path: Path, monke
     for run in runs:
         (run.path / "weights.safetensors").write_bytes(b"")
         (run.path / "recipe.yaml").write_text("arch: net\n")
-    monkeypatch.setattr("ensemble.report.sections.looks.images_of", lambda *_: lambda name: Image.fromarray(noise))
+    monkeypatch.setattr(
+        "ensemble.report.sections.mistakes.images_of", lambda *_: lambda name: Image.fromarray(noise)
+    )
     subject = about_run(made)
     found = evidence(subject)
     heat = heat_picture(noise[:224, :224], random.random((224, 224)))

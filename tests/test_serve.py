@@ -22,17 +22,14 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from ensemble.cli import run as ens
-from ensemble.combine.calibration import Calibration
-from ensemble.combine.conformal import Conformal
-from ensemble.combine.opinion import Opinion
-from ensemble.data.pixels import Square
-from ensemble.errors import EnsError
-from ensemble.extras import require
+from ensemble.combine.calibration import Conformal
+from ensemble.combine.predicting_members import Calibration, Opinion
+from ensemble.core.errors import EnsError, require
+from ensemble.data.preprocess import Square
 from ensemble.serve.app import create_app
-from ensemble.serve.batching import Batcher
 from ensemble.serve.decoding import Decoder
-from ensemble.serve.limits import Limits
-from ensemble.serve.predictor import Facts, Map, Reading, Squares, Voice
+from ensemble.serve.predictor import Facts, Limits, Map, Reading, Squares, Voice
+from ensemble.serve.service import Batcher
 
 CLASSES = ("red", "green <b>", "blue ünï")
 SQUARES = (Square(8, "squash"), Square(6, "pad", ("smooth",)))

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ensemble.data import store as stores
+from ensemble.core.errors import DataError, RecipeError
+from ensemble.data import cache_store as stores
+from ensemble.data.cache_store import LIMIT_VARIABLE
 from ensemble.data.dataset import Dataset, Items
-from ensemble.data.pixels import Square, resizes
-from ensemble.data.squares import Squares, Store, Stream, key, open_squares
-from ensemble.data.store import LIMIT_VARIABLE
-from ensemble.errors import DataError, RecipeError
+from ensemble.data.image_cache import Squares, Store, Stream, key, open_squares
+from ensemble.data.preprocess import Square, resizes
 
 SMALL, PADDED = Square(8, "squash"), Square(12, "pad")
 

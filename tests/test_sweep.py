@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ensemble.cli import run as ens
-from ensemble.errors import EnsError, RecipeError
+from ensemble.core.errors import EnsError, RecipeError
+from ensemble.core.table import as_csv, markdown
 from ensemble.recipe.file import RecipeFile, build
-from ensemble.recipe.grid import grid_of, label
-from ensemble.recipe.search import Trial, search
+from ensemble.recipe.trials import Trial, grid_of, label, search
+from ensemble.report.sections.sweeps import TrialTable
 from ensemble.report.sweep import Scored, SweepTable
-from ensemble.report.tables import as_csv, markdown
-from ensemble.report.trials import TrialTable
 
 
 def read(raw: dict[str, Any]) -> Any:

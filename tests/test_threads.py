@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.data import threads as module
-from ensemble.data.threads import ROUND, TRIED, threaded
+from ensemble.core import parallel as module
+from ensemble.core.parallel import ROUND, TRIED, threaded
 
 
 @settings(max_examples=25)

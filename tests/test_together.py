@@ -18,16 +18,16 @@ import pytest
 import torch
 from processes import HEARS_SIGNALS
 
+from ensemble.core.errors import RunLocked
 from ensemble.data.digits import digits_dataset
-from ensemble.data.pixels import Square
-from ensemble.data.squares import Store, open_squares
-from ensemble.errors import RunLocked
+from ensemble.data.image_cache import Store, open_squares
+from ensemble.data.preprocess import Square
 from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import DataSpec, Recipe
-from ensemble.runs.lock import locked
-from ensemble.training.plan import Job
-from ensemble.training.together import best_count, independent, train_all
-from ensemble.training.train import plans, train
+from ensemble.runs.run import locked
+from ensemble.training.jobs.parallel import best_count, independent, train_all
+from ensemble.training.jobs.plan import Job
+from ensemble.training.jobs.train import plans, train
 
 pytestmark = pytest.mark.slow
 
@@ -108,7 +108,7 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
 
 
 def test_what_is_measured_is_the_pace_of_several_processes(tmp_path: Path) -> None:
-    from ensemble.training.together import Setup, _pool
+    from ensemble.training.jobs.parallel import Setup, _pool
 
     (job,) = jobs(tmp_path, {})
     with _pool(Setup(digits_dataset(), tmp_path, "cpu", False, 1), 2) as pool:

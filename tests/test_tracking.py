@@ -17,10 +17,10 @@ import pytest
 from fake_runs import predictions, run
 
 from ensemble.cli import run as ens
-from ensemble.errors import EnsError
+from ensemble.core.errors import EnsError
 from ensemble.runs.run import Run
 from ensemble.tracking import base
-from ensemble.tracking.values import allowed, artifacts, flat, scores
+from ensemble.tracking.base import allowed, artifacts, flat, scores
 
 SMALL = ["--arch", "customnet", "--set", "filters=[4, 8]", "--image-size", "16", "--lr", "0.01", "--device", "cpu"]
 SMALL += ["--set", "precision=float32", "--set", "layout=default", "--epochs", "3"]

@@ -11,13 +11,13 @@ from fastai.optimizer import Adam
 from torch import nn
 
 from ensemble.runs.history import Epoch
-from ensemble.training.augment.flips import flip_shift
-from ensemble.training.finder import FALLBACK, USUAL, VALLEY, knee_of, suggest_knee, suggest_valley
-from ensemble.training.optimizers import FusedAdam, _as_they_lie
-from ensemble.training.schedules import Leg, schedules
-from ensemble.training.seeds import random_states, restore_random_states, seed_everything
-from ensemble.training.stage_learner import group_rates
-from ensemble.training.stopping import best_epoch, should_stop
+from ensemble.training.engine.checkpoint import random_states, restore_random_states, seed_everything
+from ensemble.training.engine.epochs import best_epoch, should_stop
+from ensemble.training.engine.learner import group_rates
+from ensemble.training.engine.lr_finder import FALLBACK, USUAL, VALLEY, knee_of, suggest_knee, suggest_valley
+from ensemble.training.methods.optimizers import FusedAdam, _as_they_lie
+from ensemble.training.methods.schedules import Leg, schedules
+from ensemble.training.methods.transforms import flip_shift
 
 pytestmark = pytest.mark.slow  # they import fastai, which takes seconds
 

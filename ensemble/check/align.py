@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
-from ensemble.data.pixels import Pixels
+from ensemble.data.preprocess import Pixels
 
 Array = npt.NDArray[np.floating[Any]]
 """float32 throughout."""

@@ -12,17 +12,16 @@ from typing import Any
 import numpy as np
 
 from ensemble.check.copies import KINDS, Copies, copies, grouped, two_labels
-from ensemble.check.counting import Counts, counts_of
 from ensemble.check.files import Headers, damaged, grey, headers, oddities, sizes
-from ensemble.check.items import AllItems, all_items
+from ensemble.check.items import AllItems, Counts, all_items, counts_of
 from ensemble.check.labels import LabelIssue, label_issues, run_to_ask, valid_accuracy, why_not_judged
-from ensemble.check.leaks import Leaks, check_folder, leaks
 from ensemble.check.near import LARGE, SMALL, NearPairs, near_pairs
+from ensemble.core.errors import DataError, EnsError, one_line
+from ensemble.core.files import json_text, without_nan, write_atomically
 from ensemble.data.dataset import Dataset
-from ensemble.data.pixels import Square
-from ensemble.data.squares import open_squares
-from ensemble.errors import DataError, EnsError, one_line
-from ensemble.files import json_text, without_nan, write_atomically
+from ensemble.data.image_cache import open_squares
+from ensemble.data.leaks import Leaks, check_folder, leaks
+from ensemble.data.preprocess import Square
 from ensemble.runs.run import Run
 
 LEAST = 24

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ensemble.check.items import AllItems
 from ensemble.check.near import NearPairs
-from ensemble.predictions import UNKNOWN, Ints, Texts
+from ensemble.core.predictions import UNKNOWN, Ints, Texts
 
 EXACT, NEAR, MIRRORED = "exact", "near", "mirrored"
 KINDS = (EXACT, NEAR, MIRRORED)

@@ -12,14 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ensemble.check.parallel import in_parts
-from ensemble.data.damage import DAMAGED, looks_damaged
+from ensemble.core.parallel import in_parts
+from ensemble.core.predictions import Ints, Texts
 from ensemble.data.dataset import Dataset
-from ensemble.data.depth import LOW, uses_low_bits
+from ensemble.data.image_problems import DAMAGED, LOW, collected, looks_damaged, uses_low_bits
 from ensemble.data.images import ImageReader
-from ensemble.data.pillow_warnings import collected
-from ensemble.data.pixels import Pixels
-from ensemble.predictions import Ints, Texts
+from ensemble.data.preprocess import Pixels
 
 TINY = 16
 """Pixels: a shorter side below it is odd in itself."""

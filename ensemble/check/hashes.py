@@ -16,9 +16,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from ensemble.check.align import luminance
-from ensemble.check.parallel import in_parts
-from ensemble.data.pixels import Pixels
-from ensemble.predictions import Ints
+from ensemble.core.parallel import in_parts
+from ensemble.core.predictions import Ints
+from ensemble.data.preprocess import Pixels
 
 Words = npt.NDArray[np.uint64]
 Progress = Callable[[int, int], None]

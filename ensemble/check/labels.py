@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ensemble.errors import DataError
-from ensemble.predictions import Predictions
+from ensemble.core.errors import DataError
+from ensemble.core.predictions import Predictions
 from ensemble.runs.run import Run, all_runs
 
 Z95_ONE_SIDED = 1.6448536269514722

@@ -29,8 +29,8 @@ from ensemble.check.align import (
     shrunk,
 )
 from ensemble.check.hashes import Progress, Proposals, hashes_of, proposals
-from ensemble.data.pixels import Pixels
-from ensemble.predictions import Ints
+from ensemble.core.predictions import Ints
+from ensemble.data.preprocess import Pixels
 
 WHOLE, DETAIL = 0.8, 0.85
 """What luminance and its detail must correlate by."""

@@ -16,13 +16,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble import __version__
-from ensemble.cli.colour import wants_colour
-from ensemble.cli.context import Settings
-from ensemble.cli.params import HomePath
-from ensemble.cli.signals import end_in_time
-from ensemble.cli.streams import prepare_streams
-from ensemble.errors import EnsError, one_line
-from ensemble.waiting import wait_briefly
+from ensemble.cli.options import HomePath
+from ensemble.cli.terminal import Settings, end_in_time, prepare_streams, wants_colour
+from ensemble.core.errors import EnsError, one_line
+from ensemble.core.parallel import wait_briefly
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -79,7 +76,7 @@ class _Lazy(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from ensemble.registry import did_you_mean
+        from ensemble.core.registry import did_you_mean
 
         if args and args[0] not in COMMANDS:
             ctx.fail(f"no such command {args[0]!r}{did_you_mean(args[0], COMMANDS)}")

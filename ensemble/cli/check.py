@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.bars import bars
-from ensemble.cli.context import Settings, note
-from ensemble.cli.options import current, data_options, data_settings, say_source
-from ensemble.cli.params import HomePath
+from ensemble.cli import completion
+from ensemble.cli.options import HomePath, current, data_options, data_settings, say_source
+from ensemble.cli.terminal import Settings, bars, note
 
 if TYPE_CHECKING:
     from ensemble.data.dataset import Dataset
@@ -26,7 +24,7 @@ PICTURES = 24
     "--set",
     "settings_",
     multiple=True,
-    shell_complete=completing.keys,
+    shell_complete=completion.keys,
     metavar="data.KEY=VALUE",
     help="A key of the recipe's data.",
 )
@@ -62,10 +60,9 @@ def command(
     ens check --recipe recipes/isic-codabench.yaml --json
     """
     from ensemble.check.checking import check
-    from ensemble.files import json_text, write_atomically
+    from ensemble.core.files import json_text, write_atomically
     from ensemble.report.check_page import check_page
-    from ensemble.report.check_tables import groups_csv, pairs_csv
-    from ensemble.report.check_text import check_text
+    from ensemble.report.check_text import check_text, groups_csv, pairs_csv
 
     found = current(recipe, data, data_settings(settings_))
     say_source(found)
@@ -99,8 +96,8 @@ def _name(spec: DataSpec) -> str:
 
 def _loaded(spec: DataSpec, runs: Path) -> tuple[Dataset, dict[str, str], list[str]]:
     """The data without what cannot be read, what that is, and what listing it had to say."""
-    from ensemble.cli.reading import load_with_progress
-    from ensemble.data.digests import UnreadableFiles
+    from ensemble.cli.terminal import load_with_progress
+    from ensemble.data.file_hashes import UnreadableFiles
     from ensemble.data.load import load_dataset
 
     notes: list[str] = []

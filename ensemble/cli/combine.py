@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.bars import bars
-from ensemble.cli.context import Settings, as_json_text, note
+from ensemble.cli import completion
 from ensemble.cli.current import Current
-from ensemble.cli.options import data_settings, runs_options, track_options, tracked
-from ensemble.cli.params import share
-from ensemble.cli.tables import BEST, DIM, Cell, table
-from ensemble.report.amounts import interval, milliseconds
+from ensemble.cli.options import data_settings, runs_options, share, track_options, tracked
+from ensemble.cli.terminal import BEST, DIM, Cell, Settings, as_json_text, bars, note, table
+from ensemble.core.table import interval, milliseconds
 
 if TYPE_CHECKING:
     from ensemble.combine.ensembler import Combined, MemberRow
@@ -26,18 +23,18 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("runs", nargs=-1, shell_complete=completing.runs)
+@click.argument("runs", nargs=-1, shell_complete=completion.runs)
 @click.option("--threshold", type=share, help="Keep members whose accuracy is strictly above. [default: 0, all]")
 @click.option("--per-arch", type=click.IntRange(min=0), help="At least so many an architecture. [default: 1]")
 @click.option(
     "--rule",
-    shell_complete=completing.rules,
+    shell_complete=completion.rules,
     help="accuracy, uniform, log-odds, logit-mean, rank, convex, greedy, per-class, stack, or auto, which compares"
     " them all. [default: accuracy]",
 )
 @click.option(
     "--metric",
-    shell_complete=completing.metrics,
+    shell_complete=completion.metrics,
     help="What is scored, and what greedy and auto optimise: accuracy, balanced_accuracy, macro_f1, kappa,"
     " log_loss, brier, ece, roc_auc, roc_auc:CLASS; several joined by + for their mean. [default: accuracy]",
 )
@@ -79,7 +76,7 @@ def command(
 
 def _note_outdated(folder: Path, current: Run) -> None:
     """A line on the members that are not combined because the images or labels have changed since."""
-    from ensemble.errors import first_few
+    from ensemble.core.errors import first_few
     from ensemble.runs.origin import outdated
 
     if others := outdated(folder, current):
@@ -94,7 +91,7 @@ def combine_runs(settings: Settings, here: Current, names: Sequence[str], **opti
     """
     from ensemble.combine.candidates import candidates, named
     from ensemble.combine.ensembler import combine
-    from ensemble.errors import DataError, one_line
+    from ensemble.core.errors import DataError, one_line
 
     if not names:
         here.announce()

@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.bars import bars
-from ensemble.cli.context import Settings, as_json_text, note
+from ensemble.cli import completion
 from ensemble.cli.current import Current
-from ensemble.cli.options import data_settings, runs_options
-from ensemble.cli.params import HomePath
-from ensemble.cli.tables import markdown
+from ensemble.cli.options import HomePath, data_settings, runs_options
+from ensemble.cli.terminal import Settings, as_json_text, bars, markdown, note
 
 if TYPE_CHECKING:
-    from ensemble.report.members import Side
+    from ensemble.report.compare import Side
     from ensemble.runs.run import Run
 
 
 @click.command()
-@click.argument("runs", nargs=-1, shell_complete=completing.runs)
+@click.argument("runs", nargs=-1, shell_complete=completion.runs)
 @runs_options
 @click.option("--out", type=HomePath(path_type=Path), help="Where they go. [default: <runs>/compare]")
 @click.option("--mistakes", type=click.IntRange(0), default=12, show_default=True, help="Images most surely wrong.")
@@ -48,10 +45,9 @@ def command(
     ens compare
     ens compare resnet34-1a2b3c4d densenet121-5e6f7a8b --out comparison
     """
-    from ensemble.files import write_atomically
-    from ensemble.report.members import members_csv, members_facts, members_markdown, sides
-    from ensemble.report.pair import Pair
-    from ensemble.runs.named import named_run
+    from ensemble.core.files import write_atomically
+    from ensemble.report.compare import Pair, members_csv, members_facts, members_markdown, sides
+    from ensemble.runs.origin import named_run
 
     here = Current(settings.runs, recipe, data, data_settings(settings_))
     chosen = [named_run(settings.runs, name) for name in runs] if runs else _all(here)
@@ -79,7 +75,7 @@ def command(
 
 def _all(here: Current) -> list[Run]:
     """The complete runs with validation predictions of the current data set."""
-    from ensemble.errors import DataError
+    from ensemble.core.errors import DataError
     from ensemble.runs.origin import usable_runs
 
     found = [run for run in usable_runs(here.runs) if run.has("valid") and not run.is_fold]
@@ -95,7 +91,7 @@ def _all(here: Current) -> list[Run]:
 
 
 def _figures(folder: Path, sides: list[Side]) -> None:
-    from ensemble.files import write_atomically
+    from ensemble.core.files import write_atomically
     from ensemble.report import figures
     from ensemble.runs.history import history
 
@@ -110,7 +106,7 @@ def _figures(folder: Path, sides: list[Side]) -> None:
 
 
 def _own_figures(one: Side, mistakes: int) -> None:
-    from ensemble.files import write_atomically
+    from ensemble.core.files import write_atomically
     from ensemble.report import figures
     from ensemble.runs.history import history
 
@@ -131,10 +127,10 @@ def _own_figures(one: Side, mistakes: int) -> None:
 
 def _mistakes(one: Side, path: Path, count: int) -> None:
     """The images of the rows that are most surely wrong, where the data is still where it was."""
-    from ensemble.errors import EnsError, one_line
-    from ensemble.files import write_atomically
+    from ensemble.core.errors import EnsError, one_line
+    from ensemble.core.files import write_atomically
     from ensemble.report import figures
-    from ensemble.report.mistakes import pictures
+    from ensemble.report.sections.mistakes import pictures
 
     try:
         found = pictures(one.run, one.rows, count)

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ensemble.cli.context import Settings, note
 from ensemble.cli.options import current, data_spec, recipe_path, split_overrides, with_keys
+from ensemble.cli.terminal import Settings, note
 from ensemble.runs.run import Run
 
 if TYPE_CHECKING:
@@ -119,8 +119,8 @@ class Current:
             from ensemble.data.digits import DIGITS_FINGERPRINT
 
             return DIGITS_FINGERPRINT
+        from ensemble.core.errors import DataError
         from ensemble.data.load import current_fingerprint
-        from ensemble.errors import DataError
 
         if self.spec is None:
             raise DataError(f"{self.name}: where its images are is not known; give --data or --recipe")
@@ -157,7 +157,7 @@ class Current:
 
     def _kept_or_guessed(self, data: Path) -> DataSpec:
         """The data of the newest run of this folder or table; else what it looks like."""
-        from ensemble.errors import DataError
+        from ensemble.core.errors import DataError
         from ensemble.runs.origin import newest_of, same_place
 
         try:
@@ -194,9 +194,9 @@ def run_or_newest(settings: Settings, name: str | None) -> Run:
     Raises DataError where there is none.
     """
     from ensemble.combine.candidates import newest_ensemble
-    from ensemble.data.digests import UnreadableFiles
-    from ensemble.errors import DataError
-    from ensemble.runs.named import named_run
+    from ensemble.core.errors import DataError
+    from ensemble.data.file_hashes import UnreadableFiles
+    from ensemble.runs.origin import named_run
 
     if name is not None:
         return named_run(settings.runs, name)

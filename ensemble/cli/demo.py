@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ensemble.cli.context import Settings
+from ensemble.cli.terminal import Settings
 
 DEMO = {
     "members": [

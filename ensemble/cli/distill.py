@@ -7,28 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.context import Settings, as_json_text, note
+from ensemble.cli import completion
 from ensemble.cli.current import Current
-from ensemble.cli.options import parse_settings, runs_data_options, track_options, tracked
-from ensemble.cli.params import FiniteFloat, share
-from ensemble.cli.tables import Cell, table
+from ensemble.cli.options import FiniteFloat, parse_settings, runs_data_options, share, track_options, tracked
+from ensemble.cli.terminal import Cell, Settings, as_json_text, note, table
 from ensemble.cli.train import HOW, KEYS, named_members, several, train_jobs, warn_of_leaks
-from ensemble.report.amounts import milliseconds, size
+from ensemble.core.table import milliseconds, size
 
 if TYPE_CHECKING:
-    from ensemble.combine.distilled import Distillation
-    from ensemble.combine.teaching import Teacher
     from ensemble.data.dataset import Dataset
+    from ensemble.distill.evaluate import Distillation
+    from ensemble.distill.teacher import Teacher
     from ensemble.recipe.file import RecipeFile
     from ensemble.recipe.schema import Recipe
 
 
 @click.command()
-@click.argument("ensemble", required=False, shell_complete=completing.runs)
+@click.argument("ensemble", required=False, shell_complete=completion.runs)
 @click.option(
     "--arch",
-    shell_complete=completing.archs,
+    shell_complete=completion.archs,
     help="The student's architecture. [default: the recipe's, where it has one member]",
 )
 @click.option(
@@ -87,7 +85,7 @@ def command(
     """
     settings = tracked(settings, track, track_weights)
     overrides = {key: value for key, value in keys.items() if value is not None} | parse_settings(settings_)
-    from ensemble.errors import DataError
+    from ensemble.core.errors import DataError
 
     here = Current(settings.runs, recipe, data, overrides, trains=True)
     if here.spec is None:
@@ -106,8 +104,8 @@ def command(
 
 
 def _only_member(found: RecipeFile) -> Recipe:
-    from ensemble.combine.teaching import refuse_unfit_student
-    from ensemble.errors import RecipeError
+    from ensemble.core.errors import RecipeError
+    from ensemble.distill.teacher import refuse_unfit_student
 
     if len(found.members) != 1:
         raise RecipeError(
@@ -121,12 +119,12 @@ def _teacher(
     settings: Settings, found: RecipeFile, name: str | None, temperature: float, alpha: float
 ) -> tuple[Dataset, Teacher]:
     """The data set, and the ensemble as a teacher of it."""
-    from ensemble.cli.reading import load_with_progress
+    from ensemble.cli.terminal import load_with_progress
     from ensemble.combine.candidates import newest_ensemble
-    from ensemble.combine.command import other_test
-    from ensemble.combine.teaching import teacher_of
+    from ensemble.combine.record import other_test
     from ensemble.data.load import tests_of
-    from ensemble.runs.named import named_run
+    from ensemble.distill.teacher import teacher_of
+    from ensemble.runs.origin import named_run
     from ensemble.runs.stale import changes
 
     named = named_run(settings.runs, name) if name else None
@@ -147,8 +145,8 @@ def _train(
     settings: Settings, member: Recipe, dataset: Dataset, teacher: Teacher, *, dry_run: bool, **how: Any
 ) -> Distillation | None:
     """Train student and baseline, and compare them; None for a dry run."""
-    from ensemble.combine.distilled import judge
-    from ensemble.training.train import failure, plans
+    from ensemble.distill.evaluate import judge
+    from ensemble.training.jobs.train import failure, plans
 
     students, lacking = plans([member], dataset.fingerprint, settings.runs, teacher)
     baselines, _ = plans([member], dataset.fingerprint, settings.runs)

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.context import Settings, as_json_text, note
-from ensemble.cli.params import HomePath
+from ensemble.cli import completion
+from ensemble.cli.options import HomePath
+from ensemble.cli.terminal import Settings, as_json_text, note
 
 
 @click.command()
-@click.argument("run", shell_complete=completing.runs)
+@click.argument("run", shell_complete=completion.runs)
 @click.argument("images", nargs=-1, required=True, type=HomePath())
 @click.option("--class", "asked", help="The class that is asked about. [default: the predicted one]")
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
@@ -40,12 +40,12 @@ def command(
     """
     from PIL import Image
 
-    from ensemble.errors import DataError, RecipeError
-    from ensemble.files import write_atomically
-    from ensemble.registry import did_you_mean
+    from ensemble.core.errors import DataError, RecipeError
+    from ensemble.core.files import write_atomically
+    from ensemble.core.registry import did_you_mean
     from ensemble.report import figures
-    from ensemble.report.mistakes import opener
-    from ensemble.runs.named import named_run
+    from ensemble.report.sections.mistakes import opener
+    from ensemble.runs.origin import named_run
 
     found = named_run(settings.runs, run)
     classes = list(found.facts.get("classes") or ())
@@ -53,9 +53,9 @@ def command(
         raise RecipeError(f"unknown class {asked!r}{did_you_mean(asked, classes)}")
     pictures = [(name, opener(found)(name)) for name in images]
     # after everything that can be wrong with the names: torch takes seconds to import
-    from ensemble.models.gradcam import grad_cam, why_no_map
-    from ensemble.models.trained import load_trained
-    from ensemble.training.devices import choose_device
+    from ensemble.inference.gradcam import grad_cam, why_no_map
+    from ensemble.inference.model import load_trained
+    from ensemble.training.engine.hardware import choose_device
 
     chosen = choose_device(device)
     trained = load_trained(found, chosen)

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.bars import bars
-from ensemble.cli.context import Settings, as_json_text, note
+from ensemble.cli import completion
 from ensemble.cli.current import run_or_newest
-from ensemble.cli.params import HomePath
+from ensemble.cli.options import HomePath
+from ensemble.cli.terminal import Settings, as_json_text, bars, note
 
 
 @click.command()
-@click.argument("run", required=False, shell_complete=completing.runs)
+@click.argument("run", required=False, shell_complete=completion.runs)
 @click.option("--out", type=HomePath(path_type=Path), help="The folder. [default: <runs>/exports/RUN]")
 @click.option("--zip", "archive", type=HomePath(path_type=Path), help="A zip file instead of a folder.")
 @click.option(
@@ -37,23 +36,21 @@ def command(
     ens export ensemble-1a2b3c4d
     ens export resnet34-5e6f7a8b --zip resnet34.zip
     """
-    from ensemble.combine.committee import committee
+    from ensemble.combine.predicting_members import committee
 
     if out is not None and archive is not None:
         raise click.UsageError("both --out and --zip found; name one")
     found = committee(run_or_newest(settings, run))
-    # after everything that can be wrong with the names: torch takes seconds to import
-    import torch
-
-    from ensemble.export.onnxfile import check_extra
+    from ensemble.core.errors import abbreviated
+    from ensemble.export.session import check_extra
 
     check_extra()
-    from ensemble.errors import abbreviated
+    # after everything that can be wrong with the names: torch takes seconds to import
     from ensemble.export.bundle import export
-    from ensemble.models.panel import load_panel
+    from ensemble.inference.model import load_panel
 
     folder = None if archive else out or settings.runs / "exports" / found.run.id
-    panel = load_panel(found, torch.device("cpu"))
+    panel = load_panel(found, "cpu")
     with bars() as stage:
         made = export(panel, folder=folder, zip=archive, opset=opset, stage=stage)
     if made.why_noise:

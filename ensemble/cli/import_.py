@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.context import Settings, note
+from ensemble.cli import completion
 from ensemble.cli.current import Current
-from ensemble.cli.options import data_settings, runs_options
-from ensemble.cli.params import HomePath
+from ensemble.cli.options import HomePath, data_settings, runs_options
+from ensemble.cli.terminal import Settings, note
 
 
 @click.command(name="import")
@@ -18,11 +17,11 @@ from ensemble.cli.params import HomePath
 @click.option("--valid", type=HomePath(path_type=Path), required=True, help="Validation predictions: CSV or npz.")
 @click.option("--test", type=HomePath(path_type=Path), help="Test predictions: CSV or npz.")
 @click.option(
-    "--arch", shell_complete=completing.archs, help="The architecture it counts as. [default: one of its own]"
+    "--arch", shell_complete=completion.archs, help="The architecture it counts as. [default: one of its own]"
 )
 @click.option(
     "--targets-from",
-    shell_complete=completing.runs,
+    shell_complete=completion.runs,
     metavar="RUN",
     help="The run with the same ids to take the targets from.",
 )
@@ -49,9 +48,9 @@ def command(
     \b
     ens import swin --valid swin-valid.csv --test swin-test.csv --arch swin_t
     """
-    from ensemble.cli.reading import load_with_progress
+    from ensemble.cli.terminal import load_with_progress
     from ensemble.runs.imports import import_run
-    from ensemble.runs.named import named_run
+    from ensemble.runs.origin import named_run
 
     here = Current(settings.runs, recipe, data, data_settings(settings_))
     made = import_run(

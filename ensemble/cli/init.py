@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli.context import as_json_text, note
-from ensemble.cli.options import DEFAULT_RECIPE, DEFAULT_RECIPES
-from ensemble.cli.params import HomePath
-from ensemble.errors import one_line
+from ensemble.cli.options import DEFAULT_RECIPE, DEFAULT_RECIPES, HomePath
+from ensemble.cli.terminal import as_json_text, note
+from ensemble.core.errors import one_line
 
 if TYPE_CHECKING:
-    from ensemble.data.guessed import Guess
+    from ensemble.data.detect_tables import Guess
 
 _QUESTIONS = {
     "id_column": "which column names the images? None has names of images that are there:",
@@ -54,10 +53,10 @@ def command(data: Path, force: bool, as_json: bool) -> None:
     ens init photos
     ens init isic/train.csv
     """
-    from ensemble.data.guess import guess
+    from ensemble.core.errors import RecipeError
+    from ensemble.core.files import write_atomically
+    from ensemble.data.detect_form import guess
     from ensemble.data.load import training_size
-    from ensemble.errors import RecipeError
-    from ensemble.files import write_atomically
 
     there = [path for path in DEFAULT_RECIPES if path.exists()]
     if there and not force:

@@ -7,10 +7,9 @@ from typing import Any
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.context import Settings, note
-from ensemble.cli.options import data_options, parse_settings, say_source
-from ensemble.cli.params import HomePath
+from ensemble.cli import completion
+from ensemble.cli.options import HomePath, data_options, parse_settings, say_source
+from ensemble.cli.terminal import Settings, note
 from ensemble.cli.train import chosen_members
 
 
@@ -19,7 +18,7 @@ from ensemble.cli.train import chosen_members
     "--arch",
     "archs",
     multiple=True,
-    shell_complete=completing.archs,
+    shell_complete=completion.archs,
     help="An architecture; may be given several times.",
 )
 @data_options
@@ -31,7 +30,7 @@ from ensemble.cli.train import chosen_members
     "--set",
     "settings_",
     multiple=True,
-    shell_complete=completing.keys,
+    shell_complete=completion.keys,
     metavar="KEY=VALUE",
     help="Any other key of a recipe.",
 )
@@ -59,17 +58,17 @@ def command(
     """
     import json
 
-    from ensemble.cli.reading import load_with_progress
+    from ensemble.cli.terminal import load_with_progress
 
     overrides = {key: value for key, value in keys.items() if value is not None} | parse_settings(settings_)
     found = chosen_members(archs, recipe, data, [], overrides | {"folds": None, "full": False})
     say_source(found)
     dataset = load_with_progress(found.data, settings.runs)
     # after the data is known to be good: torch takes seconds to import
-    from ensemble.training.curve import rate_curve, write_curve
-    from ensemble.training.devices import choose_device
-    from ensemble.training.train import failure, plans
-    from ensemble.training.workshop import Workshop, stores_folder
+    from ensemble.training.engine.hardware import choose_device
+    from ensemble.training.jobs.plan import Workshop, stores_folder
+    from ensemble.training.jobs.preview import rate_curve, write_curve
+    from ensemble.training.jobs.train import failure, plans
 
     jobs, errors = plans(found.members, dataset.fingerprint, settings.runs)
     workshop = Workshop(dataset, choose_device(device), stores_folder(settings.runs), note=note)

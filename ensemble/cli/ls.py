@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli.context import Settings, as_json_text, note
-from ensemble.cli.tables import BAD, BEST, DIM, Cell, Style, table
-from ensemble.report.amounts import duration, interval, millions, milliseconds
+from ensemble.cli.terminal import BAD, BEST, DIM, Cell, Settings, Style, as_json_text, note, table
+from ensemble.core.table import duration, interval, millions, milliseconds
 
 if TYPE_CHECKING:
     from ensemble.runs.leaderboard import Row
@@ -75,7 +74,7 @@ def _style(row: Row, at: int) -> Style:
 
 
 def _cells(row: Row, shown: list[bool]) -> list[Cell]:
-    from ensemble.check.leaks import total
+    from ensemble.data.leaks import total
 
     honest = "" if row.honest is None else f"{row.honest:.4f}"
     if row.honest is not None and row.metric != "accuracy":

@@ -1,7 +1,10 @@
-"""Options that several commands share, and what they stand for when they are left out."""
+"""Option types that click lacks."""
 
 from __future__ import annotations
 
+import math
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +12,82 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.params import HomePath
-from ensemble.errors import one_line
+from ensemble.cli import completion
+from ensemble.core.errors import one_line
 
 if TYPE_CHECKING:
-    from ensemble.cli.context import Settings
+    from ensemble.cli.terminal import Settings
     from ensemble.recipe.file import RecipeFile
     from ensemble.recipe.schema import DataSpec
+
+
+if TYPE_CHECKING:
+    NumberType = click.ParamType[float]
+else:
+    NumberType = click.ParamType  # generic for type checkers alone in some releases of click
+
+
+class FiniteFloat(NumberType):
+    """A number within bounds. click's own FloatRange lets `nan` through, as `nan < 0` is false."""
+
+    name = "number"
+
+    def __init__(self, low: float = -math.inf, high: float = math.inf) -> None:
+        self.low, self.high = low, high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """`value` as a float, or a usage error that says what was expected."""
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number", param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        if not self.low <= number <= self.high:
+            self.fail(f"{value!r} is not {self._bounds()}", param, ctx)
+        return number
+
+    def _bounds(self) -> str:
+        if math.isinf(self.high):
+            return f"{self.low:g} or more"
+        return f"{self.high:g} or less" if math.isinf(self.low) else f"from {self.low:g} to {self.high:g}"
+
+
+if TYPE_CHECKING:
+    PathType = click.Path[Any]
+else:
+    PathType = click.Path
+
+
+class HomePath(PathType):
+    """A path in which `~` is the home folder: shells write it out in `--data ~/x`, not in `--data=~/x`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, as click's own type has it."""
+        if isinstance(value, str) and value.startswith("~"):
+            value = os.path.expanduser(value)  # noqa: PTH111 — Path would change how the rest is spelled
+        return super().convert(value, param, ctx)
+
+
+finite_float = FiniteFloat()
+share = FiniteFloat(0, 1)
+
+
+class Duration(NumberType):
+    """A time such as `45s`, `90m`, `2h` or `1h30m`, in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds, or a usage error that says what was expected."""
+        found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", str(value).strip())
+        seconds = 0.0
+        if found:
+            seconds = sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True))
+        if seconds <= 0:
+            self.fail(f"{value!r} is not a time; 45s, 90m, 2h or 1h30m is expected", param, ctx)
+        return seconds
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,7 +120,7 @@ def _data_set_option(command: F) -> F:
         "settings_",
         multiple=True,
         metavar="data.KEY=VALUE",
-        shell_complete=completing.keys,
+        shell_complete=completion.keys,
         help="A key of the data that wins over the recipe's or the run's.",
     )(command)
 
@@ -94,9 +165,9 @@ def tracked(settings: Settings, track: str | None, weights: bool) -> Settings:
         if weights:
             raise click.UsageError("--track-weights needs --track mlflow")
         return settings
-    from ensemble.tracking.base import tracking
+    from ensemble.tracking import tracking
 
-    return replace(settings, track=tracking(settings.runs, weights))
+    return replace(settings, track=tracking(track, settings.runs, weights))
 
 
 def recipe_path(recipe: Path | None, data: Path | None) -> Path | None:
@@ -156,7 +227,7 @@ def data_spec(path: Path | None) -> DataSpec:
 
     if path is None:
         return DataSpec()
-    from ensemble.data.guess import guess_spec
+    from ensemble.data.detect_form import guess_spec
 
     return guess_spec(path)
 
@@ -165,8 +236,8 @@ def with_keys(spec: DataSpec, keys: Mapping[str, Any]) -> DataSpec:
     """`spec` with other values for `keys`. Raises RecipeError."""
     if not keys:
         return spec
-    from ensemble.recipe.problems import refuse, validated
     from ensemble.recipe.schema import DataSpec
+    from ensemble.recipe.text import refuse, validated
 
     problems: list[str] = []
     merged = validated(DataSpec, {**spec.model_dump(), **keys}, "data", problems)
@@ -179,7 +250,7 @@ def parse_settings(settings: Sequence[str], option: str = "--set") -> dict[str, 
     """`--set key=value`, the value read as YAML. Raises RecipeError that names the option."""
     import yaml
 
-    from ensemble.errors import RecipeError
+    from ensemble.core.errors import RecipeError
     from ensemble.recipe import text
 
     values: dict[str, Any] = {}

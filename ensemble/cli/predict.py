@@ -10,23 +10,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.bars import bars
-from ensemble.cli.context import Settings, note
+from ensemble.cli import completion
 from ensemble.cli.current import run_or_newest
-from ensemble.cli.params import HomePath, share
+from ensemble.cli.options import HomePath, share
+from ensemble.cli.terminal import Settings, bars, note
 
 if TYPE_CHECKING:
-    from ensemble.combine.committee import Committee
-    from ensemble.combine.conformal import Conformal
-    from ensemble.models.panel import Answer
-    from ensemble.report.answers import Unsure
+    from ensemble.combine.calibration import Conformal
+    from ensemble.combine.predicting_members import Committee
+    from ensemble.inference.model import Answer
+    from ensemble.report.prediction_output import Unsure
     from ensemble.runs.run import Run
 
 
 @click.command()
 @click.argument(
-    "words", metavar="[RUN] IMAGES...", nargs=-1, required=True, shell_complete=completing.runs_or_files
+    "words", metavar="[RUN] IMAGES...", nargs=-1, required=True, shell_complete=completion.runs_or_files
 )
 @click.option("--out", type=HomePath(dir_okay=False, path_type=Path), help="The file to write. [default: stdout]")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
@@ -68,10 +67,10 @@ def command(
     ens predict ensemble-1a2b3c4d photos new.jpg "more/**/*.png" --top 3
     ens predict resnet34-5e6f7a8b list.csv --images photos --uncertain --format jsonl --out said.jsonl
     """
-    from ensemble.combine.committee import committee
-    from ensemble.data.named import named_images
-    from ensemble.errors import DataError
-    from ensemble.report.answers import Layout
+    from ensemble.combine.predicting_members import committee
+    from ensemble.core.errors import DataError
+    from ensemble.data.inputs import named_images
+    from ensemble.report.prediction_output import Layout
 
     run, images = _run_and_images(settings, words)
     found = committee(run)
@@ -81,8 +80,8 @@ def command(
         _refuse_to_lose(out, [*map(Path, images), *(image.path for image in named)])
     likely = _calibrated(found, coverage) if uncertain else None
     # after everything that can be wrong with the names: torch takes seconds to import
-    from ensemble.models.panel import load_panel
-    from ensemble.training.devices import choose_device
+    from ensemble.inference.model import load_panel
+    from ensemble.training.engine.hardware import choose_device
 
     panel = load_panel(found, choose_device(device))
     unreadable: list[str] = []
@@ -108,7 +107,7 @@ def command(
 
 def _refuse_to_lose(out: Path, read: Sequence[Path]) -> None:
     """Raises RecipeError for an `out` that is one of the files that are read."""
-    from ensemble.errors import RecipeError, one_line
+    from ensemble.core.errors import RecipeError, one_line
 
     if out.exists() and any(path.exists() and path.samefile(out) for path in read):
         raise RecipeError(f"--out {one_line(out)} is one of the files to predict; name another")
@@ -116,7 +115,7 @@ def _refuse_to_lose(out: Path, read: Sequence[Path]) -> None:
 
 def _run_and_images(settings: Settings, words: tuple[str, ...]) -> tuple[Run, tuple[str, ...]]:
     """What the words name. A run's id, or its beginning, goes before a file of that name."""
-    from ensemble.runs.named import id_of
+    from ensemble.runs.origin import id_of
     from ensemble.runs.run import all_runs
 
     first, rest = id_of(settings.runs, words[0]), words[1:]
@@ -130,7 +129,7 @@ def _run_and_images(settings: Settings, words: tuple[str, ...]) -> tuple[Run, tu
 
 def _calibrated(found: Committee, coverage: float) -> Conformal:
     """The sets, and what can be said of how far they can be relied on."""
-    from ensemble.combine.calibration import calibration
+    from ensemble.combine.predicting_members import calibration
 
     made = calibration(found, coverage)
     for line in filter(None, (str(made), made.warning)):
@@ -139,8 +138,8 @@ def _calibrated(found: Committee, coverage: float) -> Conformal:
 
 
 def _unsure(answer: Answer, likely: Conformal | None) -> Unsure | None:
-    from ensemble.metrics.uncertainty import entropy
-    from ensemble.report.answers import Unsure
+    from ensemble.metrics.classification import entropy
+    from ensemble.report.prediction_output import Unsure
 
     if likely is None:
         return None
@@ -151,7 +150,7 @@ def _unsure(answer: Answer, likely: Conformal | None) -> Unsure | None:
 @contextlib.contextmanager
 def _written(out: Path | None) -> Iterator[Callable[[str], None]]:
     """Write to stdout, or to a file that is there when all is done."""
-    from ensemble.files import replacing
+    from ensemble.core.files import replacing
 
     if out is None:
         yield lambda text: click.echo(text, nl=False)

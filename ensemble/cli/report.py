@@ -7,25 +7,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.context import Settings, note
+from ensemble.cli import completion
 from ensemble.cli.current import Current
-from ensemble.cli.options import data_settings, runs_options
-from ensemble.cli.params import HomePath
+from ensemble.cli.options import HomePath, data_settings, runs_options
+from ensemble.cli.terminal import Settings, note
 
 if TYPE_CHECKING:
     from ensemble.recipe.file import RecipeFile
     from ensemble.recipe.schema import DataSpec
-    from ensemble.report.report_page import Page
-    from ensemble.report.sections.evidence import Evidence
-    from ensemble.report.sections.subject import Subject
+    from ensemble.report.page import Page
+    from ensemble.report.sections.scope import Evidence, Subject
     from ensemble.runs.run import Run
 
 PICTURES = 12
 
 
 @click.command()
-@click.argument("run", required=False, shell_complete=completing.runs)
+@click.argument("run", required=False, shell_complete=completion.runs)
 @runs_options
 @click.option(
     "--out", type=HomePath(dir_okay=False, path_type=Path), help="The page. [default: <runs>/report/NAME.html]"
@@ -63,7 +61,7 @@ def command(
     ens report ensemble-1a2b3c4d --out report.html
     ens report --recipe recipes/isic-codabench.yaml --no-explain
     """
-    from ensemble.files import json_text
+    from ensemble.core.files import json_text
 
     here = Current(settings.runs, recipe, data, data_settings(settings_))
     subject = _with_changed_tests(_subject(here, run), here)
@@ -79,7 +77,7 @@ def command(
 
 def report_on_recipe(settings: Settings, found: RecipeFile, ensemble: Run, device: str | None) -> Path:
     """The page on the data set of a recipe and the ensemble that was just made of it; says where it is."""
-    from ensemble.report.sections.subject import about_data
+    from ensemble.report.sections.scope import about_data
 
     recipe = Path(found.source)
     subject = about_data(settings.runs, ensemble.fingerprint, _name(found.data, recipe), recipe, focus=ensemble)
@@ -92,9 +90,9 @@ def write_report(
     subject: Subject, out: Path | None, *, pictures: int = PICTURES, explain: bool = True, device: str | None = None
 ) -> tuple[Page, Path]:
     """Draw the pictures that are missing where `explain` says so, write the page; it and its path."""
-    from ensemble.files import write_atomically
-    from ensemble.report.report_page import report_page
-    from ensemble.report.sections.evidence import evidence
+    from ensemble.core.files import write_atomically
+    from ensemble.report.page import report_page
+    from ensemble.report.sections.scope import evidence
 
     found = evidence(subject)
     undrawn = _explain(subject, found, pictures, device) if explain and pictures else []
@@ -103,9 +101,9 @@ def write_report(
 
 
 def _subject(here: Current, run: str | None) -> Subject:
-    from ensemble.errors import RecipeError
-    from ensemble.report.sections.subject import about_data, about_run, data_name
-    from ensemble.runs.named import named_run
+    from ensemble.core.errors import RecipeError
+    from ensemble.report.sections.scope import about_data, about_run, data_name
+    from ensemble.runs.origin import named_run
 
     if run is not None:
         if here.recipe or here.data:
@@ -124,7 +122,7 @@ def _with_changed_tests(subject: Subject, here: Current) -> Subject:
     """The subject, and a note on test sets that are not those any more that its run has predicted."""
     from dataclasses import replace
 
-    from ensemble.data.digests import UnreadableFiles
+    from ensemble.data.file_hashes import UnreadableFiles
     from ensemble.runs.stale import Comparison, compared
 
     try:
@@ -149,9 +147,9 @@ def _name(spec: DataSpec | None, source: Path) -> str:
 
 def _explain(subject: Subject, found: Evidence, count: int, device: str | None) -> list[str]:
     """Draw the Grad-CAM pictures that are not there yet; a line, also on stderr, for each run that has none."""
-    from ensemble.cli.bars import bars
-    from ensemble.errors import EnsError, one_line
-    from ensemble.report.sections.looks import image_source, looks
+    from ensemble.cli.terminal import bars
+    from ensemble.core.errors import EnsError, one_line
+    from ensemble.report.sections.mistakes import image_source, looks
 
     wanted = [look for look in looks(subject, found, count) if not look.path.is_file()]
     if not wanted:
@@ -162,8 +160,8 @@ def _explain(subject: Subject, found: Evidence, count: int, device: str | None) 
         note(f"no Grad-CAM: {one_line(error)}")
         return []  # the page says itself why it has no images
     # after what can be wrong with the images: torch takes seconds to import
-    from ensemble.models.looks import draw_looks
-    from ensemble.training.devices import choose_device
+    from ensemble.inference.gradcam import draw_looks
+    from ensemble.training.engine.hardware import choose_device
 
     with bars() as stage:
         problems = draw_looks(

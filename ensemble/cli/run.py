@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.context import Settings, as_json_text, note
-from ensemble.cli.options import current, parse_settings, say_source, track_options, tracked
-from ensemble.cli.params import HomePath
+from ensemble.cli import completion
+from ensemble.cli.options import HomePath, current, parse_settings, say_source, track_options, tracked
+from ensemble.cli.terminal import Settings, as_json_text, note
 
 if TYPE_CHECKING:
     from ensemble.combine.ensembler import Combined
     from ensemble.recipe.file import RecipeFile
     from ensemble.recipe.schema import Recipe
-    from ensemble.training.plan import Job
+    from ensemble.training.jobs.plan import Job
 
 
 @click.command()
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     "--set",
     "settings_",
     multiple=True,
-    shell_complete=completing.keys,
+    shell_complete=completion.keys,
     metavar="KEY=VALUE",
     help="A key that wins over every member's.",
 )
@@ -66,7 +65,7 @@ def command(
     ens run recipes/cifar10-cpu.yaml --data cifar10
     ens run recipes/cifar10.yaml --dry-run
     """
-    from ensemble.errors import RecipeError
+    from ensemble.core.errors import RecipeError
 
     settings = tracked(settings, track, track_weights)
     found = current(recipe, data, parse_settings(settings_))
@@ -170,12 +169,12 @@ def check_what_comes_after(found: RecipeFile, runs: Path) -> None:
     Raises RecipeError for a rule, metric, format or sample that does not exist, DataError for ids that a refit
     could not pool.
     """
-    from ensemble.cli.reading import load_with_progress
+    from ensemble.cli.terminal import load_with_progress
     from ensemble.combine.rules import rules
+    from ensemble.core.errors import RecipeError
     from ensemble.data.load import refit_of
-    from ensemble.errors import RecipeError
     from ensemble.metrics import check_name, find
-    from ensemble.recipe.problems import refuse
+    from ensemble.recipe.text import refuse
     from ensemble.submit.formats import formats
 
     problems = []

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.context import Settings, as_json_text, note
-from ensemble.cli.options import current, data_options, parse_settings, say_source
-from ensemble.cli.params import HomePath
+from ensemble.cli import completion
+from ensemble.cli.options import HomePath, current, data_options, parse_settings, say_source
+from ensemble.cli.terminal import Settings, as_json_text, note
 
 if TYPE_CHECKING:
     from ensemble.recipe.schema import Recipe
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--layers", type=click.IntRange(1), metavar="N", help="List the layers that `unfreeze: N` trains.")
 @click.option(
     "--arch",
-    shell_complete=completing.archs,
+    shell_complete=completion.archs,
     help="The architecture whose layers are listed. [default: the recipe's]",
 )
 @data_options
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     "--set",
     "settings_",
     multiple=True,
-    shell_complete=completing.keys,
+    shell_complete=completion.keys,
     metavar="KEY=VALUE",
     help="Any other key of a recipe.",
 )
@@ -80,10 +79,10 @@ def command(
 
 
 def _layers(member: Recipe, count: int, as_json: bool) -> None:
-    from ensemble.cli.tables import table
-    from ensemble.models.depth import last_layers, last_parameters, layers
+    from ensemble.cli.terminal import table
+    from ensemble.core.table import millions
+    from ensemble.models.layers import last_layers, last_parameters, layers
     from ensemble.models.network import build_network
-    from ensemble.report.amounts import millions
 
     body, head = build_network(member, 2).children()
     chosen = last_layers(body, count)
@@ -109,10 +108,10 @@ def _sheet(
     """Write the picture; the names of its rows."""
     import numpy as np
 
-    from ensemble.cli.reading import load_with_progress
-    from ensemble.data.filters import filters as known_filters
-    from ensemble.data.pixels import Square
-    from ensemble.files import write_atomically
+    from ensemble.cli.terminal import load_with_progress
+    from ensemble.core.files import write_atomically
+    from ensemble.data.preprocess import Square
+    from ensemble.data.preprocess import filters as known_filters
     from ensemble.report import figures
 
     dataset = load_with_progress(member.data, settings.runs)
@@ -132,8 +131,8 @@ def _sheet(
             for name in names
         }
     else:
-        from ensemble.training.augment import policies as known_policies
-        from ensemble.training.sheet import augmented
+        from ensemble.training.jobs.preview import augmented
+        from ensemble.training.methods.augment import policies as known_policies
 
         square = Square(member.image_size, member.resize, member.preprocess)
         pixels = np.stack([square.of(image) for image in opened])

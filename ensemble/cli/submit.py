@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.context import Settings, note
+from ensemble.cli import completion
 from ensemble.cli.current import Current
-from ensemble.cli.options import data_settings, runs_options
-from ensemble.cli.params import HomePath
+from ensemble.cli.options import HomePath, data_settings, runs_options
+from ensemble.cli.terminal import Settings, note
 
 if TYPE_CHECKING:
     from ensemble.recipe.schema import DataSpec
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("run", required=False, shell_complete=completing.runs)
+@click.argument("run", required=False, shell_complete=completion.runs)
 @click.option(
-    "--format", shell_complete=completing.formats, help="kaggle, kaggle-probs or codabench. [default: kaggle]"
+    "--format", shell_complete=completion.formats, help="kaggle, kaggle-probs or codabench. [default: kaggle]"
 )
 @click.option(
     "--sample", type=HomePath(), help="A sample submission: its columns, its spelling of the ids, its order."
@@ -91,7 +90,7 @@ def command(
 
 def named_run_of(settings: Settings, written: Submission) -> Run:
     """The run that was submitted."""
-    from ensemble.runs.named import named_run
+    from ensemble.runs.origin import named_run
 
     return named_run(settings.runs, str(written.facts["run"]))
 
@@ -112,7 +111,7 @@ def submit_run(
     """
     from ensemble.combine.candidates import newest_ensemble
     from ensemble.recipe.schema import SubmitSpec
-    from ensemble.runs.named import named_run
+    from ensemble.runs.origin import named_run
     from ensemble.submit.submission import submit
 
     if name is None:

@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.context import Settings, as_json_text, note
-from ensemble.cli.options import current, parse_settings, say_source, track_options, tracked
-from ensemble.cli.params import HomePath
-from ensemble.cli.tables import markdown
-from ensemble.errors import EnsError, RecipeError, abbreviated, one_line
+from ensemble.cli import completion
+from ensemble.cli.options import HomePath, current, parse_settings, say_source, track_options, tracked
+from ensemble.cli.terminal import Settings, as_json_text, markdown, note
+from ensemble.core.errors import EnsError, RecipeError, abbreviated, one_line
 
 if TYPE_CHECKING:
     from ensemble.data.dataset import Dataset
     from ensemble.recipe.file import RecipeFile
-    from ensemble.recipe.grid import Grid
+    from ensemble.recipe.trials import Grid
     from ensemble.runs.run import Run
 
     Runs = dict[tuple[str, ...], list[Run]]
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--grid",
     "grids",
-    shell_complete=completing.keys,
+    shell_complete=completion.keys,
     multiple=True,
     metavar="KEY=V1,V2,...",
     help="Values of a key; the last key's are the columns.",
@@ -44,14 +42,14 @@ if TYPE_CHECKING:
     "--search",
     "ranges",
     multiple=True,
-    shell_complete=completing.keys,
+    shell_complete=completion.keys,
     metavar="KEY=LOW:HIGH[:log]",
     help="A range for a guided search.",
 )
 @click.option("--trials", type=click.IntRange(1), help="Members that a guided search trains. [default: 20]")
 @click.option(
     "--metric",
-    shell_complete=completing.metrics,
+    shell_complete=completion.metrics,
     help="What the table shows. [default: the recipe's, else accuracy]",
 )
 @click.option("--seed", "seeds", type=int, multiple=True, help="A seed; several give mean and deviation.")
@@ -60,7 +58,7 @@ if TYPE_CHECKING:
     "--set",
     "settings_",
     multiple=True,
-    shell_complete=completing.keys,
+    shell_complete=completion.keys,
     metavar="KEY=VALUE",
     help="A key that wins over every member's.",
 )
@@ -103,7 +101,7 @@ def command(
     ens sweep recipe.yaml --grid augment=none,flip-hv,brightness --grid unfreeze=2,4,6,8,10 --seed 0 --seed 1
     ens sweep recipe.yaml --search lr=0.0001:0.1:log --search dropout=0:0.7 --trials 20
     """
-    from ensemble.cli.reading import load_with_progress
+    from ensemble.cli.terminal import load_with_progress
     from ensemble.metrics import check_name
 
     settings = tracked(settings, track, track_weights)
@@ -144,7 +142,7 @@ def command(
         return errors
 
     def runs_of(grid: Grid) -> Runs:
-        from ensemble.training.train import run_of
+        from ensemble.training.jobs.train import run_of
 
         return {
             cell.place: [
@@ -197,7 +195,7 @@ def _ranges(ranges: Sequence[str]) -> dict[str, list[Any]]:
 
 def _name(found: RecipeFile, dataset: Dataset) -> str:
     """The same for the same question about the same data, whatever its seeds."""
-    from ensemble.files import sha256_json
+    from ensemble.core.files import sha256_json
 
     asked = found.sweep.model_dump(include={"grid", "search"}, mode="json")
     members = sorted({str(member.name) for member in found.members})
@@ -214,9 +212,9 @@ def _grid(
     as_json: bool,
 ) -> None:
     """Train every cell, then write and print the table; no folder for a dry run."""
-    from ensemble.recipe.grid import grid_of
+    from ensemble.recipe.trials import grid_of
     from ensemble.report.sweep import sweep_table
-    from ensemble.training.train import failure
+    from ensemble.training.jobs.train import failure
 
     grid = grid_of(found.sweep.grid, read)
     note(f"{len(grid.cells)} cells, {len(grid.members)} members")
@@ -246,10 +244,9 @@ def _search(
 ) -> None:
     """Train as many trials as asked, then write and print the table of them."""
     from ensemble.metrics import find
-    from ensemble.recipe.grid import grid_of, label
-    from ensemble.recipe.search import search
+    from ensemble.recipe.trials import grid_of, label, search
+    from ensemble.report.sections.sweeps import TrialTable
     from ensemble.report.sweep import sweep_table
-    from ensemble.report.trials import TrialTable
 
     metric = find(found.sweep.metric, dataset.classes.tolist())
 
@@ -291,7 +288,7 @@ def _mark(runs: Sequence[Run], why: str) -> None:
 def _write(
     folder: Path, table: str, others: Mapping[str, str], picture: bytes, *, fingerprint: str, metric: str
 ) -> None:
-    from ensemble.files import json_text, write_atomically
+    from ensemble.core.files import json_text, write_atomically
 
     contents: dict[str, str | bytes] = {"table.md": table, **others, "table.png": picture}
     contents["sweep.json"] = json_text({"schema": 1, "fingerprint": fingerprint, "metric": metric})

@@ -8,26 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.context import Settings, as_json_text, note
+from ensemble.cli import completion
 from ensemble.cli.options import (
+    Duration,
     F,
     current,
     data_options,
+    finite_float,
     parse_settings,
     say_source,
     track_options,
     tracked,
     with_members,
 )
-from ensemble.cli.params import Duration, finite_float
+from ensemble.cli.terminal import Settings, as_json_text, note
 
 if TYPE_CHECKING:
+    from ensemble.core.errors import EnsError
     from ensemble.data.dataset import Dataset
-    from ensemble.errors import EnsError
     from ensemble.recipe.file import RecipeFile
     from ensemble.recipe.schema import Recipe
-    from ensemble.training.plan import Job
+    from ensemble.training.jobs.plan import Job
 
 
 class Rate(click.ParamType[Any]):
@@ -59,7 +60,7 @@ KEYS = (
         "--set",
         "settings_",
         multiple=True,
-        shell_complete=completing.keys,
+        shell_complete=completion.keys,
         metavar="KEY=VALUE",
         help="Any other key of a recipe.",
     ),
@@ -94,7 +95,7 @@ def several(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
     "--arch",
     "archs",
     multiple=True,
-    shell_complete=completing.archs,
+    shell_complete=completion.archs,
     help="An architecture; may be given several times.",
 )
 @data_options
@@ -164,7 +165,7 @@ def chosen_members(
 
 def named_members(found: RecipeFile, archs: tuple[str, ...], overrides: dict[str, Any]) -> RecipeFile:
     """The recipe with the architectures that are named as its members, or as it is. Raises RecipeError for none."""
-    from ensemble.errors import RecipeError
+    from ensemble.core.errors import RecipeError
 
     if archs:
         member_keys = {key: value for key, value in overrides.items() if not key.startswith("data.")}
@@ -191,7 +192,7 @@ def train_members(
 
     quiet: a dry run lists nothing.
     """
-    from ensemble.cli.reading import load_with_progress
+    from ensemble.cli.terminal import load_with_progress
 
     dataset = load_with_progress(found.data, settings.runs)
     warn_of_leaks(dataset, settings.runs)
@@ -216,14 +217,14 @@ def facts_of(done: Mapping[str, Job]) -> list[dict[str, Any]]:
 def raise_failures(errors: Mapping[str, EnsError], done: int) -> None:
     """Raise one error for all, where there are any."""
     if errors:
-        from ensemble.training.train import failure
+        from ensemble.training.jobs.train import failure
 
         raise failure(errors, done)
 
 
 def warn_of_leaks(dataset: Dataset, runs: Path) -> None:
     """One line on stderr where images of valid or test are in train too."""
-    from ensemble.check.leaks import leaks_for_training, warning
+    from ensemble.data.leaks import leaks_for_training, warning
 
     if line := warning(leaks_for_training(dataset, runs), dataset):
         note(line)
@@ -246,7 +247,7 @@ def train_recipes(
     list_runs: print what would be trained, and for how long.
     """
     # after the data is known to be good: torch takes seconds to import
-    from ensemble.training.train import plans
+    from ensemble.training.jobs.train import plans
 
     jobs, errors = plans(recipes, dataset.fingerprint, settings.runs)
     if budget is not None:
@@ -271,7 +272,7 @@ def train_jobs(
     list_runs: bool = False,
 ) -> tuple[dict[str, Job], dict[str, EnsError]]:
     """As `train_recipes`, from planned jobs."""
-    from ensemble.training.together import train_all
+    from ensemble.training.jobs.parallel import train_all
 
     _say_how_long(jobs, dataset, device, list_runs)
     if dry_run:
@@ -295,9 +296,8 @@ def _within(
     budget: float, recipes: list[Recipe], dataset: Dataset, settings: Settings, device: str | None, keep: bool
 ) -> list[Recipe]:
     """Those of `recipes` that fit into `budget` seconds, with the epochs that they then have."""
-    from ensemble.training.budget import within
-    from ensemble.training.devices import choose_device
-    from ensemble.training.several import duration
+    from ensemble.training.engine.hardware import choose_device
+    from ensemble.training.jobs.estimate import duration, within
 
     chosen = choose_device(device)
     members, choice = within(recipes, dataset, settings.runs, chosen, budget, keep=keep)
@@ -309,8 +309,8 @@ def _within(
 
 def _say_batches(jobs: list[Job], dataset: Dataset) -> None:
     """What training will say of batches that are smaller than a recipe asks for. Raises what training would."""
-    from ensemble.training.plan import view_of
-    from ensemble.training.samplers import smaller_batch
+    from ensemble.training.jobs.plan import view_of
+    from ensemble.training.methods.samplers import smaller_batch
 
     for job in {part.hash: part for top in jobs for part in top.all()}.values():
         if job.kind != "folds" and not job.run.complete:
@@ -321,10 +321,9 @@ def _say_batches(jobs: list[Job], dataset: Dataset) -> None:
 
 def _say_how_long(jobs: list[Job], dataset: Dataset, device: str | None, list_runs: bool) -> None:
     """The estimate of every run on stdout where they are listed, and the sum on stderr."""
-    from ensemble.errors import EnsError
-    from ensemble.training.devices import choose_device
-    from ensemble.training.estimate import Forecast
-    from ensemble.training.several import duration
+    from ensemble.core.errors import EnsError
+    from ensemble.training.engine.hardware import choose_device
+    from ensemble.training.jobs.estimate import Forecast, duration
 
     forecast, total = Forecast(dataset, choose_device(device)), 0.0
     for job in {part.hash: part for top in jobs for part in top.all()}.values():

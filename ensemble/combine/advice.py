@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.combine.arrays import Wide
-from ensemble.combine.simplex import quadratic
-from ensemble.predictions import Floats, Ints
+from ensemble.combine.arrays import quadratic
+from ensemble.core.predictions import Floats, Ints, Wide
 
 ENOUGH = 0.01
 """One more member that is predicted to lower the Brier score by a smaller part than this is not worth it."""

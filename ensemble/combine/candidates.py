@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.combine.record import read_ensemble
-from ensemble.errors import DataError, MismatchedRuns, first_few, one_line
-from ensemble.runs.commands import go_on
-from ensemble.runs.named import named_run, refuse_unfinished
+from ensemble.core.errors import DataError, MismatchedRuns, first_few, one_line
+from ensemble.runs.origin import go_on, named_run, refuse_unfinished
 from ensemble.runs.run import Run, all_runs
 
 CANDIDATE_KINDS = ("member", "folds", "import")

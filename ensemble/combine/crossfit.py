@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.combine.fitting import Fitted, Pool, Probs
+from ensemble.combine.fit import Fitted, Pool, Probs
+from ensemble.core.errors import DataError
+from ensemble.core.predictions import UNKNOWN, Ints, Texts
 from ensemble.data.splits import stratified_folds
-from ensemble.errors import DataError
-from ensemble.predictions import UNKNOWN, Ints, Texts
 
 N_FOLDS = 5
 FEW_FOLDS = 3

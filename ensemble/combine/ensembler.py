@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensemble.combine.account import facts_of, metrics_of, notes_of
+from ensemble.combine.aligned import Split, each_once, gather
 from ensemble.combine.candidates import leaves, refit_of
 from ensemble.combine.crossfit import Progress, nobody
-from ensemble.combine.fitting import Plan
-from ensemble.combine.members import Split, each_once, gather
+from ensemble.combine.evaluate import Judged, Score, judge
+from ensemble.combine.fit import Plan
 from ensemble.combine.record import PIPELINE, described
 from ensemble.combine.report import Report, report
 from ensemble.combine.rules import rules
-from ensemble.combine.scores import Judged, Score, judge
-from ensemble.errors import DataError, MismatchedRuns, RecipeError, first_few
-from ensemble.files import json_text, sha256_file, sha256_json
+from ensemble.combine.run_record import facts_of, metrics_of, notes_of
+from ensemble.core.errors import DataError, MismatchedRuns, RecipeError, first_few
+from ensemble.core.files import json_text, sha256_file, sha256_json
+from ensemble.core.predictions import UNKNOWN, Predictions, Texts
 from ensemble.metrics import Metric, absent, check_name, find
-from ensemble.predictions import UNKNOWN, Predictions, Texts
 from ensemble.recipe import text
 from ensemble.runs.origin import data_of
 from ensemble.runs.run import Run, all_runs

@@ -9,20 +9,19 @@ from typing import Any
 import numpy as np
 
 from ensemble.combine.advice import Advice, advise
+from ensemble.combine.aligned import Split
 from ensemble.combine.arrays import sampled
-from ensemble.combine.comparison import Comparison, compare
-from ensemble.combine.contributions import contributions, only_right
-from ensemble.combine.fitting import Plan, Pool
-from ensemble.combine.members import Split
-from ensemble.combine.reduced import Reduced
-from ensemble.combine.scores import Judged
-from ensemble.combine.shorter import Shorter, shorter
-from ensemble.combine.tournament import Entry
-from ensemble.errors import abbreviated
-from ensemble.files import without_nan
+from ensemble.combine.contributions import Reduced, contributions, only_right
+from ensemble.combine.evaluate import Judged
+from ensemble.combine.fit import Plan, Pool
+from ensemble.combine.member_elimination import Shorter, shorter
+from ensemble.combine.rule_selection import Entry
+from ensemble.core.errors import abbreviated
+from ensemble.core.files import without_nan
+from ensemble.core.predictions import Ints
 from ensemble.metrics import metrics
-from ensemble.predictions import Ints
 from ensemble.runs.run import Run
+from ensemble.stats.comparison import Comparison, compare
 
 _CELLS, _FEWEST = 10_000_000, 2_000
 

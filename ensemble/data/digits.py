@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.data.dataset import Dataset, Items
-from ensemble.data.fingerprint import fingerprint, fingerprint_of_test
+from ensemble.core.errors import DataError
+from ensemble.core.predictions import Ints
+from ensemble.data.dataset import Dataset, Items, fingerprint, fingerprint_of_test
 from ensemble.data.splits import held_out
-from ensemble.errors import DataError
-from ensemble.predictions import Ints
 
 if TYPE_CHECKING:
     from PIL import Image

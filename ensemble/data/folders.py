@@ -12,14 +12,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
-from ensemble.data.levels import label_advice, refuse_a_folder_between, refuse_a_level_above
-from ensemble.data.listing import HELD_OUT, Found, Rows
-from ensemble.data.names import is_system, natural_key, nfc, refuse_shared_ids, stem
-from ensemble.data.notes import Notes
+from ensemble.core.errors import DataError, first_few, one_line
+from ensemble.core.names import is_system, natural_key, nfc, refuse_shared_ids, stem
+from ensemble.data.listing import HELD_OUT, Found, Notes, Rows
 from ensemble.data.scan import Found as Scanned
 from ensemble.data.scan import holds_image, scan
-from ensemble.data.splitnames import role_of, spelled_as
-from ensemble.errors import DataError, first_few, one_line
+from ensemble.data.split_names import (
+    label_advice,
+    refuse_a_folder_between,
+    refuse_a_level_above,
+    role_of,
+    spelled_as,
+)
 from ensemble.recipe.schema import DataSpec
 
 VALID_NAMES = ("valid", "val", "validation")

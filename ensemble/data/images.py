@@ -17,10 +17,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ensemble.data.damage import DAMAGED, looks_damaged
-from ensemble.data.metadata import without_metadata
-from ensemble.data.pillow_warnings import collected
-from ensemble.errors import DataError, one_line
+from ensemble.core.errors import DataError, one_line
+from ensemble.data.image_problems import DAMAGED, collected, looks_damaged, raw_mode, without_metadata
 
 Colour = tuple[int, int, int]
 
@@ -230,14 +228,6 @@ def _turn(image: Image.Image) -> tuple[Image.Transpose | None, str | None]:
         return _TURNS.get(image.getexif().get(_ORIENTATION, 1)), None
     except Exception as error:  # whatever the parser stumbles over
         return None, f"has an EXIF block that cannot be read ({_reason(error)}); it is taken to be upright"
-
-
-def raw_mode(image: Image.Image) -> str:
-    """How the file packs its pixels, where the format's reader says so."""
-    tiles = getattr(image, "tile", None) or [(None, None, None, None)]
-    arguments = tiles[0][3]
-    raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
-    return raw if isinstance(raw, str) else ""
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:

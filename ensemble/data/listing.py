@@ -1,20 +1,41 @@
-"""From the text that folders and tables give to numbered classes: the splits of a data set, unopened."""
+"""What a person should see of a listing, collected while it is made."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from ensemble.core.errors import DataError, RecipeError, first_few, one_line
+from ensemble.core.names import has_control, look, look_alikes, natural_key, nfc, same_number, same_numbers
+from ensemble.core.predictions import UNKNOWN, Ints, Texts
 from ensemble.data.dataset import Items
-from ensemble.data.names import has_control, look, look_alikes, natural_key, nfc, same_number, same_numbers
 from ensemble.data.splits import held_out
-from ensemble.errors import DataError, RecipeError, first_few, one_line
-from ensemble.predictions import UNKNOWN, Ints, Texts
+
+
+@dataclass
+class Notes:
+    """lines: one for each thing to say.  system: what operating systems left in the folders, told in one line."""
+
+    lines: list[str] = field(default_factory=list)
+    system: set[str] = field(default_factory=set)
+
+    def add(self, line: str) -> None:
+        """Something else to say, once."""
+        if line not in self.lines:
+            self.lines.append(line)
+
+    def all(self) -> list[str]:
+        """Every line, the one on the systems' files last."""
+        if not self.system:
+            return list(self.lines)
+        count = "1 file or folder" if len(self.system) == 1 else f"{len(self.system)} files and folders"
+        return [*self.lines, f"{count} of operating systems passed over: {first_few(sorted(self.system))}"]
+
 
 HELD_OUT = 0.2
 """The share of train that becomes valid where nothing else is said."""

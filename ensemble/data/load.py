@@ -9,15 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensemble.data.damage import DAMAGED
-from ensemble.data.dataset import Dataset, Items
-from ensemble.data.digests import Progress, UnreadableFiles, described, digest_files
+from ensemble.core.errors import EnsError, first_few
+from ensemble.core.files import write_atomically
+from ensemble.data.dataset import Dataset, Items, fingerprint, fingerprint_of_test, fold_of, refit_of
 from ensemble.data.digits import DIGITS_FINGERPRINT, digits_dataset
-from ensemble.data.fingerprint import fingerprint, fingerprint_of_test
-from ensemble.data.groups import grouped, read_groups
-from ensemble.data.pools import fold_of, refit_of
-from ensemble.errors import EnsError, first_few
-from ensemble.files import write_atomically
+from ensemble.data.file_hashes import Progress, UnreadableFiles, described, digest_files
+from ensemble.data.image_problems import DAMAGED
+from ensemble.data.table_splits import grouped, read_groups
 from ensemble.recipe.schema import DataSpec
 
 if TYPE_CHECKING:
@@ -130,7 +128,7 @@ def placeholder_notes(tests: Mapping[str, Items], classes: list[str]) -> Iterato
 
 
 def _from_files(spec: DataSpec, runs: Path, progress: Progress | None, note: Note | None) -> Dataset:
-    from ensemble.data.depth import note_on_depth
+    from ensemble.data.image_problems import note_on_depth
     from ensemble.data.images import ImageReader
 
     listing, content = _examined(spec, runs, progress, note)

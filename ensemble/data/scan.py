@@ -7,8 +7,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ensemble.data.names import extension, has_control, is_system
-from ensemble.errors import DataError, one_line
+from ensemble.core.errors import DataError, one_line
+from ensemble.core.names import extension, has_control, is_system
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from ensemble.data.columns import numbers, one_hot_labels, soft_rows
-from ensemble.data.csvfile import Table, read_csv
+from ensemble.core.errors import DataError, RecipeError, first_few
+from ensemble.core.names import nfc, refuse_shared_files, refuse_shared_ids, stem
+from ensemble.data.columns import group_columns, numbers, one_hot_labels, soft_rows
+from ensemble.data.csv_files import Table, read_csv
+from ensemble.data.file_index import ImageIndex, index_images, note_unlisted, refuse_no_header
 from ensemble.data.folders import folder_rows
-from ensemble.data.index import ImageIndex, index_images, note_unlisted, refuse_no_header
-from ensemble.data.listing import Found, Rows
-from ensemble.data.names import nfc, refuse_shared_files, refuse_shared_ids, stem
-from ensemble.data.notes import Notes
-from ensemble.data.roles import group_columns
-from ensemble.data.tablesplits import note_unused, rows_by_split, tests_of, valid_of, with_csv
-from ensemble.errors import DataError, RecipeError, first_few
+from ensemble.data.listing import Found, Notes, Rows
+from ensemble.data.table_splits import note_unused, rows_by_split, tests_of, valid_of, with_csv
 from ensemble.recipe.schema import DataSpec
 
 

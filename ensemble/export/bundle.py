@@ -13,20 +13,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ensemble.combine.calibration import calibration_rows
-from ensemble.combine.committee import Committee
-from ensemble.combine.conformal import calibrated, mean_coverage
-from ensemble.errors import DataError, EnsError, first_few, one_line
+from ensemble.combine.calibration import calibrated, mean_coverage
+from ensemble.combine.predicting_members import Committee, calibration_rows
+from ensemble.core.errors import DataError, EnsError, first_few, one_line
+from ensemble.core.files import read_json, replacing, sha256_file, without_nan, write_atomically, write_json
 from ensemble.export.card import model_card
-from ensemble.export.graph import input_name
-from ensemble.export.onnxfile import OPSET, write_onnx
+from ensemble.export.onnx_graph import OPSET, input_name, write_onnx
 from ensemble.export.parity import BOUND, Parity, compare, sample
 from ensemble.export.predict_anywhere import STEPS
 from ensemble.export.rules import graph_rules
 from ensemble.export.session import OnnxModel
-from ensemble.files import read_json, replacing, sha256_file, without_nan, write_atomically, write_json
-from ensemble.models.panel import Panel
-from ensemble.report.headline import headline
+from ensemble.inference.model import Panel
+from ensemble.runs.leaderboard import headline
 from ensemble.runs.writing import versions
 
 SCHEMA = 1

@@ -7,9 +7,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from ensemble.errors import abbreviated
-from ensemble.report.headline import Headline
-from ensemble.report.notices import LIMITS, NOT_MEDICAL
+from ensemble.core.errors import abbreviated
+from ensemble.runs.leaderboard import LIMITS, NOT_MEDICAL, Headline
 
 
 def model_card(config: Mapping[str, Any], score: Headline | None) -> str:

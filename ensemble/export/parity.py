@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from ensemble.core.errors import EnsError, one_line
 from ensemble.data.load import load_dataset
-from ensemble.data.pixels import Pixels, Square
-from ensemble.errors import EnsError, one_line
-from ensemble.export.graph import input_name
+from ensemble.data.preprocess import Pixels, Square
+from ensemble.export.onnx_graph import input_name
 from ensemble.export.session import OnnxModel
-from ensemble.models.panel import Panel
+from ensemble.inference.model import Panel
 from ensemble.runs.run import Run
 
 BOUND = 1e-4

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from ensemble.combine.arrays import UNSEEN
 from ensemble.combine.rules import Params
-from ensemble.combine.rules.rank import CELLS, REACH
-from ensemble.errors import DataError
+from ensemble.combine.rules.means import CELLS, REACH
+from ensemble.core.errors import DataError
+from ensemble.core.registry import Registry
 from ensemble.metrics import SMALLEST
-from ensemble.registry import Registry
 
 Arrays = Callable[[str], Tensor]
 

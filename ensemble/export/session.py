@@ -8,10 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.combine.opinion import Opinion
-from ensemble.data.pixels import Pixels
+from ensemble.combine.predicting_members import Opinion
+from ensemble.core.errors import require
+from ensemble.data.preprocess import Pixels
 
 OUTPUTS = ("probabilities", "members")
+
+
+def check_extra() -> None:
+    """Raise EnsError that says what to type where a package is missing."""
+    require("an export", "onnx", "onnxscript", "onnxruntime")
 
 
 class OnnxModel:

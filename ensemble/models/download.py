@@ -14,9 +14,9 @@ from typing import BinaryIO
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from ensemble.architectures import Architecture
-from ensemble.errors import MissingWeights
-from ensemble.files import write_atomically
+from ensemble.core.errors import MissingWeights
+from ensemble.core.files import write_atomically
+from ensemble.recipe.architectures import Architecture
 
 TIMEOUT = 10.0
 """Seconds that a server may stay silent."""

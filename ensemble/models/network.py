@@ -9,16 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ensemble.architectures import lookup, refuse_unfit
+from ensemble.models.custom_networks import Whitening
 from ensemble.models.fast_convolutions import FastConvolutions
-from ensemble.models.fitting import fit_body, fit_pretrained, from_run
 from ensemble.models.graphs import Graphs
-from ensemble.models.heads import concat_head, dropout_of, linear_head
-from ensemble.models.lengths import mark_scale_free
-from ensemble.models.rescaling import rescale_filters
-from ensemble.models.skeleton import Shape
-from ensemble.models.speednet import Whitening
-from ensemble.models.stems import shrink_stem
+from ensemble.models.layers import concat_head, dropout_of, linear_head, mark_scale_free, rescale_filters
+from ensemble.models.state_dict import fit_body, fit_pretrained, from_run
+from ensemble.models.torchvision_backbones import Shape, shrink_stem
+from ensemble.recipe.architectures import lookup, refuse_unfit
 from ensemble.recipe.schema import Recipe
 
 DEFAULT_SIZE = 224
@@ -114,7 +111,7 @@ def build_network(recipe: Recipe, n_classes: int, state: Mapping[str, Tensor] | 
     architecture = lookup(recipe.arch)
     size = recipe.image_size or DEFAULT_SIZE
     refuse_unfit(recipe, architecture, size)
-    skeleton = architecture.builder(recipe)
+    skeleton = architecture.build(recipe)
     run_state = state if state and from_run(state) else None
     if state is not None and run_state is None:
         fit_pretrained(skeleton, state, recipe.arch)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ensemble.errors import RecipeError
+from ensemble.core.errors import RecipeError
+from ensemble.core.registry import did_you_mean
 from ensemble.recipe import text
-from ensemble.recipe.problems import refuse, validated
 from ensemble.recipe.resolve import chosen_on_valid, has_own_head, resolved, training_stages
 from ensemble.recipe.schema import CombineSpec, DataSpec, Recipe, SubmitSpec, SweepSpec
-from ensemble.registry import did_you_mean
+from ensemble.recipe.text import refuse, validated
 
 _SECTIONS = ("data", "defaults", "members", "combine", "submit", "sweep")
 _SEEDS = "seeds"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from ensemble.data.names import nfc
+from ensemble.core.names import nfc
 
 
 def _to_text(value: Any) -> Any:

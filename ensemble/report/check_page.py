@@ -10,10 +10,10 @@ import numpy as np
 from ensemble import __version__
 from ensemble.check.checking import Check
 from ensemble.check.copies import KINDS, Copies, between_splits
-from ensemble.check.counting import Counts
-from ensemble.predictions import Ints
+from ensemble.check.items import Counts
+from ensemble.core.predictions import Ints
 from ensemble.report.check_text import verdict
-from ensemble.report.page import data_uri, rendered
+from ensemble.report.html import data_uri, rendered
 
 SAMPLES = 24
 """Pictures of classes in all, and so many of one at most: `EACH`."""

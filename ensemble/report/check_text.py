@@ -1,4 +1,4 @@
-"""What `ens check` found, on one screen."""
+"""Results of `ens check` as text and CSV."""
 
 from __future__ import annotations
 
@@ -6,10 +6,37 @@ from collections.abc import Sequence
 from typing import Any
 
 from ensemble.check.checking import Check
-from ensemble.check.copies import KINDS
-from ensemble.check.leaks import described
-from ensemble.data.depth import ADVICE, LOW
-from ensemble.errors import abbreviated, first_few
+from ensemble.check.copies import KINDS, Copies
+from ensemble.check.items import AllItems
+from ensemble.core.errors import abbreviated, first_few
+from ensemble.core.table import as_csv
+from ensemble.data.image_problems import ADVICE, LOW
+from ensemble.data.leaks import described
+
+
+def pairs_csv(items: AllItems, found: Copies) -> str:
+    """split, id, other_split, other_id, kind, correlation of every pair."""
+    header = ("split", "id", "other_split", "other_id", "kind", "correlation")
+    columns = (
+        items.splits[found.first].tolist(),
+        items.ids[found.first].tolist(),
+        items.splits[found.second].tolist(),
+        items.ids[found.second].tolist(),
+        found.kind.tolist(),
+        [f"{value:.4f}" for value in found.correlation.tolist()],
+    )
+    return as_csv(header, list(zip(*columns, strict=True)))
+
+
+def groups_csv(items: AllItems, groups: Sequence[Sequence[int]]) -> str:
+    """split, id, group of every item that is in a group of copies."""
+    rows = [
+        (str(items.splits[row]), str(items.ids[row]), f"copies-{number}")
+        for number, group in enumerate(groups)
+        for row in group
+    ]
+    return as_csv(("split", "id", "group"), rows)
+
 
 FEW = 5
 """Names of one sort that a screen has room for."""

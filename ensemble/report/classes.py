@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.combine.members import gather
-from ensemble.errors import DataError
+from ensemble.combine.aligned import gather
+from ensemble.core.errors import DataError
+from ensemble.core.predictions import UNKNOWN, Floats, Ints, Texts
 from ensemble.metrics import find
-from ensemble.metrics.decisions import labels
-from ensemble.predictions import UNKNOWN, Floats, Ints, Texts
+from ensemble.metrics.classification import labels
 from ensemble.runs.run import Run
 
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ensemble.combine.arrays import Wide
-from ensemble.predictions import Ints
+from ensemble.core.predictions import Ints, Wide
 from ensemble.report.classes import Labelled, confusion
 from ensemble.runs.history import Epoch
 

@@ -6,14 +6,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ensemble.combine.paired import differences
-from ensemble.errors import DataError
+from ensemble.core.errors import DataError
+from ensemble.core.table import as_csv, markdown
 from ensemble.metrics import find
-from ensemble.recipe.grid import Grid
+from ensemble.recipe.trials import Grid
 from ensemble.report.classes import labelled
 from ensemble.report.figures import new_figure, png
-from ensemble.report.tables import as_csv, markdown
 from ensemble.runs.run import Run
+from ensemble.stats.intervals import differences
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Files of predictions made elsewhere: an npz, or a CSV of ids and a column for each class."""
+"""Which column of a CSV of predictions holds the true classes: a class may be called `label` or `target` too."""
 
 from __future__ import annotations
 
@@ -7,13 +7,49 @@ from pathlib import Path
 
 import numpy as np
 
-from ensemble.data.csvrows import read_rows
-from ensemble.data.names import nfc
-from ensemble.data.notes import Notes
-from ensemble.errors import DataError, first_few, one_line
-from ensemble.predictions import ROW_TOLERANCE, UNKNOWN, Floats, Ints, Predictions, checked, load
-from ensemble.runs.counted import fits_better, shift_of
-from ensemble.runs.target_column import TARGET_COLUMNS, is_number, target_column
+from ensemble.core.errors import DataError, first_few, one_line
+from ensemble.core.names import nfc
+from ensemble.core.predictions import ROW_TOLERANCE, UNKNOWN, Floats, Ints, Predictions, checked, load
+from ensemble.data.csv_files import read_rows
+from ensemble.data.listing import Notes
+from ensemble.runs.import_match import fits_better, shift_of
+
+TARGET_COLUMNS = ("target", "label")
+
+
+def target_column(header: Sequence[str], rows: Sequence[Sequence[str]], notes: Notes) -> int | None:
+    """The place of the column of targets in `header`, whose first column holds the ids; None where there is none.
+
+    That is the first called so, unless the others are only probabilities, which sum to one, together with it.
+    """
+    called = [at for at, name in enumerate(header) if at and name.lower() in TARGET_COLUMNS]
+    if not called or not rows:
+        return None
+    for target_at in (*called, None):
+        if _sums_to_one(rows, [at for at in range(1, len(header)) if at != target_at]):
+            for at in called[: None if target_at is None else called.index(target_at)]:
+                notes.add(f"the column {header[at]!r} is a class: the rows sum to one with it and not without")
+            return target_at
+    return called[0]
+
+
+def _sums_to_one(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> bool:
+    try:
+        probs: Floats = np.array([[row[at] for at in columns] for row in rows], np.float64)
+    except ValueError:
+        return False
+    fits = (probs >= 0).all() and (np.abs(probs.sum(axis=1) - 1) <= ROW_TOLERANCE).all()
+    return len(columns) > 1 and bool(fits)
+
+
+def is_number(cell: str) -> bool:
+    """Whether `cell` is a number as Python reads it."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
 
 FEWEST_LABELS = 10
 """Rows of which no network is likely to be right on every one."""

@@ -1,29 +1,86 @@
-"""Predictions made elsewhere become a run, so that they can be combined with ours."""
+"""Predictions made elsewhere become a run; copies of one model's predictions are refused."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ensemble.data.names import natural_key
-from ensemble.data.notes import Notes
-from ensemble.errors import DataError, abbreviated, one_line
-from ensemble.files import sha256_json
-from ensemble.predictions import Predictions, align, sha256_of
-from ensemble.runs.copies import copied_from, refuse_shared_rows
-from ensemble.runs.counted import note_of
+from ensemble.core.errors import DataError, abbreviated, first_few, one_line
+from ensemble.core.files import sha256_json
+from ensemble.core.names import natural_key
+from ensemble.core.predictions import Predictions, align, sha256_of
+from ensemble.data.listing import Notes
 from ensemble.runs.import_files import read_predictions
-from ensemble.runs.known import Known, completed, known_run, match, respelled, without_extensions
+from ensemble.runs.import_match import Known, completed, known_run, match, note_of, respelled, without_extensions
 from ensemble.runs.origin import usable_runs
 from ensemble.runs.run import Run, all_runs
 from ensemble.runs.writing import run_id, write_run
 
 if TYPE_CHECKING:
     from ensemble.data.dataset import Dataset
+
+
+WRITTEN = 5e-4
+"""How far probabilities that were written with three decimals may be off."""
+
+
+def same(first: Predictions, second: Predictions) -> bool:
+    """Whether both give the same probabilities, as far as three decimals tell, for the same ids and classes."""
+    if first.probs.shape != second.probs.shape or set(first.ids.tolist()) != set(second.ids.tolist()):
+        return False
+    if set(first.classes.tolist()) != set(second.classes.tolist()):
+        return False
+    other = align(second, first.ids, first.classes).probs
+    return bool(np.abs(first.probs.astype(np.float64) - other).max(initial=0) <= WRITTEN)
+
+
+def copied_from(splits: Mapping[str, Predictions], runs: Iterable[Run]) -> Run | None:
+    """The run whose validation predictions are those of `splits`, unless its test predictions differ."""
+    for run in runs:
+        with suppress(DataError):  # a run that cannot be read is nobody's copy
+            if run.has("valid") and _is_copy(splits, run):
+                return run
+    return None
+
+
+def _is_copy(splits: Mapping[str, Predictions], run: Run) -> bool:
+    if not same(splits["valid"], run.predictions("valid")):
+        return False
+    # two models that know no doubt may agree on few rows; what they say of the test tells them apart
+    test = splits.get("test")
+    return test is None or not run.has("test") or not _differ(test, run.predictions("test"))
+
+
+def _differ(first: Predictions, second: Predictions) -> bool:
+    return set(first.ids.tolist()) == set(second.ids.tolist()) and not same(first, second)
+
+
+def is_copy(run: Run, other: Run) -> bool:
+    """The same of two runs."""
+    return (
+        copied_from({split: run.predictions(split) for split in ("valid", "test") if run.has(split)}, [other])
+        == other
+    )
+
+
+def refuse_shared_rows(valid: Predictions, test: Predictions, known_test: frozenset[str]) -> None:
+    """Raises DataError for a test that is the validation rows again, or shares ids with them.
+
+    known_test: the ids of the data set's own test, which may be those of other images that are numbered anew.
+    """
+    shared = sorted(set(valid.ids.tolist()) & set(test.ids.tolist()) - known_test)
+    if same(valid, test) or shared:
+        names = shared or sorted(test.ids.tolist())
+        raise DataError(
+            f"{test.source}: {len(names)} of {len(test)} ids are in {valid.source} too: {first_few(names)};"
+            " give the predictions of the test images"
+        )
+
 
 _PIPELINE = 1
 

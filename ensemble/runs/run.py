@@ -1,16 +1,59 @@
-"""One run directory, schema 1."""
+"""Run directories of schema 1: opened and locked.
+
+The lock is the operating system's own, so a killed process never leaves one behind.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ensemble.errors import DataError, first_few
-from ensemble.files import read_json
-from ensemble.predictions import Predictions, load
+from filelock import FileLock, Timeout
+
+from ensemble.core.errors import DataError, EnsError, RunLocked, first_few, one_line
+from ensemble.core.files import read_json, write_json
+from ensemble.core.predictions import Predictions, load
+
+
+@contextlib.contextmanager
+def locked(folder: Path, run_id: str) -> Iterator[None]:
+    """Hold `<folder>/.locks/<run_id>` while the block runs. Raises RunLocked that names the holder."""
+    locks = folder / ".locks"
+    holder = locks / f"{run_id}.json"
+    try:
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{run_id}.lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise RunLocked(f"{run_id} is in use by {_described(holder)}; wait for it, or stop it") from None
+    except OSError as error:
+        raise EnsError(f"cannot lock {one_line(locks / run_id)}: {error.strerror or error}") from error
+    try:
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": now})
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _described(holder: Path) -> str:
+    # The holder writes its name just after it has the lock, so a reader may come too early.
+    try:
+        facts = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
 
 SCHEMA = 1
 KINDS = ("member", "folds", "refit", "import", "ensemble", "student")

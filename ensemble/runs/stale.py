@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensemble.errors import DataError, MismatchedRuns, first_few, one_line
-from ensemble.runs.commands import data_words, made_by
-from ensemble.runs.origin import data_of
+from ensemble.core.errors import DataError, MismatchedRuns, first_few, one_line
+from ensemble.runs.origin import data_of, data_words, made_by
 from ensemble.runs.run import Run
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def compared(runs: Sequence[Run], data: DataSpec | None, folder: Path, split: st
     if data is None or data.form == "digits" or not any(_tests(run) for run in runs):
         return Comparison()
     # after what needs no images, so that runs of nobody's images load no reader of recipes
-    from ensemble.data.digests import UnreadableFiles
+    from ensemble.data.file_hashes import UnreadableFiles
     from ensemble.data.load import current_tests
 
     try:

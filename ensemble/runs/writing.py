@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble import __version__
-from ensemble.errors import RecipeError, one_line
-from ensemble.files import read_json, sha256_file, write_atomically, write_json
+from ensemble.core.errors import RecipeError, one_line
+from ensemble.core.files import read_json, sha256_file, write_atomically, write_json
+from ensemble.core.predictions import Predictions, as_npz, npz_bytes
 from ensemble.metrics import score
-from ensemble.predictions import Predictions, as_npz, npz_bytes
-from ensemble.runs.lock import locked
-from ensemble.runs.run import SCHEMA, Run
+from ensemble.runs.run import SCHEMA, Run, locked
 
 _FORBIDDEN = set('/\\:*?"<>|')
 

@@ -23,11 +23,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ensemble.core.errors import DataError, one_line
 from ensemble.data.images import NotAnImage, SeeThrough, TooManyPixels, decode
-from ensemble.data.pixels import Pixels, Square
-from ensemble.errors import DataError, one_line
-from ensemble.serve.predictor import Reading
-from ensemble.serve.refusal import Refused, busy
+from ensemble.data.preprocess import Pixels, Square
+from ensemble.serve.predictor import Reading, Refused, busy
 
 BYTES_A_PIXEL = 32
 """Room for the pixels as they are stored, as RGB with alpha, turned and resized."""

@@ -1,19 +1,62 @@
-"""What a service needs of a model, be it a run's networks in torch or an export in onnxruntime."""
+"""What a service needs of a model, its limits and its errors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.combine.arrays import Wide
-from ensemble.combine.calibration import Calibration
-from ensemble.combine.opinion import Opinion
+from ensemble.combine.predicting_members import Calibration, Opinion
+from ensemble.core.predictions import Wide
 from ensemble.data.images import Colour
-from ensemble.data.pixels import Pixels, Square
+from ensemble.data.preprocess import Pixels, Square
+
+MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Limits:
+    """body: bytes of a request.  pixels: of an image, width times height.  files: images of a request.
+
+    seconds: for receiving a request, for decoding an image, and twice that for the whole answer.
+    waiting: requests that are in the house at a time.  batch: images that the networks look at together.
+    decoders: processes that decode.
+    """
+
+    body: int = 32 * MEGABYTE
+    pixels: int = 50_000_000
+    files: int = 16
+    seconds: float = 30.0
+    waiting: int = 32
+    batch: int = 16
+    decoders: int = 2
+
+
+RETRY_SECONDS = 2
+
+
+class Refused(Exception):
+    """status: what HTTP calls it.  message: one line without a file's name."""
+
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to come again, where that helps."""
+        busy = self.status == HTTPStatus.SERVICE_UNAVAILABLE
+        return {"Retry-After": str(RETRY_SECONDS)} if busy else {}
+
+
+def busy(why: str) -> Refused:
+    """For a request that is in order and comes at the wrong time."""
+    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"{why}; try again in {RETRY_SECONDS} s")
+
 
 Squares = Mapping[Square, Pixels]
 

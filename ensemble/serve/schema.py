@@ -8,9 +8,8 @@ from dataclasses import asdict
 from pydantic import BaseModel, ConfigDict, Field
 
 from ensemble import __version__
-from ensemble.report.notices import LIMITS, NOT_MEDICAL
-from ensemble.serve.limits import Limits
-from ensemble.serve.predictor import Facts, Reading
+from ensemble.runs.leaderboard import LIMITS, NOT_MEDICAL
+from ensemble.serve.predictor import Facts, Limits, Reading
 
 
 class _Json(BaseModel):

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from ensemble.errors import EnsError
-from ensemble.extras import require
+from ensemble.core.errors import EnsError, require
 
 PAGE = Path(__file__).with_name("streamlit_page.py")
 

@@ -13,9 +13,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from ensemble.errors import one_line
-from ensemble.serve.limits import MEGABYTE, Limits
-from ensemble.serve.refusal import Refused
+from ensemble.core.errors import one_line
+from ensemble.serve.predictor import MEGABYTE, Limits, Refused
 
 LONGEST_NAME = 255
 DRAINED = 4

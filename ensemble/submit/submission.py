@@ -11,21 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ensemble.combine.command import combine_command, other_test
-from ensemble.combine.record import read_ensemble
-from ensemble.data.names import natural_key
-from ensemble.errors import DataError, RecipeError, first_few, one_line
-from ensemble.files import sha256_file, write_atomically, write_json
-from ensemble.predictions import Predictions
-from ensemble.runs.commands import made_by
+from ensemble.combine.record import combine_command, other_test, read_ensemble
+from ensemble.core.errors import DataError, RecipeError, first_few, one_line
+from ensemble.core.files import sha256_file, write_atomically, write_json
+from ensemble.core.names import natural_key
+from ensemble.core.predictions import Predictions
+from ensemble.runs.origin import made_by
 from ensemble.runs.run import Run
 from ensemble.runs.stale import compared
-from ensemble.submit.answers import answer_of, label_notes
-from ensemble.submit.filling import Fill, fill_of, filled
-from ensemble.submit.formats import Format, formats
-from ensemble.submit.sheet import Sheet, Spec, missing_notes, zipped
-from ensemble.submit.spelled import spelling_notes
-from ensemble.submit.template import Template, read_template, unpredicted
+from ensemble.submit.columns import answer_of, label_notes, spelling_notes
+from ensemble.submit.formats import Format, Sheet, Spec, formats, missing_notes, zipped
+from ensemble.submit.template import Fill, Template, fill_of, filled, read_template, unpredicted
 from ensemble.submit.template import fill as filled_in
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from ensemble.errors import EnsError, RecipeError, one_line
-from ensemble.report.headline import headline
+from ensemble.core.errors import EnsError, RecipeError, one_line
+from ensemble.runs.leaderboard import headline
 from ensemble.runs.run import Run
 from ensemble.submit.submission import Submission
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ensemble.combine.fitting import Plan
-from ensemble.combine.members import gather
+from ensemble.combine.aligned import gather
+from ensemble.combine.evaluate import Score, judge
+from ensemble.combine.fit import Plan
 from ensemble.combine.rules import rules
-from ensemble.combine.scores import Score, judge
-from ensemble.files import write_json
+from ensemble.core.files import write_json
 from ensemble.metrics import find
 from ensemble.runs.run import all_runs
 

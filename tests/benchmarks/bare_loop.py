@@ -31,18 +31,16 @@ from torch.nn import functional
 
 from ensemble.data.dataset import Dataset
 from ensemble.data.load import load_dataset
-from ensemble.inference import predict
-from ensemble.models.memory import keep_freed_memory
+from ensemble.inference.forward import keep_freed_memory, predict
 from ensemble.models.network import Network, build_network
 from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import DataSpec, Recipe
-from ensemble.training.devices import choose_device
-from ensemble.training.formats import Format, apply_format
-from ensemble.training.loaders import data_loaders
-from ensemble.training.loop import Training
-from ensemble.training.probe import choose_format
-from ensemble.training.seeds import seed_everything
-from ensemble.training.workshop import Workshop
+from ensemble.training.engine.checkpoint import seed_everything
+from ensemble.training.engine.hardware import Format, apply_format, choose_device
+from ensemble.training.engine.loaders import data_loaders
+from ensemble.training.engine.loop import Training
+from ensemble.training.jobs.plan import Workshop
+from ensemble.training.jobs.speed_probe import choose_format
 
 ARCHS = ("resnet34", "densenet121", "vgg19", "efficientnet_b0", "mobilenet_v2")
 NINE = ("vgg19", *["resnet34"] * 2, *["densenet121"] * 3, *["efficientnet_b0"] * 3)

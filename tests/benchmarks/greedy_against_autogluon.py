@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from ensemble.combine.greedy import greedy_weights
-from ensemble.files import write_json
+from ensemble.core.files import write_json
 from ensemble.metrics import metrics
 
 ROUNDS = 25

@@ -23,19 +23,19 @@ from machine import Kept
 from PIL import Image
 from silent import Silent
 
+from ensemble.core.files import write_json
+from ensemble.data.cache_store import CHUNK, StoreFile
 from ensemble.data.dataset import Dataset, Items
-from ensemble.data.pixels import Square
-from ensemble.data.squares import key
-from ensemble.data.store import CHUNK, StoreFile
-from ensemble.files import write_json
-from ensemble.models.memory import keep_freed_memory
+from ensemble.data.image_cache import key
+from ensemble.data.preprocess import Square
+from ensemble.inference.forward import keep_freed_memory
 from ensemble.models.network import build_network
 from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import Recipe
-from ensemble.training.formats import Format, apply_format
-from ensemble.training.loaders import data_loaders
-from ensemble.training.loop import Training
-from ensemble.training.workshop import Workshop
+from ensemble.training.engine.hardware import Format, apply_format
+from ensemble.training.engine.loaders import data_loaders
+from ensemble.training.engine.loop import Training
+from ensemble.training.jobs.plan import Workshop
 
 COUNT, SIZE, BATCH, BATCHES = 133_000, 224, 64, 100
 

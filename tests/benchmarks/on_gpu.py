@@ -25,8 +25,8 @@ from part import part
 
 from ensemble.data.load import load_dataset
 from ensemble.recipe.schema import DataSpec
-from ensemble.training.devices import choose_device
-from ensemble.training.workshop import Workshop
+from ensemble.training.engine.hardware import choose_device
+from ensemble.training.jobs.plan import Workshop
 
 ARCHS, SIZES = ("resnet34", "densenet121", "vgg19", "efficientnet_b0"), (64, 224)
 FEW, MANY = (0, 1, 2), min(16, os.cpu_count() or 1)

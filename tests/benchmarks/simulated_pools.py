@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.combine.fitting import Plan, applied
-from ensemble.combine.members import Split
+from ensemble.combine.aligned import Split
+from ensemble.combine.evaluate import judge
+from ensemble.combine.fit import Plan, applied
 from ensemble.combine.rules import rules
-from ensemble.combine.scores import judge
-from ensemble.files import write_json
+from ensemble.core.files import write_json
 from ensemble.metrics import SMALLEST, labels, metrics
 
 UNSEEN = 20_000

@@ -1,20 +1,161 @@
-"""From predictions to weights: which judge, which members a bag sees, and the mean over bags."""
+"""Greedy ensemble selection (Caruana et al. 2004): hill climbing over samples of members."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from ensemble.combine.arrays import Wide, shares, uniform_weights
-from ensemble.combine.greedy.anything import Anything
-from ensemble.combine.greedy.climb import Judge, climb, comparable
-from ensemble.combine.greedy.counting import countings
-from ensemble.combine.greedy.decisions import Decisions
-from ensemble.combine.greedy.losses import Quadratic, Surprise
-from ensemble.combine.greedy.together import climb_together
+from ensemble.combine.arrays import shares, uniform_weights
+from ensemble.combine.greedy.label_scorers import Decisions, Labels, countings
+from ensemble.combine.greedy.scorers import Anything, Quadratic, Surprise
+from ensemble.core.predictions import Floats, Ints, Wide
 from ensemble.metrics import Metric
-from ensemble.predictions import Floats, Ints
+
+TIE = 1e-12
+"""Scores this near to each other are the same score: sums differ by as much with the order of their terms."""
+
+
+class Total(Protocol):
+    """A running sum of members. Scores are turned so that more is better; nan where the rows decide nothing."""
+
+    def add(self, member: int) -> None:
+        """Count `member` once more."""
+
+    def score(self) -> float:
+        """The score of the mean as it is."""
+
+    def scores(self) -> Wide:
+        """The score of the mean after adding each candidate in turn, float64 (candidates,)."""
+
+
+class Judge(Protocol):
+    """What is computed once for a metric and shared by all runs."""
+
+    def begin(self, candidates: Ints) -> Total:
+        """The empty sum, to which any of `candidates` may be added."""
+
+
+def climb(judge: Judge, candidates: Ints, rounds: int) -> Ints:
+    """Members in the order in which they are added, the best prefix of the whole sequence.
+
+    candidates: the members of this run, best first; among equals an earlier one is taken. Starts from the best
+    prefix of `candidates`, and from the first of them alone, since no member of a long prefix is ever removed.
+    """
+    gains = _prefixes(judge, candidates[:rounds])
+    starts = dict.fromkeys((earliest_best(gains) + 1, 1))
+    climbs = [_climb_from(judge, candidates, gains[:start], rounds) for start in starts]
+    return climbs[earliest_best([score for score, _ in climbs])][1]
+
+
+def _climb_from(judge: Judge, candidates: Ints, gains: list[float], rounds: int) -> tuple[float, Ints]:
+    """The best score and its sequence, from the prefix of `candidates` that has these scores on."""
+    kept = len(gains)
+    sequence, scores = candidates[:kept].tolist(), list(gains)
+    total = judge.begin(candidates)
+    for member in sequence:
+        total.add(member)
+    inside = np.arange(len(candidates)) < kept
+    for _ in range(rounds):
+        tried = comparable(total.scores())
+        best = pick(tried, inside)
+        inside[best] = True
+        total.add(int(candidates[best]))
+        sequence.append(int(candidates[best]))
+        scores.append(float(tried[best]))
+    best = earliest_best(scores)
+    return scores[best], np.array(sequence[: best + 1])
+
+
+def _prefixes(judge: Judge, first: Ints) -> list[float]:
+    total, scores = judge.begin(first), []
+    for member in first.tolist():
+        total.add(member)
+        scores.append(total.score())
+    return [float(score) for score in comparable(np.array(scores))]
+
+
+def comparable(scores: Wide) -> Wide:
+    """The same scores with the worst of all in place of nan."""
+    return np.where(np.isnan(scores), -np.inf, scores)
+
+
+def pick(scores: Wide, inside: npt.NDArray[np.bool_]) -> int:
+    """The best candidate; among equals one that is already in, then the earlier one."""
+    tied = scores >= scores.max() - TIE
+    return int(np.argmax(tied & inside if (tied & inside).any() else tied))
+
+
+def earliest_best(scores: Sequence[float] | Wide) -> int:
+    """The first place whose score is within TIE of the best."""
+    best = max(scores) - TIE
+    return next(i for i, score in enumerate(scores) if score >= best)
+
+
+def climb_together(probs: Floats, targets: Ints, metric: Metric, bags: list[Ints], rounds: int) -> list[Ints]:
+    """What `climb` gives for each of `bags`, by one of `countings`; every bag has as many members."""
+    table = _Table(probs, targets, metric)
+    candidates = np.stack(bags)
+    prefixes = np.cumsum(table.members[:, candidates[:, :rounds]], axis=2)
+    gains = table.scores(prefixes)
+    climbs = [
+        (bag, start) for bag in range(len(bags)) for start in dict.fromkeys((earliest_best(gains[bag]) + 1, 1))
+    ]
+    of_bag = np.array([bag for bag, _ in climbs])
+    sums = np.stack([prefixes[:, bag, start - 1] for bag, start in climbs], axis=1)
+    sequences = [candidates[bag, :start].tolist() for bag, start in climbs]
+    scores = [gains[bag, :start].tolist() for bag, start in climbs]
+    choices = candidates[of_bag]
+    added = table.members[:, choices]
+    inside = np.arange(candidates.shape[1]) < np.array([start for _, start in climbs])[:, None]
+    for _ in range(rounds):
+        tried = table.scores(sums[:, :, None] + added)
+        best = np.array([pick(*one) for one in zip(tried, inside, strict=True)])
+        for index, (place, sequence, score) in enumerate(zip(best, sequences, scores, strict=True)):
+            inside[index, place] = True
+            sequence.append(int(choices[index, place]))
+            score.append(float(tried[index, place]))
+        sums += added[:, np.arange(len(climbs)), best]
+    return [
+        _best_of([index for index in range(len(climbs)) if of_bag[index] == bag], sequences, scores)
+        for bag in range(len(bags))
+    ]
+
+
+def _best_of(climbs: list[int], sequences: list[list[int]], scores: list[list[float]]) -> Ints:
+    """The best prefix of the best of these climbs."""
+    ends = [earliest_best(scores[index]) for index in climbs]
+    best = earliest_best([scores[index][end] for index, end in zip(climbs, ends, strict=True)])
+    return np.array(sequences[climbs[best]][: ends[best] + 1])
+
+
+class _Table:
+    """members: float64 (k, m, n), classes first, so that every step runs over long rows."""
+
+    def __init__(self, probs: Floats, targets: Ints, metric: Metric) -> None:
+        self.members = np.ascontiguousarray(probs.transpose(2, 0, 1), np.float64)
+        self.targets, self.k = targets.astype(np.int32), probs.shape[2]
+        self.counting, self.actual = countings[metric.name], np.bincount(targets, minlength=self.k)
+
+    def scores(self, sums: Wide) -> Wide:
+        """The score (a, b) of each of the sums (k, a, b, n)."""
+        labels = _winners(sums.reshape(self.k, -1, len(self.targets)))
+        tallies = self.counting.tally(labels, self.targets, self.k)
+        return self.counting.score(tallies, self.actual).reshape(sums.shape[1:3])
+
+
+def _winners(sums: Wide) -> Labels:
+    """The class of the largest sum, int32 (q, n): sums (k, q, n); ties to the lower."""
+    best, labels = sums[0].copy(), np.zeros(sums.shape[1:], np.int32)
+    better: npt.NDArray[np.bool_] = np.empty(sums.shape[1:], bool)
+    for c in range(1, len(sums)):
+        np.greater(sums[c], best, out=better)
+        np.maximum(best, sums[c], out=best)
+        np.copyto(labels, c, where=better)
+    return labels
+
 
 ROUNDS = 25
 """Members added after the sorted initialisation."""

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.combine.arrays import UNSEEN, Wide, sampled, softmax, uniform_weights
-from ensemble.combine.rules.base import Params, rule
-from ensemble.predictions import Floats, Ints
+from ensemble.combine.arrays import UNSEEN, sampled, softmax, uniform_weights
+from ensemble.combine.rules import Params, rule
+from ensemble.core.predictions import Floats, Ints, Wide
 
 SPREAD = 0.15
 """The prior standard deviation of a coefficient, in shares of a member's weight in the mean of logits."""

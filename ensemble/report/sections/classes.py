@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from ensemble.combine.intervals import interval
 from ensemble.metrics import find
 from ensemble.report.classes import ClassScores, Labelled, class_scores, confusion
 from ensemble.report.figures import precision_points, reliability_bins, roc_points
-from ensemble.report.ink import LINE, SERIES, SOFT, plot
-from ensemble.report.sections.shaded import Cell, Shaded
+from ensemble.report.sections.members import Cell, Shaded
+from ensemble.report.svg import LINE, SERIES, SOFT, plot
+from ensemble.stats.intervals import interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.check.copies import KINDS as COPIES
-from ensemble.check.leaks import KINDS, Leaks, check_folder
-from ensemble.errors import DataError
-from ensemble.files import read_json
-from ensemble.report.sections.subject import parents
+from ensemble.core.errors import DataError
+from ensemble.core.files import read_json
+from ensemble.data.leaks import KINDS, Leaks, check_folder
+from ensemble.report.sections.scope import parents
 from ensemble.runs.run import Run
 
 _WORDS = {"exact": "the same", "near": "nearly the same", "group": "of the same group"}

@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ensemble.combine.intervals import interval
-from ensemble.files import without_nan
+from ensemble.core.files import without_nan
 from ensemble.metrics import find
 from ensemble.report.classes import Labelled
-from ensemble.report.sections.evidence import Evidence
-from ensemble.report.sections.subject import Subject
+from ensemble.report.sections.scope import Evidence, Subject
 from ensemble.runs.run import Run
+from ensemble.stats.intervals import interval
 
 ORDER = ("accuracy", "balanced_accuracy", "macro_f1", "kappa", "roc_auc", "log_loss", "brier", "ece")
 

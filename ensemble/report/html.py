@@ -1,0 +1,42 @@
+"""Self-contained HTML pages: one file that asks for nothing, pictures and all."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def rendered(template: str, values: Mapping[str, Any]) -> str:
+    """The page that `templates/<template>` makes of `values`; every value is escaped, a missing one is an error."""
+    return _environment().get_template(template).render(**values)
+
+
+@lru_cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("ensemble.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def data_uri(image: Image.Image, side: int = 160) -> str:
+    """An RGB image, its longer side at most `side` pixels, as a `data:` URI; small ones stay pixel for pixel."""
+    kind = "png" if max(image.size) <= 64 else "jpeg"
+    image = image.copy()
+    image.thumbnail((side, side))
+    file = io.BytesIO()
+    image.save(file, kind, quality=88)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,312 @@
+"""One member from a job to a complete run: train, predict, record. Interrupted anywhere, it goes on from there."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ensemble.core.errors import TrainingFailed
+from ensemble.core.files import read_json, sha256_file, write_atomically, write_json
+from ensemble.core.predictions import Floats, Predictions, save
+from ensemble.data.dataset import Dataset, Items
+from ensemble.inference.forward import normalised, out_of_memory, predict, views
+from ensemble.inference.image_batches import Images
+from ensemble.models.network import Network, build_network, fit_to_images
+from ensemble.models.state_dict import load_state, load_weights, save_weights
+from ensemble.recipe import text
+from ensemble.recipe.architectures import Stats, lookup
+from ensemble.recipe.resolve import as_mapping, training_stages
+from ensemble.runs.history import history, to_csv, warnings
+from ensemble.runs.run import SCHEMA, Run
+from ensemble.runs.writing import parent_facts, split_metrics
+from ensemble.training.engine.checkpoint import remove_checkpoint, seed_everything
+from ensemble.training.engine.epochs import finite
+from ensemble.training.engine.hardware import Format, apply_format, describe, free_cores
+from ensemble.training.engine.loaders import data_loaders
+from ensemble.training.engine.loop import Training
+from ensemble.training.engine.lr_finder import Curve, curves_csv
+from ensemble.training.jobs.estimate import best_format
+from ensemble.training.jobs.plan import Job, Workshop
+from ensemble.training.jobs.progress import ProgressWatcher
+from ensemble.training.jobs.record import new_facts, write_facts
+from ensemble.training.methods.samplers import batch_size, shown, smaller_batch
+
+SAMPLE = 5_000
+"""Images from which a first layer that is computed rather than learnt is computed."""
+
+
+def train_member(job: Job, dataset: Dataset, workshop: Workshop) -> None:
+    """Make the run of a `member`, `refit` or `student` job, whose lock the caller holds.
+
+    dataset: the job's own view of the data (a fold's, or pooled for a refit).
+    Raises TrainingFailed when the loss is not finite, having marked the run failed.
+    """
+    begun = job.path / "run.json"
+    auto = read_json(begun)["auto"] if begun.is_file() else {}
+    with free_cores(workshop.device, auto) as chosen:
+        _train_member(job, dataset, workshop, chosen)
+
+
+def _train_member(job: Job, dataset: Dataset, workshop: Workshop, chosen: Mapping[str, Any]) -> None:
+    facts = new_facts(job, dataset, describe(workshop.device))
+    facts["auto"] |= chosen
+    taught_by = [] if job.teacher is None else [job.teacher.run]
+    facts["parents"] = [parent_facts(run) for run in (*taught_by, *(part.run for part in job.parts))]
+    facts["shown"] = _shown(job, dataset)
+    _say_batch(job, dataset, workshop, facts)
+    bar = ProgressWatcher(job.path.name, job.recipe, workshop.bars, workshop.tracker.epoch)
+    with bar as watcher, _marking_failure(job):
+        images = workshop.images(job.recipe, "train", watcher.reading)
+        network = initial_network(job, dataset, images, workshop.device, facts)
+        while "weights" not in facts.get("files", {}):
+            try:
+                _train(job, dataset, network, images, watcher, facts)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or not _takes_less(job, workshop, facts):
+                    raise
+            else:
+                break
+            del network, images
+            gc.collect()  # a Learner and its callbacks hold each other, and the network
+            images = workshop.images(job.recipe, "train", watcher.reading)
+            network = initial_network(job, dataset, images, workshop.device, facts)
+        load_weights(network, job.path / "weights.safetensors", facts["files"]["weights"])
+        network.to(workshop.device)
+        splits = [split for split in dataset.splits if split != "train"]
+        _predict(job, dataset, splits, network, workshop, watcher, facts)
+    _warn(job, dataset, workshop, facts)
+    _finish(job.run, dataset, facts)
+
+
+def _warn(job: Job, dataset: Dataset, workshop: Workshop, facts: dict[str, Any]) -> None:
+    """Record and say what the history says against the member; a refit has no rows to be judged on."""
+    if "valid" not in dataset.splits:
+        return
+    targets = dataset.splits["valid"].targets
+    stages = training_stages(job.recipe)
+    heads = [index for index, stage in enumerate(stages) if stage.train == "head"]
+    largest = float(np.bincount(targets[targets >= 0]).max() / len(targets))
+    facts["warnings"] = warnings(history(job.run), heads, len(targets), largest)
+    for line in facts["warnings"]:
+        workshop.note(f"{job.path.name}: {line}")
+
+
+def predict_new_tests(job: Job, dataset: Dataset, workshop: Workshop) -> list[str]:
+    """Predict the test sets that a complete run has not seen, or that have changed since; their names."""
+    facts = dict(job.run.facts)
+    splits = new_tests(job, dataset)
+    if splits:
+        with ProgressWatcher(job.path.name, job.recipe, workshop.bars) as watcher:
+            network = build_network(job.recipe, len(dataset.classes), None)
+            load_weights(network, job.path / "weights.safetensors", facts["files"]["weights"])
+            apply_format(network, Format.read(facts["auto"]["format"]))
+            _predict(job, dataset, splits, network.to(workshop.device), workshop, watcher, facts)
+        keep_data(job)
+        _finish(job.run, dataset, facts)
+    return splits
+
+
+def keep_data(job: Job) -> None:
+    """Record where the images now are and how they are read, for all that comes after without being told again."""
+    path = job.path / "recipe.yaml"
+    kept = text.read(path)
+    write_atomically(path, text.dump({**kept, "data": as_mapping(job.recipe)["data"]}))
+
+
+def new_tests(job: Job, dataset: Dataset) -> list[str]:
+    """The test sets that are not those which the run has predicted."""
+    known = job.run.facts["data"]["tests"]
+    return [split for split, content in dataset.test_fingerprints.items() if known.get(split) != content]
+
+
+def initial_network(
+    job: Job, dataset: Dataset, images: Images, device: torch.device, facts: dict[str, Any]
+) -> Network:
+    """The network with its initial weights, in the format that was chosen for it."""
+    stats = lookup(job.recipe.arch).stats
+    facts |= {"mean": list(stats.mean), "std": list(stats.std)}
+    seed_everything(job.recipe.seed, "weights")
+    state = load_state(job.weights) if job.weights else None
+    network = build_network(job.recipe, len(dataset.classes), state)
+    if state is None:
+        fit_to_images(network, lambda: _sample(dataset, images, stats))
+    network.to(device)
+    if "format" not in facts["auto"]:
+        parent = job.parts[0].run.facts["auto"] if job.parts else {}
+        chosen = Format.read(parent["format"]) if "format" in parent else best_format(job, dataset, network, device)
+        facts["auto"]["format"] = chosen.facts()
+    apply_format(network, Format.read(facts["auto"]["format"]))
+    facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+    return network
+
+
+def _shown(job: Job, dataset: Dataset) -> dict[str, list[int]]:
+    """The training images of each class, and how often an epoch shows one of them."""
+    targets, k = dataset.splits["train"].targets, len(dataset.classes)
+    before = np.bincount(targets, minlength=k)
+    return {"before": before.tolist(), "after": shown(job.recipe, targets, k).tolist()}
+
+
+def _say_batch(job: Job, dataset: Dataset, workshop: Workshop, facts: dict[str, Any]) -> None:
+    """Say and record where a batch is smaller than the recipe asks for."""
+    targets, k = dataset.splits["train"].targets, len(dataset.classes)
+    if why := smaller_batch(job.recipe, targets, k):
+        facts["auto"]["batch_size"] = {"value": batch_size(job.recipe, targets, k), "why": why}
+        workshop.note(f"{job.path.name}: {why}")
+
+
+def _sample(dataset: Dataset, images: Images, stats: Stats) -> Iterator[Tensor]:
+    """Batches of normalised training images from all over the set, at most `SAMPLE` in all."""
+    paths = dataset.splits["train"].paths
+    rows = images.rows(paths[np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).astype(int)].tolist())
+    for start in range(0, len(rows), 128):
+        yield normalised(images.batch(rows[start : start + 128]), stats.mean, stats.std)
+
+
+def _train(
+    job: Job,
+    dataset: Dataset,
+    network: Network,
+    images: Images,
+    watcher: ProgressWatcher,
+    facts: dict[str, Any],
+) -> None:
+    """Train every stage, from the last checkpoint where there is one; write weights, history and finder's curve."""
+    seed_everything(job.recipe.seed, "loaders")
+    device = next(network.parameters()).device
+    loaders = data_loaders(job.recipe, dataset, images, facts["mean"], facts["std"], device=device)
+
+    def decide(stage: int, curve: Curve) -> None:
+        facts["auto"].setdefault("lr", {})[str(stage)] = {"value": curve.suggestion, "why": curve.reason}
+        write_atomically(job.path / "lr_find.csv", curves_csv({stage: curve}))
+        write_facts(job.path, facts)
+
+    # a network for all rows has none to validate on: the rates are those that its parts were justified with
+    found = (job.parts[0].run.facts if job.parts else facts)["auto"].get("lr", {})
+    rates = {int(stage): float(choice["value"]) for stage, choice in found.items()}
+    write_atomically(job.path / "recipe.yaml", text.dump(as_mapping(job.recipe)))
+    write_facts(job.path, facts)
+    pieces = facts["auto"].get("batch", {}).get("pieces", 1)
+    training = Training(job.recipe, network, loaders, job.path, rates, decide, watcher, pieces, teacher=job.teacher)
+    rows = training.run()
+    if not finite(network):
+        raise TrainingFailed("a weight is not finite after training; lower --lr")
+    write_atomically(job.path / "history.csv", to_csv(rows))
+    save_weights(job.path / "weights.safetensors", network)
+    facts["files"] = {"weights": sha256_file(job.path / "weights.safetensors")}
+    facts |= {
+        "bytes": (job.path / "weights.safetensors").stat().st_size,
+        "seconds": round(sum(row.seconds for row in rows), 3),
+        "auto": {**facts["auto"], **training.decided},
+        "rates": {str(stage): rate for stage, rate in training.used.items()},
+    }
+    write_facts(job.path, facts)
+
+
+def _takes_less(job: Job, workshop: Workshop, facts: dict[str, Any]) -> bool:
+    """After memory ran out: whether training may begin again with less of it, which is said and recorded.
+
+    First the squares leave the device; then a batch is taken in twice as many pieces, of two images at least.
+    """
+    if workshop.clear_device():
+        workshop.note(f"{job.path.name}: memory ran out; the images leave the {workshop.device.type}")
+        return True
+    pieces = facts["auto"].get("batch", {}).get("pieces", 1)
+    batch = facts["auto"].get("batch_size", {}).get("value", job.recipe.batch_size)
+    if batch < 4 * pieces:
+        return False
+    why = f"memory ran out with {batch // pieces} images at a time; taking half as many"
+    facts["auto"]["batch"] = {"pieces": 2 * pieces, "why": why}
+    write_facts(job.path, facts)
+    workshop.note(f"{job.path.name}: {why}")
+    return True
+
+
+@contextmanager
+def _marking_failure(job: Job) -> Iterator[None]:
+    """Numbers that are not finite mark the run failed; a full disk or a kill does not."""
+    try:
+        yield
+    except TrainingFailed as error:
+        facts = {"schema": SCHEMA, "reason": str(error), "stage": error.stage, "epoch": error.epoch}
+        write_json(job.path / "failed.json", facts)
+        raise
+
+
+def _predict(
+    job: Job,
+    dataset: Dataset,
+    splits: Sequence[str],
+    network: Network,
+    workshop: Workshop,
+    watcher: ProgressWatcher,
+    facts: dict[str, Any],
+) -> None:
+    """Write the predictions of `splits`; files of an earlier attempt are made again."""
+    seconds, count = 0.0, 0
+    for split in splits:
+        items = dataset.splits[split]
+        images = workshop.images(job.recipe, split, watcher.reading)
+        started = time.perf_counter()
+        probs, plain = predict(
+            network,
+            images.batch,
+            images.rows(items.paths.tolist()),
+            mean=facts["mean"],
+            std=facts["std"],
+            tta=job.recipe.tta,
+            on_batch=watcher.batch,
+        )
+        if not np.isfinite(probs).all():
+            raise TrainingFailed(f"the network says NaN about images of {split}; lower --lr")
+        seconds, count = seconds + time.perf_counter() - started, count + len(items)
+        save(job.path / f"{split}.npz", _predictions(job.path.name, items, dataset, probs))
+        if split == "valid" and job.recipe.tta != "none":
+            _say_gain(job, items, plain, probs, workshop, facts)
+    if count:
+        facts["seconds_per_image"] = round(seconds / count, 7)
+
+
+def _say_gain(
+    job: Job, items: Items, plain: Floats, probs: Floats, workshop: Workshop, facts: dict[str, Any]
+) -> None:
+    """Record and say what the views of test-time augmentation add to the image as it is, on validation rows."""
+    one, all_views = (float((found.argmax(1) == items.targets).mean()) for found in (plain, probs))
+    count = len(views.get(job.recipe.tta))
+    facts["tta"] = {"views": count, "accuracy": {"one_view": one, "all_views": all_views}}
+    workshop.note(f"{job.path.name}: {count} views, validation accuracy {one:.4f} -> {all_views:.4f}")
+
+
+def _predictions(source: str, items: Items, dataset: Dataset, probs: Any) -> Predictions:
+    known = bool((items.targets >= 0).any())
+    return Predictions(
+        ids=items.ids,
+        probs=probs,
+        classes=dataset.classes,
+        targets=items.targets if known else None,
+        groups=items.groups,
+        source=source,
+    )
+
+
+def _finish(run: Run, dataset: Dataset, facts: dict[str, Any]) -> None:
+    """Write run.json once more and metrics.json last: now the run is complete."""
+    sizes = {split: len(items) for split, items in dataset.splits.items()}
+    facts["data"] = {**facts["data"], "tests": dict(dataset.test_fingerprints), "sizes": sizes}
+    write_facts(run.path, facts)
+    write_metrics(run)
+    remove_checkpoint(run.path)
+
+
+def write_metrics(run: Run) -> None:
+    """metrics.json: every metric of every split that has labels. It is what makes a run complete."""
+    found = {split: split_metrics(run.predictions(split)) for split in run.splits()}
+    scores = {"schema": SCHEMA, **{split: values for split, values in found.items() if values}}
+    write_json(run.path / "metrics.json", scores)

@@ -1,0 +1,220 @@
+"""Train every member that a command asks for: what is complete is left, what fails does not stop the others."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ensemble.core.errors import EnsError, MissingWeights, RecipeError, one_line
+from ensemble.core.registry import Registry
+from ensemble.data.dataset import Dataset
+from ensemble.data.preprocess import filters, resizes
+from ensemble.distill.teacher import Teacher
+from ensemble.inference.forward import give_freed_memory_back, keep_freed_memory, views
+from ensemble.recipe.architectures import lookup, refuse_unfit
+from ensemble.recipe.resolve import as_mapping, training_stages
+from ensemble.recipe.schema import Recipe
+from ensemble.runs.run import Run, locked
+from ensemble.tracking import NullTracker, Tracker, Tracking
+from ensemble.training.engine.checkpoint import remove_checkpoint
+from ensemble.training.engine.hardware import choose_device, forget_compiled
+from ensemble.training.jobs.estimate import Several
+from ensemble.training.jobs.folds import pool_folds, pool_new_tests, pool_students
+from ensemble.training.jobs.member import predict_new_tests, train_member
+from ensemble.training.jobs.plan import Job, Workshop, plan, square_of, stores_folder, view_of
+from ensemble.training.methods.augment import mixings, policies
+from ensemble.training.methods.averaging import averages
+from ensemble.training.methods.losses import losses
+from ensemble.training.methods.optimizers import optimizers
+from ensemble.training.methods.samplers import samplers
+from ensemble.training.methods.schedules import schedules
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one job: `error` is None where its run is complete."""
+
+    job: Job
+    error: EnsError | None = None
+
+
+def check_names(recipes: Sequence[Recipe]) -> None:
+    """Refuse names that no registry knows, for every member at once, before anything is trained."""
+    problems = [f"{recipe.name}: {problem}" for recipe in recipes for problem in _unknown_names(recipe)]
+    if problems:
+        raise RecipeError("; ".join(dict.fromkeys(problems)))
+
+
+def _unknown_names(recipe: Recipe) -> Iterator[RecipeError]:
+    names: list[tuple[Registry[Any], str]] = [
+        *((policies, part) for part in (recipe.augment or "none").split("+")),
+        (samplers, recipe.sampler),
+        (mixings, recipe.mixing),
+        (resizes, recipe.resize),
+        *((filters, name) for name in recipe.preprocess),
+        (losses, recipe.loss),
+        (optimizers, recipe.optimizer),
+        (averages, recipe.average),
+        (views, recipe.tta),
+        *((schedules, stage.schedule) for stage in training_stages(recipe)),
+    ]
+    try:
+        refuse_unfit(recipe, lookup(recipe.arch), recipe.image_size or 224)
+    except RecipeError as error:
+        yield error
+    if recipe.bias_lr != 1 and recipe.optimizer not in ("sgd", "muon"):
+        yield RecipeError(f"bias_lr is for optimizer: sgd or muon, {recipe.optimizer} found; leave it out")
+    if recipe.filter_lr != 1 and recipe.optimizer != "muon":
+        yield RecipeError(f"filter_lr is for optimizer: muon, {recipe.optimizer} found; leave it out")
+    if recipe.momentum is not None and any(stage.schedule == "one-cycle" for stage in training_stages(recipe)):
+        yield RecipeError("schedule: one-cycle sets the momentum itself; leave momentum out or take another")
+    for registry, name in names:
+        try:
+            registry.get(name)
+        except RecipeError as error:
+            yield error
+
+
+def plans(
+    recipes: Sequence[Recipe], fingerprint: str, folder: Path, teacher: Teacher | None = None
+) -> tuple[list[Job], dict[str, EnsError]]:
+    """The jobs of all recipes, each once, and by member's name the errors of weights that cannot be had.
+
+    teacher: the jobs are those of its students.
+    """
+    check_names(recipes)
+    jobs: dict[str, Job] = {}
+    errors: dict[str, EnsError] = {}
+    for recipe in recipes:
+        try:
+            if recipe.name not in errors:
+                job = plan(recipe, fingerprint, folder, teacher)
+                jobs.setdefault(job.hash, job)
+        except MissingWeights as error:
+            errors[str(recipe.name)] = error
+    return list(jobs.values()), errors
+
+
+def run_of(recipe: Recipe, fingerprint: str, folder: Path) -> Run | None:
+    """The complete run of a recipe, where there is one."""
+    try:
+        run = plan(recipe, fingerprint, folder).run
+    except MissingWeights:
+        return None
+    return run if run.complete else None
+
+
+def train(
+    jobs: Sequence[Job],
+    dataset: Dataset,
+    folder: Path,
+    *,
+    device: str | None,
+    retry: bool,
+    note: Note,
+    track: Tracking | None = None,
+) -> list[Outcome]:
+    """Train every job in turn. An error ends its own job and those that need it; the others go on."""
+    workshop = open_workshop(jobs, dataset, folder, device=device, note=note, track=track)
+    outcomes = []
+    several = Several(jobs)
+    for top in jobs:
+        if line := several.left():
+            note(line)
+        outcome = train_one(top, workshop, folder, retry, note)
+        if outcome.error is not None and len(jobs) > 1:
+            note(f"{top.path.name} failed, the others go on: {one_line(outcome.error)}")
+        several.ended(top)
+        outcomes.append(outcome)
+    return outcomes
+
+
+def open_workshop(
+    jobs: Sequence[Job],
+    dataset: Dataset,
+    folder: Path,
+    *,
+    device: str | None,
+    note: Note,
+    track: Tracking | None = None,
+) -> Workshop:
+    """What `jobs` share."""
+    keep_freed_memory()
+    unfinished = {square_of(job.recipe) for top in jobs for job in top.all() if not job.run.complete}
+    chosen, squares = choose_device(device), stores_folder(folder)
+    tracker: Tracker = track.open(note) if track and jobs else NullTracker()
+    return Workshop(dataset, chosen, squares, sorted(unfinished), note, tracker=tracker)
+
+
+def train_one(top: Job, workshop: Workshop, folder: Path, retry: bool, note: Note) -> Outcome:
+    """Train a job and all that it needs; whatever fails is in the outcome."""
+    error: EnsError | None = None
+    for job in top.all():
+        try:
+            if error is None:
+                _one(job, workshop, folder, retry, note)
+        except EnsError as problem:
+            error = problem
+        except (OSError, RuntimeError, ValueError) as problem:  # torch's own, such as memory that ran out
+            error = EnsError(f"{type(problem).__name__}: {problem}")
+            error.__cause__ = problem
+        gc.collect()  # fastai's learners hold their network in a circle
+        give_freed_memory_back()
+        forget_compiled()
+    return Outcome(top, error)
+
+
+def failure(errors: Mapping[str, EnsError], done: int) -> EnsError:
+    """One error for all, by what failed: its code is that of the errors where they agree, else 1."""
+    text = "; ".join(f"{name}: {one_line(error)}" for name, error in errors.items())
+    codes = {error.exit_code for error in errors.values()}
+    total = len(errors) + done
+    summary = EnsError(text if total == 1 else f"{len(errors)} of {total} members failed: {text}")
+    summary.exit_code = codes.pop() if len(codes) == 1 else 1
+    summary.__cause__ = next(iter(errors.values()))
+    return summary
+
+
+def _one(job: Job, workshop: Workshop, folder: Path, retry: bool, note: Note) -> None:
+    with locked(folder, job.path.name):
+        for left in job.path.glob(".*.tmp"):  # half a file of a process that was killed
+            left.unlink()
+        if job.run.failed:
+            if not retry:
+                raise EnsError("it failed before (see its failed.json); type --retry to train it again")
+            shutil.rmtree(job.path)  # its checkpoint would only lead to the same failure again
+        view = view_of(job, workshop.dataset)
+        if job.run.complete:
+            fresh = (pool_new_tests if job.kind == "folds" else predict_new_tests)(job, view, workshop)
+            note(f"{job.path.name} is complete" + (f"; predicted {', '.join(fresh)}" if fresh else ""))
+            remove_checkpoint(job.path)
+        else:
+            workshop.tracker.began(job.path.name, job.hash, job.kind, as_mapping(job.recipe))
+            with _telling_of_the_end(workshop.tracker):
+                _make(job, view, workshop)
+        workshop.tracker.finished(job.run)
+
+
+def _make(job: Job, view: Dataset, workshop: Workshop) -> None:
+    if job.kind == "folds":
+        pool_folds(job, view)
+        return
+    if job.kind == "student" and job.parts:
+        pool_students(job)
+    train_member(job, view, workshop)
+
+
+@contextmanager
+def _telling_of_the_end(tracker: Tracker) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        tracker.stopped(isinstance(error, Exception))
+        raise
