@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from listeners import Noted
 from processes import HEARS_SIGNALS
 
 from ensemble.core.errors import RunLocked
@@ -81,12 +82,12 @@ def test_members_trained_together_are_those_trained_alone(tmp_path: Path) -> Non
     # as many as each of two processes has: another number of threads adds up in another order
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     try:
-        train(alone, data, tmp_path / "alone", device="cpu", retry=False, note=notes.append)
+        train(alone, data, tmp_path / "alone", device="cpu", retry=False, listener=Noted(notes))
     finally:
         torch.set_num_threads(threads)
     together = jobs(tmp_path / "together", *wanted)
     outcomes = train_all(
-        together, data, tmp_path / "together", workers=2, device="cpu", retry=False, note=notes.append
+        together, data, tmp_path / "together", workers=2, device="cpu", retry=False, listener=Noted(notes)
     )
     assert [outcome.job.path.name for outcome in outcomes] == [job.path.name for job in together]
     assert all(outcome.error is None for outcome in outcomes), [str(outcome.error) for outcome in outcomes]
@@ -99,7 +100,7 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     data, notes = digits_dataset(), list[str]()
     two = jobs(tmp_path, {}, {"seed": 1})
     with locked(tmp_path, two[0].path.name):
-        outcomes = train_all(two, data, tmp_path, workers=2, device="cpu", retry=False, note=notes.append)
+        outcomes = train_all(two, data, tmp_path, workers=2, device="cpu", retry=False, listener=Noted(notes))
     assert outcomes[0].error is not None
     assert outcomes[0].error.exit_code == RunLocked.exit_code
     assert "is in use by process" in str(outcomes[0].error)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble import __version__
 from ensemble.cli.options import HomePath
 from ensemble.cli.terminal import Settings, end_in_time, prepare_streams, wants_colour
 from ensemble.core.errors import EnsError, one_line
 from ensemble.core.parallel import wait_briefly
+from ensemble.core.version import __version__
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

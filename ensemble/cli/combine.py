@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ensemble.cli import completion
-from ensemble.cli.current import Current
-from ensemble.cli.options import data_settings, runs_options, share, track_options, tracked
-from ensemble.cli.terminal import BEST, DIM, Cell, Settings, as_json_text, bars, note, table
-from ensemble.core.table import interval, milliseconds
+from ensemble.cli.options import data_settings, runs_options, runs_project, share, track_options
+from ensemble.cli.terminal import BEST, DIM, Settings, as_json_text, table
+from ensemble.core.table import Cell, interval, milliseconds
 
 if TYPE_CHECKING:
+    from ensemble.api.models import Ensemble
     from ensemble.combine.ensembler import Combined, MemberRow
     from ensemble.combine.report import Part
-    from ensemble.recipe.schema import DataSpec
-    from ensemble.runs.run import Run
 
 
 @click.command()
@@ -68,70 +64,18 @@ def command(
     ens combine --rule auto --metric roc_auc:melanoma+roc_auc:nevus
     ens combine --rule uniform --calibrate resnet34-1f2e3d4c vgg19-5a6b7c8d
     """
-    settings = tracked(settings, track, track_weights)
-    here = Current(settings.runs, recipe, data, data_settings(settings_))
-    combined = combine_runs(settings, here, runs, **options)
-    click.echo(as_json_text(facts_of(combined)) if as_json else text_of(combined))
+    from ensemble.api.combining import facts_of
+
+    project = runs_project(
+        settings, recipe, data, data_settings(settings_), track=track, track_weights=track_weights
+    )
+    ensemble = project.combine(runs or None, **options)
+    click.echo(as_json_text(facts_of(ensemble)) if as_json else combine_text(ensemble))
 
 
-def _note_outdated(folder: Path, current: Run) -> None:
-    """A line on the members that are not combined because the images or labels have changed since."""
-    from ensemble.core.errors import first_few
-    from ensemble.runs.origin import outdated
-
-    if others := outdated(folder, current):
-        names = first_few(run.id for run in others)
-        note(f"left out: {names}, trained before the images or labels changed; `ens train` trains them anew")
-
-
-def combine_runs(settings: Settings, here: Current, names: Sequence[str], **options: Any) -> Combined:
-    """Combine the runs called `names`, or the candidates of the data set; say what should be known.
-
-    options: keys of the recipe's `combine` that win over it; None leaves the recipe's.
-    """
-    from ensemble.combine.candidates import candidates, named
-    from ensemble.combine.ensembler import combine
-    from ensemble.core.errors import DataError, one_line
-
-    if not names:
-        here.announce()
-    runs = named(settings.runs, names) if names else candidates(settings.runs, here.fingerprint)
-    if not runs:
-        raise DataError(
-            f"no complete runs of {here.name} in {one_line(settings.runs)}; type `ens train`, or name the runs"
-        )
-    if not names:
-        _note_outdated(settings.runs, runs[0])
-    asked = {key: value for key, value in options.items() if value is not None}
-    # without a recipe there is none to read, nor the reader of recipes to load
-    keys = {**(vars(here.file.combine) if here.has_settings else {}), **asked}
-    with bars() as stage:
-        combined = combine(
-            runs,
-            folder=settings.runs,
-            data=_images(here, runs, bool(names)),
-            progress=lambda done, total: stage("fitting", done, total),
-            **keys,
-        )
-    for line in combined.notes:
-        note(line)
-    if settings.track:
-        settings.track.open(note).finished(combined.run)
-    return combined
-
-
-def _images(here: Current, runs: Sequence[Run], named: bool) -> DataSpec | None:
-    """Where the images are of what is combined; None where nobody knows."""
-    from ensemble.combine.candidates import leaves
-
-    if not named:
-        return None if here.is_digits else here.spec
-    trained = [run for run in leaves(runs)[0] if run.kind != "import"]
-    return here.spec_for(trained[0]) if trained else None
-
-
-def text_of(combined: Combined) -> str:
+def combine_text(ensemble: Ensemble) -> str:
     """Members, scores, what follows from them, the id."""
+    combined = ensemble.combined
     scores = [(row.name, row.apparent, row.honest, interval(row.low, row.high)) for row in combined.scores]
     metric, rows = combined.scores[0].metric, int(combined.run.metrics["valid"]["n"])
     rules = [
@@ -176,16 +120,3 @@ def _member(row: MemberRow, part: Part | None, gains: bool) -> list[Cell]:
     differs, alone = f"{100 * part.disagreement:.1f}%", str(part.only_right)
     cost = milliseconds(part.seconds_per_image)
     return [row.id, row.arch, row.accuracy, weight, *gain, differs, alone, cost, row.why]
-
-
-def facts_of(combined: Combined) -> dict[str, Any]:
-    """The same as plain values, for JSON."""
-    return {
-        "run": combined.run.id,
-        "rule": combined.rule,
-        "temperature": combined.temperature,
-        "members": [asdict(row) for row in combined.members],
-        "scores": [asdict(row) for row in combined.scores],
-        "report": combined.report.facts(),
-        "notes": list(combined.notes),
-    }

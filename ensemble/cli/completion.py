@@ -69,6 +69,14 @@ def formats(ctx: click.Context) -> Iterable[str]:
 
 
 @_offered
+def trackers(ctx: click.Context) -> Iterable[str]:
+    """Trackers."""
+    from ensemble.tracking import trackers as known
+
+    return known.names()
+
+
+@_offered
 def keys(ctx: click.Context) -> Iterable[str]:
     """Keys of a recipe with their `=`, and where they are few their values."""
     from typing import Literal, get_args, get_origin

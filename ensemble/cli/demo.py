@@ -33,10 +33,8 @@ def command(settings: Settings, seed: int, device: str | None, as_json: bool, re
     \b
     ens demo
     """
-    from ensemble.cli.options import say_source
-    from ensemble.cli.run import pipeline
-    from ensemble.recipe.file import build
+    from ensemble.api.project import Project
+    from ensemble.cli.run import run_pipeline
 
-    found = build(DEMO, source="the demo", overrides={"seed": seed})
-    say_source(found)
-    pipeline(settings, found, device=device, as_json=as_json, report=report)
+    project = Project(DEMO, runs=settings.runs, device=device, seed=seed)
+    run_pipeline(project, as_json=as_json, report=report)

@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 
 from ensemble.cli import completion
-from ensemble.cli.current import run_or_newest
-from ensemble.cli.options import HomePath
-from ensemble.cli.terminal import Settings, as_json_text, bars, note
+from ensemble.cli.options import HomePath, runs_project
+from ensemble.cli.terminal import Settings, as_json_text
 
 
 @click.command()
@@ -36,28 +35,11 @@ def command(
     ens export ensemble-1a2b3c4d
     ens export resnet34-5e6f7a8b --zip resnet34.zip
     """
-    from ensemble.combine.predicting_members import committee
+    from ensemble.api.models import Model, run_or_newest
 
     if out is not None and archive is not None:
         raise click.UsageError("both --out and --zip found; name one")
-    found = committee(run_or_newest(settings, run))
-    from ensemble.core.errors import abbreviated
-    from ensemble.export.session import check_extra
-
-    check_extra()
-    # after everything that can be wrong with the names: torch takes seconds to import
-    from ensemble.export.bundle import export
-    from ensemble.inference.model import load_panel
-
-    folder = None if archive else out or settings.runs / "exports" / found.run.id
-    panel = load_panel(found, "cpu")
-    with bars() as stage:
-        made = export(panel, folder=folder, zip=archive, opset=opset, stage=stage)
-    if made.why_noise:
-        note(f"no validation images to compare on ({made.why_noise})")
-    unheard = [one.run.id for j, one in enumerate(found.members) if j not in found.used]
-    if unheard:
-        note(f"left out, as they weigh nothing: {abbreviated(unheard)}")
-    note(str(made.parity))
-    facts = {"run": found.run.id, "path": str(made.path), "parity": vars(made.parity), "left_out": unheard}
+    project = runs_project(settings)
+    made = Model(project, run_or_newest(project, run)).export(out=out, zip=archive, opset=opset)
+    facts = {"run": made.run, "path": str(made.path), "parity": vars(made.parity), "left_out": list(made.left_out)}
     click.echo(as_json_text(facts) if as_json else str(made.path))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli.options import DEFAULT_RECIPE, DEFAULT_RECIPES, HomePath
+from ensemble.api.source import DEFAULT_RECIPE, DEFAULT_RECIPES
+from ensemble.cli.options import HomePath
 from ensemble.cli.terminal import as_json_text, note
 from ensemble.core.errors import one_line
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ensemble.cli import completion
-from ensemble.cli.options import HomePath, data_options, parse_settings, say_source
-from ensemble.cli.terminal import Settings, note
-from ensemble.cli.train import chosen_members
+from ensemble.cli.options import HomePath, data_options, parse_settings, training_project
+from ensemble.cli.terminal import Settings
+
+if TYPE_CHECKING:
+    from ensemble.api.training import RateCurve
 
 
 @click.command()
@@ -56,30 +60,26 @@ def command(
     ens lr-find --arch densenet121
     ens lr-find --recipe recipes/cifar10.yaml --out curves
     """
-    import json
-
-    from ensemble.cli.terminal import load_with_progress
+    from ensemble.core.errors import MembersFailed
 
     overrides = {key: value for key, value in keys.items() if value is not None} | parse_settings(settings_)
-    found = chosen_members(archs, recipe, data, [], overrides | {"folds": None, "full": False})
-    say_source(found)
-    dataset = load_with_progress(found.data, settings.runs)
-    # after the data is known to be good: torch takes seconds to import
-    from ensemble.training.engine.hardware import choose_device
-    from ensemble.training.jobs.plan import Workshop, stores_folder
-    from ensemble.training.jobs.preview import rate_curve, write_curve
-    from ensemble.training.jobs.train import failure, plans
+    project = training_project(settings, recipe, data, {}, device=device)
+    curves: list[RateCurve] = []
 
-    jobs, errors = plans(found.members, dataset.fingerprint, settings.runs)
-    workshop = Workshop(dataset, choose_device(device), stores_folder(settings.runs), note=note)
-    results = []
-    for job in jobs:
-        curve = rate_curve(job, dataset, workshop)
-        table, picture = write_curve(curve, (out or settings.runs / "lr-find") / job.path.name)
-        results.append({"run": job.path.name, "lr": curve.suggestion, "why": curve.reason, "png": str(picture)})
+    def computed(curve: RateCurve) -> None:
+        curves.append(curve)
         if not as_json:
-            click.echo(f"{job.path.name}  {curve.suggestion:.2e}  ({curve.reason})  {table}  {picture}")
+            click.echo(f"{curve.run}  {curve.lr:.2e}  ({curve.why})  {curve.csv}  {curve.png}")
+
+    try:
+        project.lr_find(archs, out=out, computed=computed, **overrides)
+    except MembersFailed:
+        _print_json(curves, as_json)
+        raise
+    _print_json(curves, as_json)
+
+
+def _print_json(curves: Sequence[RateCurve], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(results, indent=2))
-    if errors:
-        raise failure(errors, len(jobs))
+        rows = [{"run": curve.run, "lr": curve.lr, "why": curve.why, "png": str(curve.png)} for curve in curves]
+        click.echo(json.dumps(rows, indent=2))

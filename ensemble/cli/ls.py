@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from ensemble.cli.terminal import BAD, BEST, DIM, Cell, Settings, Style, as_json_text, note, table
-from ensemble.core.table import duration, interval, millions, milliseconds
+from ensemble.cli.options import runs_project
+from ensemble.cli.terminal import BAD, BEST, DIM, Settings, Style, as_json_text, table
+from ensemble.core.table import Cell, duration, interval, millions, milliseconds
 
 if TYPE_CHECKING:
+    from ensemble.api.models import Leaderboard
     from ensemble.runs.leaderboard import Row
 
 HEADER = ("run", "kind", "arch", "accuracy", "honest", "95% interval", "apparent")
@@ -28,35 +30,22 @@ def command(settings: Settings, everything: bool, as_json: bool) -> None:
     ens ls
     ens ls --json
     """
-    rows = rows_of(settings, everything=everything)
+    board = runs_project(settings).runs(folds=everything)
     if as_json:
-        click.echo(as_json_text(facts_of(rows)))
+        click.echo(as_json_text(board.facts()))
     else:
-        print_leaderboard(settings, rows)
+        print_leaderboard(board)
 
 
-def rows_of(settings: Settings, *, everything: bool = False) -> list[Row]:
-    """The leaderboard of the runs folder."""
-    from ensemble.runs.leaderboard import leaderboard
-    from ensemble.runs.run import all_runs
-
-    return [row for row in leaderboard(all_runs(settings.runs)) if everything or not row.is_fold]
-
-
-def facts_of(rows: list[Row]) -> list[dict[str, Any]]:
-    """As plain values, for JSON."""
-    return [asdict(row) for row in rows]
-
-
-def print_leaderboard(settings: Settings, rows: list[Row]) -> None:
+def print_leaderboard(board: Leaderboard) -> None:
     """The table, or what to type where there is none."""
-    if rows:
-        click.echo(_text(rows))
+    if board.rows:
+        click.echo(_text(board.rows))
     else:
-        note(f"no runs in {settings.runs}; type `ens train`, or `ens demo`")
+        click.echo(f"no runs in {board.folder}; type `ens train`, or `ens demo`", err=True)
 
 
-def _text(rows: list[Row]) -> str:
+def _text(rows: Sequence[Row]) -> str:
     several = len({row.fingerprint for row in rows if row.fingerprint}) > 1
     chosen = any(row.chosen_on_valid for row in rows)
     leaky = any(row.leaks for row in rows)

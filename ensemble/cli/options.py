@@ -6,19 +6,17 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ensemble.cli import completion
-from ensemble.core.errors import one_line
 
 if TYPE_CHECKING:
+    from ensemble.api.project import Project
     from ensemble.cli.terminal import Settings
-    from ensemble.recipe.file import RecipeFile
-    from ensemble.recipe.schema import DataSpec
+    from ensemble.tracking import Tracking
 
 
 if TYPE_CHECKING:
@@ -91,9 +89,6 @@ class Duration(NumberType):
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DEFAULT_RECIPE = Path("ens.yaml")
-DEFAULT_RECIPES = (DEFAULT_RECIPE, Path("ens.yml"))
-
 
 def data_options(command: F) -> F:
     """Adds --recipe and --data."""
@@ -110,7 +105,7 @@ def data_options(command: F) -> F:
 
 
 def runs_options(command: F) -> F:
-    """Adds --recipe, --data and --set to a command that works from runs; `cli.current` says what they stand for."""
+    """Adds --recipe, --data and --set to a command that works from runs; `DataSource` says what they stand for."""
     return runs_data_options(_data_set_option(command))
 
 
@@ -154,96 +149,10 @@ def track_options(command: F) -> F:
     command = click.option("--track-weights", is_flag=True, help="Copy the weights to the tracker too.")(command)
     return click.option(
         "--track",
-        type=click.Choice(["mlflow"]),
-        help="Tell MLflow of every run: MLFLOW_TRACKING_URI, else <runs>/mlflow.db.",
+        metavar="TRACKER",
+        shell_complete=completion.trackers,
+        help="Tell a tracker of every run: mlflow, at MLFLOW_TRACKING_URI, else <runs>/mlflow.db.",
     )(command)
-
-
-def tracked(settings: Settings, track: str | None, weights: bool) -> Settings:
-    """The settings with what --track asks for. Raises EnsError where its packages are not installed."""
-    if track is None:
-        if weights:
-            raise click.UsageError("--track-weights needs --track mlflow")
-        return settings
-    from ensemble.tracking import tracking
-
-    return replace(settings, track=tracking(track, settings.runs, weights))
-
-
-def recipe_path(recipe: Path | None, data: Path | None) -> Path | None:
-    """--recipe, else ens.yaml (or ens.yml) where there is one and --data does not stand for it."""
-    if recipe or data is not None:
-        return recipe
-    return next((path for path in DEFAULT_RECIPES if path.is_file()), None)
-
-
-def current(recipe: Path | None, data: Path | None, overrides: Mapping[str, Any] | None = None) -> RecipeFile:
-    """The recipe in force: --recipe, else --data alone, else ens.yaml, else the built-in digits.
-
-    overrides: keys that win over those of every member. Raises RecipeError or DataError.
-    """
-    from ensemble.recipe.file import RecipeFile, read_recipe_file
-
-    member_keys, data_keys = split_overrides(overrides or {})
-    path = recipe_path(recipe, data)
-    if path is None:
-        return RecipeFile(data=with_keys(data_spec(data), data_keys), source=str(data or "the built-in digits"))
-    found = read_recipe_file(path, overrides=member_keys)
-    spec = found.data
-    if data is not None:
-        fits = spec.form != "digits" and data.is_dir()
-        spec = spec.model_copy(update={"path": str(data)}) if fits else data_spec(data)
-    spec = with_keys(spec, data_keys)
-    if spec != found.data:
-        found = read_recipe_file(path, data=spec, overrides=member_keys)
-    _say_where_data_are(path, spec)
-    return found
-
-
-def _say_where_data_are(recipe: Path, spec: DataSpec) -> None:
-    """One line on stderr where the data lie beside the recipe file, which is elsewhere, and not here; said once."""
-    beside, context = recipe.parent / spec.path, click.get_current_context(silent=True)
-    if spec.form == "digits" or Path(spec.path).exists() or not beside.is_dir() or context is None:
-        return
-    if not context.meta.setdefault("ensemble.beside", False):
-        context.meta["ensemble.beside"] = True
-        name = one_line(beside.as_posix())
-        click.echo(
-            f"{name} is beside the recipe, but data.path is relative to where `ens` is typed: add --set"
-            f" data.path={name}",
-            err=True,
-        )
-
-
-def split_overrides(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keys of members, and keys of `data` (written `data.key`) without their prefix."""
-    data = {key.removeprefix("data."): value for key, value in overrides.items() if key.startswith("data.")}
-    return {key: value for key, value in overrides.items() if not key.startswith("data.")}, data
-
-
-def data_spec(path: Path | None) -> DataSpec:
-    """The data at `path` as it looks; without a path the digits. Raises DataError."""
-    from ensemble.recipe.schema import DataSpec
-
-    if path is None:
-        return DataSpec()
-    from ensemble.data.detect_form import guess_spec
-
-    return guess_spec(path)
-
-
-def with_keys(spec: DataSpec, keys: Mapping[str, Any]) -> DataSpec:
-    """`spec` with other values for `keys`. Raises RecipeError."""
-    if not keys:
-        return spec
-    from ensemble.recipe.schema import DataSpec
-    from ensemble.recipe.text import refuse, validated
-
-    problems: list[str] = []
-    merged = validated(DataSpec, {**spec.model_dump(), **keys}, "data", problems)
-    refuse(problems, "--set")
-    assert merged is not None
-    return merged
 
 
 def parse_settings(settings: Sequence[str], option: str = "--set") -> dict[str, Any]:
@@ -265,20 +174,77 @@ def parse_settings(settings: Sequence[str], option: str = "--set") -> dict[str, 
     return values
 
 
-def with_members(found: RecipeFile, entries: Sequence[Mapping[str, Any]]) -> RecipeFile:
-    """The recipe with other members, each validated on its data. Raises RecipeError."""
-    from ensemble.recipe.file import build
+def set_option(command: F) -> F:
+    """Adds --set for keys of a recipe."""
+    return click.option(
+        "--set",
+        "settings_",
+        multiple=True,
+        shell_complete=completion.keys,
+        metavar="KEY=VALUE",
+        help="A key that wins over every member's.",
+    )(command)
 
-    raw = {"defaults": found.defaults, "members": list(entries)}
-    members = build(raw, source="command line", data=found.data).members
-    return replace(found, members=members)
+
+def json_option(help: str = "Print JSON.") -> Callable[[F], F]:
+    """Adds --json."""
+    return click.option("--json", "as_json", is_flag=True, help=help)
 
 
-def say_source(found: RecipeFile) -> None:
-    """One line on stderr where the digits stand in for data that nobody named."""
-    if found.data.form == "digits":
-        click.echo(
-            "data: scikit-learn's built-in digits (8 x 8 pixels), where --weights is none unless you say otherwise;"
-            " `ens init FOLDER` sets up your own images",
-            err=True,
-        )
+def training_project(
+    settings: Settings,
+    recipe: Path | None,
+    data: Path | None,
+    overrides: Mapping[str, Any],
+    *,
+    device: str | None = None,
+    jobs: int | None = None,
+    track: str | None = None,
+    track_weights: bool = False,
+) -> Project:
+    """The project of a command that trains: of --recipe, else --data, else ens.yaml, else the digits."""
+    from ensemble.api.project import Project
+
+    tracking = tracked(settings, track, track_weights)
+    return Project.for_training(
+        recipe, data, overrides, runs=settings.runs, device=device, jobs=jobs, track=tracking
+    )
+
+
+def runs_project(
+    settings: Settings,
+    recipe: Path | None = None,
+    data: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    device: str | None = None,
+    jobs: int | None = None,
+    track: str | None = None,
+    track_weights: bool = False,
+    trains: bool = False,
+) -> Project:
+    """The project of a command about runs: as for training, but the newest run's data come before the digits."""
+    from ensemble.api.project import Project
+
+    tracking = tracked(settings, track, track_weights)
+    return Project.for_runs(
+        recipe,
+        data,
+        overrides or {},
+        trains=trains,
+        runs=settings.runs,
+        device=device,
+        jobs=jobs,
+        track=tracking,
+    )
+
+
+def tracked(settings: Settings, track: str | None, weights: bool) -> Tracking | None:
+    """What --track asks for. Raises EnsError where its packages are not installed."""
+    if track is None:
+        if weights:
+            raise click.UsageError("--track-weights needs --track mlflow")
+        return None
+    from ensemble.tracking import tracking
+
+    return tracking(track, settings.runs, weights)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble.cli import completion
-from ensemble.cli.current import run_or_newest
-from ensemble.cli.options import HomePath, share
-from ensemble.cli.terminal import Settings, bars, note
+from ensemble.cli.options import HomePath, runs_project, share
+from ensemble.cli.terminal import Settings, note
 
 if TYPE_CHECKING:
-    from ensemble.combine.calibration import Conformal
-    from ensemble.combine.predicting_members import Committee
-    from ensemble.inference.model import Answer
+    from ensemble.api.prediction import PredictedBatch
+    from ensemble.api.workspace import Workspace
+    from ensemble.combine.predicting_members import Committee as PredictingMembers
+    from ensemble.data.inputs import NamedImage
     from ensemble.report.prediction_output import Unsure
     from ensemble.runs.run import Run
 
@@ -67,42 +67,49 @@ def command(
     ens predict ensemble-1a2b3c4d photos new.jpg "more/**/*.png" --top 3
     ens predict resnet34-5e6f7a8b list.csv --images photos --uncertain --format jsonl --out said.jsonl
     """
-    from ensemble.combine.predicting_members import committee
+    from ensemble.api.prediction import predictor
     from ensemble.core.errors import DataError
     from ensemble.data.inputs import named_images
     from ensemble.report.prediction_output import Layout
 
-    run, images = _run_and_images(settings, words)
-    found = committee(run)
-    layout = Layout(found.classes, top, "jsonl" if as_json else form, uncertain)
-    named = named_images(images, column=column, folder=folder)
-    if out is not None:
-        _refuse_to_lose(out, [*map(Path, images), *(image.path for image in named)])
-    likely = _calibrated(found, coverage) if uncertain else None
-    # after everything that can be wrong with the names: torch takes seconds to import
-    from ensemble.inference.model import load_panel
-    from ensemble.training.engine.hardware import choose_device
+    project = runs_project(settings, device=device)
+    run, images = _run_and_images(project, words)
+    named: list[NamedImage] = []
+    layouts: list[Layout] = []
 
-    panel = load_panel(found, choose_device(device))
+    def refuse(members: PredictingMembers) -> None:
+        """Raise what can be wrong with names and columns, before the networks are loaded."""
+        layouts.append(Layout(members.classes, top, "jsonl" if as_json else form, uncertain))
+        named.extend(named_images(images, column=column, folder=folder))
+        if out is not None:
+            _refuse_to_lose(out, [*map(Path, images), *(image.path for image in named)])
+
+    loaded = predictor(project, run, uncertain=uncertain, coverage=coverage, before=refuse)
+    (layout,) = layouts
     unreadable: list[str] = []
     done = 0
-    with _written(out) as write, bars() as stage:
+    with _written(out) as write, project.listener as listener:
         head = layout.head()
-        stage("predicting", 0, len(named))
-        for answer in panel.answers(named):
-            done += len(answer.images) + len(answer.unreadable)
-            stage("predicting", done, len(named))
-            unreadable += answer.unreadable
-            names = [image.name for image in answer.images]
-            if names and head:  # where no image can be read there is no table either
+        listener.progress("predicting", 0, len(named))
+        for batch in loaded.batches(named):
+            done += len(batch.names) + len(batch.unreadable)
+            listener.progress("predicting", done, len(named))
+            unreadable += batch.unreadable
+            if batch.names and head:  # where no image can be read there is no table either
                 write(head)
                 head = ""
-            write(layout.rows(names, answer.opinion.probs, _unsure(answer, likely)))
+            write(layout.rows(batch.names, batch.probs, _uncertainty(batch)))
         if len(unreadable) == len(named):
             raise DataError(f"none of {len(named)} images can be read; the first: {unreadable[0]}")
     for line in unreadable:
         note(f"left out: {line}")
-    note(f"{len(named) - len(unreadable)} of {len(named)} images predicted by {found.run.id}")
+    note(f"{len(named) - len(unreadable)} of {len(named)} images predicted by {run.id}")
+
+
+def _uncertainty(batch: PredictedBatch) -> Unsure | None:
+    from ensemble.report.prediction_output import Unsure
+
+    return None if batch.entropy is None else Unsure(batch.entropy, batch.disagreement, batch.sets)
 
 
 def _refuse_to_lose(out: Path, read: Sequence[Path]) -> None:
@@ -113,38 +120,19 @@ def _refuse_to_lose(out: Path, read: Sequence[Path]) -> None:
         raise RecipeError(f"--out {one_line(out)} is one of the files to predict; name another")
 
 
-def _run_and_images(settings: Settings, words: tuple[str, ...]) -> tuple[Run, tuple[str, ...]]:
+def _run_and_images(project: Workspace, words: tuple[str, ...]) -> tuple[Run, tuple[str, ...]]:
     """What the words name. A run's id, or its beginning, goes before a file of that name."""
+    from ensemble.api.models import run_or_newest
     from ensemble.runs.origin import id_of
     from ensemble.runs.run import all_runs
 
-    first, rest = id_of(settings.runs, words[0]), words[1:]
+    first, rest = id_of(project.runs_folder, words[0]), words[1:]
     images = Path(first).exists() or glob.has_magic(first)
-    if images and not any(run.id.startswith(first) for run in all_runs(settings.runs)):
-        return run_or_newest(settings, None), words
+    if images and not any(run.id.startswith(first) for run in all_runs(project.runs_folder)):
+        return run_or_newest(project, None), words
     if not rest:
         raise click.UsageError(f"{first!r} is no file, no folder and no pattern, and no image comes after it")
-    return run_or_newest(settings, first), rest
-
-
-def _calibrated(found: Committee, coverage: float) -> Conformal:
-    """The sets, and what can be said of how far they can be relied on."""
-    from ensemble.combine.predicting_members import calibration
-
-    made = calibration(found, coverage)
-    for line in filter(None, (str(made), made.warning)):
-        note(line)
-    return made.sets
-
-
-def _unsure(answer: Answer, likely: Conformal | None) -> Unsure | None:
-    from ensemble.metrics.classification import entropy
-    from ensemble.report.prediction_output import Unsure
-
-    if likely is None:
-        return None
-    probs = answer.opinion.probs
-    return Unsure(entropy(probs), answer.disagreement, likely.sets(probs))
+    return run_or_newest(project, first), rest
 
 
 @contextlib.contextmanager

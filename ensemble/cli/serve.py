@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from ensemble.cli import completion
-from ensemble.cli.current import run_or_newest
-from ensemble.cli.options import FiniteFloat, share
+from ensemble.cli.options import FiniteFloat, runs_project, share
 from ensemble.cli.terminal import Settings, note
-
-if TYPE_CHECKING:
-    from socket import socket
-
-    from ensemble.serve.predictor import Limits, Predictor
 
 _positive = FiniteFloat(0.001)
 
@@ -93,61 +85,29 @@ def command(
     ens serve ensemble-1a2b3c4d.zip --port 9000
     curl -F images=@photo.jpg http://127.0.0.1:8000/predict
     """
+    from ensemble.api.serving import serve
     from ensemble.core.errors import require
 
     require("a service", "fastapi", "uvicorn", "python_multipart")
-    from ensemble.serve import app
     from ensemble.serve.predictor import MEGABYTE, Limits
 
     limits = Limits(int(max_body * MEGABYTE), max_pixels, max_files, timeout, queue, batch, decoders)
-    # before the networks, which take seconds to load
-    with app.listening(host, port) as bound:
-        predictor = _predictor(settings, source, coverage, device)
-        return _serve(predictor, limits, bound, hosts, as_json)
 
+    def started(url: str, run: str) -> None:
+        click.echo(json.dumps({"url": url, "run": run}) if as_json else url)
 
-def _predictor(settings: Settings, source: str | None, coverage: float, device: str | None) -> Predictor:
-    from ensemble.serve.onnx_predictor import is_export, load_export
-
-    if source is not None and is_export(Path(source)):
-        if device is not None:
-            raise click.UsageError("--device is for a run; an export computes on the CPU")
-        return load_export(Path(source), coverage)
-    from ensemble.combine.predicting_members import committee
-
-    found = committee(run_or_newest(settings, source))
-    # after everything that can be wrong with the names: torch takes seconds to import
-    from ensemble.serve.run_predictor import load_run
-    from ensemble.training.engine.hardware import choose_device
-
-    return load_run(found, choose_device(device), coverage)
-
-
-def _serve(
-    predictor: Predictor, limits: Limits, bound: socket, hosts: tuple[str, ...], as_json: bool
-) -> int | None:
-    from ensemble.serve import app
-    from ensemble.serve.app import LOCAL, create_app
-
-    local = app.is_local(bound)
-    if not local:
-        note(
-            "whoever reaches this machine can use it, without a password and unencrypted: put a proxy with both in"
-            " front of it"
-        )
-    names = (*LOCAL, *hosts) if local or hosts else ("*",)
-    facts, address = predictor.facts, app.url(bound)
-
-    def started() -> None:
-        unsure = facts.calibration.warning if facts.calibration else facts.no_calibration
-        if unsure:
-            note(unsure)
-        note(f"serving {facts.run} with {facts.engine}; Ctrl-C ends it")
-        click.echo(json.dumps({"url": address, "run": facts.run}) if as_json else address)
-
+    project = runs_project(settings, device=device)
     try:
-        service, seconds = create_app(predictor, limits, names), limits.seconds
-        app.serve(service, bound, seconds=2 * seconds, patience=seconds, started=started)
+        serve(
+            project,
+            source,
+            host=host,
+            port=port,
+            coverage=coverage,
+            limits=limits,
+            hosts=hosts,
+            started=started,
+        )
     except KeyboardInterrupt:
         note("stopped")
         return 130

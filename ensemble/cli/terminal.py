@@ -15,8 +15,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -25,10 +24,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from ensemble.core.table import Cell, Table
+
 if TYPE_CHECKING:
-    from ensemble.data.dataset import Dataset
-    from ensemble.recipe.schema import DataSpec
-    from ensemble.tracking import Tracking
+    pass
 
 
 def prepare_streams() -> None:
@@ -63,7 +62,6 @@ def colours(stream: TextIO | None = None) -> bool:
     return (stream or sys.stdout).isatty() and not dumb if wanted is None else wanted
 
 
-Cell = str | float | int | None
 Style = Mapping[str, Any]
 """Keywords of `click.style`."""
 
@@ -73,21 +71,8 @@ BAD: Style = {"fg": "red"}
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], styles: Mapping[int, Style] | None = None) -> str:
-    """Columns aligned under `header`: text to the left, numbers to the right, None as nothing.
-
-    styles: of whole rows, by number. Styles, and the bold header, are for terminals; elsewhere the text is plain.
-    """
-    cells = [[text(cell) for cell in row] for row in rows]
-    right = [all(isinstance(row[at], (int, float, type(None))) for row in rows) for at in range(len(header))]
-    widths = [max(len(line[at]) for line in [list(header), *cells]) for at in range(len(header))]
-    lines = (
-        "  ".join(
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(line, widths, right, strict=True)
-        )
-        for line in [list(header), *cells]
-    )
-    plain = [line.rstrip() for line in lines]
+    """A Table as text. styles: of whole rows, by number; they, and the bold header, are for terminals alone."""
+    plain = Table(header, rows).lines()
     if not colours():
         return "\n".join(plain)
     first, *rest = plain
@@ -102,38 +87,6 @@ def markdown(text: str) -> str:
     first, rest = text.split("\n", 1)
     bold = re.sub(r"\*\*(.+?)\*\*", lambda found: "    " + click.style(found[1], bold=True, fg="green"), rest)
     return f"{click.style(first, bold=True)}\n{bold}"
-
-
-def text(cell: Cell) -> str:
-    """One cell: a float with four digits after the point."""
-    if cell is None:
-        return ""
-    return f"{cell:.4f}" if isinstance(cell, float) else str(cell)
-
-
-Stage = Callable[[str, int, int], None]
-
-
-@contextmanager
-def bars() -> Iterator[Stage]:
-    """A function that is told (what is done, how much, of how much); each thing has a bar, silent in a pipe."""
-    if not sys.stderr.isatty():
-        yield lambda what, done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeRemainingColumn
-
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    tasks: dict[str, TaskID] = {}
-
-    def stage(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = bar.add_task(what, total=total)
-        bar.update(tasks[what], completed=done, total=total)
-
-    with bar:
-        yield stage
 
 
 GRACE = 20.0
@@ -197,11 +150,10 @@ def _children(pid: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Settings:
-    """runs: the folder of runs.  verbose: show tracebacks.  track: who else is told of runs."""
+    """runs: the folder of runs.  verbose: show tracebacks."""
 
     runs: Path
     verbose: bool
-    track: Tracking | None = None
 
 
 def as_json_text(value: Any) -> str:
@@ -216,13 +168,3 @@ def as_json_text(value: Any) -> str:
 def note(text: str) -> None:
     """One line on stderr: tables and ids alone go to stdout."""
     click.echo(text, err=True)
-
-
-def load_with_progress(spec: DataSpec, runs: Path, say: Callable[[str], None] = note) -> Dataset:
-    """Load and check a data set. say: told what a person should see. Raises DataError."""
-    from ensemble.data.load import load_dataset
-
-    with bars() as stage:
-        return load_dataset(
-            spec, runs, progress=lambda done, total: stage("checking images", done, total), note=say
-        )

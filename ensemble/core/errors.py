@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class EnsError(Exception):
@@ -36,6 +37,13 @@ class TrainingFailed(EnsError):
     def __init__(self, message: str, stage: int | None = None, epoch: int | None = None) -> None:
         super().__init__(message)
         self.stage, self.epoch = stage, epoch
+
+
+class MembersFailed(EnsError):
+    """Some members could not be trained. members: those that are complete.  sweep: their table, of a sweep."""
+
+    members: Sequence[Any] = ()
+    sweep: Any = None
 
 
 class RecipeError(EnsError):

@@ -5,6 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -69,3 +74,61 @@ def as_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     writer.writerow(header)
     writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
     return out.getvalue()
+
+
+Cell = str | float | int | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Named columns and rows of cells, shown in many ways.
+
+    >>> print(Table(("member", "accuracy"), [("a", 0.5), ("b", None)]).text())
+    member  accuracy
+    a         0.5000
+    b
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+    def text(self) -> str:
+        """Columns aligned under the header: text to the left, numbers to the right, None as nothing."""
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """The header and the rows as `text` has them."""
+        cells = [[as_text(cell) for cell in row] for row in self.rows]
+        right = [
+            all(isinstance(row[at], (int, float, type(None))) for row in self.rows)
+            for at in range(len(self.columns))
+        ]
+        widths = [max(len(line[at]) for line in [list(self.columns), *cells]) for at in range(len(self.columns))]
+        return [
+            "  ".join(
+                cell.rjust(width) if to_right else cell.ljust(width)
+                for cell, width, to_right in zip(line, widths, right, strict=True)
+            ).rstrip()
+            for line in [list(self.columns), *cells]
+        ]
+
+    def csv(self) -> str:
+        """As `as_csv` writes it."""
+        return as_csv(self.columns, self.rows)
+
+    def records(self) -> list[dict[str, Cell]]:
+        """A mapping for each row."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def frame(self) -> DataFrame:
+        """As a pandas DataFrame."""
+        from pandas import DataFrame
+
+        return DataFrame([list(row) for row in self.rows], columns=list(self.columns))
+
+
+def as_text(cell: Cell) -> str:
+    """One cell: a float with four digits after the point."""
+    if cell is None:
+        return ""
+    return f"{cell:.4f}" if isinstance(cell, float) else str(cell)

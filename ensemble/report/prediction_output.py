@@ -42,12 +42,13 @@ class Layout:
     uncertain: bool
 
     def __post_init__(self) -> None:
-        taken = [name for name in self._columns if self._columns.count(name) > 1]
+        taken = [name for name in self.columns if self.columns.count(name) > 1]
         if self.form == "csv" and taken:
             raise RecipeError(f"a class has the name of a column: {first_few(set(taken))}; use --format jsonl")
 
     @property
-    def _columns(self) -> list[str]:
+    def columns(self) -> list[str]:
+        """The names of the columns."""
         unsure = ["entropy", "disagreement", "set"] if self.uncertain else []
         if self.top is None:
             return ["image", "label", "probability", *unsure, *self.classes]
@@ -57,7 +58,7 @@ class Layout:
 
     def head(self) -> str:
         """What comes before the first row: the CSV's header."""
-        return _csv(self._columns) if self.form == "csv" else ""
+        return _csv(self.columns) if self.form == "csv" else ""
 
     def rows(self, names: Sequence[str], probs: Probs, unsure: Unsure | None) -> str:
         """The lines of n images: probs (n, k)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -83,12 +84,14 @@ def _readable(spec: DataSpec, folder: Path) -> Dataset:
 def opener(run: Run) -> Callable[[str], Image.Image]:
     """The upright image of a file, or of one of the run's labelled rows by its id. Raises DataError for neither."""
 
+    rows = lru_cache(images_of)  # listing and checking the data takes long, and happens at the first id alone
+
     def opened(name: str) -> Image.Image:
         path = Path(name)
         if path.is_file():
             return read_image(path, max_pixels=DataSpec().max_pixels, background=(255, 255, 255))
         try:
-            return images_of(run)(name)
+            return rows(run)(name)
         except KeyError:
             raise DataError(f"{name!r} is neither a file nor the id of a training or validation row") from None
 

@@ -61,7 +61,7 @@ def _train_member(job: Job, dataset: Dataset, workshop: Workshop, chosen: Mappin
     facts["parents"] = [parent_facts(run) for run in (*taught_by, *(part.run for part in job.parts))]
     facts["shown"] = _shown(job, dataset)
     _say_batch(job, dataset, workshop, facts)
-    bar = ProgressWatcher(job.path.name, job.recipe, workshop.bars, workshop.tracker.epoch)
+    bar = ProgressWatcher(job.path.name, job.recipe, workshop.listener, workshop.tracker.epoch)
     with bar as watcher, _marking_failure(job):
         images = workshop.images(job.recipe, "train", watcher.reading)
         network = initial_network(job, dataset, images, workshop.device, facts)
@@ -95,7 +95,7 @@ def _warn(job: Job, dataset: Dataset, workshop: Workshop, facts: dict[str, Any])
     largest = float(np.bincount(targets[targets >= 0]).max() / len(targets))
     facts["warnings"] = warnings(history(job.run), heads, len(targets), largest)
     for line in facts["warnings"]:
-        workshop.note(f"{job.path.name}: {line}")
+        workshop.listener.note(f"{job.path.name}: {line}")
 
 
 def predict_new_tests(job: Job, dataset: Dataset, workshop: Workshop) -> list[str]:
@@ -103,7 +103,7 @@ def predict_new_tests(job: Job, dataset: Dataset, workshop: Workshop) -> list[st
     facts = dict(job.run.facts)
     splits = new_tests(job, dataset)
     if splits:
-        with ProgressWatcher(job.path.name, job.recipe, workshop.bars) as watcher:
+        with ProgressWatcher(job.path.name, job.recipe, workshop.listener) as watcher:
             network = build_network(job.recipe, len(dataset.classes), None)
             load_weights(network, job.path / "weights.safetensors", facts["files"]["weights"])
             apply_format(network, Format.read(facts["auto"]["format"]))
@@ -159,7 +159,7 @@ def _say_batch(job: Job, dataset: Dataset, workshop: Workshop, facts: dict[str, 
     targets, k = dataset.splits["train"].targets, len(dataset.classes)
     if why := smaller_batch(job.recipe, targets, k):
         facts["auto"]["batch_size"] = {"value": batch_size(job.recipe, targets, k), "why": why}
-        workshop.note(f"{job.path.name}: {why}")
+        workshop.listener.note(f"{job.path.name}: {why}")
 
 
 def _sample(dataset: Dataset, images: Images, stats: Stats) -> Iterator[Tensor]:
@@ -216,7 +216,7 @@ def _takes_less(job: Job, workshop: Workshop, facts: dict[str, Any]) -> bool:
     First the squares leave the device; then a batch is taken in twice as many pieces, of two images at least.
     """
     if workshop.clear_device():
-        workshop.note(f"{job.path.name}: memory ran out; the images leave the {workshop.device.type}")
+        workshop.listener.note(f"{job.path.name}: memory ran out; the images leave the {workshop.device.type}")
         return True
     pieces = facts["auto"].get("batch", {}).get("pieces", 1)
     batch = facts["auto"].get("batch_size", {}).get("value", job.recipe.batch_size)
@@ -225,7 +225,7 @@ def _takes_less(job: Job, workshop: Workshop, facts: dict[str, Any]) -> bool:
     why = f"memory ran out with {batch // pieces} images at a time; taking half as many"
     facts["auto"]["batch"] = {"pieces": 2 * pieces, "why": why}
     write_facts(job.path, facts)
-    workshop.note(f"{job.path.name}: {why}")
+    workshop.listener.note(f"{job.path.name}: {why}")
     return True
 
 
@@ -281,7 +281,7 @@ def _say_gain(
     one, all_views = (float((found.argmax(1) == items.targets).mean()) for found in (plain, probs))
     count = len(views.get(job.recipe.tta))
     facts["tta"] = {"views": count, "accuracy": {"one_view": one, "all_views": all_views}}
-    workshop.note(f"{job.path.name}: {count} views, validation accuracy {one:.4f} -> {all_views:.4f}")
+    workshop.listener.note(f"{job.path.name}: {count} views, validation accuracy {one:.4f} -> {all_views:.4f}")
 
 
 def _predictions(source: str, items: Items, dataset: Dataset, probs: Any) -> Predictions:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import sys
 import threading
 import time
 import warnings
@@ -23,6 +22,7 @@ import joblib
 import torch
 
 from ensemble.core.errors import EnsError, one_line
+from ensemble.core.events import Listener
 from ensemble.data.dataset import Dataset
 from ensemble.inference.forward import out_of_memory
 from ensemble.models.network import build_network
@@ -31,7 +31,7 @@ from ensemble.training.engine.hardware import apply_format, choose_device
 from ensemble.training.jobs.estimate import best_format
 from ensemble.training.jobs.plan import Job, Workshop, view_of
 from ensemble.training.jobs.speed_probe import training_pace
-from ensemble.training.jobs.train import Note, Outcome, open_workshop, train, train_one
+from ensemble.training.jobs.train import Outcome, open_workshop, train, train_one
 
 MOST = 8
 """Processes that are tried: more would share one GPU, and the cores that feed it, too finely."""
@@ -51,7 +51,7 @@ def train_all(
     workers: int | None,
     device: str | None,
     retry: bool,
-    note: Note,
+    listener: Listener,
     track: Tracking | None = None,
 ) -> list[Outcome]:
     """Train every job, `workers` at a time; None for one at a time, or as many as is faster on a CUDA device.
@@ -64,20 +64,22 @@ def train_all(
         workers = 1
     most = min(workers or MOST, len(groups), *([] if workers else [joblib.cpu_count()]))
     if most < 2:
-        return train(jobs, dataset, folder, device=device, retry=retry, note=note, track=track)
-    open_workshop(jobs, dataset, folder, device="cpu", note=note).decode()
+        return train(jobs, dataset, folder, device=device, retry=retry, listener=listener, track=track)
+    open_workshop(jobs, dataset, folder, device="cpu", listener=listener).decode()
     if track:
-        track.open(note)  # the data base is made once, not by several processes at a time
-    setup = Setup(dataset, folder, str(chosen), retry, max(1, joblib.cpu_count() // most), track)
+        track.open(listener.note)  # the data base is made once, not by several processes at a time
+    setup = Setup(
+        dataset, folder, str(chosen), retry, max(1, joblib.cpu_count() // most), listener.without_bars(), track
+    )
     outcomes: dict[str, Outcome] = {}
     with _pool(setup, most) as pool:
         count = workers or best_count(lambda n: pool.pace(groups[0][0], n), most)
-        note(f"training {count} members at a time")
-        for found in pool.train(groups, count, note):
+        listener.note(f"training {count} members at a time")
+        for found in pool.train(groups, count, listener.note):
             outcomes |= {outcome.job.hash: outcome for outcome in found}
     # what was complete is looked at here: it may have new test sets to predict
     left = [job for job in jobs if job.hash not in outcomes]
-    rest = train(left, dataset, folder, device=device, retry=retry, note=note, track=track)
+    rest = train(left, dataset, folder, device=device, retry=retry, listener=listener, track=track)
     outcomes |= {outcome.job.hash: outcome for outcome in rest}
     return [outcomes[job.hash] for job in jobs]
 
@@ -109,13 +111,14 @@ def best_count(pace: Callable[[int], float], most: int) -> int:
 
 @dataclass(frozen=True)
 class Setup:
-    """What every process is told once. threads: torch's own, of each process.  warned: what is warned of."""
+    """What every process is told once. threads: torch's own, of each process.  warned: the filters of warnings."""
 
     dataset: Dataset
     folder: Path
     device: str
     retry: bool
     threads: int
+    listener: Listener
     track: Tracking | None = None
     warned: list[Any] = field(default_factory=lambda: list(warnings.filters))
 
@@ -151,7 +154,9 @@ class _Pool:
             return 0.0
         return sum(paces) if all(paces) else 0.0
 
-    def train(self, groups: Sequence[list[Job]], count: int, note: Note) -> Iterator[list[Outcome]]:
+    def train(
+        self, groups: Sequence[list[Job]], count: int, note: Callable[[str], None]
+    ) -> Iterator[list[Outcome]]:
         """The outcomes of each group, when it is done; at most `count` groups are under way at a time."""
         waiting, running = list(groups), dict[Future[list[tuple[str, int] | None]], tuple[int, list[Job]]]()
         idle = list(range(count))
@@ -277,12 +282,7 @@ def _train(group: list[Job]) -> list[tuple[str, int] | None]:
         torch.cuda.empty_cache()
     if _worker.workshop is None:
         _worker.workshop = open_workshop(
-            group, setup.dataset, setup.folder, device=setup.device, note=_say, track=setup.track
+            group, setup.dataset, setup.folder, device=setup.device, listener=setup.listener, track=setup.track
         )
-        _worker.workshop.bars = False  # they would draw over each other
-    outcomes = [train_one(job, _worker.workshop, setup.folder, setup.retry, _say) for job in group]
+    outcomes = [train_one(job, _worker.workshop, setup.folder, setup.retry) for job in group]
     return [(str(found.error), found.error.exit_code) if found.error else None for found in outcomes]
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

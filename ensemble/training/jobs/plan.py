@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from ensemble.core.errors import DataError
+from ensemble.core.events import Listener
 from ensemble.data.dataset import Dataset
 from ensemble.data.file_hashes import Progress
 from ensemble.data.image_cache import Squares, open_squares
@@ -125,7 +126,7 @@ class Workshop:
     """The data set, the device, and the images once they are decoded.
 
     folder: where stores of squares lie.  squares: what all members want, so that an image is decoded once for all.
-    note: told what a person should know.  bars: whether progress may be drawn, where there is a terminal.
+    listener: told of notes and progress.
     tracker: told of every run.
     """
 
@@ -133,8 +134,7 @@ class Workshop:
     device: torch.device
     folder: Path
     squares: Iterable[Square] = ()
-    note: Callable[[str], None] = lambda line: None
-    bars: bool = True
+    listener: Listener = field(default_factory=Listener)
     tracker: Tracker = field(default_factory=NullTracker)
     _opened: dict[tuple[str, Square], Squares] = field(default_factory=dict)
     _placed: dict[tuple[str, Square], OnDevice] = field(default_factory=dict)
@@ -164,7 +164,7 @@ class Workshop:
         key = splits[0], wanted
         if key not in self._opened:
             every = tuple(dict.fromkeys([wanted, *self.squares]))
-            found = open_squares(self.dataset, splits, every, self.folder, progress, self.note)
+            found = open_squares(self.dataset, splits, every, self.folder, progress, self.listener.note)
             self._opened |= {(splits[0], square): one for square, one in zip(every, found, strict=True)}
         return key
 

@@ -1,57 +1,40 @@
-"""What a person sees while a member trains: a bar with the time left on a terminal, a line an epoch in a pipe."""
+"""The progress of one member: steps of a bar, and a line for each epoch, told to a listener."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
+from ensemble.core.events import Listener
 from ensemble.recipe.resolve import training_stages
 from ensemble.recipe.schema import Recipe, Stage
 from ensemble.runs.history import Epoch
 
 
 class ProgressWatcher:
-    """Tells how one member trains, on stderr. Use as a context; silent bars where stderr is not a terminal."""
+    """Tells a listener how one member trains. Use as a context.
+
+    on_epoch: called with the number of epochs done, from 1 over all stages, and the epoch's row.
+    """
 
     def __init__(
-        self, name: str, recipe: Recipe, bars: bool = True, tell: Callable[[int, Epoch], None] | None = None
+        self, name: str, recipe: Recipe, listener: Listener, on_epoch: Callable[[int, Epoch], None] | None = None
     ) -> None:
-        self.name, self.tell = name, tell
+        self.name, self.listener, self.on_epoch = name, listener, on_epoch
         self.epochs = sum(stage.epochs for stage in training_stages(recipe))
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-            disable=not (bars and sys.stderr.isatty()),
-        )
-        self.task = self.bar.add_task(name, total=None)
-        self.stages: list[Stage] = []
-        self.done = self.before = self.at = 0
+        self.total: int | None = None
+        self.task, self.steps = name, 0
+        self.done = self.before = 0
 
     def __enter__(self) -> ProgressWatcher:
-        self.bar.start()
+        self.listener.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.stop()
+        self.listener.finished(self.task)
+        self.listener.__exit__(kind, error, trace)
 
     def resumed(self, epochs: int) -> None:
         """So many epochs were done before an interruption."""
@@ -59,29 +42,34 @@ class ProgressWatcher:
 
     def stage(self, index: int, stage: Stage, batches: int) -> None:
         """A stage begins; `batches` training batches an epoch."""
-        self.at = index
-        done = self.bar.tasks[0].completed
-        left = batches * (self.epochs - self.done)  # a first guess, mended after an epoch with its validation
-        self.bar.update(self.task, description=f"{self.name} {stage.train}", total=done + left)
+        self._begin(f"{self.name} {stage.train}")
+        # a first guess, corrected after an epoch with its validation
+        self.total = self.steps + batches * (self.epochs - self.done)
 
     def batch(self) -> None:
         """One batch is done, of training, validation or the finder."""
-        self.bar.advance(self.task)
+        self.steps += 1
+        self.listener.progress(self.task, self.steps, self.total)
 
     def epoch(self, row: Epoch) -> None:
-        """An epoch is done: print its line, and tell the bar how much is left."""
+        """An epoch is done: its line, and how many steps are left."""
         self.done += 1
-        steps = self.bar.tasks[0].completed / (self.done - self.before)
-        self.bar.update(self.task, total=int(steps * (self.epochs - self.before)))
-        self.console.print(f"{self.name}  {describe(row, self.done, self.epochs)}")
-        if self.tell:
-            self.tell(self.done, row)
+        self.total = int(self.steps / (self.done - self.before) * (self.epochs - self.before))
+        self.listener.epoch(self.name, describe(row, self.done, self.epochs))
+        if self.on_epoch:
+            self.on_epoch(self.done, row)
 
     def reading(self, done: int, total: int) -> None:
         """`done` of `total` images have been read."""
-        self.bar.update(self.task, description=f"{self.name} reading images", completed=done, total=total)
+        self._begin(f"{self.name} reading images")
+        self.listener.progress(self.task, done, total)
         if done == total:
-            self.bar.update(self.task, description=self.name, completed=0, total=None)
+            self._begin(self.name)
+
+    def _begin(self, task: str) -> None:
+        if task != self.task:
+            self.listener.finished(self.task)
+            self.task = task
 
 
 def describe(row: Epoch, done: int, total: int) -> str:

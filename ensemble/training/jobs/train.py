@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ensemble.core.errors import EnsError, MissingWeights, RecipeError, one_line
+from ensemble.core.errors import EnsError, MembersFailed, MissingWeights, RecipeError, one_line
+from ensemble.core.events import Listener
 from ensemble.core.registry import Registry
 from ensemble.data.dataset import Dataset
 from ensemble.data.preprocess import filters, resizes
@@ -33,8 +34,6 @@ from ensemble.training.methods.losses import losses
 from ensemble.training.methods.optimizers import optimizers
 from ensemble.training.methods.samplers import samplers
 from ensemble.training.methods.schedules import schedules
-
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -118,19 +117,19 @@ def train(
     *,
     device: str | None,
     retry: bool,
-    note: Note,
+    listener: Listener,
     track: Tracking | None = None,
 ) -> list[Outcome]:
     """Train every job in turn. An error ends its own job and those that need it; the others go on."""
-    workshop = open_workshop(jobs, dataset, folder, device=device, note=note, track=track)
+    workshop = open_workshop(jobs, dataset, folder, device=device, listener=listener, track=track)
     outcomes = []
     several = Several(jobs)
     for top in jobs:
         if line := several.left():
-            note(line)
-        outcome = train_one(top, workshop, folder, retry, note)
+            listener.note(line)
+        outcome = train_one(top, workshop, folder, retry)
         if outcome.error is not None and len(jobs) > 1:
-            note(f"{top.path.name} failed, the others go on: {one_line(outcome.error)}")
+            listener.note(f"{top.path.name} failed, the others go on: {one_line(outcome.error)}")
         several.ended(top)
         outcomes.append(outcome)
     return outcomes
@@ -142,24 +141,24 @@ def open_workshop(
     folder: Path,
     *,
     device: str | None,
-    note: Note,
+    listener: Listener,
     track: Tracking | None = None,
 ) -> Workshop:
     """What `jobs` share."""
     keep_freed_memory()
     unfinished = {square_of(job.recipe) for top in jobs for job in top.all() if not job.run.complete}
     chosen, squares = choose_device(device), stores_folder(folder)
-    tracker: Tracker = track.open(note) if track and jobs else NullTracker()
-    return Workshop(dataset, chosen, squares, sorted(unfinished), note, tracker=tracker)
+    tracker: Tracker = track.open(listener.note) if track and jobs else NullTracker()
+    return Workshop(dataset, chosen, squares, sorted(unfinished), listener, tracker=tracker)
 
 
-def train_one(top: Job, workshop: Workshop, folder: Path, retry: bool, note: Note) -> Outcome:
+def train_one(top: Job, workshop: Workshop, folder: Path, retry: bool) -> Outcome:
     """Train a job and all that it needs; whatever fails is in the outcome."""
     error: EnsError | None = None
     for job in top.all():
         try:
             if error is None:
-                _one(job, workshop, folder, retry, note)
+                _one(job, workshop, folder, retry)
         except EnsError as problem:
             error = problem
         except (OSError, RuntimeError, ValueError) as problem:  # torch's own, such as memory that ran out
@@ -171,18 +170,18 @@ def train_one(top: Job, workshop: Workshop, folder: Path, retry: bool, note: Not
     return Outcome(top, error)
 
 
-def failure(errors: Mapping[str, EnsError], done: int) -> EnsError:
+def failure(errors: Mapping[str, EnsError], done: int) -> MembersFailed:
     """One error for all, by what failed: its code is that of the errors where they agree, else 1."""
     text = "; ".join(f"{name}: {one_line(error)}" for name, error in errors.items())
     codes = {error.exit_code for error in errors.values()}
     total = len(errors) + done
-    summary = EnsError(text if total == 1 else f"{len(errors)} of {total} members failed: {text}")
+    summary = MembersFailed(text if total == 1 else f"{len(errors)} of {total} members failed: {text}")
     summary.exit_code = codes.pop() if len(codes) == 1 else 1
     summary.__cause__ = next(iter(errors.values()))
     return summary
 
 
-def _one(job: Job, workshop: Workshop, folder: Path, retry: bool, note: Note) -> None:
+def _one(job: Job, workshop: Workshop, folder: Path, retry: bool) -> None:
     with locked(folder, job.path.name):
         for left in job.path.glob(".*.tmp"):  # half a file of a process that was killed
             left.unlink()
@@ -193,7 +192,9 @@ def _one(job: Job, workshop: Workshop, folder: Path, retry: bool, note: Note) ->
         view = view_of(job, workshop.dataset)
         if job.run.complete:
             fresh = (pool_new_tests if job.kind == "folds" else predict_new_tests)(job, view, workshop)
-            note(f"{job.path.name} is complete" + (f"; predicted {', '.join(fresh)}" if fresh else ""))
+            workshop.listener.note(
+                f"{job.path.name} is complete" + (f"; predicted {', '.join(fresh)}" if fresh else "")
+            )
             remove_checkpoint(job.path)
         else:
             workshop.tracker.began(job.path.name, job.hash, job.kind, as_mapping(job.recipe))
