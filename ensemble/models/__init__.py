@@ -3,6 +3,6 @@
 import warnings
 
 with warnings.catch_warnings():
-    # fastai scripts functions while it is imported, which torch deprecates; nobody who uses this package can help it
+    # fastai scripts functions while it is imported, which torch deprecates and no user can change
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.|fastai\.")
     import fastai.layers  # noqa: F401
