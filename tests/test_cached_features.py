@@ -9,9 +9,9 @@ import pytest
 import torch
 from few_digits import Watched, few_digits
 
-from ensemble.data.image_cache import open_squares
-from ensemble.data.preprocess import Square
-from ensemble.inference.image_batches import FromSquares
+from ensemble.data.image_cache import open_images
+from ensemble.data.preprocess import Preprocess
+from ensemble.inference.image_batches import CachedImages
 from ensemble.models.network import Network, build_network
 from ensemble.recipe.file import contradictions
 from ensemble.recipe.resolve import resolved
@@ -44,13 +44,13 @@ def recipe(**keys: Any) -> Recipe:
 def training(folder: Path, given: Recipe, watched: Watched, pieces: int = 1) -> Training:
     """A training that goes on from what is in `folder`."""
     data = few_digits(TRAIN, VALID)
-    (squares,) = open_squares(data, ["train", "valid"], [Square(SIZE, "squash")], folder / "squares")
+    (squares,) = open_images(data, ["train", "valid"], [Preprocess(SIZE, "squash")], folder / "squares")
     seed_everything(0, "weights")
     network = build_network(given, 10)
     network.compute_dtype = torch.bfloat16 if given.precision == "bfloat16" else None
     seed_everything(0, "loaders")
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)
-    loaders = data_loaders(given, data, FromSquares(squares), mean, std, device=torch.device("cpu"))
+    loaders = data_loaders(given, data, CachedImages(squares), mean, std, device=torch.device("cpu"))
     return Training(given, network, loaders, folder, {}, lambda *_: None, watched, pieces)
 
 

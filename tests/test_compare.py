@@ -262,10 +262,10 @@ def test_grad_cam_looks_where_the_answer_is(trained: str, capfd: pytest.CaptureF
     import torch
 
     from ensemble.inference.gradcam import grad_cam
-    from ensemble.inference.model import load_trained
+    from ensemble.inference.model import load_network
 
     run = Run(Path("runs") / trained)
-    network = load_trained(run, torch.device("cpu"))
+    network = load_network(run, torch.device("cpu"))
     right = 0
     for path in sorted(Path("photos/valid").rglob("*.png")):
         pixels = network.square.of(Image.open(path))

@@ -21,7 +21,7 @@ from ensemble.combine.ensembler import combine
 from ensemble.core.errors import DataError, MismatchedRuns, RecipeError
 from ensemble.core.predictions import load
 from ensemble.data.dataset import Dataset, Items
-from ensemble.distill.evaluate import kept, ratio_interval
+from ensemble.distill.evaluate import ratio_interval, retained_gain
 from ensemble.distill.teacher import Teacher, refuse_unfit_student, softened, teacher_of
 from ensemble.metrics import find
 from ensemble.recipe.resolve import resolved, run_hash
@@ -48,16 +48,16 @@ TARGETS = predictions(600, 0).targets
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss", "roc_auc"])
 def test_a_student_as_good_as_the_ensemble_keeps_all_and_one_as_good_as_the_baseline_nothing(metric: str) -> None:
     ensemble, baseline = scored(0.9, 1), scored(0.5, 2)
-    everything = kept(find(metric, CLASSES), ensemble, ensemble, baseline, TARGETS, None)
-    nothing = kept(find(metric, CLASSES), ensemble, baseline, baseline, TARGETS, None)
+    everything = retained_gain(find(metric, CLASSES), ensemble, ensemble, baseline, TARGETS, None)
+    nothing = retained_gain(find(metric, CLASSES), ensemble, baseline, baseline, TARGETS, None)
     assert (everything.share, nothing.share) == (pytest.approx(1), pytest.approx(0))
     assert everything.gain.value > 0  # an improvement, whatever the metric's direction
     assert everything.low == pytest.approx(1, abs=1e-6) and everything.high == pytest.approx(1, abs=1e-6)
-    half = kept(find(metric, CLASSES), ensemble, (ensemble + baseline) / 2, baseline, TARGETS, None)
+    half = retained_gain(find(metric, CLASSES), ensemble, (ensemble + baseline) / 2, baseline, TARGETS, None)
     assert half.low is not None and half.high is not None and half.share is not None
     assert half.low < half.share < half.high
     assert f"keeps {100 * half.share:.0f} %" in half.sentences[0]
-    other = kept(find(metric, CLASSES), ensemble, ensemble, baseline, TARGETS, None, flattered=True)
+    other = retained_gain(find(metric, CLASSES), ensemble, ensemble, baseline, TARGETS, None, flattered=True)
     assert "keeps at most 100 %" in other.sentences[0] and other.sentences[1].startswith("Student, flattered")
 
 
@@ -65,10 +65,10 @@ def test_a_gain_that_may_be_noise_has_a_ratio_without_an_interval_and_says_so() 
     baseline, ensemble = scored(0.7, 1), scored(0.7, 1)
     wrong = np.flatnonzero(baseline.argmax(1) != TARGETS)[:2]
     ensemble[wrong] = np.eye(3)[TARGETS[wrong]]
-    found = kept(find("accuracy", CLASSES), ensemble, scored(0.7, 3), baseline, TARGETS, None)
+    found = retained_gain(find("accuracy", CLASSES), ensemble, scored(0.7, 3), baseline, TARGETS, None)
     assert found.share is not None and found.low is None and found.high is None
     assert "could be noise" in found.sentences[0]
-    worse = kept(find("accuracy", CLASSES), baseline, baseline, ensemble, TARGETS, None)
+    worse = retained_gain(find("accuracy", CLASSES), baseline, baseline, ensemble, TARGETS, None)
     assert worse.share is None
     assert "no gain to keep" in worse.sentences[0]
     json.dumps(worse.facts(), allow_nan=False)
@@ -78,8 +78,8 @@ def test_groups_widen_the_interval() -> None:
     rows = np.repeat(np.arange(60), 10)  # each image ten times
     ensemble, student, baseline = (scored(skill, seed, 60)[rows] for skill, seed in ((0.9, 1), (0.7, 2), (0.4, 3)))
     targets, names = predictions(60, 0).targets[rows], np.array([f"g{row}" for row in rows])
-    alone = kept(find("accuracy", CLASSES), ensemble, student, baseline, targets, None)
-    grouped = kept(find("accuracy", CLASSES), ensemble, student, baseline, targets, names)
+    alone = retained_gain(find("accuracy", CLASSES), ensemble, student, baseline, targets, None)
+    grouped = retained_gain(find("accuracy", CLASSES), ensemble, student, baseline, targets, names)
     assert grouped.share == alone.share
     assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
 

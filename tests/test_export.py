@@ -20,7 +20,7 @@ from ensemble.cli import run as ens
 from ensemble.combine.calibration import fit_temperature
 from ensemble.combine.ensembler import combine
 from ensemble.combine.fit import applied
-from ensemble.combine.predicting_members import committee
+from ensemble.combine.predicting_members import predicting_members
 from ensemble.combine.rules import rules
 from ensemble.core.errors import DataError, EnsError
 from ensemble.core.files import sha256_file
@@ -281,17 +281,17 @@ def test_every_view_and_a_computed_layer_are_in_the_graph(here: Path, tta: str) 
     from ensemble.export.onnx_graph import write_onnx
     from ensemble.export.parity import compare
     from ensemble.export.session import OnnxModel
-    from ensemble.inference.model import load_panel
+    from ensemble.inference.model import load_ensemble
 
     keys: dict[str, Any] = {"arch": "speednet", "filters": (8, 8, 8), "dense": None, "image_size": 33}
     run = network_run(here / "runs", "speed-00000001", 1, tta=tta, **keys)
-    panel = load_panel(committee(run), torch.device("cpu"))
+    panel = load_ensemble(predicting_members(run), torch.device("cpu"))
     write_onnx(panel, here / "model.onnx")
     pixels = {one: np.stack([one.of(picture(seed)) for seed in range(11)]) for one in panel.squares}
     found = compare(panel, OnnxModel(here / "model.onnx"), pixels, real=True)
     assert found.difference < 5e-5 and found.same == found.n == 11
     other = network_run(here / "runs", "other-00000002", 2, **keys)
-    stranger = load_panel(committee(other), torch.device("cpu"))
+    stranger = load_ensemble(predicting_members(other), torch.device("cpu"))
     assert compare(stranger, OnnxModel(here / "model.onnx"), pixels, real=True).difference > 1e-2
 
 

@@ -9,7 +9,7 @@ import pytest
 from network_runs import network_run, picture
 
 from ensemble.cli import run as ens
-from ensemble.report.sections.mistakes import Look
+from ensemble.report.sections.mistakes import Heatmap
 
 pytestmark = pytest.mark.slow
 
@@ -99,10 +99,10 @@ def test_explain_refuses_a_transformer_and_draws_nothing(vit: Any, capfd: pytest
 def test_a_report_leaves_the_pictures_of_a_transformer_out(vit: Any) -> None:
     import torch
 
-    from ensemble.inference.gradcam import draw_looks
+    from ensemble.inference.gradcam import draw_heatmaps
 
-    look = Look(vit, "a.png", vit.facts["classes"][0])
-    (line,) = draw_looks([look], lambda name: picture(1), torch.device("cpu"))
+    look = Heatmap(vit, "a.png", vit.facts["classes"][0])
+    (line,) = draw_heatmaps([look], lambda name: picture(1), torch.device("cpu"))
     assert line.startswith("vit-00000001: no Grad-CAM (") and "tokens" in line and not look.path.exists()
 
 
@@ -111,12 +111,12 @@ def test_a_service_of_a_transformer_says_that_it_draws_nothing(vit: Any) -> None
     import torch
     from fastapi.testclient import TestClient
 
-    from ensemble.combine.predicting_members import committee
+    from ensemble.combine.predicting_members import predicting_members
     from ensemble.serve.app import create_app
     from ensemble.serve.predictor import Limits
     from ensemble.serve.run_predictor import load_run
 
-    model = load_run(committee(vit), torch.device("cpu"), 0.9)
+    model = load_run(predicting_members(vit), torch.device("cpu"), 0.9)
     with TestClient(create_app(model, Limits()), base_url="http://127.0.0.1") as client:
         answer = client.post("/explain", files={"images": ("a.png", Path("a.png").read_bytes())})
         assert answer.status_code == 501 and "tokens" in answer.json()["error"]

@@ -20,10 +20,10 @@ from torchvision.transforms import v2
 
 from ensemble.core.errors import DataError, RecipeError
 from ensemble.data.digits import digits_dataset
-from ensemble.data.image_cache import key, open_squares
-from ensemble.data.preprocess import Square, filtered, filters
+from ensemble.data.image_cache import key, open_images
+from ensemble.data.preprocess import Preprocess, filtered, filters
 from ensemble.inference.forward import views
-from ensemble.inference.image_batches import FromSquares
+from ensemble.inference.image_batches import CachedImages
 from ensemble.models.layers import last_layers, last_parameters, layers
 from ensemble.models.network import build_network
 from ensemble.recipe.file import contradictions
@@ -114,11 +114,11 @@ def test_a_class_without_items_cannot_be_balanced(name: str) -> None:
 @pytest.mark.parametrize("name", ["weighted", "oversample"])
 def test_a_loader_shows_what_its_sampler_draws_and_validates_on_everything(tmp_path: Path, name: str) -> None:
     data = digits_dataset()
-    (squares,) = open_squares(data, ["train", "valid"], [Square(16, "squash")], tmp_path)
+    (squares,) = open_images(data, ["train", "valid"], [Preprocess(16, "squash")], tmp_path)
     seed_everything(0, "loaders")
     given_ = recipe(sampler=name, sampler_count=200 if name == "oversample" else None, batch_size=50)
     mean = (0.5, 0.5, 0.5)
-    dls = data_loaders(given_, data, FromSquares(squares), mean, mean, device=torch.device("cpu"))
+    dls = data_loaders(given_, data, CachedImages(squares), mean, mean, device=torch.device("cpu"))
     expected = 2000 if name == "oversample" else len(data.splits["train"])
     for _ in range(2):
         items, labels = [], []
@@ -320,14 +320,16 @@ def test_other_filters_have_other_squares(tmp_path: Path) -> None:
     data = digits_dataset()
     names = list(data.content.values())[:3]
     keys = {
-        key(data, names, Square(16, "squash", some))
+        key(data, names, Preprocess(16, "squash", some))
         for some in ((), ("grey",), ("grey", "clahe"), ("clahe", "grey"))
     }
     assert len(keys) == 4
-    plain, edged = open_squares(data, ["train"], [Square(16, "squash"), Square(16, "squash", ("edges",))], tmp_path)
+    plain, edged = open_images(
+        data, ["train"], [Preprocess(16, "squash"), Preprocess(16, "squash", ("edges",))], tmp_path
+    )
     rows = np.arange(5)
     assert not np.array_equal(plain.take(rows), edged.take(rows))
-    (again,) = open_squares(data, ["train"], [Square(16, "squash", ("edges",))], tmp_path)
+    (again,) = open_images(data, ["train"], [Preprocess(16, "squash", ("edges",))], tmp_path)
     assert np.array_equal(again.take(rows), edged.take(rows))
 
 
@@ -431,11 +433,11 @@ def trained(tmp_path: Path, average: Any, epochs: int = 4) -> tuple[list[dict[st
     from ensemble.training.engine.checkpoint import copied_state
 
     data = digits_dataset()
-    (squares,) = open_squares(data, ["train", "valid"], [Square(16, "squash")], tmp_path)
+    (squares,) = open_images(data, ["train", "valid"], [Preprocess(16, "squash")], tmp_path)
     seed_everything(0, "loaders")
     mean = (0.5, 0.5, 0.5)
     given_ = recipe(batch_size=200, filters=(4, 8), batch_norm=True)
-    dls = data_loaders(given_, data, FromSquares(squares), mean, mean, device=torch.device("cpu"))
+    dls = data_loaders(given_, data, CachedImages(squares), mean, mean, device=torch.device("cpu"))
     network = build_network(given_, 10)
     states: list[dict[str, Tensor]] = []
     by_step = isinstance(average, Exponential)
@@ -557,11 +559,11 @@ def test_the_network_sees_the_sides_of_the_epochs(tmp_path: Path) -> None:
     from fastai.learner import Learner
 
     data = digits_dataset()
-    (squares,) = open_squares(data, ["train", "valid"], [Square(16, "squash")], tmp_path)
+    (squares,) = open_images(data, ["train", "valid"], [Preprocess(16, "squash")], tmp_path)
     given_ = recipe(arch="speednet", batch_size=200, filters=(4, 8), progressive=8)
     mean = (0.5, 0.5, 0.5)
     seed_everything(0, "loaders")
-    dls = data_loaders(given_, data, FromSquares(squares), mean, mean, device=torch.device("cpu"))
+    dls = data_loaders(given_, data, CachedImages(squares), mean, mean, device=torch.device("cpu"))
     network = build_network(given_, 10)
     seen: list[tuple[bool, int]] = []
     network.register_forward_pre_hook(lambda module, args: seen.append((module.training, args[0].shape[-1])))

@@ -35,7 +35,7 @@ from ensemble.core.predictions import Predictions
 from ensemble.report.figures import overlaid
 from ensemble.report.html import data_uri
 from ensemble.report.page import Page, report_page
-from ensemble.report.sections.mistakes import heat_picture, looks
+from ensemble.report.sections.mistakes import heat_picture, heatmaps
 from ensemble.report.sections.scope import about_data, about_run, evidence
 from ensemble.runs.imports import import_run
 from ensemble.runs.run import Run, all_runs
@@ -361,7 +361,7 @@ def test_a_student_is_said_to_look_too_good_and_is_made_again_by_distilling(tmp_
     assert words[:1] + words[3:5] == ["ens", "distill", student.facts["teacher"]["run"]]
     assert words[-2:] == ["--temperature=2.0", "--alpha=0.9"] and "train" not in words
     # the student has learnt from every row: its folds draw where they look
-    wanted = looks(about_run(student), evidence(about_run(student)), 60)
+    wanted = heatmaps(about_run(student), evidence(about_run(student)), 60)
     assert wanted and all(look.name in set(look.run.predictions("valid").ids.tolist()) for look in wanted)
     assert {look.run.id for look in wanted} == {f"net-student-fold{i}-0000000{i}" for i in range(2)}
 
@@ -584,7 +584,7 @@ def test_a_page_full_of_pictures_stays_below_six_megabytes(tmp_path: Path, monke
     subject = about_run(made)
     found = evidence(subject)
     heat = heat_picture(noise[:224, :224], random.random((224, 224)))
-    for look in looks(subject, found):
+    for look in heatmaps(subject, found):
         look.path.parent.mkdir(parents=True, exist_ok=True)
         look.path.write_bytes(heat)
     html = report_page(subject, found).html
@@ -673,7 +673,7 @@ def test_grad_cam_pictures_are_found_by_row_class_and_weights(tmp_path: Path) ->
     (one.path / "recipe.yaml").write_text("arch: net\n")
     subject = about_run(one)
     found = evidence(subject)
-    wanted = looks(subject, found, 3)
+    wanted = heatmaps(subject, found, 3)
     assert len(wanted) == 3 and not any(look.path.exists() for look in wanted)
     wanted[1].path.parent.mkdir(parents=True)
     heat = np.zeros((20, 20))

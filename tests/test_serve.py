@@ -23,16 +23,16 @@ from starlette.testclient import TestClient
 
 from ensemble.cli import run as ens
 from ensemble.combine.calibration import Conformal
-from ensemble.combine.predicting_members import Calibration, Opinion
+from ensemble.combine.predicting_members import Calibration, EnsembleOutput
 from ensemble.core.errors import EnsError, require
-from ensemble.data.preprocess import Square
+from ensemble.data.preprocess import Preprocess
 from ensemble.serve.app import create_app
 from ensemble.serve.decoding import Decoder
-from ensemble.serve.predictor import Facts, Limits, Map, Reading, Squares, Voice
+from ensemble.serve.predictor import Facts, HeatMap, Limits, Reading, ServedMember, Squares
 from ensemble.serve.service import Batcher
 
 CLASSES = ("red", "green <b>", "blue ünï")
-SQUARES = (Square(8, "squash"), Square(6, "pad", ("smooth",)))
+SQUARES = (Preprocess(8, "squash"), Preprocess(6, "pad", ("smooth",)))
 
 
 class Colours:
@@ -43,7 +43,7 @@ class Colours:
             "run": "colours-00000001",
             "kind": "ensemble",
             "classes": CLASSES,
-            "members": (Voice("one-1", "mean", 0.5), Voice("two-2", "mean", 0.5)),
+            "members": (ServedMember("one-1", "mean", 0.5), ServedMember("two-2", "mean", 0.5)),
             "weights": np.array([0.5, 0.5]),
             "rule": "uniform",
             "temperature": None,
@@ -61,19 +61,19 @@ class Colours:
         self.gate.set()
         self.began = threading.Event()
 
-    def opinion(self, pixels: Squares) -> Opinion:
+    def opinion(self, pixels: Squares) -> EnsembleOutput:
         self.began.set()
         assert self.gate.wait(20)
         self.sizes.append(len(pixels[SQUARES[0]]))
         means = np.stack([pixels[square].astype(np.float64).mean((1, 2)) + 1 for square in SQUARES])
         members = (means / means.sum(2, keepdims=True)).astype(np.float32)
-        return Opinion(members.mean(0), members)
+        return EnsembleOutput(members.mean(0), members)
 
-    def maps(self, pixels: Squares, c: int) -> Sequence[Map]:
+    def maps(self, pixels: Squares, c: int) -> Sequence[HeatMap]:
         picture = pixels[SQUARES[0]][0]
         heat = np.zeros(picture.shape[:2], np.float32)
         heat[:, c] = 1
-        return [Map("one-1", picture, heat), Map("two-2", picture, None, "it has no places")]
+        return [HeatMap("one-1", picture, heat), HeatMap("two-2", picture, None, "it has no places")]
 
 
 def flat(colour: tuple[int, int, int]) -> bytes:
@@ -175,7 +175,7 @@ def test_maps_are_drawn_for_a_class(client: TestClient) -> None:
 
 def test_what_is_not_there_is_said(client: TestClient) -> None:
     lone = Colours(
-        members=(Voice("one-1", "mean", None),),
+        members=(ServedMember("one-1", "mean", None),),
         weights=np.ones(1),
         calibration=None,
         no_calibration="no validation row of this run has a label",
@@ -183,7 +183,7 @@ def test_what_is_not_there_is_said(client: TestClient) -> None:
         score=None,
         medical=True,
     )
-    lone.opinion = lambda pixels: Opinion(  # type: ignore[method-assign]
+    lone.opinion = lambda pixels: EnsembleOutput(  # type: ignore[method-assign]
         np.array([[0.5, 0.3, 0.2]], np.float32), np.array([[[0.5, 0.3, 0.2]]], np.float32)
     )
     with client_of(lone) as alone:
@@ -490,7 +490,7 @@ def test_a_model_that_takes_too_long_is_a_503_and_one_that_fails_a_500() -> None
         model.gate.set()
         assert soon_fine(client)
 
-        def broken(pixels: Squares) -> Opinion:
+        def broken(pixels: Squares) -> EnsembleOutput:
             raise RuntimeError("patient-4711")
 
         model.opinion = broken  # type: ignore[method-assign]

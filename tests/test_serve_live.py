@@ -31,7 +31,7 @@ from starlette.testclient import TestClient
 
 from ensemble.cli import run as ens
 from ensemble.combine.ensembler import combine
-from ensemble.combine.predicting_members import committee
+from ensemble.combine.predicting_members import predicting_members
 from ensemble.runs.origin import named_run
 from ensemble.serve.app import create_app
 from ensemble.serve.predictor import Limits
@@ -121,7 +121,7 @@ def test_a_run_says_what_ens_predict_says(here: Path, capfd: pytest.CaptureFixtu
 
     name = (here / "name").read_text()
     said = lines_of(capfd, name, "photos")
-    model = load_run(committee(named_run(here / "runs", name)), torch.device("cpu"), 0.9)
+    model = load_run(predicting_members(named_run(here / "runs", name)), torch.device("cpu"), 0.9)
     with TestClient(create_app(model, Limits(files=40)), base_url="http://127.0.0.1") as client:
 
         def asked(*paths: str) -> list[dict[str, Any]]:

@@ -21,8 +21,8 @@ from processes import HEARS_SIGNALS
 
 from ensemble.core.errors import RunLocked
 from ensemble.data.digits import digits_dataset
-from ensemble.data.image_cache import Store, open_squares
-from ensemble.data.preprocess import Square
+from ensemble.data.image_cache import StoredImages, open_images
+from ensemble.data.preprocess import Preprocess
 from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import DataSpec, Recipe
 from ensemble.runs.run import locked
@@ -109,10 +109,10 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
 
 
 def test_what_is_measured_is_the_pace_of_several_processes(tmp_path: Path) -> None:
-    from ensemble.training.jobs.parallel import Setup, _pool
+    from ensemble.training.jobs.parallel import WorkerSetup, _pool
 
     (job,) = jobs(tmp_path, {})
-    with _pool(Setup(digits_dataset(), tmp_path, "cpu", False, 1), 2) as pool:
+    with _pool(WorkerSetup(digits_dataset(), tmp_path, "cpu", False, 1), 2) as pool:
         for count in (1, 2):
             assert pool.pace(job, count) > 0
             assert len(multiprocessing.active_children()) == count  # no more are begun than are needed
@@ -120,8 +120,8 @@ def test_what_is_measured_is_the_pace_of_several_processes(tmp_path: Path) -> No
 
 def _decode(folder: Path, barrier: Any, notes: Any) -> None:
     barrier.wait()
-    (found,) = open_squares(digits_dataset(), ["train"], [Square(24, "squash")], folder, note=notes.append)
-    assert isinstance(found, Store)
+    (found,) = open_images(digits_dataset(), ["train"], [Preprocess(24, "squash")], folder, note=notes.append)
+    assert isinstance(found, StoredImages)
 
 
 def test_two_processes_that_want_the_same_store_make_it_once(tmp_path: Path) -> None:

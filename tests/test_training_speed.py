@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ensemble.data.digits import digits_dataset
-from ensemble.data.image_cache import Stream, open_squares
-from ensemble.data.preprocess import Square
+from ensemble.data.image_cache import StreamedImages, open_images
+from ensemble.data.preprocess import Preprocess
 from ensemble.inference.forward import normalised, predict, views
-from ensemble.inference.image_batches import FromSquares, ahead
+from ensemble.inference.image_batches import CachedImages, ahead
 from ensemble.models.custom_networks import Block, Norm, Whitening
 from ensemble.models.layers import is_scale_free, mark_scale_free
 from ensemble.models.network import build_network, fit_to_images, parameter_groups
@@ -48,13 +48,13 @@ def recipe(**keys: Any) -> Recipe:
     return resolved(Recipe(data=DataSpec(), **(base | keys)))
 
 
-def loaders(folder: Path, *, stream: bool = False, **keys: Any) -> tuple[DataLoaders, FromSquares]:
+def loaders(folder: Path, *, stream: bool = False, **keys: Any) -> tuple[DataLoaders, CachedImages]:
     data = digits_dataset()
-    (squares,) = open_squares(data, ["train", "valid"], [Square(16, "squash")], folder)
+    (squares,) = open_images(data, ["train", "valid"], [Preprocess(16, "squash")], folder)
     if stream:
         paths = tuple(data.splits["train"].paths.tolist() + data.splits["valid"].paths.tolist())
-        squares = Stream(Square(16, "squash"), data.open_image, paths)
-    images = FromSquares(squares)
+        squares = StreamedImages(Preprocess(16, "squash"), data.open_image, paths)
+    images = CachedImages(squares)
     seed_everything(0, "loaders")
     return data_loaders(recipe(**keys), data, images, MEAN, STD, device=torch.device("cpu")), images
 
@@ -125,15 +125,15 @@ def test_what_is_made_ahead_keeps_its_order_its_errors_and_no_thread() -> None:
 
 
 def test_squares_on_a_device_are_the_same_batches(tmp_path: Path) -> None:
-    from ensemble.inference.image_batches import OnDevice, on_device
+    from ensemble.inference.image_batches import DeviceImages, device_images
 
     _, images = loaders(tmp_path)
-    there = OnDevice(images.squares, torch.from_numpy(images.squares.pixels))  # the processor is a device too
+    there = DeviceImages(images.squares, torch.from_numpy(images.squares.pixels))  # the processor is a device too
     rows = np.array([5, 0, 5, 9])
     assert torch.equal(there.batch(rows), images.batch(rows))
     assert there.batch(rows).is_contiguous(memory_format=torch.channels_last)
     assert (there.rows(["3", "4"]) == images.rows(["3", "4"])).all()
-    assert on_device(images.squares, torch.device("cpu"), 0) is None
+    assert device_images(images.squares, torch.device("cpu"), 0) is None
 
 
 @pytest.mark.parametrize("together", [3, 100])
@@ -658,7 +658,7 @@ def test_the_probe_changes_nothing_and_is_asked_once(cache: Path, monkeypatch: p
 def test_a_speed_that_other_work_slowed_down_is_measured_again_and_the_format_stays(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ensemble.training.engine.hardware import Format
+    from ensemble.training.engine.hardware import ComputeFormat
     from ensemble.training.jobs import speed_probe, timing
 
     cpu, network = torch.device("cpu"), build_network(recipe(), 10)
@@ -682,7 +682,7 @@ def test_a_speed_that_other_work_slowed_down_is_measured_again_and_the_format_st
         == alone
         == speed_probe.Speed(300.0, 100.0, 200.0, 400.0)
     )
-    assert Format.read(chosen.facts()) == chosen
+    assert ComputeFormat.read(chosen.facts()) == chosen
 
 
 def test_fewer_bits_are_taken_where_they_are_clearly_faster() -> None:

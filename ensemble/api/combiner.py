@@ -83,7 +83,7 @@ class Combiner:
 
     def predict_proba(self, probs: npt.ArrayLike) -> Wide:
         """float64 (n, k) from probs (m, n, k), row by row."""
-        from ensemble.combine.calibration import heated
+        from ensemble.combine.calibration import apply_temperature
 
         self._refuse_unfitted()
         stack = _checked(probs)
@@ -93,7 +93,7 @@ class Combiner:
                 f" {len(self.classes_)} expected, as fitted"
             )
         mean = self.rule_.apply(self.params_, stack)
-        return mean if self.temperature_ is None else heated(mean, self.temperature_)
+        return mean if self.temperature_ is None else apply_temperature(mean, self.temperature_)
 
     def predict(self, probs: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """int (n,): the most probable class of each row; ties go to the lower index."""

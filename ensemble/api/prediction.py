@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from ensemble.api.workspace import Workspace
     from ensemble.combine.calibration import Conformal
-    from ensemble.combine.predicting_members import Committee
+    from ensemble.combine.predicting_members import PredictingMembers
     from ensemble.data.inputs import NamedImage
     from ensemble.export.parity import Parity
-    from ensemble.inference.model import Answer, Panel
+    from ensemble.inference.model import BatchResult, LoadedEnsemble
     from ensemble.runs.run import Run
 
     Image = str | Path | PillowImage.Image | npt.NDArray[np.uint8]
@@ -111,7 +111,7 @@ class Predictor:
     panel: its networks.  likely: its conformal sets where uncertainty is asked for.
     """
 
-    panel: Panel
+    panel: LoadedEnsemble
     uncertain: bool = False
     likely: Conformal | None = None
 
@@ -124,15 +124,15 @@ class Predictor:
         """The predictions of RGB images that are in memory."""
         import numpy as np
 
-        from ensemble.combine.predicting_members import disagreeing
-        from ensemble.inference.model import Answer
+        from ensemble.combine.predicting_members import member_disagreement
+        from ensemble.inference.model import BatchResult
 
         pixels = {square: np.stack([square.of(image) for _, image in images]) for square in self.panel.squares}
         opinion = self.panel.opinion(pixels)
-        unlike = disagreeing(opinion.members, self.panel.committee.weights)
-        return self._batch(Answer((), opinion, unlike, ()), tuple(name for name, _ in images))
+        unlike = member_disagreement(opinion.members, self.panel.committee.weights)
+        return self._batch(BatchResult((), opinion, unlike, ()), tuple(name for name, _ in images))
 
-    def _batch(self, answer: Answer, names: tuple[str, ...] | None = None) -> PredictedBatch:
+    def _batch(self, answer: BatchResult, names: tuple[str, ...] | None = None) -> PredictedBatch:
         from ensemble.metrics.classification import entropy
 
         names = tuple(image.name for image in answer.images) if names is None else names
@@ -149,12 +149,12 @@ def predictor(
     *,
     uncertain: bool = False,
     coverage: float = 0.9,
-    before: Callable[[Committee], None] | None = None,
+    before: Callable[[PredictingMembers], None] | None = None,
 ) -> Predictor:
     """The networks of a model, loaded. before: called with its members before torch is imported."""
-    from ensemble.combine.predicting_members import calibration, committee
+    from ensemble.combine.predicting_members import calibration, predicting_members
 
-    members = committee(run)
+    members = predicting_members(run)
     if before is not None:
         before(members)
     likely = None
@@ -164,10 +164,10 @@ def predictor(
             workspace.listener.note(line)
         likely = reliability.sets
     # after everything that can be wrong with the names: torch takes seconds to import
-    from ensemble.inference.model import load_panel
+    from ensemble.inference.model import load_ensemble
     from ensemble.training.engine.hardware import choose_device
 
-    return Predictor(load_panel(members, choose_device(workspace.device)), uncertain, likely)
+    return Predictor(load_ensemble(members, choose_device(workspace.device)), uncertain, likely)
 
 
 def predict(
@@ -297,11 +297,11 @@ def explain(
     pictures = [(name, open_image(name)) for name in images]
     # after everything that can be wrong with the names: torch takes seconds to import
     from ensemble.inference.gradcam import grad_cam, why_no_map
-    from ensemble.inference.model import load_trained
+    from ensemble.inference.model import load_network
     from ensemble.training.engine.hardware import choose_device
 
     device = choose_device(workspace.device)
-    trained = load_trained(run, device)
+    trained = load_network(run, device)
     if why := why_no_map(trained.network, trained.square.size):
         raise DataError(f"{run.id} ({trained.recipe.arch}) cannot be explained: {why}")
     shown: list[tuple[pillow.Image, str]] = []
@@ -339,24 +339,24 @@ def export(
     workspace: Workspace, run: Run, *, out: Path | None = None, zip: Path | None = None, opset: int | None = None
 ) -> ExportedModel:
     """As Model.export. Raises RecipeError for both out and zip, DataError for a rule without a graph."""
-    from ensemble.combine.predicting_members import committee
+    from ensemble.combine.predicting_members import predicting_members
     from ensemble.core.errors import abbreviated
     from ensemble.export.session import check_extra
 
     if out is not None and zip is not None:
         raise RecipeError("both --out and --zip found; name one")
-    members = committee(run)
+    members = predicting_members(run)
     check_extra()
     # after everything that can be wrong with the names: torch takes seconds to import
     from ensemble.export.bundle import export as exported
     from ensemble.export.onnx_graph import OPSET
-    from ensemble.inference.model import load_panel
+    from ensemble.inference.model import load_ensemble
 
     folder = None if zip else out or workspace.runs_folder / "exports" / members.run.id
     listener = workspace.listener
     with listener:
         made = exported(
-            load_panel(members, "cpu"), folder=folder, zip=zip, opset=opset or OPSET, stage=listener.progress
+            load_ensemble(members, "cpu"), folder=folder, zip=zip, opset=opset or OPSET, stage=listener.progress
         )
     if made.why_noise:
         listener.note(f"no validation images to compare on ({made.why_noise})")

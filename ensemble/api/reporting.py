@@ -140,9 +140,9 @@ def _name(spec: DataSpec | None, source: Path) -> str:
 
 def _explain(workspace: Workspace, subject: Subject, rows: Evidence, count: int) -> list[str]:
     """Draw the heat maps that are not there yet; a line, also as a note, for each run that has none."""
-    from ensemble.report.sections.mistakes import image_source, looks
+    from ensemble.report.sections.mistakes import heatmaps, image_source
 
-    wanted = [look for look in looks(subject, rows, count) if not look.path.is_file()]
+    wanted = [look for look in heatmaps(subject, rows, count) if not look.path.is_file()]
     if not wanted:
         return []
     try:
@@ -151,11 +151,11 @@ def _explain(workspace: Workspace, subject: Subject, rows: Evidence, count: int)
         workspace.listener.note(f"no Grad-CAM: {one_line(error)}")
         return []  # the page says itself why it has no images
     # after what can be wrong with the images: torch takes seconds to import
-    from ensemble.inference.gradcam import draw_looks
+    from ensemble.inference.gradcam import draw_heatmaps
     from ensemble.training.engine.hardware import choose_device
 
     with workspace.listener as listener:
-        problems = draw_looks(
+        problems = draw_heatmaps(
             wanted,
             opened,
             choose_device(workspace.device),

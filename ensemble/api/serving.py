@@ -68,9 +68,9 @@ def predictor(workspace: Workspace, source: str | None, coverage: float) -> Pred
         if workspace.device is not None:
             raise RecipeError("--device is for a run; an export computes on the CPU")
         return load_export(Path(source), coverage)
-    from ensemble.combine.predicting_members import committee
+    from ensemble.combine.predicting_members import predicting_members
 
-    members = committee(run_or_newest(workspace, source))
+    members = predicting_members(run_or_newest(workspace, source))
     # after everything that can be wrong with the names: torch takes seconds to import
     from ensemble.serve.run_predictor import load_run
     from ensemble.training.engine.hardware import choose_device

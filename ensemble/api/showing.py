@@ -82,7 +82,7 @@ def _sheet(
     import numpy as np
 
     from ensemble.core.files import write_atomically
-    from ensemble.data.preprocess import Square
+    from ensemble.data.preprocess import Preprocess
     from ensemble.data.preprocess import filters as known_filters
     from ensemble.report import figures
 
@@ -97,7 +97,9 @@ def _sheet(
         names = ["none", *(known_filters.names() if "all" in filters else filters)]
         rows: dict[str, list[Any]] = {
             name: [
-                Square(member.image_size, member.resize, () if name == "none" else tuple(name.split("+"))).of(image)
+                Preprocess(member.image_size, member.resize, () if name == "none" else tuple(name.split("+"))).of(
+                    image
+                )
                 for image in opened
             ]
             for name in names
@@ -106,7 +108,7 @@ def _sheet(
         from ensemble.training.jobs.preview import augmented
         from ensemble.training.methods.augment import policies as known_policies
 
-        square = Square(member.image_size, member.resize, member.preprocess)
+        square = Preprocess(member.image_size, member.resize, member.preprocess)
         pixels = np.stack([square.of(image) for image in opened])
         names = ["none", *(name for name in policies or known_policies.names() if name != "none")]
         rows = {name: list(augmented(pixels, name)) for name in names}

@@ -319,7 +319,7 @@ def distill(
     **keys: Any,
 ) -> DistilledStudent:
     """As Project.distill. Raises MembersFailed where student or baseline cannot be trained."""
-    from ensemble.distill.evaluate import judge
+    from ensemble.distill.evaluate import evaluate_student
 
     dataset, teacher, students, baselines = _prepared(workspace, ensemble, arch, temperature, alpha, keys)
     jobs = [*students, *baselines]
@@ -330,7 +330,7 @@ def distill(
         f"{baselines[0].path.name}, the baseline, is a member like any other: `ens combine` may take it"
     )
     student, baseline = Model(workspace, students[0].run), Model(workspace, baselines[0].run)
-    return DistilledStudent(student, baseline, judge(teacher.run, student.run, baseline.run))
+    return DistilledStudent(student, baseline, evaluate_student(teacher.run, student.run, baseline.run))
 
 
 def plan_distillation(

@@ -19,9 +19,9 @@ from ensemble.check.near import LARGE, SMALL, NearPairs, near_pairs
 from ensemble.core.errors import DataError, EnsError, one_line
 from ensemble.core.files import json_text, without_nan, write_atomically
 from ensemble.data.dataset import Dataset
-from ensemble.data.image_cache import open_squares
+from ensemble.data.image_cache import open_images
 from ensemble.data.leaks import Leaks, check_folder, leaks
-from ensemble.data.preprocess import Square
+from ensemble.data.preprocess import Preprocess
 from ensemble.runs.run import Run
 
 LEAST = 24
@@ -145,10 +145,10 @@ def check(
     paths = items.paths[items.firsts].tolist()
     found = headers(dataset, paths, lambda done, total: stage("reading headers", done, total))
     size = LARGE if np.median(found.shorter) >= LARGE else SMALL
-    squares = open_squares(
+    squares = open_images(
         dataset,
         list(dataset.splits),
-        [Square(size, "squash")],
+        [Preprocess(size, "squash")],
         runs / ".data" / "squares",
         lambda done, total: stage("decoding", done, total),
     )[0]

@@ -17,9 +17,9 @@ from ensemble.cli.terminal import Settings, note
 if TYPE_CHECKING:
     from ensemble.api.prediction import PredictedBatch
     from ensemble.api.workspace import Workspace
-    from ensemble.combine.predicting_members import Committee as PredictingMembers
+    from ensemble.combine.predicting_members import PredictingMembers as PredictingMembers
     from ensemble.data.inputs import NamedImage
-    from ensemble.report.prediction_output import Unsure
+    from ensemble.report.prediction_output import Uncertainty
     from ensemble.runs.run import Run
 
 
@@ -106,10 +106,10 @@ def command(
     note(f"{len(named) - len(unreadable)} of {len(named)} images predicted by {run.id}")
 
 
-def _uncertainty(batch: PredictedBatch) -> Unsure | None:
-    from ensemble.report.prediction_output import Unsure
+def _uncertainty(batch: PredictedBatch) -> Uncertainty | None:
+    from ensemble.report.prediction_output import Uncertainty
 
-    return None if batch.entropy is None else Unsure(batch.entropy, batch.disagreement, batch.sets)
+    return None if batch.entropy is None else Uncertainty(batch.entropy, batch.disagreement, batch.sets)
 
 
 def _refuse_to_lose(out: Path, read: Sequence[Path]) -> None:

@@ -164,11 +164,11 @@ def print_members(members: Any, as_json: bool) -> None:
 
 def print_plan(plan: TrainingPlan) -> None:
     """A line for each run: its id, its kind, its state and how long it takes."""
-    from ensemble.training.jobs.estimate import duration
+    from ensemble.training.jobs.estimate import spoken_duration
 
     for run in plan.runs:
         state = "complete" if run.complete else "to train"
-        click.echo(f"{run.id}\t{run.kind}\t{state}" + (f"\t{duration(run.seconds)}" if run.seconds else ""))
+        click.echo(f"{run.id}\t{run.kind}\t{state}" + (f"\t{spoken_duration(run.seconds)}" if run.seconds else ""))
 
 
 def raise_errors(plan: TrainingPlan) -> None:

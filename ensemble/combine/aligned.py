@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ensemble.combine.arrays import agreed_order
+from ensemble.combine.arrays import fixed_order
 from ensemble.core.errors import MismatchedRuns, first_few
 from ensemble.core.predictions import UNKNOWN, Floats, Ints, Predictions, Texts, align
 from ensemble.runs.imports import WRITTEN, is_copy
@@ -52,8 +52,8 @@ def gather(runs: Sequence[Run], split: str, classes: Texts | None = None) -> Spl
         aligned = _aligned(one, first, runs, split)
         probs[index] = aligned.probs
         members.append(replace(aligned, probs=said_elsewhere))
-    ids = agreed_order(id_orders)
-    classes = agreed_order(class_orders) if classes is None else classes
+    ids = fixed_order(id_orders)
+    classes = fixed_order(class_orders) if classes is None else classes
     _reorder(probs, first, ids, classes)
     members = [align(one, ids, classes) for one in members]
     return Split(ids, classes, probs, _targets(members), _groups(members))
@@ -65,8 +65,8 @@ def _aligned(one: Predictions, first: Predictions, runs: Sequence[Run], split: s
         return align(one, first.ids, first.classes)
     except MismatchedRuns:
         loaded = [run.predictions(split) for run in runs]
-        classes = agreed_order([_class_order(run, other) for run, other in zip(runs, loaded, strict=True)])
-        ids = agreed_order([other.ids for other in loaded])
+        classes = fixed_order([_class_order(run, other) for run, other in zip(runs, loaded, strict=True)])
+        ids = fixed_order([other.ids for other in loaded])
         for other in loaded:
             align(other, ids, classes)
         raise

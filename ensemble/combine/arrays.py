@@ -58,7 +58,7 @@ def enough_rows(n: int, k: int, cells: int = 500_000, fewest: int = 1_000) -> In
     return sampled(n, max(fewest, cells // k))
 
 
-def agreed_order(orders: Sequence[Texts]) -> Texts:
+def fixed_order(orders: Sequence[Texts]) -> Texts:
     """The order that most members share; a tie goes to the natural order, then the plain, then the smallest.
 
     One member whose rows or columns were permuted is put right, and never moves the others.

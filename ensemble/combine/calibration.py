@@ -26,7 +26,7 @@ RANGE = (0.05, 20.0)
 _STEPS = 50
 
 
-def heated(probs: Floats, temperature: float) -> Wide:
+def apply_temperature(probs: Floats, temperature: float) -> Wide:
     """probs (n, k) to the power of 1 / temperature, rows summing to one again. Row by row."""
     logs = np.log(np.maximum(probs.astype(np.float64, order="C"), SMALLEST))
     # the largest entry becomes one, so that no row underflows as a whole

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble.combine.arrays import enough_rows, normalised
-from ensemble.combine.calibration import fit_temperature, heated
+from ensemble.combine.calibration import apply_temperature, fit_temperature
 from ensemble.combine.crossfit import Folds
-from ensemble.combine.evaluate import Judged
+from ensemble.combine.evaluate import Evaluation
 from ensemble.combine.fit import Fitted, Pool, Probs
 from ensemble.core.predictions import Floats, Ints, Texts, Wide
 from ensemble.metrics import Metric, labels
@@ -139,11 +139,11 @@ class _Fold:
         mixed = self.here.without(gone)
         if heat and self.here.fitted.temperature is not None:
             # the old one is that of the mean with those that are gone
-            mixed = heated(mixed, fit_temperature(self.seen.without(gone), self.targets))
+            mixed = apply_temperature(mixed, fit_temperature(self.seen.without(gone), self.targets))
         return mixed.astype(np.float32)
 
 
-class Reduced:
+class WithoutMembers:
     """Positions among the kept members -> the predictions (n, k) of `rows` by the ensemble without those.
 
     Each fold answers by what was decided without it; the weights of the rest are as they were but for their sum,
@@ -151,7 +151,7 @@ class Reduced:
     heat: whether the score depends on the temperature; without it there is none.
     """
 
-    def __init__(self, kept: Sequence[int], judged: Judged, pool: Pool, rows: Ints, heat: bool) -> None:
+    def __init__(self, kept: Sequence[int], judged: Evaluation, pool: Pool, rows: Ints, heat: bool) -> None:
         self.kept, self.heat, self.shape = kept, heat, (len(rows), pool.probs.shape[2])
         folds = judged.folds
         self.folds = [

@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]
 """Told (done, of how many)."""
 
 
-def nobody(done: int, total: int) -> None:
+def no_progress(done: int, total: int) -> None:
     """Is told of progress and does nothing."""
 
 

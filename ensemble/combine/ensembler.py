@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from ensemble.combine.aligned import Split, each_once, gather
 from ensemble.combine.candidates import leaves, refit_of
-from ensemble.combine.crossfit import Progress, nobody
-from ensemble.combine.evaluate import Judged, Score, judge
+from ensemble.combine.crossfit import Progress, no_progress
+from ensemble.combine.evaluate import Evaluation, Score, evaluate
 from ensemble.combine.fit import Plan
 from ensemble.combine.record import PIPELINE, described
 from ensemble.combine.report import Report, report
@@ -90,7 +90,7 @@ def combine(
     refits: bool = False,
     name: str = "ensemble",
     data: DataSpec | None = None,
-    progress: Progress = nobody,
+    progress: Progress = no_progress,
 ) -> Combined:
     """Combine `runs` into the run `folder/<name>-<hash8>`; the same input gives the same id and bytes.
 
@@ -113,7 +113,9 @@ def combine(
             " import them again with a target column or --targets-from"
         )
     plan = replace(plan, metric=_metric(metric, valid))
-    judged = judge(plan, valid, [plan.metric, *(() if metric == "accuracy" else (find("accuracy", ()),))], progress)
+    judged = evaluate(
+        plan, valid, [plan.metric, *(() if metric == "accuracy" else (find("accuracy", ()),))], progress
+    )
     said = report(plan, judged, valid, members)
     kept = [members[i] for i in judged.fitted.selection.kept]
     sources = [refit_of(run, all_runs(folder)) for run in kept] if refits else kept
@@ -198,7 +200,7 @@ def _is_sampled(plan: Plan, m: int, n: int, k: int) -> bool:
 
 
 def _tests(
-    judged: Judged, sources: Sequence[Run], classes: Texts, source: str
+    judged: Evaluation, sources: Sequence[Run], classes: Texts, source: str
 ) -> tuple[dict[str, Predictions], list[str]]:
     """The ensemble's predictions of every test split that all `sources` have, and notes on the others.
 
@@ -253,7 +255,7 @@ def _refuse_other_test(sources: Sequence[Run], split: str) -> None:
         )
 
 
-def _table(plan: Plan, judged: Judged) -> tuple[MemberRow, ...]:
+def _table(plan: Plan, judged: Evaluation) -> tuple[MemberRow, ...]:
     fitted = judged.fitted
     weights = fitted.rule.weights(fitted.params)
     by_index = {} if weights is None else dict(zip(fitted.selection.kept, weights.tolist(), strict=True))

@@ -18,11 +18,11 @@ from ensemble.combine.crossfit import (
     Progress,
     counted,
     crossfitted,
-    nobody,
+    no_progress,
     repeated_folds,
 )
 from ensemble.combine.fit import Fitted, Plan, Pool, Probs, applied, best_alone, decide, decide_in_fold
-from ensemble.combine.rule_selection import Contest, Entry, contest
+from ensemble.combine.rule_selection import RuleScore, RuleSelection, select_rule
 from ensemble.combine.rules import rules
 from ensemble.core.predictions import Ints
 from ensemble.metrics import Metric
@@ -42,7 +42,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Side:
+class Candidate:
     """One way to answer: its predictions (n, k) where it was fitted on the rows themselves, and the honest ones
     of every repeat.
     """
@@ -53,7 +53,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluation:
     """What was fitted on all rows, and how good that is.
 
     ours, plain, single: the ensemble, the plain mean of all candidates, the best member.  fits: what was
@@ -63,13 +63,13 @@ class Judged:
     """
 
     fitted: Fitted
-    ours: Side
-    plain: Side
-    single: Side
+    ours: Candidate
+    plain: Candidate
+    single: Candidate
     fits: Crossfitted
     folds: Folds
     scores: dict[str, tuple[Score, Score, Score]]
-    tournament: tuple[Entry, ...] = ()
+    tournament: tuple[RuleScore, ...] = ()
     left_out: tuple[str, ...] = ()
     suspect: tuple[str, ...] = ()
 
@@ -84,7 +84,7 @@ class Judged:
         return self.ours.honest[0]
 
 
-def judge(plan: Plan, valid: Split, scored: Sequence[Metric], progress: Progress = nobody) -> Judged:
+def evaluate(plan: Plan, valid: Split, scored: Sequence[Metric], progress: Progress = no_progress) -> Evaluation:
     """Fit on all labelled rows of `valid`, and score by cross-fitting. Raises NothingPassed, DataError."""
     pool = Pool(valid.probs, valid.targets)
     automatic = plan.rule.name == "auto"
@@ -92,7 +92,7 @@ def judge(plan: Plan, valid: Split, scored: Sequence[Metric], progress: Progress
     several = repeated_folds(valid.ids, valid.targets, valid.groups, most)
     with one_thread(plan.rule.name):
         found = (
-            contest(plan, pool, several, valid.groups, progress=progress)
+            select_rule(plan, pool, several, valid.groups, progress=progress)
             if automatic
             else _plain(plan, pool, several, progress)
         )
@@ -102,15 +102,15 @@ def judge(plan: Plan, valid: Split, scored: Sequence[Metric], progress: Progress
     # the plain mean of all candidates decides nothing, so its two numbers are one
     uniform = rules.get("uniform")
     mean = applied(uniform, uniform.fit(valid.probs, valid.targets), None, valid.probs)
-    ours = Side("this ensemble", found.full.predict(valid.probs), tuple(one.probs for one in found.honest))
+    ours = Candidate("this ensemble", found.full.predict(valid.probs), tuple(one.probs for one in found.honest))
     uncalibrated = "" if found.full.temperature is None else ", no temperature"
-    plain = Side(f"plain mean of all {len(plan.ids)}{uncalibrated}", mean, (mean,))
-    single = Side("best member", best.predict(valid.probs), tuple(one.probs for one in best_honest))
+    plain = Candidate(f"plain mean of all {len(plan.ids)}{uncalibrated}", mean, (mean,))
+    single = Candidate("best member", best.predict(valid.probs), tuple(one.probs for one in best_honest))
     scores = {}
     for metric in scored:
         first, second, third = (_score(side, metric, valid, known) for side in (ours, plain, single))
         scores[metric.name] = (first, second, third)
-    return Judged(
+    return Evaluation(
         fitted=found.full,
         ours=ours,
         plain=plain,
@@ -128,7 +128,7 @@ def _is_suspect(score: Score, metric: Metric) -> bool:
     return score.apparent < score.low if metric.higher else score.apparent > score.high
 
 
-def _plain(plan: Plan, pool: Pool, several: Sequence[Folds], progress: Progress) -> Contest:
+def _plain(plan: Plan, pool: Pool, several: Sequence[Folds], progress: Progress) -> RuleSelection:
     """One rule, cross-fitted."""
     (full,) = decide(plan, [plan.rule], pool, several[0].known())
 
@@ -139,10 +139,10 @@ def _plain(plan: Plan, pool: Pool, several: Sequence[Folds], progress: Progress)
         tick()
         return found
 
-    return Contest(full, tuple(crossfitted(decided, full, pool, folds) for folds in several), ())
+    return RuleSelection(full, tuple(crossfitted(decided, full, pool, folds) for folds in several), ())
 
 
-def _score(side: Side, metric: Metric, valid: Split, known: Ints) -> Score:
+def _score(side: Candidate, metric: Metric, valid: Split, known: Ints) -> Score:
     targets = valid.targets[known]
     groups = None if valid.groups is None else valid.groups[known]
     honest = [one[known] for one in side.honest]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble.combine.arrays import enough_rows
-from ensemble.combine.calibration import fit_temperature, heated
+from ensemble.combine.calibration import apply_temperature, fit_temperature
 from ensemble.combine.rules import Params, Rule, rules
 from ensemble.core.errors import NothingPassed
 from ensemble.core.predictions import Floats, Ints, Wide
@@ -136,7 +136,7 @@ class Fitted:
 def applied(rule: Rule, params: Params, temperature: float | None, probs: Floats) -> Probs:
     """The rule with its parameters on probs (m, n, k), then the temperature: float32 (n, k)."""
     mixed = rule.apply(params, probs)
-    return (mixed if temperature is None else heated(mixed, temperature)).astype(np.float32)
+    return (mixed if temperature is None else apply_temperature(mixed, temperature)).astype(np.float32)
 
 
 def decide(plan: Plan, several: Sequence[Rule], pool: Pool, rows: Ints) -> list[Fitted]:

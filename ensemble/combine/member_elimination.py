@@ -24,7 +24,7 @@ _DIGITS = 9
 
 
 @dataclass(frozen=True)
-class Shorter:
+class Elimination:
     """dropped: positions of the members that can go, ascending.
 
     difference, low, high: the score of the rest less that of all, in the metric's own direction, and its 95 %
@@ -39,7 +39,7 @@ class Shorter:
     sentence: str
 
 
-def shorter(
+def eliminate_members(
     metric: Metric,
     whole: Floats,
     without: Without,
@@ -47,7 +47,7 @@ def shorter(
     groups: Texts | None,
     costs: Sequence[float | None],
     gains: Sequence[float | None] | None = None,
-) -> Shorter | None:
+) -> Elimination | None:
     """The shortest as good ensemble that backward elimination finds; None where no member can go.
 
     whole: cross-fitted predictions (n, k) of all m members.  targets: (n,), all known.  groups: (n,) or None.
@@ -129,7 +129,7 @@ def _number(loss: float) -> float:
 
 def _described(
     metric: Metric, dropped: tuple[int, ...], found: Difference, costs: Sequence[float | None]
-) -> Shorter:
+) -> Elimination:
     speedup = _speedup(dropped, costs)
     points = round(100 * found.value, 2) + 0.0  # never -0.00
     loss = f"{metric.name} {round(found.value, 4) + 0.0:+.4f} where less is better"
@@ -137,7 +137,7 @@ def _described(
     faster = "" if speedup is None or speedup < 1.05 else f", {speedup:.1f} times faster"
     caution = "picked on these very images, which flatters it a little"
     sentence = f"drop {_these(len(dropped))}: {change}{faster} ({caution})"
-    return Shorter(dropped, found.value, found.low, found.high, speedup, sentence)
+    return Elimination(dropped, found.value, found.low, found.high, speedup, sentence)
 
 
 def _these(count: int) -> str:

@@ -21,7 +21,7 @@ from ensemble.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Member:
+class PredictingMember:
     """One voice. networks: the run itself, or a folds run's folds, whose mean speaks."""
 
     run: Run
@@ -29,7 +29,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Committee:
+class PredictingMembers:
     """The m members of a run and their rule; a member alone, and the folds of a folds run, are a plain mean.
 
     classes: (k,), the order of every answer.  ensemble: None for the plain mean.
@@ -37,7 +37,7 @@ class Committee:
 
     run: Run
     classes: tuple[str, ...]
-    members: tuple[Member, ...]
+    members: tuple[PredictingMember, ...]
     ensemble: Ensemble | None = None
 
     @cached_property
@@ -87,7 +87,7 @@ def mean_of(probs: Floats) -> Probs:
     return mean
 
 
-def committee(run: Run) -> Committee:
+def predicting_members(run: Run) -> PredictingMembers:
     """The committee of a complete run.
 
     Raises DataError for a run, or members of an ensemble, that have no network: they were imported.
@@ -95,11 +95,13 @@ def committee(run: Run) -> Committee:
     classes = tuple(str(name) for name in run.facts["classes"])
     if run.kind != "ensemble":
         _refuse_imports([run], run)
-        return Committee(run, classes, tuple(Member(one, (one,)) for one in _networks(run)))
+        return PredictingMembers(run, classes, tuple(PredictingMember(one, (one,)) for one in _networks(run)))
     ensemble = read_ensemble(run)
     sources = [named_run(run.path.parent, name) for name in ensemble.sources]
     _refuse_imports(sources, run)
-    return Committee(run, classes, tuple(Member(one, _networks(one)) for one in sources), ensemble)
+    return PredictingMembers(
+        run, classes, tuple(PredictingMember(one, _networks(one)) for one in sources), ensemble
+    )
 
 
 def _networks(run: Run) -> tuple[Run, ...]:
@@ -120,7 +122,7 @@ def _refuse_imports(sources: Sequence[Run], run: Run) -> None:
         )
 
 
-def honest_rows(found: Committee) -> tuple[Predictions, str]:
+def honest_rows(found: PredictingMembers) -> tuple[Predictions, str]:
     """The labelled validation rows that stand for new images, in the committee's classes, and a note on whose.
 
     An ensemble's are cross-fitted; a refit's are those of the member before it, which never saw them. Raises
@@ -139,18 +141,18 @@ def honest_rows(found: Committee) -> tuple[Predictions, str]:
 
 
 @dataclass(frozen=True)
-class Opinion:
+class EnsembleOutput:
     """What a run says of n images. probs: float32 (n, k).  members: float32 (m, n, k), uniform where unheard."""
 
     probs: Probs
     members: Probs
 
-    def row(self, i: int) -> Opinion:
+    def row(self, i: int) -> EnsembleOutput:
         """What it says of image i alone, as n = 1."""
-        return Opinion(self.probs[i : i + 1], self.members[:, i : i + 1])
+        return EnsembleOutput(self.probs[i : i + 1], self.members[:, i : i + 1])
 
 
-def disagreeing(members: Floats, weights: Floats) -> Wide | None:
+def member_disagreement(members: Floats, weights: Floats) -> Wide | None:
     """float64 (n,): the disagreement of members (m, n, k); None where fewer than two weigh anything."""
     return disagreement(members, weights) if np.count_nonzero(weights) > 1 else None
 
@@ -160,7 +162,7 @@ CHANCE = 0.05
 
 
 @dataclass(frozen=True)
-class Least:
+class LeastCovered:
     """The class whose rows the sets hold least often. share: of its `rows` rows."""
 
     name: str
@@ -178,7 +180,7 @@ class Calibration:
     sets: Conformal
     measured: float
     why: str = ""
-    least: Least | None = None
+    least: LeastCovered | None = None
 
     def __str__(self) -> str:
         return (
@@ -203,7 +205,7 @@ class Calibration:
         return "the validation rows are too few, or too hard, for that coverage: every set holds every class"
 
 
-def calibration(found: Committee, coverage: float) -> Calibration:
+def calibration(found: PredictingMembers, coverage: float) -> Calibration:
     """Calibrated on validation rows that nothing was fitted on. Raises DataError where none has a label."""
     probs, targets, why = calibration_rows(found)
     sets = calibrated(probs, targets, coverage)
@@ -211,7 +213,7 @@ def calibration(found: Committee, coverage: float) -> Calibration:
     return Calibration(sets, mean_coverage(probs, targets, coverage), why, least)
 
 
-def least_covered(sets: Conformal, probs: Floats, targets: Ints, classes: Sequence[str]) -> Least | None:
+def least_covered(sets: Conformal, probs: Floats, targets: Ints, classes: Sequence[str]) -> LeastCovered | None:
     """The class of probs (n, k) whose share of held rows is least, where it is below the coverage beyond chance.
 
     Split conformal prediction promises a share of all rows; of a rare class it may hold far fewer (Sadinle, Lei and
@@ -224,10 +226,10 @@ def least_covered(sets: Conformal, probs: Floats, targets: Ints, classes: Sequen
     if not len(odd):
         return None
     at = int(odd[np.argmin(hits[odd] / rows[odd])])
-    return Least(classes[at], float(hits[at] / rows[at]), int(rows[at]))
+    return LeastCovered(classes[at], float(hits[at] / rows[at]), int(rows[at]))
 
 
-def calibration_rows(found: Committee) -> tuple[Floats, Ints, str]:
+def calibration_rows(found: PredictingMembers) -> tuple[Floats, Ints, str]:
     """probs (n, k), targets (n,) of the labelled honest rows, and whose they are. Raises DataError without any."""
     rows, why = honest_rows(found)
     assert rows.targets is not None

@@ -11,11 +11,11 @@ import numpy as np
 from ensemble.combine.advice import Advice, advise
 from ensemble.combine.aligned import Split
 from ensemble.combine.arrays import sampled
-from ensemble.combine.contributions import Reduced, contributions, only_right
-from ensemble.combine.evaluate import Judged
+from ensemble.combine.contributions import WithoutMembers, contributions, only_right
+from ensemble.combine.evaluate import Evaluation
 from ensemble.combine.fit import Plan, Pool
-from ensemble.combine.member_elimination import Shorter, shorter
-from ensemble.combine.rule_selection import Entry
+from ensemble.combine.member_elimination import Elimination, eliminate_members
+from ensemble.combine.rule_selection import RuleScore
 from ensemble.core.errors import abbreviated
 from ensemble.core.files import without_nan
 from ensemble.core.predictions import Ints
@@ -52,10 +52,10 @@ class Report:
 
     metric: str
     rows: int
-    tournament: tuple[Entry, ...]
+    tournament: tuple[RuleScore, ...]
     against: tuple[Comparison, ...]
     parts: tuple[Part, ...]
-    shorter: Shorter | None
+    shorter: Elimination | None
     dropped: tuple[str, ...]
     advice: Advice
 
@@ -78,7 +78,7 @@ class Report:
         return [*lines, self.advice.sentence]
 
 
-def report(plan: Plan, judged: Judged, valid: Split, members: Sequence[Run]) -> Report:
+def report(plan: Plan, judged: Evaluation, valid: Split, members: Sequence[Run]) -> Report:
     """The report on a judged ensemble of some of `members`, by the metric of the plan."""
     pool, kept = Pool(valid.probs, valid.targets), judged.fitted.selection.kept
     known = judged.folds.known()
@@ -86,12 +86,12 @@ def report(plan: Plan, judged: Judged, valid: Split, members: Sequence[Run]) -> 
     targets = valid.targets[rows]
     groups = None if valid.groups is None else valid.groups[rows]
     # of labels no temperature changes anything
-    reduced = Reduced(kept, judged, pool, rows, heat=plan.metric.of is not metrics.get("accuracy").of)
+    reduced = WithoutMembers(kept, judged, pool, rows, heat=plan.metric.of is not metrics.get("accuracy").of)
     whole, probs = judged.crossfitted[rows], pool.taken(range(len(members)), rows)
     costs = [_cost(members[index]) for index in kept]
     chosen = probs if len(kept) == len(members) else probs[list(kept)]
     brought = contributions(plan.metric, whole, reduced, chosen, targets, groups)
-    fewer = shorter(plan.metric, whole, reduced, targets, groups, costs, [one.gain for one in brought])
+    fewer = eliminate_members(plan.metric, whole, reduced, targets, groups, costs, [one.gain for one in brought])
     alone = only_right(pool.hits[np.ix_(np.array(kept), known)])
     untrained = [run.arch for run in members if run.kind == "import" and not run.facts.get("arch")]
     parts = [
@@ -110,7 +110,7 @@ def report(plan: Plan, judged: Judged, valid: Split, members: Sequence[Run]) -> 
     )
 
 
-def _against(plan: Plan, judged: Judged, valid: Split, known: Ints) -> tuple[Comparison, ...]:
+def _against(plan: Plan, judged: Evaluation, valid: Split, known: Ints) -> tuple[Comparison, ...]:
     groups = None if valid.groups is None else valid.groups[known]
     targets, ours = valid.targets[known], [one[known] for one in judged.ours.honest]
     plain = "the plain mean" if judged.fitted.temperature is None else "the plain mean without a temperature"

@@ -10,7 +10,7 @@ from math import comb
 
 import numpy as np
 
-from ensemble.combine.crossfit import Crossfitted, Folds, Progress, assembled, counted, nobody, repeated_folds
+from ensemble.combine.crossfit import Crossfitted, Folds, Progress, assembled, counted, no_progress, repeated_folds
 from ensemble.combine.fit import Fitted, Plan, Pool, Probs, decide, decide_in_fold
 from ensemble.combine.rules import Params, Rule, rule, rules
 from ensemble.core.predictions import UNKNOWN, Floats, Ints, Texts
@@ -19,7 +19,7 @@ from ensemble.stats.intervals import differences
 
 
 @dataclass(frozen=True)
-class Entry:
+class RuleScore:
     """A rule in the tournament. score: cross-fitted, on the first division into folds.  error: the standard error
     of its distance from the best rule's score on the same rows, 0 for the best itself.
     """
@@ -34,7 +34,7 @@ MOST_COEFFICIENTS = 500_000
 
 
 @dataclass(frozen=True)
-class Contest:
+class RuleSelection:
     """What `auto` decided: the fit of the winner on all rows, its honest predictions by repeat, the table.
 
     left_out: rules that were too large to be compared.
@@ -43,49 +43,49 @@ class Contest:
 
     full: Fitted
     honest: tuple[Crossfitted, ...]
-    table: tuple[Entry, ...]
+    table: tuple[RuleScore, ...]
     left_out: tuple[str, ...] = ()
 
 
-def contestants() -> list[Rule]:
+def candidate_rules() -> list[Rule]:
     """Every rule but `auto`, the simplest first."""
     return sorted((rules.get(name) for name in rules.names() if name != "auto"), key=lambda one: one.complexity)
 
 
 def too_large(m: int, k: int) -> tuple[str, ...]:
     """The rules that `auto` does not compare for m members and k classes."""
-    return tuple(rule.name for rule in contestants() if rule.coefficients(m, k) > MOST_COEFFICIENTS)
+    return tuple(rule.name for rule in candidate_rules() if rule.coefficients(m, k) > MOST_COEFFICIENTS)
 
 
-def contest(
+def select_rule(
     plan: Plan,
     pool: Pool,
     several: Sequence[Folds],
     groups: Texts | None,
     *,
     nested: bool = True,
-    progress: Progress = nobody,
-) -> Contest:
+    progress: Progress = no_progress,
+) -> RuleSelection:
     """The tournament on the first of several divisions into folds. nested: with honest predictions.
 
     The honest predictions are those of a tournament on each division: were the choice a mean over all of them,
     it would be steadier than what a single one can be judged by. Raises NothingPassed.
     """
     left_out = too_large(len(pool.probs), pool.probs.shape[2])
-    entrants = [rule for rule in contestants() if rule.name not in left_out]
+    entrants = [rule for rule in candidate_rules() if rule.name not in left_out]
     fits = sum(
         comb(len(folds.names), 2) * nested + len(folds.names) for folds in (several if nested else several[:1])
     )
     tick = counted(progress, fits)
-    first = _Round(plan, entrants, pool, several[0], groups, tick)
+    first = _CrossfitRound(plan, entrants, pool, several[0], groups, tick)
     table = first.table()
     winner = entrants[simplest(table, plan.metric)]
     (full,) = decide(plan, [winner], pool, several[0].known())
-    others = [_Round(plan, entrants, pool, folds, groups, tick) for folds in several[1:] if nested]
-    return Contest(full, tuple(one.nested(full) for one in (first, *others) if nested), table, left_out)
+    others = [_CrossfitRound(plan, entrants, pool, folds, groups, tick) for folds in several[1:] if nested]
+    return RuleSelection(full, tuple(one.nested(full) for one in (first, *others) if nested), table, left_out)
 
 
-class _Round:
+class _CrossfitRound:
     """The tournament on one division into folds.
 
     What is decided without the folds f and g serves both of them: it chooses the rule for f by predicting g,
@@ -110,7 +110,7 @@ class _Round:
         self.tick()
         return found
 
-    def table(self) -> tuple[Entry, ...]:
+    def table(self) -> tuple[RuleScore, ...]:
         """Every rule's cross-fitted score on all labelled rows."""
         return self._scored(self._predicted(self.fits), self.folds.known())
 
@@ -133,7 +133,7 @@ class _Round:
         bold = math.sqrt(len(rows) / len(self.folds.known()))
         return simplest(self._scored(self._predicted(fits), rows), self.plan.metric, bold)
 
-    def _scored(self, probs: Sequence[Probs], rows: Ints) -> tuple[Entry, ...]:
+    def _scored(self, probs: Sequence[Probs], rows: Ints) -> tuple[RuleScore, ...]:
         """What each rule's predictions (n, k) score on `rows`."""
         metric, targets = self.plan.metric, self.pool.targets[rows]
         groups = None if self.groups is None else self.groups[rows]
@@ -142,7 +142,7 @@ class _Round:
         best = _best(scores, metric)
         gaps = differences(metric, said[best], said, targets, groups)
         return tuple(
-            Entry(rule.name, score, 0.0 if index == best else gap.se)
+            RuleScore(rule.name, score, 0.0 if index == best else gap.se)
             for index, (rule, score, gap) in enumerate(zip(self.entrants, scores, gaps, strict=True))
         )
 
@@ -158,7 +158,7 @@ class _Round:
         return out
 
 
-def simplest(table: Sequence[Entry], metric: Metric, errors: float = 1.0) -> int:
+def simplest(table: Sequence[RuleScore], metric: Metric, errors: float = 1.0) -> int:
     """The first rule, from the simplest on, within so many standard errors of the best."""
     scores = [entry.score for entry in table]
     best = scores[_best(scores, metric)]
@@ -197,5 +197,5 @@ def auto(probs: Floats, targets: Ints, metric: Metric) -> Params:
     names = tuple(f"{index:05d}" for index in range(len(probs)))
     rows = np.array([f"{index:09d}" for index in range(len(targets))])
     plan = Plan(names, names, rules.get("auto"), metric=metric, calibrate=True)
-    fitted = contest(plan, Pool(probs, targets), repeated_folds(rows, targets, None), None, nested=False).full
+    fitted = select_rule(plan, Pool(probs, targets), repeated_folds(rows, targets, None), None, nested=False).full
     return {"rule": np.array(fitted.rule.name), **fitted.params}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ensemble.combine.aligned import Split
-from ensemble.combine.evaluate import Judged
+from ensemble.combine.evaluate import Evaluation
 from ensemble.combine.record import PIPELINE
 from ensemble.core.errors import first_few
 from ensemble.core.files import without_nan
@@ -17,7 +17,7 @@ from ensemble.runs.run import Run
 from ensemble.runs.writing import now, parent_facts, total
 
 
-def metrics_of(judged: Judged, valid: Split, refits: bool) -> dict[str, Any]:
+def metrics_of(judged: Evaluation, valid: Split, refits: bool) -> dict[str, Any]:
     """The entries of metrics.json beside the scores of the splits: apparent, and honest with its interval."""
     known = judged.folds.known()  # in the order of the ids
     ours = {name: ours for name, (ours, _, _) in judged.scores.items()}
@@ -92,7 +92,7 @@ def _valid_leaks(runs: Sequence[Run]) -> int:
     return max(counts.get("exact", 0) + counts.get("near", 0), counts.get("group", 0))
 
 
-def notes_of(judged: Judged, kept: Sequence[Run], refits: bool, valid: Split, threshold: float) -> list[str]:
+def notes_of(judged: Evaluation, kept: Sequence[Run], refits: bool, valid: Split, threshold: float) -> list[str]:
     """What a reader must know beside the scores, one line each."""
     notes = []
     if lacking := absent(valid.targets, valid.classes.tolist()):

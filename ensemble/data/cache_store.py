@@ -20,7 +20,7 @@ from ensemble.core.errors import DataError, RecipeError
 from ensemble.core.files import read_json, replacing, write_json
 from ensemble.core.parallel import threaded
 from ensemble.data.file_hashes import Progress
-from ensemble.data.preprocess import Pixels, Square
+from ensemble.data.preprocess import Pixels, Preprocess
 
 LIMIT_VARIABLE, LIMIT_GB = "ENS_STORE_GB", 64.0
 """What all stores of a runs folder may take together; 0 stores nothing."""
@@ -38,7 +38,7 @@ class StoreFile:
 
     folder: Path
     key: str
-    square: Square
+    square: Preprocess
     count: int
 
     @property

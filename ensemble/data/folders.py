@@ -14,8 +14,8 @@ from pathlib import Path, PurePath
 
 from ensemble.core.errors import DataError, first_few, one_line
 from ensemble.core.names import is_system, natural_key, nfc, refuse_shared_ids, stem
-from ensemble.data.listing import HELD_OUT, Found, Notes, Rows
-from ensemble.data.scan import Found as Scanned
+from ensemble.data.listing import HELD_OUT, Notes, RawListing, Rows
+from ensemble.data.scan import FolderContents as Scanned
 from ensemble.data.scan import holds_image, scan
 from ensemble.data.split_names import (
     label_advice,
@@ -29,7 +29,7 @@ from ensemble.recipe.schema import DataSpec
 VALID_NAMES = ("valid", "val", "validation")
 
 
-def list_folders(spec: DataSpec, leave_out: frozenset[Path]) -> Found:
+def list_folders(spec: DataSpec, leave_out: frozenset[Path]) -> RawListing:
     """List class folders. leave_out: folders, resolved, that hold no data (the runs). Raises DataError."""
     root = Path(spec.path)
     valid = _valid(spec, root)
@@ -49,7 +49,7 @@ def list_folders(spec: DataSpec, leave_out: frozenset[Path]) -> Found:
         _note_unused(root, folders, notes)
     elif not spec.classes:
         _note_classes_or_splits(root, splits["train"], folders, notes)
-    return Found(root, splits, None, None if isinstance(valid, str) else valid, notes.all())
+    return RawListing(root, splits, None, None if isinstance(valid, str) else valid, notes.all())
 
 
 def _note_folders(root: Path, folders: Mapping[str, str], notes: Notes) -> None:

@@ -26,17 +26,17 @@ from ensemble.data.cache_store import StoreFile, make, make_room
 from ensemble.data.dataset import Dataset
 from ensemble.data.file_hashes import Progress
 from ensemble.data.load import Note
-from ensemble.data.preprocess import Pixels, Square
+from ensemble.data.preprocess import Pixels, Preprocess
 
 _DECODER = 1
 """Raised when the same file gives other pixels than before."""
 
 
-class Squares(Protocol):
+class PreprocessedImages(Protocol):
     """The squares of some images, by row."""
 
     @property
-    def square(self) -> Square:
+    def square(self) -> Preprocess:
         """What is made of every image."""
 
     def rows(self, paths: Sequence[str]) -> Ints:
@@ -47,10 +47,10 @@ class Squares(Protocol):
 
 
 @dataclass(frozen=True)
-class Stream:
+class StreamedImages:
     """Squares that are decoded whenever they are asked for, by threads."""
 
-    square: Square
+    square: Preprocess
     open_image: Callable[[str], Image.Image]
     paths: tuple[str, ...]
 
@@ -69,13 +69,13 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Store:
+class StoredImages:
     """Squares in a memory-mapped file: only what is looked at is read, and memory is the system's to take back.
 
     pixels: uint8 (rows, size, size, 3).  places: path -> row; copies of an image share one.
     """
 
-    square: Square
+    square: Preprocess
     pixels: Pixels
     places: Mapping[str, int]
 
@@ -88,14 +88,14 @@ class Store:
         return np.asarray(self.pixels[rows])
 
 
-def open_squares(
+def open_images(
     dataset: Dataset,
     splits: Sequence[str],
-    squares: Sequence[Square],
+    squares: Sequence[Preprocess],
     folder: Path,
     progress: Progress | None = None,
     note: Note = lambda line: None,
-) -> list[Squares]:
+) -> list[PreprocessedImages]:
     """The squares of all images of `splits`, one entry for each of `squares`.
 
     Stores that are in `folder` and whole are opened. The others are made, all of them while each image is decoded
@@ -127,7 +127,7 @@ def open_squares(
         if why:
             note(f"images are decoded again in every epoch: {why}")
     return [
-        Stream(square, dataset.open_image, paths) if pixels is None else Store(square, pixels, rows)
+        StreamedImages(square, dataset.open_image, paths) if pixels is None else StoredImages(square, pixels, rows)
         for square, pixels in ((square, opened[square]) for square in squares)
     ]
 
@@ -151,7 +151,7 @@ def _one_maker(folder: Path, note: Note) -> Iterator[None]:
         lock.release()
 
 
-def key(dataset: Dataset, content: Sequence[str], square: Square) -> str:
+def key(dataset: Dataset, content: Sequence[str], square: Preprocess) -> str:
     """The name of the store of images with the digests `content`, in their order."""
     made = [square.size, square.resize, *([square.facts] if square.filters else [])]
     return sha256_json([_DECODER, pillow, dataset.background, *made, list(content)])[:24]

@@ -58,7 +58,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Found:
+class RawListing:
     """What a form of data lists, before classes have numbers.
 
     splits: `train` first, then perhaps `valid`, `test`, `test-<name>`.  own_order: the set's own list of
@@ -84,7 +84,7 @@ class Listing:
     notes: Sequence[str] = ()
 
 
-def numbered(found: Found, classes: Sequence[str]) -> Listing:
+def numbered(found: RawListing, classes: Sequence[str]) -> Listing:
     """`found` with every label as an index. classes: the recipe's list, or nothing.
 
     Raises DataError for rows of train or valid without a label and for a class that train does not have.
@@ -115,7 +115,7 @@ def _refuse_unlabelled(split: str, rows: Rows) -> None:
         raise DataError(f"{split}: {len(bare)} rows without a label: {first_few(bare)}; label or remove them")
 
 
-def _class_numbers(found: Found, listed: Sequence[str]) -> tuple[list[str], dict[str, int]]:
+def _class_numbers(found: RawListing, listed: Sequence[str]) -> tuple[list[str], dict[str, int]]:
     """The names of the classes in order, and the index that each label stands for."""
     trained = set(found.splits["train"].labels or ())
     if not listed:

@@ -148,7 +148,7 @@ def pad(image: Image.Image, size: int) -> Image.Image:
 
 
 @dataclass(frozen=True, order=True)
-class Square:
+class Preprocess:
     """What is made of every image: uint8 (size, size, 3), by `filters`, then by the resize mode of that name."""
 
     size: int

@@ -12,7 +12,7 @@ from ensemble.core.names import extension, has_control, is_system
 
 
 @dataclass(frozen=True)
-class Found:
+class FolderContents:
     """What lies below a folder, as paths relative to it, `/`-separated, each list sorted.
 
     images: by their extension.  others: every other file.  folders: the folders directly in it.
@@ -25,13 +25,13 @@ class Found:
     system: list[str] = field(default_factory=list)
 
 
-def scan(folder: Path, leave_out: frozenset[Path] = frozenset()) -> Found:
+def scan(folder: Path, leave_out: frozenset[Path] = frozenset()) -> FolderContents:
     """Everything below `folder`; links are followed, names that begin with a dot passed over.
 
     leave_out: folders, resolved, that are passed over too. Raises DataError for a folder that cannot be read,
     a circle of links, and an image whose path has a line break or another control character.
     """
-    found = Found()
+    found = FolderContents()
     _walk(folder, "", (), found, leave_out)
     for names in (found.images, found.others, found.folders, found.system):
         names.sort()
@@ -55,7 +55,7 @@ def holds_image(folder: Path, *, directly: bool = False, above: tuple[tuple[int,
 
 
 def _walk(
-    folder: Path, prefix: str, above: tuple[tuple[int, int], ...], found: Found, leave_out: frozenset[Path]
+    folder: Path, prefix: str, above: tuple[tuple[int, int], ...], found: FolderContents, leave_out: frozenset[Path]
 ) -> None:
     here, entries = _entries(folder)
     if here in above:
@@ -73,7 +73,7 @@ def _walk(
             _walk(folder / name, f"{prefix}{name}/", (*above, here), found, leave_out)
 
 
-def _file(folder: Path, prefix: str, name: str, found: Found) -> None:
+def _file(folder: Path, prefix: str, name: str, found: FolderContents) -> None:
     """List a file; the name of what is no image has no part in anything and may be what it likes."""
     if not extension(name):
         found.others.append(prefix + name)

@@ -17,7 +17,7 @@ from ensemble.data.columns import group_columns, numbers, one_hot_labels, soft_r
 from ensemble.data.csv_files import Table, read_csv
 from ensemble.data.file_index import ImageIndex, index_images, note_unlisted, refuse_no_header
 from ensemble.data.folders import folder_rows
-from ensemble.data.listing import Found, Notes, Rows
+from ensemble.data.listing import Notes, RawListing, Rows
 from ensemble.data.table_splits import note_unused, rows_by_split, tests_of, valid_of, with_csv
 from ensemble.recipe.schema import DataSpec
 
@@ -40,7 +40,7 @@ class Columns:
         return None if not self.labels else self.labels + ((self.unnamed,) if self.unnamed is not None else ())
 
 
-def list_tables(spec: DataSpec, leave_out: frozenset[Path]) -> Found:
+def list_tables(spec: DataSpec, leave_out: frozenset[Path]) -> RawListing:
     """List CSV files. leave_out: resolved folders without data (the runs). Raises DataError, RecipeError."""
     root = Path(spec.path)
     train_path = root / with_csv(root, spec.train)
@@ -68,7 +68,7 @@ def list_tables(spec: DataSpec, leave_out: frozenset[Path]) -> Found:
     held = None if "valid" in splits else valid
     order = sorted(splits, key=lambda split: ("train", "valid", "test").index(split.split("-")[0]))
     assert not isinstance(held, str)
-    return Found(root, {split: splits[split] for split in order}, columns.class_names, held, notes.all())
+    return RawListing(root, {split: splits[split] for split in order}, columns.class_names, held, notes.all())
 
 
 def _named(spec: DataSpec) -> tuple[str | None, ...]:

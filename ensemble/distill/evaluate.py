@@ -23,7 +23,7 @@ from ensemble.stats.intervals import student as student_t
 
 
 @dataclass(frozen=True)
-class Kept:
+class RetainedGain:
     """Scores of an ensemble, of a student of it, and of the baseline: the same network without the teacher.
 
     gain: ensemble less baseline, positive where the ensemble is better.  learnt: student less baseline.
@@ -51,7 +51,7 @@ class Kept:
         return {"metric": self.metric, "rows": self.rows, **scores, **gaps, **share, "says": list(self.sentences)}
 
 
-def kept(
+def retained_gain(
     metric: Metric,
     ensemble: Floats,
     student: Floats,
@@ -60,7 +60,7 @@ def kept(
     groups: Texts | None,
     *,
     flattered: bool = False,
-) -> Kept:
+) -> RetainedGain:
     """What `student` keeps of the gain: probs (n, k) of the same rows, targets (n,) all known, groups or None.
 
     flattered: whether something of these targets may have reached the student, so that it keeps this much at most.
@@ -82,7 +82,7 @@ def kept(
         f"Student{', flattered' if flattered else ''}: {_lower(against)}",
     )
     ours, own, plain = (metric(one, targets) for one in (ensemble, student, baseline))
-    return Kept(metric.name, len(targets), ours, own, plain, gain, learnt, share, low, high, said)
+    return RetainedGain(metric.name, len(targets), ours, own, plain, gain, learnt, share, low, high, said)
 
 
 def ratio_interval(above: float, below: float, spread: Wide, errors: float) -> tuple[float, float] | None:
@@ -129,7 +129,7 @@ def _lower(sentence: str) -> str:
 
 
 @dataclass(frozen=True)
-class Line:
+class CostLine:
     """One side. score: on the validation rows.  seconds_per_image, bytes: of what predicts.  None: unknown.
 
     A baseline of folds is as dear as one of them: with folds the student is one network too.
@@ -150,9 +150,9 @@ class Distillation:
     test: on the labelled test rows, None where there are none; the mean of the folds speaks where there are folds.
     """
 
-    lines: tuple[Line, Line, Line]
-    valid: Kept
-    test: Kept | None
+    lines: tuple[CostLine, CostLine, CostLine]
+    valid: RetainedGain
+    test: RetainedGain | None
     notes: tuple[str, ...]
 
     def facts(self) -> dict[str, Any]:
@@ -168,20 +168,20 @@ class Distillation:
         return plain
 
 
-def judge(ensemble: Run, student: Run, baseline: Run) -> Distillation:
+def evaluate_student(ensemble: Run, student: Run, baseline: Run) -> Distillation:
     """Score all three on the same rows by the ensemble's metric; the student's run keeps it as distilled.json.
 
     Raises DataError where no row has a label.
     """
     name = read_ensemble(ensemble).metric
     teacher, taught, plain = (run.predictions("valid") for run in (ensemble, student, baseline))
-    valid = _kept(name, teacher, taught, plain, flattered=True)
+    valid = _retained(name, teacher, taught, plain, flattered=True)
     if valid is None:
         raise DataError(f"{student.id} has no labelled rows to be scored on")
     test = _test(name, ensemble, student, baseline)
     scores = (valid.ensemble, valid.student, valid.baseline)
     first, second, third = (
-        Line(name, run.id, score, _cost(run, "seconds_per_image"), _cost(run, "bytes"))
+        CostLine(name, run.id, score, _cost(run, "seconds_per_image"), _cost(run, "bytes"))
         for name, run, score in zip(
             ("ensemble", "student", "baseline"), (ensemble, student, baseline), scores, strict=True
         )
@@ -196,9 +196,9 @@ def _cost(run: Run, what: str) -> float | None:
     return cost / len(run.facts["parents"]) if cost is not None and run.kind == "folds" else cost
 
 
-def _kept(
+def _retained(
     name: str, ensemble: Predictions, student: Predictions, baseline: Predictions, *, flattered: bool = False
-) -> Kept | None:
+) -> RetainedGain | None:
     """On the student's rows, which the ensemble may have more of; None where none has a label."""
     ids, classes = student.ids, student.classes
     ours, other = rows_of(ensemble, ids, classes), align(baseline, ids, classes)
@@ -209,13 +209,13 @@ def _kept(
     groups = None if student.groups is None else student.groups[known]
     metric = find(name, classes.tolist())
     first, second, third = (one.probs[known] for one in (ours, student, other))
-    return kept(metric, first, second, third, targets[known], groups, flattered=flattered)
+    return retained_gain(metric, first, second, third, targets[known], groups, flattered=flattered)
 
 
-def _test(name: str, ensemble: Run, student: Run, baseline: Run) -> Kept | None:
+def _test(name: str, ensemble: Run, student: Run, baseline: Run) -> RetainedGain | None:
     if not all(run.has("test") for run in (ensemble, student, baseline)):
         return None
-    return _kept(name, ensemble.predictions("test"), _of_folds(student), baseline.predictions("test"))
+    return _retained(name, ensemble.predictions("test"), _of_folds(student), baseline.predictions("test"))
 
 
 def _of_folds(student: Run) -> Predictions:
@@ -229,7 +229,7 @@ def _of_folds(student: Run) -> Predictions:
     return replace(own, probs=aligned.mean(axis=0, dtype=np.float64).astype(np.float32))
 
 
-def _notes(student: Run, test: Kept | None) -> list[str]:
+def _notes(student: Run, test: RetainedGain | None) -> list[str]:
     folds = student.pools_folds
     return [
         *(["the student is one network for all rows; scored are its folds and the baseline's"] if folds else []),

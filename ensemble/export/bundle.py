@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.combine.calibration import calibrated, mean_coverage
-from ensemble.combine.predicting_members import Committee, calibration_rows
+from ensemble.combine.predicting_members import PredictingMembers, calibration_rows
 from ensemble.core.errors import DataError, EnsError, first_few, one_line
 from ensemble.core.files import read_json, replacing, sha256_file, without_nan, write_atomically, write_json
 from ensemble.export.card import model_card
@@ -23,7 +23,7 @@ from ensemble.export.parity import BOUND, Parity, compare, sample
 from ensemble.export.predict_anywhere import STEPS
 from ensemble.export.rules import graph_rules
 from ensemble.export.session import OnnxModel
-from ensemble.inference.model import Panel
+from ensemble.inference.model import LoadedEnsemble
 from ensemble.runs.leaderboard import headline
 from ensemble.runs.writing import versions
 
@@ -55,7 +55,7 @@ class Exported:
     why_noise: str
 
 
-def refuse_unportable(panel: Panel) -> None:
+def refuse_unportable(panel: LoadedEnsemble) -> None:
     """Raise DataError that names runs whose filter, resize mode or rule only this package has."""
     steps = {id: (*one.square.filters, one.square.resize) for id, one in panel.networks.items()}
     odd = {id: [step for step in names if step not in STEPS] for id, names in steps.items()}
@@ -71,7 +71,7 @@ def refuse_unportable(panel: Panel) -> None:
 
 
 def export(
-    panel: Panel,
+    panel: LoadedEnsemble,
     *,
     folder: Path | None = None,
     zip: Path | None = None,
@@ -110,7 +110,7 @@ def export(
     return Exported(target, parity, why)
 
 
-def described(panel: Panel, opset: int) -> dict[str, Any]:
+def described(panel: LoadedEnsemble, opset: int) -> dict[str, Any]:
     """config.json: what predict.py reads, and where everything came from."""
     found, behind = panel.committee, panel.background
     return {
@@ -139,7 +139,7 @@ def described(panel: Panel, opset: int) -> dict[str, Any]:
     }
 
 
-def _member(found: Committee, j: int, panel: Panel) -> dict[str, Any]:
+def _member(found: PredictingMembers, j: int, panel: LoadedEnsemble) -> dict[str, Any]:
     member = found.members[j]
     weighted = found.ensemble is not None and found.ensemble.weights is not None
     return {
@@ -160,7 +160,7 @@ def _member(found: Committee, j: int, panel: Panel) -> dict[str, Any]:
     }
 
 
-def _calibrations(found: Committee) -> dict[str, Any] | None:
+def _calibrations(found: PredictingMembers) -> dict[str, Any] | None:
     """The bounds of conformal sets for the coverages that an export is made with; None where no row has a label."""
     try:
         probs, targets, why = calibration_rows(found)

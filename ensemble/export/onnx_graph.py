@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ensemble.combine.predicting_members import Committee
+from ensemble.combine.predicting_members import PredictingMembers
 from ensemble.core.errors import EnsError, abbreviated, one_line
 from ensemble.core.predictions import Ints
-from ensemble.data.preprocess import Square
+from ensemble.data.preprocess import Preprocess
 from ensemble.export.rules import Combined
 from ensemble.export.session import OUTPUTS
 from ensemble.inference.forward import normalised, views
-from ensemble.inference.model import Panel, Trained
+from ensemble.inference.model import LoadedEnsemble, LoadedNetwork
 
 
 class NetworkGraph(nn.Module):
@@ -29,7 +29,7 @@ class NetworkGraph(nn.Module):
     Normalised, seen in every view, the mean of their softmax; the classes in the order of `columns`.
     """
 
-    def __init__(self, trained: Trained, columns: Ints) -> None:
+    def __init__(self, trained: LoadedNetwork, columns: Ints) -> None:
         super().__init__()
         # not the Network itself, whose forward decides about formats and counts batches
         self.layers = nn.Sequential(*trained.network.children())
@@ -51,7 +51,7 @@ class PanelGraph(nn.Module):
     members: those u that have a part in the answer, in the committee's order.
     """
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: LoadedEnsemble) -> None:
         super().__init__()
         found = panel.committee
         self.squares = panel.squares
@@ -74,13 +74,13 @@ def _mean(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.stack(parts).double().mean(0).float()
 
 
-def _rule(found: Committee) -> Combined:
+def _rule(found: PredictingMembers) -> Combined:
     if found.ensemble is not None:
         return Combined(found.ensemble.rule, found.ensemble.params, found.ensemble.temperature, found.used)
     return Combined("uniform", {"weights": np.full(len(found.used), 1 / len(found.used))}, None, found.used)
 
 
-def input_name(square: Square) -> str:
+def input_name(square: Preprocess) -> str:
     """What a graph calls the input of such squares: `squash224`, `pad32_smooth_grey`."""
     return "_".join([f"{square.resize}{square.size}", *square.filters])
 
@@ -92,7 +92,9 @@ ONE_FILE = 1_800_000_000
 """Bytes of weights; protobuf holds no message above 2 GB, and more weights lie in a file beside the graph."""
 
 
-def write_onnx(panel: Panel, path: Path, *, opset: int = OPSET, metadata: Mapping[str, str] | None = None) -> None:
+def write_onnx(
+    panel: LoadedEnsemble, path: Path, *, opset: int = OPSET, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write `path`, and `<path>.data` beside it where the weights are too large for one file.
 
     The panel is on the CPU. metadata: text that the file carries, beside the names of the classes.
@@ -135,7 +137,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _refusing(panel: Panel) -> Iterator[None]:
+def _refusing(panel: LoadedEnsemble) -> Iterator[None]:
     """An operator that ONNX does not have is told with the architectures that may use it."""
     try:
         yield

@@ -9,10 +9,10 @@ from PIL import Image
 
 from ensemble.core.errors import EnsError, one_line
 from ensemble.data.load import load_dataset
-from ensemble.data.preprocess import Pixels, Square
+from ensemble.data.preprocess import Pixels, Preprocess
 from ensemble.export.onnx_graph import input_name
 from ensemble.export.session import OnnxModel
-from ensemble.inference.model import Panel
+from ensemble.inference.model import LoadedEnsemble
 from ensemble.runs.run import Run
 
 BOUND = 1e-4
@@ -41,7 +41,7 @@ class Parity:
         )
 
 
-def compare(panel: Panel, model: OnnxModel, pixels: dict[Square, Pixels], real: bool) -> Parity:
+def compare(panel: LoadedEnsemble, model: OnnxModel, pixels: dict[Preprocess, Pixels], real: bool) -> Parity:
     """Both on the same squares, uint8 (n, size, size, 3) for each of the panel's."""
     n = len(next(iter(pixels.values())))
     worst, same = 0.0, 0
@@ -54,7 +54,7 @@ def compare(panel: Panel, model: OnnxModel, pixels: dict[Square, Pixels], real: 
     return Parity(n, worst, same, real)
 
 
-def sample(panel: Panel, count: int) -> tuple[dict[Square, Pixels], str]:
+def sample(panel: LoadedEnsemble, count: int) -> tuple[dict[Preprocess, Pixels], str]:
     """The squares of `count` validation images from all over the set, or of noise, and why noise."""
     try:
         images, why = _valid_images(panel.committee.networks[0], panel, count), ""
@@ -63,7 +63,7 @@ def sample(panel: Panel, count: int) -> tuple[dict[Square, Pixels], str]:
     return {square: np.stack([square.of(image) for image in images]) for square in panel.squares}, why
 
 
-def _valid_images(run: Run, panel: Panel, count: int) -> list[Image.Image]:
+def _valid_images(run: Run, panel: LoadedEnsemble, count: int) -> list[Image.Image]:
     dataset = load_dataset(panel.networks[run.id].recipe.data, run.path.parent)
     paths = dataset.splits["valid"].paths
     rows = np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int)

@@ -53,7 +53,7 @@ class Combined(nn.Module):
         for place, j in enumerate(self.used[1:], start=1):
             total = total + self.rule.term(self.get_buffer, j, members[:, place])
         mixed = self.rule.finish(self.get_buffer, total)
-        return (mixed if self.temperature is None else heated(mixed, self.temperature)).float()
+        return (mixed if self.temperature is None else apply_temperature(mixed, self.temperature)).float()
 
 
 def normalised(rows: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def normalised(rows: Tensor) -> Tensor:
     return rows / rows.sum(1, keepdim=True)
 
 
-def heated(rows: Tensor, temperature: float | Tensor) -> Tensor:
+def apply_temperature(rows: Tensor, temperature: float | Tensor) -> Tensor:
     """Rows (n, k) to the power of 1 / temperature, summing to one again, float64."""
     return (rows.double().clamp(min=SMALLEST).log() / temperature).softmax(1)
 
@@ -79,7 +79,7 @@ for _name in ("uniform", "accuracy", "log-odds", "greedy"):
 
 
 def _weighted_calibrated(arrays: Arrays, j: int, member: Tensor) -> Tensor:
-    return arrays("weights")[j] * heated(member, arrays("temperatures")[j])
+    return arrays("weights")[j] * apply_temperature(member, arrays("temperatures")[j])
 
 
 graph_rules.register("convex")(GraphRule(_weighted_calibrated, _rows_to_one))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.combine.predicting_members import Opinion
+from ensemble.combine.predicting_members import EnsembleOutput
 from ensemble.core.errors import require
 from ensemble.data.preprocess import Pixels
 
@@ -30,10 +30,10 @@ class OnnxModel:
         options.log_severity_level = 3
         self.session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def opinion(self, pixels: Mapping[str, Pixels]) -> Opinion:
+    def opinion(self, pixels: Mapping[str, Pixels]) -> EnsembleOutput:
         """What the graph says of n images. pixels: by the inputs' names, uint8 (n, size, size, 3)."""
         probs, members = self.session.run(list(OUTPUTS), dict(pixels))
-        return Opinion(probs, np.swapaxes(members, 0, 1))
+        return EnsembleOutput(probs, np.swapaxes(members, 0, 1))
 
     @property
     def inputs(self) -> Sequence[str]:

@@ -14,10 +14,10 @@ from torch.nn import functional
 
 from ensemble.core.errors import DataError, EnsError, one_line
 from ensemble.core.files import write_atomically
-from ensemble.inference.model import load_trained
+from ensemble.inference.model import load_network
 from ensemble.models.network import Network
 from ensemble.models.timm_backbones import TimmBody
-from ensemble.report.sections.mistakes import Look, heat_picture
+from ensemble.report.sections.mistakes import Heatmap, heat_picture
 
 CAN = (
     "Grad-CAM needs a network whose last features are a map, such as resnet, densenet, efficientnet, convnext, swin"
@@ -145,8 +145,8 @@ def _layers(body: nn.Module) -> list[nn.Module]:
     return [named[name] for name in stages if name in named]
 
 
-def draw_looks(
-    wanted: Sequence[Look],
+def draw_heatmaps(
+    wanted: Sequence[Heatmap],
     opened: Callable[[str], Image.Image],
     device: torch.device,
     step: Callable[[int], None] = lambda done: None,
@@ -159,7 +159,7 @@ def draw_looks(
     ordered = sorted(wanted, key=lambda look: look.run.id)
     for run, of_run in groupby(ordered, key=lambda look: look.run):
         try:
-            trained = load_trained(run, device)
+            trained = load_network(run, device)
             for look in of_run:
                 pixels = trained.square.of(opened(look.name))
                 asked = trained.classes.index(look.asked)

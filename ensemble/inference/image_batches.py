@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ensemble.core.predictions import Ints
-from ensemble.data.image_cache import Squares, Store
+from ensemble.data.image_cache import PreprocessedImages, StoredImages
 
 T = TypeVar("T")
 
@@ -42,15 +42,15 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True)
-class FromSquares:
+class CachedImages:
     """Batches copied from `squares` in the computer's memory, on its disk, or decoded now."""
 
-    squares: Squares
+    squares: PreprocessedImages
 
     @property
     def slow(self) -> bool:
         """Whether images are decoded now."""
-        return not isinstance(self.squares, Store)
+        return not isinstance(self.squares, StoredImages)
 
     @property
     def device(self) -> torch.device:
@@ -67,10 +67,10 @@ class FromSquares:
 
 
 @dataclass(frozen=True)
-class OnDevice:
+class DeviceImages:
     """All squares on a GPU. pixels: uint8 (rows, size, size, 3) there."""
 
-    squares: Squares
+    squares: PreprocessedImages
     pixels: Tensor
     slow: bool = False
 
@@ -85,11 +85,11 @@ class OnDevice:
 
     def batch(self, rows: Ints) -> Tensor:
         """uint8 (n, 3, size, size) on the device, channels last in memory."""
-        return self.pixels[sent(rows, self.pixels.device)].permute(0, 3, 1, 2)
+        return self.pixels[to_device(rows, self.pixels.device)].permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
-class Blank:
+class PlaceholderImages:
     """One black pixel for every image, where nobody looks at them."""
 
     slow: bool = False
@@ -104,24 +104,24 @@ class Blank:
         return torch.zeros(len(rows), 3, 1, 1, dtype=torch.uint8, device=self.device)
 
 
-def sent(rows: Ints, device: torch.device) -> Tensor:
+def to_device(rows: Ints, device: torch.device) -> Tensor:
     """int64 (n,) on a device. Through memory that a GPU reads by itself, or it would be waited for."""
     there = torch.from_numpy(rows)
     return there.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else there.to(device)
 
 
-def on_device(squares: Squares, device: torch.device, taken: int) -> OnDevice | None:
+def device_images(squares: PreprocessedImages, device: torch.device, taken: int) -> DeviceImages | None:
     """All of `squares` in the memory of a GPU; None for other devices, and where they would take too much of it.
 
     taken: bytes that other squares take there.
     """
-    if device.type != "cuda" or not isinstance(squares, Store):
+    if device.type != "cuda" or not isinstance(squares, StoredImages):
         return None
     free, total = torch.cuda.mem_get_info(device)
     wanted = squares.pixels.nbytes
     if taken + wanted > DEVICE_SHARE * total or wanted > free // 2:
         return None
-    return OnDevice(squares, torch.from_numpy(squares.pixels).to(device))
+    return DeviceImages(squares, torch.from_numpy(squares.pixels).to(device))
 
 
 def ahead(make: Callable[[], Iterable[T]], count: int = AHEAD) -> Iterator[T]:

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ensemble.combine.predicting_members import Committee, Opinion, disagreeing, mean_of
+from ensemble.combine.predicting_members import EnsembleOutput, PredictingMembers, mean_of, member_disagreement
 from ensemble.core.errors import DataError, MismatchedRuns
 from ensemble.core.predictions import Floats, Ints, Wide
 from ensemble.data.images import Colour, read_image
 from ensemble.data.inputs import NamedImage
-from ensemble.data.preprocess import Pixels, Square
+from ensemble.data.preprocess import Pixels, Preprocess
 from ensemble.inference.forward import normalised, predict
 from ensemble.inference.image_batches import ahead
 from ensemble.models.network import Network, build_network
@@ -28,7 +28,7 @@ from ensemble.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Trained:
+class LoadedNetwork:
     """network: in eval mode, in float32.  mean, std: of each channel, for pixels between 0 and 1."""
 
     network: Network
@@ -38,10 +38,10 @@ class Trained:
     std: tuple[float, ...]
 
     @property
-    def square(self) -> Square:
+    def square(self) -> Preprocess:
         """What is made of every image."""
         assert self.recipe.image_size is not None
-        return Square(self.recipe.image_size, self.recipe.resize, self.recipe.preprocess)
+        return Preprocess(self.recipe.image_size, self.recipe.resize, self.recipe.preprocess)
 
     def normalised(self, pixels: Pixels, device: torch.device) -> Tensor:
         """One square, uint8 (size, size, 3), as the network takes it: float32 (1, 3, size, size)."""
@@ -49,7 +49,7 @@ class Trained:
         return normalised(x.to(device), self.mean, self.std)
 
 
-def load_trained(run: Run, device: torch.device) -> Trained:
+def load_network(run: Run, device: torch.device) -> LoadedNetwork:
     """The network of a complete member, fold or refit. Raises DataError for a run that has none, or other bytes."""
     path = run.path / "recipe.yaml"
     if not path.is_file() or not (run.path / "weights.safetensors").is_file():
@@ -59,17 +59,17 @@ def load_trained(run: Run, device: torch.device) -> Trained:
     network = build_network(recipe, len(facts["classes"]), None)
     load_weights(network, run.path / "weights.safetensors", facts["files"]["weights"])
     network.to(device).eval()
-    return Trained(network, recipe, tuple(facts["classes"]), tuple(facts["mean"]), tuple(facts["std"]))
+    return LoadedNetwork(network, recipe, tuple(facts["classes"]), tuple(facts["mean"]), tuple(facts["std"]))
 
 
 CHUNK = 256
 """Images that are decoded together, while the networks look at those before."""
 
-Squares = dict[Square, Pixels]
+Inputs = dict[Preprocess, Pixels]
 
 
 @dataclass(frozen=True)
-class Answer:
+class BatchResult:
     """An opinion on the images that could be read, and why the others could not.
 
     images: the n that are answered for.  unreadable: one line each, which names the file.
@@ -77,21 +77,21 @@ class Answer:
     """
 
     images: tuple[NamedImage, ...]
-    opinion: Opinion
+    opinion: EnsembleOutput
     disagreement: Wide | None
     unreadable: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Panel:
+class LoadedEnsemble:
     """A committee and the networks of those members that have a part in its answer, by run id."""
 
-    committee: Committee
-    networks: Mapping[str, Trained]
+    committee: PredictingMembers
+    networks: Mapping[str, LoadedNetwork]
     device: torch.device
 
     @property
-    def squares(self) -> tuple[Square, ...]:
+    def squares(self) -> tuple[Preprocess, ...]:
         """What is made of every image, each once."""
         return tuple(sorted({trained.square for trained in self.networks.values()}))
 
@@ -116,7 +116,7 @@ class Panel:
         """Whether a recipe says that the images are of people's health."""
         return any(trained.recipe.data.medical for trained in self.networks.values())
 
-    def opinion(self, pixels: Mapping[Square, Pixels]) -> Opinion:
+    def opinion(self, pixels: Mapping[Preprocess, Pixels]) -> EnsembleOutput:
         """What the run says of n images. pixels: for each of `squares` uint8 (n, size, size, 3)."""
         m, k, n = len(self.committee.members), len(self.committee.classes), len(next(iter(pixels.values())))
         said = {id: self._said(trained, pixels[trained.square]) for id, trained in self.networks.items()}
@@ -125,9 +125,9 @@ class Panel:
             member = self.committee.members[j]
             parts = [said[run.id][:, self.committee.columns(run)] for run in member.networks]
             members[j] = parts[0] if len(parts) == 1 else mean_of(np.stack(parts))
-        return Opinion(self.committee.combined(members), members)
+        return EnsembleOutput(self.committee.combined(members), members)
 
-    def _said(self, trained: Trained, pixels: Pixels) -> Floats:
+    def _said(self, trained: LoadedNetwork, pixels: Pixels) -> Floats:
         def batch(rows: Ints) -> torch.Tensor:
             return torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2)
 
@@ -136,19 +136,19 @@ class Panel:
         probs, _ = predict(network, batch, rows, mean=trained.mean, std=trained.std, tta=tta)
         return probs
 
-    def answers(self, images: Sequence[NamedImage], *, chunk: int = CHUNK) -> Iterator[Answer]:
+    def answers(self, images: Sequence[NamedImage], *, chunk: int = CHUNK) -> Iterator[BatchResult]:
         """What the run says of image files, so many at a time, in their order; each is decoded once."""
         read = partial(read_image, max_pixels=self.max_pixels, background=self.background)
         starts = range(0, len(images), chunk)
 
-        def made(image: NamedImage) -> Squares | DataError:
+        def made(image: NamedImage) -> Inputs | DataError:
             try:
                 whole = read(image.path)
             except DataError as error:
                 return error
             return {square: square.of(whole) for square in self.squares}
 
-        def decoded() -> Iterator[list[Squares | DataError]]:
+        def decoded() -> Iterator[list[Inputs | DataError]]:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 for start in starts:
                     yield list(pool.map(made, images[start : start + chunk]))
@@ -156,23 +156,23 @@ class Panel:
         for start, found in zip(starts, ahead(decoded, 1), strict=True):
             yield self._answer(images[start : start + chunk], found)
 
-    def _answer(self, images: Sequence[NamedImage], found: Sequence[Squares | DataError]) -> Answer:
+    def _answer(self, images: Sequence[NamedImage], found: Sequence[Inputs | DataError]) -> BatchResult:
         read = [(image, made) for image, made in zip(images, found, strict=True) if isinstance(made, dict)]
         bad = tuple(str(made) for made in found if isinstance(made, DataError))
         k, m = len(self.committee.classes), len(self.committee.members)
-        opinion = Opinion(np.zeros((0, k), np.float32), np.zeros((m, 0, k), np.float32))
+        opinion = EnsembleOutput(np.zeros((0, k), np.float32), np.zeros((m, 0, k), np.float32))
         if read:
             opinion = self.opinion(
                 {square: np.stack([made[square] for _, made in read]) for square in self.squares}
             )
-        unlike = disagreeing(opinion.members, self.committee.weights)
-        return Answer(tuple(image for image, _ in read), opinion, unlike, bad)
+        unlike = member_disagreement(opinion.members, self.committee.weights)
+        return BatchResult(tuple(image for image, _ in read), opinion, unlike, bad)
 
 
-def load_panel(found: Committee, device: torch.device | str) -> Panel:
+def load_ensemble(found: PredictingMembers, device: torch.device | str) -> LoadedEnsemble:
     """The networks of a committee on `device`. Raises DataError where one is not there, or its bytes are others."""
     device = torch.device(device)
-    panel = Panel(found, {run.id: load_trained(run, device) for run in found.networks}, device)
+    panel = LoadedEnsemble(found, {run.id: load_network(run, device) for run in found.networks}, device)
     for run in found.networks:
         found.columns(run)
     _ = panel.background

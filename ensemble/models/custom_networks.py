@@ -13,14 +13,14 @@ from torch.nn import functional
 
 from ensemble.core.errors import RecipeError
 from ensemble.models.layers import concat_head, dropout_of, initialised
-from ensemble.models.torchvision_backbones import Shape, Skeleton
+from ensemble.models.torchvision_backbones import BackboneSpec, Shape
 from ensemble.recipe.schema import Recipe
 
 PLAIN_FILTERS, PLAIN_DENSE = (32, 64, 128, 256, 256), (256,)
 DEEP_FILTERS = (32, 64, 128, 256)
 
 
-def plain(recipe: Recipe) -> Skeleton:
+def plain(recipe: Recipe) -> BackboneSpec:
     """`filters` convolutions (five), each with ReLU and max-pool, then `dense` layers with dropout.
 
     batch_norm: a batch norm after each convolution.  kernel: odd, 3 unless given. Raises RecipeError.
@@ -37,7 +37,7 @@ def plain(recipe: Recipe) -> Skeleton:
         ]
         body.extend(layers)
     dense = PLAIN_DENSE if recipe.dense is None else recipe.dense
-    return Skeleton(initialised(body), head=partial(_dense_head, dense, dropout_of(recipe)))
+    return BackboneSpec(initialised(body), head=partial(_dense_head, dense, dropout_of(recipe)))
 
 
 def _dense_head(dense: tuple[int, ...], dropout: float, shape: Shape, classes: int) -> nn.Module:
@@ -49,7 +49,7 @@ def _dense_head(dense: tuple[int, ...], dropout: float, shape: Shape, classes: i
     return initialised(head)
 
 
-def deep(recipe: Recipe) -> Skeleton:
+def deep(recipe: Recipe) -> BackboneSpec:
     """A convolution of filters[0], then a block of two convolutions and a pooling for each further filter.
 
     The pooling comes right after a block's first convolution, so that only that one works at full size:
@@ -61,7 +61,7 @@ def deep(recipe: Recipe) -> Skeleton:
     body = nn.Sequential(_same_conv(3, filters[0], kernel), nn.BatchNorm2d(filters[0]), nn.ReLU(inplace=True))
     body.extend([PoolBlock(before, after, kernel) for before, after in pairwise(filters)])
     head = partial(concat_head, hidden=recipe.dense or (), dropout=dropout_of(recipe))
-    return Skeleton(initialised(body), head=head)
+    return BackboneSpec(initialised(body), head=head)
 
 
 class PoolBlock(nn.Module):
@@ -103,7 +103,7 @@ SCALE = 1 / 9
 PATCH = 2
 
 
-def speednet(recipe: Recipe) -> Skeleton:
+def speednet(recipe: Recipe) -> BackboneSpec:
     """A whitening layer, a block for each of `filters`, the maximum over places, a linear layer without bias.
 
     A block has `block_depth` convolutions, two unless given.
@@ -121,7 +121,7 @@ def speednet(recipe: Recipe) -> Skeleton:
     widths = pairwise((whitening.filters, *filters))
     body = nn.Sequential(whitening, nn.GELU(), *[Block(*pair, recipe.block_depth or DEPTH) for pair in widths])
     body.append(nn.AdaptiveMaxPool2d(1))
-    return Skeleton(body, head=_head)
+    return BackboneSpec(body, head=_head)
 
 
 def _head(shape: Shape, classes: int) -> nn.Module:

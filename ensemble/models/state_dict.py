@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ensemble.core.errors import EnsError, MissingWeights, one_line
 from ensemble.core.files import write_atomically
-from ensemble.models.torchvision_backbones import Skeleton, State
+from ensemble.models.torchvision_backbones import BackboneSpec, State
 from ensemble.models.weight_sources import WeightsFile
 
 _OUTER = {
@@ -132,7 +132,7 @@ def from_run(state: State) -> bool:
     return {name.partition(".")[0] for name in state} == {"0", "1"}
 
 
-def fit_pretrained(skeleton: Skeleton, state: State, arch: str) -> None:
+def fit_pretrained(skeleton: BackboneSpec, state: State, arch: str) -> None:
     """Load library weights into the whole network. The head may be missing, of another shape or a stranger's.
 
     Raises MissingWeights that names the first five of the body's tensors that are missing, extra or of

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ensemble.core.errors import RecipeError, first_few, one_line
 from ensemble.models.state_dict import translated
-from ensemble.models.torchvision_backbones import Skeleton, State
+from ensemble.models.torchvision_backbones import BackboneSpec, State
 from ensemble.recipe.architectures import Architecture, Stats, architectures
 from ensemble.recipe.schema import Recipe
 
@@ -156,9 +156,9 @@ def _known(name: str) -> str:
     return plain
 
 
-def _build(name: str, recipe: Recipe) -> Skeleton:
+def _build(name: str, recipe: Recipe) -> BackboneSpec:
     whole = timm.create_model(name, pretrained=False)
-    return Skeleton(whole, partial(cut_timm, name), _head_names(whole), renamed)
+    return BackboneSpec(whole, partial(cut_timm, name), _head_names(whole), renamed)
 
 
 def _head_names(whole: nn.Module) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ def _itself(whole: nn.Module, size: int) -> nn.Module:
 
 
 @dataclass(frozen=True)
-class Skeleton:
+class BackboneSpec:
     """A network before its head is replaced.
 
     whole: the network as its library builds it, so that the names of pretrained weights fit.
@@ -73,13 +73,13 @@ _HEADS = ("avgpool", "dropout", "fc", "classifier", "AuxLogits")
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
-def skeleton(recipe: Recipe) -> Skeleton:
+def torchvision_backbone(recipe: Recipe) -> BackboneSpec:
     """torchvision's network called `recipe.arch` with random weights."""
     options, name = {}, recipe.arch
     if name == "inception_v3":
         options = {"transform_input": False, "aux_logits": False, "init_weights": True}
     whole = torchvision.models.get_model(name, weights=None, **options)
-    return Skeleton(whole, _cut, _HEADS, _renamed)
+    return BackboneSpec(whole, _cut, _HEADS, _renamed)
 
 
 def _cut(whole: nn.Module, size: int) -> nn.Module:

@@ -15,7 +15,7 @@ from ensemble.report.sections.classes import diagrams, lines, matrix, most_confu
 from ensemble.report.sections.data import data
 from ensemble.report.sections.members import Parts, agreement, parts
 from ensemble.report.sections.mistakes import COUNT, mistakes
-from ensemble.report.sections.reproduce import again
+from ensemble.report.sections.reproduce import reproduction
 from ensemble.report.sections.scope import Evidence, Subject
 from ensemble.report.sections.scores import bars, scale, scores, tests
 from ensemble.report.sections.summary import summary, warnings
@@ -90,7 +90,7 @@ def report_page(subject: Subject, found: Evidence, *, pictures: int = COUNT, und
         "agreement": agreement([run.id for run in subject.members], found.members) if subject.ensemble else None,
         "sweeps": sweeps(subject.folder, subject.focus.fingerprint, [run.id for run in subject.runs]),
         "data": data(subject.folder, subject.focus.fingerprint, names, leaks),
-        "again": again(subject),
+        "again": reproduction(subject),
         "total": total,
         "amounts": table,
     }

@@ -18,7 +18,7 @@ from ensemble.core.predictions import Wide
 
 
 @dataclass(frozen=True)
-class Unsure:
+class Uncertainty:
     """Of n images. entropy, disagreement: float64 (n,) in nats, None with one member.
 
     sets: bool (n, k), None where nothing could be calibrated.
@@ -60,19 +60,21 @@ class Layout:
         """What comes before the first row: the CSV's header."""
         return _csv(self.columns) if self.form == "csv" else ""
 
-    def rows(self, names: Sequence[str], probs: Probs, unsure: Unsure | None) -> str:
+    def rows(self, names: Sequence[str], probs: Probs, unsure: Uncertainty | None) -> str:
         """The lines of n images: probs (n, k)."""
         if self.form == "jsonl":
             return "".join(_json(said) + "\n" for said in self.objects(names, probs, unsure))
         order = np.argsort(-probs, axis=1, kind="stable")
         return "".join(self._csv_line(name, probs[i], order[i], unsure, i) for i, name in enumerate(names))
 
-    def objects(self, names: Sequence[str], probs: Probs, unsure: Unsure | None) -> list[dict[str, Any]]:
+    def objects(self, names: Sequence[str], probs: Probs, unsure: Uncertainty | None) -> list[dict[str, Any]]:
         """The JSON objects of n images: probs (n, k)."""
         order = np.argsort(-probs, axis=1, kind="stable")
         return [self._object(name, probs[i], order[i], unsure, i) for i, name in enumerate(names)]
 
-    def _csv_line(self, name: str, probs: Probs, order: npt.NDArray[np.intp], unsure: Unsure | None, i: int) -> str:
+    def _csv_line(
+        self, name: str, probs: Probs, order: npt.NDArray[np.intp], unsure: Uncertainty | None, i: int
+    ) -> str:
         best = [cell for c in order[: self.top or 1] for cell in (self.classes[c], str(probs[c]))]
         more: list[str] = []
         if unsure is not None:
@@ -82,7 +84,7 @@ class Layout:
         return _csv([name, *best, *more, *([] if self.top else map(str, probs))])
 
     def _object(
-        self, name: str, probs: Probs, order: npt.NDArray[np.intp], unsure: Unsure | None, i: int
+        self, name: str, probs: Probs, order: npt.NDArray[np.intp], unsure: Uncertainty | None, i: int
     ) -> dict[str, Any]:
         said: dict[str, Any] = {"image": name}
         if self.top is None:
@@ -98,7 +100,7 @@ class Layout:
             said["set"] = self._set(unsure, order, i)
         return said
 
-    def _set(self, unsure: Unsure, order: npt.NDArray[np.intp], i: int) -> list[str] | None:
+    def _set(self, unsure: Uncertainty, order: npt.NDArray[np.intp], i: int) -> list[str] | None:
         """The classes of the conformal set, the most probable first."""
         if unsure.sets is None:
             return None

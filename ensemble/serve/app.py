@@ -27,7 +27,7 @@ from ensemble.core.errors import EnsError, one_line
 from ensemble.core.version import __version__
 from ensemble.report.html import rendered
 from ensemble.runs.leaderboard import LIMITS, NOT_MEDICAL
-from ensemble.serve.predictor import Facts, Limits, Predictor, Refused
+from ensemble.serve.predictor import Facts, Limits, Predictor, RequestRefused
 from ensemble.serve.schema import Explanation, Health, Model, Predictions, Problem, model_facts
 from ensemble.serve.service import Service
 from ensemble.serve.uploads import uploads
@@ -156,7 +156,7 @@ def create_app(predictor: Predictor, limits: Limits, hosts: Sequence[str] = LOCA
     )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     app.add_middleware(SecureHeaders, policy=shown.policy)
-    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(RequestRefused, _refused)
     app.add_exception_handler(Exception, _unexpected)
     _add_addresses(app, service, shown)
     return app
@@ -177,7 +177,7 @@ def _add_addresses(app: FastAPI, service: Service, shown: Page) -> None:
         with service.admitted():
             files = await uploads(request, limits)
             if len(files) > 1:
-                raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "one image at a time is explained")
+                raise RequestRefused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "one image at a time is explained")
             return Explanation(**await service.maps(files[0], asked))
 
     @app.get("/health")
@@ -196,7 +196,7 @@ def _add_addresses(app: FastAPI, service: Service, shown: Page) -> None:
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Refused)
+    assert isinstance(error, RequestRefused)
     return JSONResponse({"error": error.message}, error.status, error.headers)
 
 

@@ -25,8 +25,8 @@ from PIL import Image
 
 from ensemble.core.errors import DataError, one_line
 from ensemble.data.images import NotAnImage, SeeThrough, TooManyPixels, decode
-from ensemble.data.preprocess import Pixels, Square
-from ensemble.serve.predictor import Reading, Refused, busy
+from ensemble.data.preprocess import Pixels, Preprocess
+from ensemble.serve.predictor import Reading, RequestRefused, busy
 
 BYTES_A_PIXEL = 32
 """Room for the pixels as they are stored, as RGB with alpha, turned and resized."""
@@ -61,11 +61,11 @@ def answer(body: bytes, reading: Reading) -> bytes:
         return _refused(HTTPStatus.UNPROCESSABLE_ENTITY, "needs more memory than an image may; shrink it")
 
 
-def squares(reply: bytes, reading: Reading) -> dict[Square, Pixels]:
+def squares(reply: bytes, reading: Reading) -> dict[Preprocess, Pixels]:
     """`answer` read back: uint8 (1, size, size, 3) for each square. Raises Refused."""
     if reply[:1] == _REFUSED:
         status, message = json.loads(reply[1:])
-        raise Refused(HTTPStatus(status), message)
+        raise RequestRefused(HTTPStatus(status), message)
     made, start = {}, 1
     for square in reading.squares:
         pixels = np.frombuffer(reply, np.uint8, square.bytes, start)
@@ -138,13 +138,13 @@ class Decoder:
         self.ready = False
         other.close()
 
-    def ask(self, body: bytes) -> dict[Square, Pixels]:
+    def ask(self, body: bytes) -> dict[Preprocess, Pixels]:
         """The squares of an image file. Raises Refused."""
         # once more where the process ends: another hand may have ended it
         reply = self._reply(body) or self._reply(body)
         if not reply:
             why = "cannot be decoded; save it again as PNG or JPEG"
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, why)
+            raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, why)
         return squares(reply, self.reading)
 
     def _reply(self, body: bytes) -> bytes:
@@ -159,7 +159,7 @@ class Decoder:
             return b""
         self._again()
         why = f"takes longer than {self.seconds:g} s to decode; shrink it"
-        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, why)
+        raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, why)
 
     def wait_until_ready(self) -> None:
         """Raises Refused where the process does not come up, which no file is to blame for."""
@@ -191,7 +191,7 @@ class Decoders:
             self.idle.put(one)
         self.threads = ThreadPoolExecutor(count, "decoding")
 
-    async def __call__(self, body: bytes) -> dict[Square, Pixels]:
+    async def __call__(self, body: bytes) -> dict[Preprocess, Pixels]:
         """The squares of an image file. Raises Refused."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, self._ask, body)
 
@@ -200,7 +200,7 @@ class Decoders:
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(loop.run_in_executor(self.threads, one.wait_until_ready) for one in self.all))
 
-    def _ask(self, body: bytes) -> dict[Square, Pixels]:
+    def _ask(self, body: bytes) -> dict[Preprocess, Pixels]:
         one = self.idle.get()
         try:
             return one.ask(body)

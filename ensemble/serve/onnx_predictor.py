@@ -15,13 +15,13 @@ import numpy as np
 from PIL import ImageColor
 
 from ensemble.combine.calibration import Conformal
-from ensemble.combine.predicting_members import Calibration, Opinion
+from ensemble.combine.predicting_members import Calibration, EnsembleOutput
 from ensemble.core.errors import DataError, RecipeError, first_few, one_line
 from ensemble.core.files import read_json, sha256_file
-from ensemble.data.preprocess import Square, filters, resizes
+from ensemble.data.preprocess import Preprocess, filters, resizes
 from ensemble.export.session import OnnxModel
 from ensemble.runs.leaderboard import Headline
-from ensemble.serve.predictor import Facts, Map, Reading, Squares, Voice
+from ensemble.serve.predictor import Facts, HeatMap, Reading, ServedMember, Squares
 
 SCHEMA = 1
 MAX_PIXELS = 100_000_000
@@ -43,11 +43,11 @@ class ExportPredictor:
         self.reading = Reading(tuple(self.names), background, int(config.get("max_pixels", MAX_PIXELS)))
         self.facts = _facts(config, coverage)
 
-    def opinion(self, pixels: Squares) -> Opinion:
+    def opinion(self, pixels: Squares) -> EnsembleOutput:
         """What the graph says."""
         return self.model.opinion({name: pixels[square] for square, name in self.names.items()})
 
-    def maps(self, pixels: Squares, c: int) -> Sequence[Map]:
+    def maps(self, pixels: Squares, c: int) -> Sequence[HeatMap]:
         """None."""
         return []
 
@@ -112,16 +112,16 @@ def _no_export(path: Path, why: object) -> DataError:
     return DataError(f"{one_line(path)} is no export ({one_line(why)}); name what `ens export` wrote")
 
 
-def _square(one: Mapping[str, Any]) -> Square:
+def _square(one: Mapping[str, Any]) -> Preprocess:
     *before, resize = one["steps"]
     odd = [name for name in before if name not in filters] + [resize] * (resize not in resizes)
     if odd:
         raise ValueError(f"unknown steps: {first_few(odd)}")
-    return Square(int(one["size"]), resize, tuple(before))
+    return Preprocess(int(one["size"]), resize, tuple(before))
 
 
 def _facts(config: Mapping[str, Any], coverage: float) -> Facts:
-    members = [Voice(one["id"], one["arch"], one["weight"]) for one in config["members"]]
+    members = [ServedMember(one["id"], one["arch"], one["weight"]) for one in config["members"]]
     sets = _calibration(config, coverage)
     weights = config.get("weights") or [1 / len(members)] * len(members)
     score = config.get("score")

@@ -10,10 +10,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.combine.predicting_members import Calibration, Opinion
+from ensemble.combine.predicting_members import Calibration, EnsembleOutput
 from ensemble.core.predictions import Wide
 from ensemble.data.images import Colour
-from ensemble.data.preprocess import Pixels, Square
+from ensemble.data.preprocess import Pixels, Preprocess
 
 MEGABYTE = 1_000_000
 
@@ -39,7 +39,7 @@ class Limits:
 RETRY_SECONDS = 2
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """status: what HTTP calls it.  message: one line without a file's name."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
@@ -53,16 +53,16 @@ class Refused(Exception):
         return {"Retry-After": str(RETRY_SECONDS)} if busy else {}
 
 
-def busy(why: str) -> Refused:
+def busy(why: str) -> RequestRefused:
     """For a request that is in order and comes at the wrong time."""
-    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"{why}; try again in {RETRY_SECONDS} s")
+    return RequestRefused(HTTPStatus.SERVICE_UNAVAILABLE, f"{why}; try again in {RETRY_SECONDS} s")
 
 
-Squares = Mapping[Square, Pixels]
+Squares = Mapping[Preprocess, Pixels]
 
 
 @dataclass(frozen=True)
-class Voice:
+class ServedMember:
     """A member that has a part in the answer. weight: None where the rule has none for each member."""
 
     id: str
@@ -82,7 +82,7 @@ class Facts:
     run: str
     kind: str
     classes: tuple[str, ...]
-    members: tuple[Voice, ...]
+    members: tuple[ServedMember, ...]
     weights: Wide
     rule: str | None
     temperature: float | None
@@ -98,13 +98,13 @@ class Facts:
 class Reading:
     """What is made of an image file. squares: each once.  background: behind transparent pixels, or None."""
 
-    squares: tuple[Square, ...]
+    squares: tuple[Preprocess, ...]
     background: Colour | None
     max_pixels: int
 
 
 @dataclass(frozen=True)
-class Map:
+class HeatMap:
     """Where a member looks. picture: uint8 (h, w, 3), what it sees.  heat: float (h, w) from 0 to 1.
 
     why: the reason where there is no heat, else nothing.
@@ -127,8 +127,8 @@ class Predictor(Protocol):
     def reading(self) -> Reading:
         """What it needs of an image."""
 
-    def opinion(self, pixels: Squares) -> Opinion:
+    def opinion(self, pixels: Squares) -> EnsembleOutput:
         """What it says of n images. pixels: of each square uint8 (n, size, size, 3)."""
 
-    def maps(self, pixels: Squares, c: int) -> Sequence[Map]:
+    def maps(self, pixels: Squares, c: int) -> Sequence[HeatMap]:
         """Where each member looks for class c in one image. pixels: of each square uint8 (1, size, size, 3)."""

@@ -7,33 +7,39 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ensemble.combine.predicting_members import Calibration, Committee, Member, Opinion, calibration
+from ensemble.combine.predicting_members import (
+    Calibration,
+    EnsembleOutput,
+    PredictingMember,
+    PredictingMembers,
+    calibration,
+)
 from ensemble.core.errors import DataError, one_line
 from ensemble.inference.gradcam import grad_cam, why_no_map
-from ensemble.inference.model import Panel, load_panel
+from ensemble.inference.model import LoadedEnsemble, load_ensemble
 from ensemble.runs.leaderboard import headline
-from ensemble.serve.predictor import Facts, Map, Reading, Squares, Voice
+from ensemble.serve.predictor import Facts, HeatMap, Reading, ServedMember, Squares
 
 
 class RunPredictor:
     """A run's networks. coverage: what its conformal sets are to hold."""
 
-    def __init__(self, panel: Panel, coverage: float) -> None:
+    def __init__(self, panel: LoadedEnsemble, coverage: float) -> None:
         self.panel = panel
         self.facts = _facts(panel, coverage)
         self.reading = Reading(panel.squares, panel.background, panel.max_pixels)
 
-    def opinion(self, pixels: Squares) -> Opinion:
+    def opinion(self, pixels: Squares) -> EnsembleOutput:
         """What the members with a part in the answer say, and the answer."""
         whole = self.panel.opinion(pixels)
-        return Opinion(whole.probs, whole.members[list(self.panel.committee.used)])
+        return EnsembleOutput(whole.probs, whole.members[list(self.panel.committee.used)])
 
-    def maps(self, pixels: Squares, c: int) -> Sequence[Map]:
+    def maps(self, pixels: Squares, c: int) -> Sequence[HeatMap]:
         """For each member the mean of its networks' maps."""
         found = self.panel.committee
         return [self._map(found.members[j], pixels, found.classes[c]) for j in found.used]
 
-    def _map(self, member: Member, pixels: Squares, asked: str) -> Map:
+    def _map(self, member: PredictingMember, pixels: Squares, asked: str) -> HeatMap:
         networks = [self.panel.networks[run.id] for run in member.networks]
         # the folds of a run have one recipe, and so see the same square
         picture = pixels[networks[0].square][0]
@@ -43,16 +49,16 @@ class RunPredictor:
                 for one in networks
             ]
         except DataError as error:
-            return Map(member.run.id, picture, None, one_line(error))
-        return Map(member.run.id, picture, torch.stack(heats).mean(0).numpy())
+            return HeatMap(member.run.id, picture, None, one_line(error))
+        return HeatMap(member.run.id, picture, torch.stack(heats).mean(0).numpy())
 
 
-def load_run(found: Committee, device: torch.device, coverage: float) -> RunPredictor:
+def load_run(found: PredictingMembers, device: torch.device, coverage: float) -> RunPredictor:
     """The networks of a committee, ready to answer. Raises DataError where one is not there."""
-    return RunPredictor(load_panel(found, device), coverage)
+    return RunPredictor(load_ensemble(found, device), coverage)
 
 
-def _facts(panel: Panel, coverage: float) -> Facts:
+def _facts(panel: LoadedEnsemble, coverage: float) -> Facts:
     found, score = panel.committee, headline(panel.committee.run)
     sets, why = _sets(found, coverage)
     weighted = found.ensemble is not None and found.ensemble.weights is not None
@@ -61,7 +67,7 @@ def _facts(panel: Panel, coverage: float) -> Facts:
         kind=found.run.kind,
         classes=found.classes,
         members=tuple(
-            Voice(one.run.id, one.run.arch, float(found.weights[j]) if weighted else None)
+            ServedMember(one.run.id, one.run.arch, float(found.weights[j]) if weighted else None)
             for j, one in enumerate(found.members)
             if j in found.used
         ),
@@ -77,7 +83,7 @@ def _facts(panel: Panel, coverage: float) -> Facts:
     )
 
 
-def _no_maps(panel: Panel) -> str:
+def _no_maps(panel: LoadedEnsemble) -> str:
     """Why no member's networks can be drawn, or nothing where one can."""
     found = panel.committee
     shown = [panel.networks[run.id] for j in found.used for run in found.members[j].networks]
@@ -85,7 +91,7 @@ def _no_maps(panel: Panel) -> str:
     return why[0] if all(why) else ""
 
 
-def _sets(found: Committee, coverage: float) -> tuple[Calibration | None, str]:
+def _sets(found: PredictingMembers, coverage: float) -> tuple[Calibration | None, str]:
     try:
         return calibration(found, coverage), ""
     except DataError:

@@ -15,12 +15,12 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from PIL import Image
 
-from ensemble.combine.predicting_members import Opinion, disagreeing
+from ensemble.combine.predicting_members import EnsembleOutput, member_disagreement
 from ensemble.core.registry import did_you_mean
 from ensemble.metrics.classification import entropy
-from ensemble.report.prediction_output import Layout, Unsure
+from ensemble.report.prediction_output import Layout, Uncertainty
 from ensemble.serve.decoding import Decoders
-from ensemble.serve.predictor import Limits, Map, Predictor, Refused, Squares, busy
+from ensemble.serve.predictor import HeatMap, Limits, Predictor, RequestRefused, Squares, busy
 from ensemble.serve.uploads import Upload
 
 Asked = TypeVar("Asked")
@@ -92,7 +92,7 @@ class _Seen:
 
     name: str
     squares: Squares | None
-    refused: Refused | None = None
+    refused: RequestRefused | None = None
 
 
 class Service:
@@ -108,7 +108,7 @@ class Service:
         """Begin to answer. Raises Refused where nothing can be decoded."""
         self.decoders = Decoders(self.limits.decoders, self.reading, self.limits.seconds)
         await self.decoders.start()
-        self.batcher: Batcher[Squares, Opinion] = Batcher(self._opinions, self.limits.batch)
+        self.batcher: Batcher[Squares, EnsembleOutput] = Batcher(self._opinions, self.limits.batch)
         self.batcher.start()
 
     async def stop(self) -> None:
@@ -141,10 +141,10 @@ class Service:
         """
         facts = self.predictor.facts
         if facts.no_maps:
-            raise Refused(HTTPStatus.NOT_IMPLEMENTED, facts.no_maps)
+            raise RequestRefused(HTTPStatus.NOT_IMPLEMENTED, facts.no_maps)
         if asked is not None and asked not in facts.classes:
             why = f"unknown class {asked!r}{did_you_mean(asked, facts.classes)}"
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, why)
+            raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, why)
         return await self._in_time(self._maps(file, asked))
 
     async def _in_time(self, work: Any) -> dict[str, Any]:
@@ -170,20 +170,20 @@ class Service:
     async def _seen(self, file: Upload) -> _Seen:
         try:
             return _Seen(file.name, await self.decoders(file.body))
-        except Refused as refused:
+        except RequestRefused as refused:
             return _Seen(file.name, None, refused)
 
-    def _opinions(self, asked: Sequence[Squares]) -> Sequence[Opinion]:
+    def _opinions(self, asked: Sequence[Squares]) -> Sequence[EnsembleOutput]:
         """What the model says of n images, each on its own."""
         together = {square: np.concatenate([one[square] for one in asked]) for square in asked[0]}
         opinion = self.predictor.opinion(together)
         return [opinion.row(i) for i in range(len(asked))]
 
-    def _said(self, name: str, opinion: Opinion) -> dict[str, Any]:
+    def _said(self, name: str, opinion: EnsembleOutput) -> dict[str, Any]:
         """A line of `ens predict --uncertain`, and the same of each member."""
         facts = self.predictor.facts
         sets = None if facts.calibration is None else facts.calibration.sets.sets(opinion.probs)
-        unsure = Unsure(entropy(opinion.probs), disagreeing(opinion.members, facts.weights), sets)
+        unsure = Uncertainty(entropy(opinion.probs), member_disagreement(opinion.members, facts.weights), sets)
         (said,) = self.layout.objects([name], opinion.probs, unsure)
         alone = self.layout.objects([one.id for one in facts.members], opinion.members[:, 0], None)
         return said | {"members": [{"member": one.pop("image"), **one} for one in alone]}
@@ -202,7 +202,7 @@ class Service:
         }
 
 
-def _drawn(one: Map) -> dict[str, Any]:
+def _drawn(one: HeatMap) -> dict[str, Any]:
     from ensemble.report.figures import overlaid
     from ensemble.report.html import data_uri
 

@@ -14,7 +14,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from ensemble.core.errors import one_line
-from ensemble.serve.predictor import MEGABYTE, Limits, Refused
+from ensemble.serve.predictor import MEGABYTE, Limits, RequestRefused
 
 LONGEST_NAME = 255
 DRAINED = 4
@@ -40,16 +40,16 @@ async def uploads(request: Request, limits: Limits) -> list[Upload]:
         return await asyncio.wait_for(_parsed(request, limits), limits.seconds)
     except ClientDisconnect as error:
         # nobody hears it; it must only not count as a fault of ours
-        raise Refused(HTTPStatus.BAD_REQUEST, "the sender has left") from error
+        raise RequestRefused(HTTPStatus.BAD_REQUEST, "the sender has left") from error
     except asyncio.TimeoutError as error:
         why = f"the request took longer than {limits.seconds:g} s to arrive"
-        raise Refused(HTTPStatus.REQUEST_TIMEOUT, why) from error
+        raise RequestRefused(HTTPStatus.REQUEST_TIMEOUT, why) from error
 
 
 async def _parsed(request: Request, limits: Limits) -> list[Upload]:
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != "multipart/form-data":
-        raise Refused(
+        raise RequestRefused(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "multipart/form-data with a file in every part expected, as from curl -F",
         )
@@ -61,11 +61,13 @@ async def _parsed(request: Request, limits: Limits) -> list[Upload]:
     except MultiPartException as error:
         if parser._current_files > limits.files:
             raise _too_many(limits) from error
-        raise Refused(HTTPStatus.BAD_REQUEST, f"a broken multipart request ({one_line(error.message)})") from error
+        raise RequestRefused(
+            HTTPStatus.BAD_REQUEST, f"a broken multipart request ({one_line(error.message)})"
+        ) from error
     try:
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         if not files:
-            raise Refused(HTTPStatus.BAD_REQUEST, "no file in the request; one named `images` expected")
+            raise RequestRefused(HTTPStatus.BAD_REQUEST, "no file in the request; one named `images` expected")
         if len(files) > limits.files:
             raise _too_many(limits)
         return [await _taken(file) for file in files]
@@ -80,8 +82,10 @@ async def _taken(file: UploadFile) -> Upload:
     return Upload(one_line(file.filename or "")[:LONGEST_NAME], body)
 
 
-def _too_many(limits: Limits) -> Refused:
-    return Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{limits.files} files in a request at most expected")
+def _too_many(limits: Limits) -> RequestRefused:
+    return RequestRefused(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{limits.files} files in a request at most expected"
+    )
 
 
 async def _bounded(request: Request, most: int) -> AsyncGenerator[bytes, None]:
@@ -97,4 +101,4 @@ async def _bounded(request: Request, most: int) -> AsyncGenerator[bytes, None]:
             break
     if large:
         why = f"the request is larger than {most / MEGABYTE:g} MB"
-        raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, why)
+        raise RequestRefused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, why)

@@ -44,7 +44,7 @@ class Holds(Enum):
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerColumns:
     """holds: what a column holds.  classes: of which class, a column each; empty for labels.
 
     note: what a single column was taken for, and why; empty where the columns are the classes.
@@ -55,9 +55,9 @@ class Answer:
     note: str = ""
 
 
-def answer_of(
+def answer_columns(
     sample: Sample, classes: list[str], spec: Spec, *, probabilities: bool, unnamed: str | None = None
-) -> Answer:
+) -> AnswerColumns:
     """What the columns of `sample` hold.
 
     Several columns are the classes. A single one is, in this order: what the recipe or the options say; the
@@ -69,7 +69,7 @@ def answer_of(
     columns = sample.answers
     if len(columns) > 1:
         _refuse_other_columns(sample, classes, unnamed)
-        return Answer(Holds.PROBABILITY, columns)
+        return AnswerColumns(Holds.PROBABILITY, columns)
     column, values = columns[0], _values(sample)
     named = _class_called(column, classes)
     if spec.positive is not None:
@@ -82,16 +82,18 @@ def answer_of(
             f" `positive:` under `submit:` in the recipe, or --positive, one of {first_few(classes)}"
         )
     why = "as it is called" if column.casefold() in LABEL_COLUMNS else "as its values are no probabilities"
-    return Answer(
+    return AnswerColumns(
         Holds.LABEL, note=f"column {column!r} is taken for the label, {why}{_or_a_class(values, classes)}"
     )
 
 
-def _of_class(name: str, column: str, why: str, spec: Spec, probabilities: bool) -> Answer:
+def _of_class(name: str, column: str, why: str, spec: Spec, probabilities: bool) -> AnswerColumns:
     if spec.label_as == "index" and not probabilities:
         taken = f"1 where the predicted class is {name!r}, else 0, {why}, with label_as: index"
-        return Answer(Holds.DECISION, (name,), f"column {column!r} holds {taken}")
-    return Answer(Holds.PROBABILITY, (name,), f"column {column!r} is taken for the probability of {name!r}, {why}")
+        return AnswerColumns(Holds.DECISION, (name,), f"column {column!r} holds {taken}")
+    return AnswerColumns(
+        Holds.PROBABILITY, (name,), f"column {column!r} is taken for the probability of {name!r}, {why}"
+    )
 
 
 def _or_a_class(values: set[str], classes: list[str]) -> str:
@@ -145,7 +147,7 @@ def _is_share(value: str) -> bool:
         return False
 
 
-def label_notes(sample: Sample, answer: Answer, classes: list[str], spec: Spec) -> tuple[str, ...]:
+def label_notes(sample: Sample, answer: AnswerColumns, classes: list[str], spec: Spec) -> tuple[str, ...]:
     """What to say when the labels that the sample shows are none that we would write."""
     if answer.holds is not Holds.LABEL:
         return ()

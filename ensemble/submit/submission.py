@@ -19,7 +19,7 @@ from ensemble.core.predictions import Predictions
 from ensemble.runs.origin import made_by
 from ensemble.runs.run import Run
 from ensemble.runs.stale import compared
-from ensemble.submit.columns import answer_of, label_notes, spelling_notes
+from ensemble.submit.columns import answer_columns, label_notes, spelling_notes
 from ensemble.submit.formats import Format, Sheet, Spec, formats, missing_notes, zipped
 from ensemble.submit.template import Fill, Template, fill_of, filled, read_template, unpredicted
 from ensemble.submit.template import fill as filled_in
@@ -172,7 +172,7 @@ def _sheet(
         return form.build(predictions, spec), (note,) if unused else ()
     classes, shares = predictions.classes.tolist(), form.probabilities(spec)
     sheet = filled_in(template, predictions, spec, probabilities=shares, unnamed=unnamed)
-    taken = answer_of(template, classes, spec, probabilities=shares, unnamed=unnamed)
+    taken = answer_columns(template, classes, spec, probabilities=shares, unnamed=unnamed)
     return sheet, (*([taken.note] if taken.note else []), *label_notes(template, taken, classes, spec))
 
 

@@ -16,7 +16,7 @@ from ensemble.data.csv_files import read_rows
 from ensemble.data.file_index import Spellings
 from ensemble.metrics import labels
 from ensemble.runs.run import Run
-from ensemble.submit.columns import Answer, Holds, answer_of
+from ensemble.submit.columns import AnswerColumns, Holds, answer_columns
 from ensemble.submit.formats import Sheet, Spec, columns, of_class, predicted_labels
 
 UNIFORM, PRIOR = "uniform", "prior"
@@ -155,13 +155,15 @@ def fill(
     """
     rows = matching_rows(template, predictions.ids)
     ordered = replace(predictions, ids=predictions.ids[rows], probs=predictions.probs[rows])
-    kind = answer_of(template, predictions.classes.tolist(), spec, probabilities=probabilities, unnamed=unnamed)
+    kind = answer_columns(
+        template, predictions.classes.tolist(), spec, probabilities=probabilities, unnamed=unnamed
+    )
     answers = _answers(template, ordered, spec, kind)
     cells = [*answers[: template.id_at], template.ids, *answers[template.id_at :]]
     return Sheet(template.header, columns(*cells), template.with_header, template.separator)
 
 
-def _answers(template: Template, predictions: Predictions, spec: Spec, kind: Answer) -> list[list[str]]:
+def _answers(template: Template, predictions: Predictions, spec: Spec, kind: AnswerColumns) -> list[list[str]]:
     if kind.holds is Holds.LABEL:
         return [predicted_labels(predictions, spec)]
     if kind.holds is Holds.DECISION:

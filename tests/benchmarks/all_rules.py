@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from ensemble.combine.aligned import gather
-from ensemble.combine.evaluate import Score, judge
+from ensemble.combine.evaluate import Score, evaluate
 from ensemble.combine.fit import Plan
 from ensemble.combine.rules import rules
 from ensemble.core.files import write_json
@@ -35,7 +35,9 @@ def main() -> None:
     others: tuple[Score, ...] = ()
     for name in sorted(rules.names(), key=lambda one: rules.get(one).complexity):
         rule = rules.get(name)
-        judged = judge(Plan(ids, archs, rule, calibrate=rule.calibrates, metric=metric), valid, [metric, log_loss])
+        judged = evaluate(
+            Plan(ids, archs, rule, calibrate=rule.calibrates, metric=metric), valid, [metric, log_loss]
+        )
         ours, *others_ = judged.scores[metric.name]
         others = tuple(others_)
         surprise = judged.scores["log_loss"][0]

@@ -26,7 +26,7 @@ from part import part
 from ensemble.data.load import load_dataset
 from ensemble.recipe.schema import DataSpec
 from ensemble.training.engine.hardware import choose_device
-from ensemble.training.jobs.plan import Workshop
+from ensemble.training.jobs.plan import TrainingContext
 
 ARCHS, SIZES = ("resnet34", "densenet121", "vgg19", "efficientnet_b0"), (64, 224)
 FEW, MANY = (0, 1, 2), min(16, os.cpu_count() or 1)
@@ -71,7 +71,7 @@ def main() -> None:
         folder = Path(name)
         part(asked.folder, folder / "few", {"train": TRAIN // CLASSES, "valid": VALID // CLASSES}, spread=True)
         data = load_dataset(spec, folder)
-        workshop = Workshop(data, device, folder / ".data" / "squares")
+        workshop = TrainingContext(data, device, folder / ".data" / "squares")
         for size in asked.size or SIZES:
             place, fastest = Place(spec, folder, device, size), FEW
             for arch in asked.arch or ARCHS:

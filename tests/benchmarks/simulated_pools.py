@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.combine.aligned import Split
-from ensemble.combine.evaluate import judge
+from ensemble.combine.evaluate import evaluate
 from ensemble.combine.fit import Plan, applied
 from ensemble.combine.rules import rules
 from ensemble.core.files import write_json
@@ -127,7 +127,7 @@ def one_draw(job: tuple[str, int, int]) -> dict[str, Any]:
         rule = rules.get(one)
         plan = Plan(ids, ids, rule, calibrate=rule.calibrates)
         scored = [accuracy, log_loss] if one == "auto" else [accuracy]
-        judged = judge(plan, valid, scored)
+        judged = evaluate(plan, valid, scored)
         said = judged.fitted.predict(unseen)
         out[one] = {"rule": judged.fitted.rule.name}
         for metric in scored:

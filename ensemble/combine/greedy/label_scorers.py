@@ -59,7 +59,7 @@ Labels = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class Counting:
+class LabelCounts:
     """tally: labels (j, r), targets (r,), k -> counts (j, q), which add up over rows.
 
     score: counts (j, q), rows of each class (k,) -> float64 (j,).
@@ -115,10 +115,10 @@ def _kappa(counts: Ints, actual: Ints) -> Wide:
 
 
 countings = {
-    "accuracy": Counting(_right, _accuracy, hits_only=True),
-    "balanced_accuracy": Counting(_right_of_each, _balanced_accuracy, hits_only=True),
-    "macro_f1": Counting(_right_and_claimed, _macro_f1, hits_only=False),
-    "kappa": Counting(_right_and_claimed, _kappa, hits_only=False),
+    "accuracy": LabelCounts(_right, _accuracy, hits_only=True),
+    "balanced_accuracy": LabelCounts(_right_of_each, _balanced_accuracy, hits_only=True),
+    "macro_f1": LabelCounts(_right_and_claimed, _macro_f1, hits_only=False),
+    "kappa": LabelCounts(_right_and_claimed, _kappa, hits_only=False),
 }
 
 
@@ -132,7 +132,7 @@ SMALL = 15_000
 """Numbers that are sooner looked at than left out."""
 
 
-class Decisions:
+class LabelScorer:
     """The judge by one of `countings`.
 
     Its cells are the living classes of the rows that some mean of members can decide in two ways.
@@ -156,8 +156,8 @@ class Decisions:
         self.low, self.high = low.ravel()[at], high.ravel()[at]
         self.values, self.at = _values(probs, at)
 
-    def begin(self, candidates: Ints) -> Votes:
-        return Votes(self, candidates)
+    def begin(self, candidates: Ints) -> LabelSum:
+        return LabelSum(self, candidates)
 
     def score(self, tally: Ints) -> Wide:
         """The metric, from counts (j, q) of the rows with cells."""
@@ -167,10 +167,10 @@ class Decisions:
         return self.counting.tally(labels[None].astype(np.int32), targets.astype(np.int32), self.k)
 
 
-class Votes:
+class LabelSum:
     """The running sum of a judge's cells."""
 
-    def __init__(self, judge: Decisions, candidates: Ints) -> None:
+    def __init__(self, judge: LabelScorer, candidates: Ints) -> None:
         self.judge, self.candidates = judge, candidates
         self.sums = np.zeros(len(judge.at))
 

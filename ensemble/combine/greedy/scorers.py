@@ -17,7 +17,7 @@ GRAM_BLOCK = 1 << 21
 """Numbers of the stack that are float64 at a time."""
 
 
-class Surprise:
+class LogLossScorer:
     """The judge by log-loss, which only the probabilities of the targets decide."""
 
     def __init__(self, probs: Floats, targets: Ints, metric: Metric) -> None:
@@ -27,8 +27,8 @@ class Surprise:
         self.likelihoods = np.ones((m, TOGETHER * self.width), np.float32)
         self.likelihoods[:, :n] = probs[:, np.arange(n), targets]
 
-    def begin(self, candidates: Ints) -> Likelihood:
-        return Likelihood(self, candidates)
+    def begin(self, candidates: Ints) -> LikelihoodSum:
+        return LikelihoodSum(self, candidates)
 
     def scores(self, sums: Wide, count: int, candidates: Ints) -> Wide:
         """minus the log-loss of (sums + candidate) / count, float64 (candidates,)."""
@@ -49,10 +49,10 @@ class Surprise:
         return mean
 
 
-class Likelihood:
+class LikelihoodSum:
     """The running sum of the probabilities of the targets."""
 
-    def __init__(self, judge: Surprise, candidates: Ints) -> None:
+    def __init__(self, judge: LogLossScorer, candidates: Ints) -> None:
         self.judge, self.candidates, self.count = judge, candidates, 0
         self.sums = np.zeros(judge.likelihoods.shape[1])
 
@@ -67,7 +67,7 @@ class Likelihood:
         return self.judge.scores(self.sums, self.count + 1, self.candidates)
 
 
-class Quadratic:
+class BrierScorer:
     """The judge by the Brier score: the mean product of the errors of each two members decides it."""
 
     def __init__(self, probs: Floats, targets: Ints, metric: Metric) -> None:
@@ -82,14 +82,14 @@ class Quadratic:
             self.products += errors @ errors.T
         self.products /= n
 
-    def begin(self, candidates: Ints) -> Errors:
-        return Errors(self, candidates)
+    def begin(self, candidates: Ints) -> SquaredErrorSum:
+        return SquaredErrorSum(self, candidates)
 
 
-class Errors:
+class SquaredErrorSum:
     """How often each member was added, by way of its product with every other one."""
 
-    def __init__(self, judge: Quadratic, candidates: Ints) -> None:
+    def __init__(self, judge: BrierScorer, candidates: Ints) -> None:
         self.products, self.candidates, self.count = judge.products, candidates, 0
         self.with_each, self.square = np.zeros(len(judge.products)), 0.0
 
@@ -106,14 +106,14 @@ class Errors:
         return -grown / (self.count + 1) ** 2
 
 
-class Anything:
+class GenericScorer:
     """The judge that knows nothing of its metric."""
 
     def __init__(self, probs: Floats, targets: Ints, metric: Metric) -> None:
         self.probs, self.targets, self.metric = probs, targets, metric
 
-    def begin(self, candidates: Ints) -> Mean:
-        return Mean(self, candidates)
+    def begin(self, candidates: Ints) -> MeanSum:
+        return MeanSum(self, candidates)
 
     def score(self, probs: Floats) -> float:
         """The metric of probs (n, k), turned so that more is better."""
@@ -121,10 +121,10 @@ class Anything:
         return score if self.metric.higher else -score
 
 
-class Mean:
+class MeanSum:
     """The running sum of whole members, float64 (n, k)."""
 
-    def __init__(self, judge: Anything, candidates: Ints) -> None:
+    def __init__(self, judge: GenericScorer, candidates: Ints) -> None:
         self.judge, self.candidates, self.count = judge, candidates, 0
         self.sums = np.zeros(judge.probs.shape[1:])
 

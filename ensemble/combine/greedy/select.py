@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble.combine.arrays import shares, uniform_weights
-from ensemble.combine.greedy.label_scorers import Decisions, Labels, countings
-from ensemble.combine.greedy.scorers import Anything, Quadratic, Surprise
+from ensemble.combine.greedy.label_scorers import Labels, LabelScorer, countings
+from ensemble.combine.greedy.scorers import BrierScorer, GenericScorer, LogLossScorer
 from ensemble.core.predictions import Floats, Ints, Wide
 from ensemble.metrics import Metric
 
@@ -18,7 +18,7 @@ TIE = 1e-12
 """Scores this near to each other are the same score: sums differ by as much with the order of their terms."""
 
 
-class Total(Protocol):
+class RunningSum(Protocol):
     """A running sum of members. Scores are turned so that more is better; nan where the rows decide nothing."""
 
     def add(self, member: int) -> None:
@@ -31,14 +31,14 @@ class Total(Protocol):
         """The score of the mean after adding each candidate in turn, float64 (candidates,)."""
 
 
-class Judge(Protocol):
+class Scorer(Protocol):
     """What is computed once for a metric and shared by all runs."""
 
-    def begin(self, candidates: Ints) -> Total:
+    def begin(self, candidates: Ints) -> RunningSum:
         """The empty sum, to which any of `candidates` may be added."""
 
 
-def climb(judge: Judge, candidates: Ints, rounds: int) -> Ints:
+def hill_climb(judge: Scorer, candidates: Ints, rounds: int) -> Ints:
     """Members in the order in which they are added, the best prefix of the whole sequence.
 
     candidates: the members of this run, best first; among equals an earlier one is taken. Starts from the best
@@ -50,7 +50,7 @@ def climb(judge: Judge, candidates: Ints, rounds: int) -> Ints:
     return climbs[earliest_best([score for score, _ in climbs])][1]
 
 
-def _climb_from(judge: Judge, candidates: Ints, gains: list[float], rounds: int) -> tuple[float, Ints]:
+def _climb_from(judge: Scorer, candidates: Ints, gains: list[float], rounds: int) -> tuple[float, Ints]:
     """The best score and its sequence, from the prefix of `candidates` that has these scores on."""
     kept = len(gains)
     sequence, scores = candidates[:kept].tolist(), list(gains)
@@ -69,7 +69,7 @@ def _climb_from(judge: Judge, candidates: Ints, gains: list[float], rounds: int)
     return scores[best], np.array(sequence[: best + 1])
 
 
-def _prefixes(judge: Judge, first: Ints) -> list[float]:
+def _prefixes(judge: Scorer, first: Ints) -> list[float]:
     total, scores = judge.begin(first), []
     for member in first.tolist():
         total.add(member)
@@ -94,7 +94,7 @@ def earliest_best(scores: Sequence[float] | Wide) -> int:
     return next(i for i, score in enumerate(scores) if score >= best)
 
 
-def climb_together(probs: Floats, targets: Ints, metric: Metric, bags: list[Ints], rounds: int) -> list[Ints]:
+def hill_climbs(probs: Floats, targets: Ints, metric: Metric, bags: list[Ints], rounds: int) -> list[Ints]:
     """What `climb` gives for each of `bags`, by one of `countings`; every bag has as many members."""
     table = _Table(probs, targets, metric)
     candidates = np.stack(bags)
@@ -175,13 +175,13 @@ DIGITS = 12
 TOGETHER = 300_000
 """Probabilities in all bags up to which all climbs take their steps together."""
 
-judges: dict[str, Callable[[Floats, Ints, Metric], Judge]] = {
-    "accuracy": Decisions,
-    "balanced_accuracy": Decisions,
-    "macro_f1": Decisions,
-    "kappa": Decisions,
-    "log_loss": Surprise,
-    "brier": Quadratic,
+judges: dict[str, Callable[[Floats, Ints, Metric], Scorer]] = {
+    "accuracy": LabelScorer,
+    "balanced_accuracy": LabelScorer,
+    "macro_f1": LabelScorer,
+    "kappa": LabelScorer,
+    "log_loss": LogLossScorer,
+    "brier": BrierScorer,
 }
 """For these metrics the answers are known without asking about every candidate; the others are asked."""
 
@@ -231,9 +231,9 @@ def greedy_weights(
 def _runs(probs: Floats, targets: Ints, metric: Metric, bags: list[Ints], rounds: int) -> list[Ints]:
     """The members that each bag's climb selects, with repetitions."""
     if metric.name in countings and len(bags) * len(bags[0]) * probs[0].size <= TOGETHER:
-        return climb_together(probs, targets, metric, bags, rounds)
-    judge = judges.get(metric.name, Anything)(probs, targets, metric)
-    return [climb(judge, candidates, rounds) for candidates in bags]
+        return hill_climbs(probs, targets, metric, bags, rounds)
+    judge = judges.get(metric.name, GenericScorer)(probs, targets, metric)
+    return [hill_climb(judge, candidates, rounds) for candidates in bags]
 
 
 def _affordable(bags: int) -> int:

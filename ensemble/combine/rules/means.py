@@ -16,7 +16,7 @@ from ensemble.combine.arrays import (
     softmax,
     uniform_weights,
 )
-from ensemble.combine.calibration import fit_temperature, heated, likelihoods
+from ensemble.combine.calibration import apply_temperature, fit_temperature, likelihoods
 from ensemble.combine.greedy import greedy_weights
 from ensemble.combine.rules import Params, accuracies, rule
 from ensemble.core.predictions import Floats, Ints, Wide
@@ -25,7 +25,7 @@ from ensemble.metrics import SMALLEST, Metric
 
 def weighted_calibrated(params: Params, j: int, member: Floats) -> Wide:
     """The weight of member j times its probabilities (n, k) at its own temperature."""
-    term: Wide = params["weights"][j] * heated(member, float(params["temperatures"][j]))
+    term: Wide = params["weights"][j] * apply_temperature(member, float(params["temperatures"][j]))
     return term
 
 

@@ -29,7 +29,7 @@ _DASHES = (("-", "none"), ("--", "5 2"), ("-.", "5 2 1 2"), (":", "1 2"))
 
 
 @dataclass(frozen=True)
-class Line:
+class ClassLine:
     """A class of the table. low, high: the 95 % interval of its recall; None without a row."""
 
     scores: ClassScores
@@ -38,16 +38,16 @@ class Line:
     average_precision: float | None
 
 
-def lines(rows: Labelled) -> list[Line]:
+def lines(rows: Labelled) -> list[ClassLine]:
     """Every class, in order."""
     return [_line(one, rows, c) for c, one in enumerate(class_scores(rows))]
 
 
-def _line(one: ClassScores, rows: Labelled, c: int) -> Line:
+def _line(one: ClassScores, rows: Labelled, c: int) -> ClassLine:
     from sklearn.metrics import average_precision_score
 
     if not one.rows:
-        return Line(one, None, None, None)
+        return ClassLine(one, None, None, None)
     own = rows.targets == c
     # the recall of a class is the accuracy on its rows
     low, high = interval(
@@ -56,7 +56,7 @@ def _line(one: ClassScores, rows: Labelled, c: int) -> Line:
         rows.targets[own],
         None if rows.groups is None else rows.groups[own],
     )
-    return Line(one, low, high, float(average_precision_score(own, rows.probs[:, c])))
+    return ClassLine(one, low, high, float(average_precision_score(own, rows.probs[:, c])))
 
 
 def matrix(rows: Labelled) -> Shaded | None:
@@ -124,7 +124,7 @@ class Diagrams:
     calibration: str
 
 
-def diagrams(rows: Labelled, found: Sequence[Line]) -> Diagrams:
+def diagrams(rows: Labelled, found: Sequence[ClassLine]) -> Diagrams:
     """ROC and precision-recall of each class against the rest, and how far probabilities can be believed.
 
     Two classes have one curve, of the second. Of more than eight those with the lowest area are drawn.

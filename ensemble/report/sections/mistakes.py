@@ -118,7 +118,7 @@ MADE = 2
 
 
 @dataclass(frozen=True)
-class Look:
+class Heatmap:
     """Where the network of `run` looks in the image of row `name` when it is asked about the class `asked`."""
 
     run: Run
@@ -173,7 +173,7 @@ def mistakes(subject: Subject, found: Evidence, count: int = COUNT) -> Mistakes 
     places = surest_mistakes(rows, count).tolist()
     images, why = _images(subject, found, [str(rows.ids[at]) for at in places])
     voices = _voices(subject, found)
-    cams = {(look.name, look.run.id): look for look in looks(subject, found, count)}
+    cams = {(look.name, look.run.id): look for look in heatmaps(subject, found, count)}
     shown = []
     for at in places:
         name, given, true = str(rows.ids[at]), int(predicted[at]), int(rows.targets[at])
@@ -194,7 +194,7 @@ def _voices(subject: Subject, found: Evidence) -> list[tuple[Run, Labelled]]:
     return [(run, rows[run.id]) for run in _heaviest(subject, MOST_VOICES) if run.id in rows]
 
 
-def looks(subject: Subject, found: Evidence, count: int = COUNT) -> list[Look]:
+def heatmaps(subject: Subject, found: Evidence, count: int = COUNT) -> list[Heatmap]:
     """The pictures that belong to the mistakes, whether they are there yet or not."""
     rows = found.rows
     if rows is None:
@@ -203,7 +203,7 @@ def looks(subject: Subject, found: Evidence, count: int = COUNT) -> list[Look]:
     asked = [(str(rows.ids[at]), rows.classes[predicted[at]]) for at in surest_mistakes(rows, count).tolist()]
     holders = [_Holder(run) for run in _heaviest(subject, MOST_MEMBERS)]
     wanted = [(holder.of(name, found.split), name, given) for name, given in asked for holder in holders]
-    return [Look(run, name, given) for run, name, given in wanted if run is not None]
+    return [Heatmap(run, name, given) for run, name, given in wanted if run is not None]
 
 
 class _Holder:
@@ -255,7 +255,7 @@ def _images(subject: Subject, found: Evidence, names: Sequence[str]) -> tuple[di
     return images, ""
 
 
-def _pictures(mistake: Mistake, image: Image.Image | None, cams: Sequence[Look]) -> tuple[Picture, ...]:
+def _pictures(mistake: Mistake, image: Image.Image | None, cams: Sequence[Heatmap]) -> tuple[Picture, ...]:
     told = f"{mistake.id}: {mistake.true}, said {mistake.given} with {mistake.probability:.2f}"
     found = [] if image is None else [Picture(data_uri(image, SIDE), told, "image")]
     for look in cams:

@@ -16,7 +16,7 @@ _NO_RECIPE = ("import",)
 
 
 @dataclass(frozen=True)
-class Again:
+class Reproduction:
     """commands: in the order to type them.  versions: (package, versions).  facts: (what, value).
 
     recipes: (name, the text of the file).  sums: (run, split, sha256 of its predictions).
@@ -29,7 +29,7 @@ class Again:
     sums: tuple[tuple[str, str, str], ...]
 
 
-def again(subject: Subject) -> Again:
+def reproduction(subject: Subject) -> Reproduction:
     """Of the run that is looked at and its members."""
     networks = _networks(subject)
     files = [(subject.recipe.name, subject.recipe)] if subject.recipe and subject.recipe.is_file() else []
@@ -37,7 +37,7 @@ def again(subject: Subject) -> Again:
     files += [(f"{run.id}/recipe.yaml", run.path / "recipe.yaml") for run in named]
     if subject.ensemble:
         files.append((f"{subject.focus.id}/ensemble.yaml", subject.focus.path / "ensemble.yaml"))
-    return Again(
+    return Reproduction(
         tuple(commands(subject)),
         tuple(_versions(networks)),
         tuple(_facts(subject, networks)),

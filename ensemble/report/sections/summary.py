@@ -9,7 +9,7 @@ import numpy as np
 from ensemble.core.errors import abbreviated
 from ensemble.data.leaks import Leaks
 from ensemble.report.classes import Labelled
-from ensemble.report.sections.classes import Line, calibration, most_confused
+from ensemble.report.sections.classes import ClassLine, calibration, most_confused
 from ensemble.report.sections.data import copies_across_folds, leak_lines
 from ensemble.report.sections.members import Parts
 from ensemble.report.sections.scope import Evidence, Subject
@@ -29,7 +29,7 @@ _KINDS = {
 
 
 def summary(
-    subject: Subject, found: Evidence, scores: Sequence[Score], classes: Sequence[Line], parts: Parts | None
+    subject: Subject, found: Evidence, scores: Sequence[Score], classes: Sequence[ClassLine], parts: Parts | None
 ) -> list[str]:
     """What a reader should take away, the most important first."""
     said = [_what(subject, parts)]
@@ -117,7 +117,7 @@ def _flattery(scores: Sequence[Score]) -> list[str]:
     ]
 
 
-def _weakest(classes: Sequence[Line], rows: Labelled) -> list[str]:
+def _weakest(classes: Sequence[ClassLine], rows: Labelled) -> list[str]:
     known = [line for line in classes if line.scores.rows]
     if len(known) < 2:
         return []

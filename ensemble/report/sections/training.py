@@ -85,7 +85,7 @@ Curve = tuple[list[float], list[float]]
 
 
 @dataclass(frozen=True)
-class Finder:
+class FinderCurve:
     """One stage of a network in the finder: rates and smoothed losses; the rate taken, where recorded."""
 
     run: str
@@ -96,7 +96,7 @@ class Finder:
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkCurves:
     """A network in the table. rates: what the stages were trained with."""
 
     id: str
@@ -105,15 +105,15 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingCurves:
     """A member's training. networks: the run itself, or the folds, in the order of their colours."""
 
     id: str
-    networks: tuple[Network, ...]
+    networks: tuple[NetworkCurves, ...]
     pictures: tuple[Markup, ...]
 
 
-def trainings(subject: Subject) -> tuple[list[Trained], int]:
+def trainings(subject: Subject) -> tuple[list[TrainingCurves], int]:
     """Of each member that was trained here, at most `MOST`, and how many there are. Raises DataError."""
     found = []
     for run in subject.members:
@@ -125,10 +125,12 @@ def trainings(subject: Subject) -> tuple[list[Trained], int]:
     return drawn, len(found)
 
 
-def _trained(key: str, run: Run, histories: Mapping[str, Sequence[Epoch]], networks: Sequence[Run]) -> Trained:
+def _trained(
+    key: str, run: Run, histories: Mapping[str, Sequence[Epoch]], networks: Sequence[Run]
+) -> TrainingCurves:
     by_id = {one.id: one for one in networks}
     told = [
-        Network(name, one, tuple((by_id[name].facts.get("rates") or {}).values()))
+        NetworkCurves(name, one, tuple((by_id[name].facts.get("rates") or {}).values()))
         for name, points in histories.items()
         if (one := course(points))
     ]
@@ -136,7 +138,7 @@ def _trained(key: str, run: Run, histories: Mapping[str, Sequence[Epoch]], netwo
     looked = [curve for one in networks for curve in finders(one)]
     if looked:
         pictures.append(_finder(f"{key}-rates", run.id, looked))
-    return Trained(run.id, tuple(told), tuple(pictures))
+    return TrainingCurves(run.id, tuple(told), tuple(pictures))
 
 
 def _curves(key: str, name: str, what: str, histories: Mapping[str, Sequence[Epoch]]) -> Markup:
@@ -164,7 +166,7 @@ def _ends(what: str, histories: Mapping[str, Sequence[Epoch]]) -> str:
     return "; ".join(said) + "."
 
 
-def finders(run: Run) -> list[Finder]:
+def finders(run: Run) -> list[FinderCurve]:
     """The finder's curves in lr_find.csv; none where the rates were given. Raises DataError for a broken file."""
     path = run.path / "lr_find.csv"
     if not path.is_file():
@@ -176,7 +178,7 @@ def finders(run: Run) -> list[Finder]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not a finder's curve as it was written; train the run again") from error
     return [
-        Finder(
+        FinderCurve(
             run.id,
             stage,
             tuple(rate for at, rate, _ in rows if at == stage),
@@ -187,7 +189,7 @@ def finders(run: Run) -> list[Finder]:
     ]
 
 
-def _finder(key: str, name: str, looked: Sequence[Finder]) -> Markup:
+def _finder(key: str, name: str, looked: Sequence[FinderCurve]) -> Markup:
     def draw(axes: Axes) -> None:
         from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 

@@ -15,13 +15,13 @@ from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders
 from torch import Tensor, nn
 
-from ensemble.inference.image_batches import Blank, sent
+from ensemble.inference.image_batches import PlaceholderImages, to_device
 from ensemble.models.network import Features, Network, last_layer
 from ensemble.recipe.schema import Recipe, Stage
 from ensemble.runs.history import Epoch
 from ensemble.training.engine.checkpoint import random_states, restore_random_states
 from ensemble.training.engine.epochs import is_due
-from ensemble.training.engine.loaders import BatchLoader, Lookup
+from ensemble.training.engine.loaders import BatchLoader, RowBatches
 from ensemble.training.methods.losses import Loss, hard_targets
 
 
@@ -45,7 +45,7 @@ class CachedFeatures(Callback):  # type: ignore[misc]
         super().__init__()
         self.on_batch = on_batch
         self.known: dict[BatchLoader, Features] = {}
-        self.seen: dict[BatchLoader, Lookup] = {}
+        self.seen: dict[BatchLoader, RowBatches] = {}
 
     def before_train(self) -> None:
         """Training images."""
@@ -58,7 +58,7 @@ class CachedFeatures(Callback):  # type: ignore[misc]
     def before_batch(self) -> None:
         """Features for images."""
         features = self.known[self.dl]
-        self.learn.xb = (features[sent(self.dl.at, features.device)],)
+        self.learn.xb = (features[to_device(self.dl.at, features.device)],)
 
     def after_fit(self) -> None:
         """Whatever comes after the stage sees images again."""
@@ -72,7 +72,7 @@ class CachedFeatures(Callback):  # type: ignore[misc]
             self.known[loader] = self._computed(loader)
         if loader not in self.seen:
             self.seen[loader] = loader.lookup
-            loader.lookup = replace(loader.lookup, images=Blank(device=loader.lookup.images.device))
+            loader.lookup = replace(loader.lookup, images=PlaceholderImages(device=loader.lookup.images.device))
 
     def _computed(self, loader: BatchLoader) -> Features:
         states, was = random_states(loader.rng), self.model.training

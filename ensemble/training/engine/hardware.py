@@ -121,7 +121,7 @@ PAIRS = (
 
 
 @dataclass(frozen=True)
-class Format:
+class ComputeFormat:
     """precision: float32, bfloat16 or float16.  layout: default or channels_last.  why: asked for, or measured.
 
     compiled: whether torch.compile makes the network's code.  speed: training images a second where measured.
@@ -140,7 +140,7 @@ class Format:
         return asdict(self)
 
     @classmethod
-    def read(cls, facts: Mapping[str, Any]) -> Format:
+    def read(cls, facts: Mapping[str, Any]) -> ComputeFormat:
         """What `facts` wrote, by this version or a newer one that knows more keys."""
         return cls(**{field.name: facts[field.name] for field in fields(cls) if field.name in facts})
 
@@ -181,7 +181,7 @@ def forget_compiled() -> None:
         torch.compiler.reset()
 
 
-def apply_format(network: Network, chosen: Format) -> None:
+def apply_format(network: Network, chosen: ComputeFormat) -> None:
     """Set the network's precision, lay its weights out, and have its code made where that was chosen."""
     network.compute_dtype = DTYPES[chosen.precision]
     network.channels_last = chosen.layout == "channels_last"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ensemble.core.predictions import Ints
 from ensemble.data.dataset import Dataset, Items
-from ensemble.inference.image_batches import Images, ahead, sent
+from ensemble.inference.image_batches import Images, ahead, to_device
 from ensemble.recipe.schema import Recipe
 from ensemble.training.methods.augment import ItemTransform, transforms
 from ensemble.training.methods.samplers import Sampler, batch_size, sampler
@@ -30,7 +30,7 @@ SHARE, COPIES = 0.1, 8
 
 
 @dataclass(frozen=True)
-class Row:
+class RowItem:
     """One item as the DataBlock sees it; row: in the images.  target: a class name or float32 (k,)."""
 
     row: int
@@ -44,22 +44,22 @@ class _Open:
 
     images: Images
 
-    def __call__(self, row: Row) -> TensorImage:
+    def __call__(self, row: RowItem) -> TensorImage:
         return TensorImage(self.images.batch(np.array([row.row]))[0].contiguous())
 
 
-def _target(row: Row) -> Any:
+def _target(row: RowItem) -> Any:
     return row.target
 
 
-def _valid_rows(rows: Sequence[Row]) -> tuple[list[int], list[int]]:
+def _valid_rows(rows: Sequence[RowItem]) -> tuple[list[int], list[int]]:
     """The splitter: training rows, validation rows."""
     valid = [i for i, row in enumerate(rows) if row.valid]
     return [i for i, row in enumerate(rows) if not row.valid], valid
 
 
 @dataclass(frozen=True)
-class Lookup:
+class RowBatches:
     """The items of one loader.
 
     rows: int64 (n,), in `images`.  targets: (n,), (n, k) or (n, 2k), where the images are.
@@ -73,7 +73,7 @@ class Lookup:
 
     def batch(self, items: Ints) -> tuple[Ints, Tensor, TensorBase]:
         """The items themselves, their images and their targets."""
-        return items, self.images.batch(self.rows[items]), self.targets[sent(items, self.targets.device)]
+        return items, self.images.batch(self.rows[items]), self.targets[to_device(items, self.targets.device)]
 
 
 class BatchLoader(TfmdDL):  # type: ignore[misc]
@@ -90,7 +90,7 @@ class BatchLoader(TfmdDL):  # type: ignore[misc]
         self,
         dataset: Any = None,
         *,
-        lookup: Lookup | None = None,
+        lookup: RowBatches | None = None,
         sampler: Sampler | None = None,
         together: int = 1,
         **kwargs: Any,
@@ -227,13 +227,13 @@ def batches_at_once(recipe: Recipe, device: torch.device) -> int:
     return max(1, min(MOST_AT_ONCE, int(SHARE * torch.cuda.get_device_properties(device).total_memory) // batch))
 
 
-def _rows(items: Items, rows: Ints, dataset: Dataset, split: str) -> list[Row]:
+def _rows(items: Items, rows: Ints, dataset: Dataset, split: str) -> list[RowItem]:
     targets: Sequence[Any] = dataset.classes[items.targets].tolist() if items.soft is None else list(items.soft)
-    return [Row(row, target, split == "valid") for row, target in zip(rows.tolist(), targets, strict=True)]
+    return [RowItem(row, target, split == "valid") for row, target in zip(rows.tolist(), targets, strict=True)]
 
 
-def _lookup(images: Images, rows: Ints, items: Items) -> Lookup:
-    return Lookup(images, rows, _targets(items).to(images.device), items.targets)
+def _lookup(images: Images, rows: Ints, items: Items) -> RowBatches:
+    return RowBatches(images, rows, _targets(items).to(images.device), items.targets)
 
 
 def _targets(items: Items) -> TensorBase:

@@ -20,7 +20,7 @@ from ensemble.models.network import Network, build_network
 from ensemble.recipe.resolve import head_by_regression, training_stages
 from ensemble.recipe.schema import Recipe
 from ensemble.training.engine.features import caches_features
-from ensemble.training.engine.hardware import Format, apply_format
+from ensemble.training.engine.hardware import ComputeFormat, apply_format
 from ensemble.training.engine.lr_finder import search_of
 from ensemble.training.jobs.plan import Job, plan, view_of
 from ensemble.training.jobs.speed_probe import Speed, choose_format, compiling_pays, measure_speed, network_key
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ensemble.training.jobs.plan import Job
 
 
-class Several:
+class RemainingTime:
     """How far a command is that trains many runs, and how long the rest takes if it is as quick."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
@@ -51,7 +51,7 @@ class Several:
             return ""
         share = sum(map(_epochs, self.done)) / self.epochs
         seconds = (time.monotonic() - self.started) * (1 - share) / share
-        return f"{len(self.done)} of {len(self.jobs)} trained, about {duration(seconds)} left"
+        return f"{len(self.done)} of {len(self.jobs)} trained, about {spoken_duration(seconds)} left"
 
 
 def _epochs(job: Job) -> int:
@@ -59,7 +59,7 @@ def _epochs(job: Job) -> int:
     return sum(stage.epochs for part in job.all() if part.kind != "folds" for stage in training_stages(part.recipe))
 
 
-def duration(seconds: float) -> str:
+def spoken_duration(seconds: float) -> str:
     """`45 s`, `12 min`, `2 h 5 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -80,7 +80,7 @@ class Estimate:
         return self.training + self.predicting
 
 
-def best_format(job: Job, dataset: Dataset, network: Network, device: torch.device) -> Format:
+def best_format(job: Job, dataset: Dataset, network: Network, device: torch.device) -> ComputeFormat:
     """The fastest format for this job, torch.compile included where the training is long enough for it to pay."""
     chosen = choose_format(job.recipe, network, device)
     apply_format(network, chosen)
@@ -149,7 +149,7 @@ class Forecast:
         if key not in self._speeds:
             network = build_network(job.recipe, len(view.classes), None).to(self.device)
             chosen = (
-                Format.read(begun["format"])
+                ComputeFormat.read(begun["format"])
                 if "format" in begun
                 else choose_format(job.recipe, network, self.device)
             )
@@ -204,7 +204,7 @@ def choose(recipes: Sequence[Recipe], seconds: Sequence[Sequence[float]], budget
     if best is None:
         least = min(min(costs) for costs in seconds)
         raise RecipeError(
-            f"no member fits into the budget; the shortest takes {duration(least)} at half the epochs"
+            f"no member fits into the budget; the shortest takes {spoken_duration(least)} at half the epochs"
         )
     return best[1]
 

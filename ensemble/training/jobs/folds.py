@@ -15,7 +15,7 @@ from ensemble.recipe import text
 from ensemble.recipe.resolve import as_mapping
 from ensemble.runs.writing import parent_facts
 from ensemble.training.jobs.member import new_tests, write_metrics
-from ensemble.training.jobs.plan import Job, Workshop
+from ensemble.training.jobs.plan import Job, TrainingContext
 from ensemble.training.jobs.record import new_facts, write_facts
 
 
@@ -48,7 +48,7 @@ def pool_students(job: Job) -> None:
     save(job.path / "valid.npz", pooled([part.run.predictions("valid") for part in job.parts]))
 
 
-def pool_new_tests(job: Job, dataset: Dataset, workshop: Workshop) -> list[str]:
+def pool_new_tests(job: Job, dataset: Dataset, workshop: TrainingContext) -> list[str]:
     """Pool again where the members have predicted test sets that the complete run does not know; their names."""
     splits = new_tests(job, dataset)
     if splits:

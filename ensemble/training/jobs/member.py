@@ -28,12 +28,12 @@ from ensemble.runs.run import SCHEMA, Run
 from ensemble.runs.writing import parent_facts, split_metrics
 from ensemble.training.engine.checkpoint import remove_checkpoint, seed_everything
 from ensemble.training.engine.epochs import finite
-from ensemble.training.engine.hardware import Format, apply_format, describe, free_cores
+from ensemble.training.engine.hardware import ComputeFormat, apply_format, describe, free_cores
 from ensemble.training.engine.loaders import data_loaders
 from ensemble.training.engine.loop import Training
 from ensemble.training.engine.lr_finder import Curve, curves_csv
 from ensemble.training.jobs.estimate import best_format
-from ensemble.training.jobs.plan import Job, Workshop
+from ensemble.training.jobs.plan import Job, TrainingContext
 from ensemble.training.jobs.progress import ProgressWatcher
 from ensemble.training.jobs.record import new_facts, write_facts
 from ensemble.training.methods.samplers import batch_size, shown, smaller_batch
@@ -42,7 +42,7 @@ SAMPLE = 5_000
 """Images from which a first layer that is computed rather than learnt is computed."""
 
 
-def train_member(job: Job, dataset: Dataset, workshop: Workshop) -> None:
+def train_member(job: Job, dataset: Dataset, workshop: TrainingContext) -> None:
     """Make the run of a `member`, `refit` or `student` job, whose lock the caller holds.
 
     dataset: the job's own view of the data (a fold's, or pooled for a refit).
@@ -54,7 +54,7 @@ def train_member(job: Job, dataset: Dataset, workshop: Workshop) -> None:
         _train_member(job, dataset, workshop, chosen)
 
 
-def _train_member(job: Job, dataset: Dataset, workshop: Workshop, chosen: Mapping[str, Any]) -> None:
+def _train_member(job: Job, dataset: Dataset, workshop: TrainingContext, chosen: Mapping[str, Any]) -> None:
     facts = new_facts(job, dataset, describe(workshop.device))
     facts["auto"] |= chosen
     taught_by = [] if job.teacher is None else [job.teacher.run]
@@ -85,7 +85,7 @@ def _train_member(job: Job, dataset: Dataset, workshop: Workshop, chosen: Mappin
     _finish(job.run, dataset, facts)
 
 
-def _warn(job: Job, dataset: Dataset, workshop: Workshop, facts: dict[str, Any]) -> None:
+def _warn(job: Job, dataset: Dataset, workshop: TrainingContext, facts: dict[str, Any]) -> None:
     """Record and say what the history says against the member; a refit has no rows to be judged on."""
     if "valid" not in dataset.splits:
         return
@@ -98,7 +98,7 @@ def _warn(job: Job, dataset: Dataset, workshop: Workshop, facts: dict[str, Any])
         workshop.listener.note(f"{job.path.name}: {line}")
 
 
-def predict_new_tests(job: Job, dataset: Dataset, workshop: Workshop) -> list[str]:
+def predict_new_tests(job: Job, dataset: Dataset, workshop: TrainingContext) -> list[str]:
     """Predict the test sets that a complete run has not seen, or that have changed since; their names."""
     facts = dict(job.run.facts)
     splits = new_tests(job, dataset)
@@ -106,7 +106,7 @@ def predict_new_tests(job: Job, dataset: Dataset, workshop: Workshop) -> list[st
         with ProgressWatcher(job.path.name, job.recipe, workshop.listener) as watcher:
             network = build_network(job.recipe, len(dataset.classes), None)
             load_weights(network, job.path / "weights.safetensors", facts["files"]["weights"])
-            apply_format(network, Format.read(facts["auto"]["format"]))
+            apply_format(network, ComputeFormat.read(facts["auto"]["format"]))
             _predict(job, dataset, splits, network.to(workshop.device), workshop, watcher, facts)
         keep_data(job)
         _finish(job.run, dataset, facts)
@@ -140,9 +140,13 @@ def initial_network(
     network.to(device)
     if "format" not in facts["auto"]:
         parent = job.parts[0].run.facts["auto"] if job.parts else {}
-        chosen = Format.read(parent["format"]) if "format" in parent else best_format(job, dataset, network, device)
+        chosen = (
+            ComputeFormat.read(parent["format"])
+            if "format" in parent
+            else best_format(job, dataset, network, device)
+        )
         facts["auto"]["format"] = chosen.facts()
-    apply_format(network, Format.read(facts["auto"]["format"]))
+    apply_format(network, ComputeFormat.read(facts["auto"]["format"]))
     facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
     return network
 
@@ -154,7 +158,7 @@ def _shown(job: Job, dataset: Dataset) -> dict[str, list[int]]:
     return {"before": before.tolist(), "after": shown(job.recipe, targets, k).tolist()}
 
 
-def _say_batch(job: Job, dataset: Dataset, workshop: Workshop, facts: dict[str, Any]) -> None:
+def _say_batch(job: Job, dataset: Dataset, workshop: TrainingContext, facts: dict[str, Any]) -> None:
     """Say and record where a batch is smaller than the recipe asks for."""
     targets, k = dataset.splits["train"].targets, len(dataset.classes)
     if why := smaller_batch(job.recipe, targets, k):
@@ -210,7 +214,7 @@ def _train(
     write_facts(job.path, facts)
 
 
-def _takes_less(job: Job, workshop: Workshop, facts: dict[str, Any]) -> bool:
+def _takes_less(job: Job, workshop: TrainingContext, facts: dict[str, Any]) -> bool:
     """After memory ran out: whether training may begin again with less of it, which is said and recorded.
 
     First the squares leave the device; then a batch is taken in twice as many pieces, of two images at least.
@@ -245,7 +249,7 @@ def _predict(
     dataset: Dataset,
     splits: Sequence[str],
     network: Network,
-    workshop: Workshop,
+    workshop: TrainingContext,
     watcher: ProgressWatcher,
     facts: dict[str, Any],
 ) -> None:
@@ -275,7 +279,7 @@ def _predict(
 
 
 def _say_gain(
-    job: Job, items: Items, plain: Floats, probs: Floats, workshop: Workshop, facts: dict[str, Any]
+    job: Job, items: Items, plain: Floats, probs: Floats, workshop: TrainingContext, facts: dict[str, Any]
 ) -> None:
     """Record and say what the views of test-time augmentation add to the image as it is, on validation rows."""
     one, all_views = (float((found.argmax(1) == items.targets).mean()) for found in (plain, probs))

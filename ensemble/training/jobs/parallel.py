@@ -29,9 +29,9 @@ from ensemble.models.network import build_network
 from ensemble.tracking import Tracking
 from ensemble.training.engine.hardware import apply_format, choose_device
 from ensemble.training.jobs.estimate import best_format
-from ensemble.training.jobs.plan import Job, Workshop, view_of
+from ensemble.training.jobs.plan import Job, TrainingContext, view_of
 from ensemble.training.jobs.speed_probe import training_pace
-from ensemble.training.jobs.train import Outcome, open_workshop, train, train_one
+from ensemble.training.jobs.train import Outcome, open_context, train, train_one
 
 MOST = 8
 """Processes that are tried: more would share one GPU, and the cores that feed it, too finely."""
@@ -65,10 +65,10 @@ def train_all(
     most = min(workers or MOST, len(groups), *([] if workers else [joblib.cpu_count()]))
     if most < 2:
         return train(jobs, dataset, folder, device=device, retry=retry, listener=listener, track=track)
-    open_workshop(jobs, dataset, folder, device="cpu", listener=listener).decode()
+    open_context(jobs, dataset, folder, device="cpu", listener=listener).decode()
     if track:
         track.open(listener.note)  # the data base is made once, not by several processes at a time
-    setup = Setup(
+    setup = WorkerSetup(
         dataset, folder, str(chosen), retry, max(1, joblib.cpu_count() // most), listener.without_bars(), track
     )
     outcomes: dict[str, Outcome] = {}
@@ -110,7 +110,7 @@ def best_count(pace: Callable[[int], float], most: int) -> int:
 
 
 @dataclass(frozen=True)
-class Setup:
+class WorkerSetup:
     """What every process is told once. threads: torch's own, of each process.  warned: the filters of warnings."""
 
     dataset: Dataset
@@ -123,13 +123,13 @@ class Setup:
     warned: list[Any] = field(default_factory=lambda: list(warnings.filters))
 
 
-class _Pool:
+class _WorkerPool:
     """Processes that wait for jobs; as many are begun as are asked for at the same time.
 
     Each is an executor of its own: one whose process dies is broken for good, and would take the others with it.
     """
 
-    def __init__(self, setup: Setup, size: int) -> None:
+    def __init__(self, setup: WorkerSetup, size: int) -> None:
         self._setup, self._context = setup, multiprocessing.get_context("spawn")  # CUDA does not survive a fork
         self._barriers = {count: self._context.Barrier(count) for count in range(1, size + 1)}
         self._executors = [self._executor() for _ in range(size)]
@@ -206,8 +206,8 @@ def _error(found: tuple[str, int] | None) -> EnsError | None:
 
 
 @contextmanager
-def _pool(setup: Setup, size: int) -> Iterator[_Pool]:
-    pool = _Pool(setup, size)
+def _pool(setup: WorkerSetup, size: int) -> Iterator[_WorkerPool]:
+    pool = _WorkerPool(setup, size)
     try:
         yield pool
     except BaseException:
@@ -225,16 +225,16 @@ def _pool(setup: Setup, size: int) -> Iterator[_Pool]:
 class _Worker:
     """What a process keeps between calls."""
 
-    setup: Setup
+    setup: WorkerSetup
     barriers: dict[int, Barrier]
-    workshop: Workshop | None = None
+    workshop: TrainingContext | None = None
     measured: Callable[[float, float], float] | None = None
 
 
 _worker = _Worker()
 
 
-def _begin(setup: Setup, barriers: dict[int, Barrier]) -> None:
+def _begin(setup: WorkerSetup, barriers: dict[int, Barrier]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(setup.threads)
     os.environ["OMP_NUM_THREADS"] = str(setup.threads)  # decided for all processes together
@@ -281,7 +281,7 @@ def _train(group: list[Job]) -> list[tuple[str, int] | None]:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if _worker.workshop is None:
-        _worker.workshop = open_workshop(
+        _worker.workshop = open_context(
             group, setup.dataset, setup.folder, device=setup.device, listener=setup.listener, track=setup.track
         )
     outcomes = [train_one(job, _worker.workshop, setup.folder, setup.retry) for job in group]

@@ -12,11 +12,11 @@ from ensemble.core.errors import DataError
 from ensemble.core.events import Listener
 from ensemble.data.dataset import Dataset
 from ensemble.data.file_hashes import Progress
-from ensemble.data.image_cache import Squares, open_squares
+from ensemble.data.image_cache import PreprocessedImages, open_images
 from ensemble.data.load import fold_of, refit_of
-from ensemble.data.preprocess import Square
+from ensemble.data.preprocess import Preprocess
 from ensemble.distill.teacher import Teacher
-from ensemble.inference.image_batches import FromSquares, Images, OnDevice, on_device
+from ensemble.inference.image_batches import CachedImages, DeviceImages, Images, device_images
 from ensemble.models.weight_sources import WeightsFile, locate_weights
 from ensemble.recipe.architectures import architectures
 from ensemble.recipe.resolve import run_hash
@@ -110,19 +110,19 @@ def _divided(job: Job, dataset: Dataset) -> Dataset:
     return fold_of(dataset, job.recipe.folds, job.recipe.fold, job.recipe.data.split_seed)
 
 
-def square_of(recipe: Recipe) -> Square:
+def preprocess_of(recipe: Recipe) -> Preprocess:
     """What a resolved recipe makes of every image."""
     assert recipe.image_size is not None
-    return Square(recipe.image_size, recipe.resize, recipe.preprocess)
+    return Preprocess(recipe.image_size, recipe.resize, recipe.preprocess)
 
 
-def stores_folder(runs: Path) -> Path:
+def cache_folder(runs: Path) -> Path:
     """Where the stores of a runs folder lie."""
     return runs / ".data" / "squares"
 
 
 @dataclass
-class Workshop:
+class TrainingContext:
     """The data set, the device, and the images once they are decoded.
 
     folder: where stores of squares lie.  squares: what all members want, so that an image is decoded once for all.
@@ -133,11 +133,11 @@ class Workshop:
     dataset: Dataset
     device: torch.device
     folder: Path
-    squares: Iterable[Square] = ()
+    squares: Iterable[Preprocess] = ()
     listener: Listener = field(default_factory=Listener)
     tracker: Tracker = field(default_factory=NullTracker)
-    _opened: dict[tuple[str, Square], Squares] = field(default_factory=dict)
-    _placed: dict[tuple[str, Square], OnDevice] = field(default_factory=dict)
+    _opened: dict[tuple[str, Preprocess], PreprocessedImages] = field(default_factory=dict)
+    _placed: dict[tuple[str, Preprocess], DeviceImages] = field(default_factory=dict)
     _may_place: bool = True
 
     def decode(self) -> None:
@@ -148,23 +148,23 @@ class Workshop:
 
     def images(self, recipe: Recipe, split: str, progress: Progress | None = None) -> Images:
         """The images of `split` as this recipe wants them. Train and valid are one: folds divide them anew."""
-        key = self._open(split, square_of(recipe), progress)
+        key = self._open(split, preprocess_of(recipe), progress)
         _, wanted = key
         # squares of other sizes are those of other members
         self._placed = {place: images for place, images in self._placed.items() if place[1] == wanted}
         if key not in self._placed and self._may_place:
             taken = sum(images.pixels.nbytes for images in self._placed.values())
-            placed = on_device(self._opened[key], self.device, taken)
+            placed = device_images(self._opened[key], self.device, taken)
             if placed:
                 self._placed[key] = placed
-        return self._placed.get(key) or FromSquares(self._opened[key])
+        return self._placed.get(key) or CachedImages(self._opened[key])
 
-    def _open(self, split: str, wanted: Square, progress: Progress | None) -> tuple[str, Square]:
+    def _open(self, split: str, wanted: Preprocess, progress: Progress | None) -> tuple[str, Preprocess]:
         splits = [name for name in self.dataset.splits if name == split or {name, split} <= {"train", "valid"}]
         key = splits[0], wanted
         if key not in self._opened:
             every = tuple(dict.fromkeys([wanted, *self.squares]))
-            found = open_squares(self.dataset, splits, every, self.folder, progress, self.listener.note)
+            found = open_images(self.dataset, splits, every, self.folder, progress, self.listener.note)
             self._opened |= {(splits[0], square): one for square, one in zip(every, found, strict=True)}
         return key
 

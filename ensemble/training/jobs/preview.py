@@ -21,7 +21,7 @@ from ensemble.training.engine.loaders import data_loaders
 from ensemble.training.engine.loop import Training
 from ensemble.training.engine.lr_finder import Curve, curves_csv
 from ensemble.training.jobs.member import initial_network
-from ensemble.training.jobs.plan import Job, Workshop
+from ensemble.training.jobs.plan import Job, TrainingContext
 from ensemble.training.jobs.progress import ProgressWatcher
 from ensemble.training.jobs.record import new_facts
 from ensemble.training.methods.augment import transforms
@@ -38,7 +38,7 @@ def augmented(pixels: Pixels, policy: str, seed: int = 0) -> Pixels:
     return changed
 
 
-def rate_curve(job: Job, dataset: Dataset, workshop: Workshop) -> Curve:
+def rate_curve(job: Job, dataset: Dataset, workshop: TrainingContext) -> Curve:
     """What `lr: auto` of this job's first stage would see, with the very same seeds."""
     with ProgressWatcher(f"{job.path.name} finder", job.recipe, workshop.listener) as watcher:
         images = workshop.images(job.recipe, "train", watcher.reading)

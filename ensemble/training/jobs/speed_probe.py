@@ -17,7 +17,7 @@ from ensemble.core.files import read_json, sha256_json, write_json
 from ensemble.models.layers import kept_parameters, set_mode
 from ensemble.models.network import Network
 from ensemble.recipe.schema import Recipe
-from ensemble.training.engine.hardware import Format, apply_format, can_compile, describe, pairs
+from ensemble.training.engine.hardware import ComputeFormat, apply_format, can_compile, describe, pairs
 from ensemble.training.jobs.timing import STEPS, Alone, Steps, pixels, rate, wait
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ class Speed:
     predict: float
 
 
-def choose_format(recipe: Recipe, network: Network, device: torch.device) -> Format:
+def choose_format(recipe: Recipe, network: Network, device: torch.device) -> ComputeFormat:
     """The fastest of the formats that the recipe leaves, without torch.compile, and the network in it.
 
     What is measured is remembered for architecture, size, device, threads and torch version, so that the same
@@ -53,7 +53,7 @@ def choose_format(recipe: Recipe, network: Network, device: torch.device) -> For
     if len(wanted) == 1:
         asked = "auto" not in (recipe.precision, recipe.layout)
         why = "asked for" if asked else "the only one that this device is good at"
-        return Format(*wanted[0], why=why, graphed=graphed)
+        return ComputeFormat(*wanted[0], why=why, graphed=graphed)
 
     def measure() -> dict[str, Any]:
         _keep_norms(recipe, network)
@@ -61,14 +61,14 @@ def choose_format(recipe: Recipe, network: Network, device: torch.device) -> For
         x = pixels(recipe, device)
         alone = Alone(device)
         for pair in wanted:
-            apply_format(network, Format(*pair, why="", graphed=graphed))
+            apply_format(network, ComputeFormat(*pair, why="", graphed=graphed))
             speeds[pair] = rate(network, x, training=True)
         best = _best(speeds)
         found = ", ".join(f"{precision} {layout} {speed:.0f}" for (precision, layout), speed in speeds.items())
         known = speeds[best] if alone.was else None
-        return Format(*best, why=f"training images a second: {found}", graphed=graphed, speed=known).facts()
+        return ComputeFormat(*best, why=f"training images a second: {found}", graphed=graphed, speed=known).facts()
 
-    return _remembered("formats", [network_key(recipe), _machine(device)], network, measure, Format.read)
+    return _remembered("formats", [network_key(recipe), _machine(device)], network, measure, ComputeFormat.read)
 
 
 def _best(speeds: Mapping[tuple[str, str], float]) -> tuple[str, str]:
@@ -87,7 +87,7 @@ def _best(speeds: Mapping[tuple[str, str], float]) -> tuple[str, str]:
     return best
 
 
-def measure_speed(recipe: Recipe, network: Network, device: torch.device, chosen: Format) -> Speed:
+def measure_speed(recipe: Recipe, network: Network, device: torch.device, chosen: ComputeFormat) -> Speed:
     """How fast `network`, which is in the format `chosen`, trains and predicts.
 
     Remembered as formats are, but for what was measured while other work kept the processors busy.

@@ -24,10 +24,10 @@ from ensemble.runs.run import Run, locked
 from ensemble.tracking import NullTracker, Tracker, Tracking
 from ensemble.training.engine.checkpoint import remove_checkpoint
 from ensemble.training.engine.hardware import choose_device, forget_compiled
-from ensemble.training.jobs.estimate import Several
+from ensemble.training.jobs.estimate import RemainingTime
 from ensemble.training.jobs.folds import pool_folds, pool_new_tests, pool_students
 from ensemble.training.jobs.member import predict_new_tests, train_member
-from ensemble.training.jobs.plan import Job, Workshop, plan, square_of, stores_folder, view_of
+from ensemble.training.jobs.plan import Job, TrainingContext, cache_folder, plan, preprocess_of, view_of
 from ensemble.training.methods.augment import mixings, policies
 from ensemble.training.methods.averaging import averages
 from ensemble.training.methods.losses import losses
@@ -121,9 +121,9 @@ def train(
     track: Tracking | None = None,
 ) -> list[Outcome]:
     """Train every job in turn. An error ends its own job and those that need it; the others go on."""
-    workshop = open_workshop(jobs, dataset, folder, device=device, listener=listener, track=track)
+    workshop = open_context(jobs, dataset, folder, device=device, listener=listener, track=track)
     outcomes = []
-    several = Several(jobs)
+    several = RemainingTime(jobs)
     for top in jobs:
         if line := several.left():
             listener.note(line)
@@ -135,7 +135,7 @@ def train(
     return outcomes
 
 
-def open_workshop(
+def open_context(
     jobs: Sequence[Job],
     dataset: Dataset,
     folder: Path,
@@ -143,16 +143,16 @@ def open_workshop(
     device: str | None,
     listener: Listener,
     track: Tracking | None = None,
-) -> Workshop:
+) -> TrainingContext:
     """What `jobs` share."""
     keep_freed_memory()
-    unfinished = {square_of(job.recipe) for top in jobs for job in top.all() if not job.run.complete}
-    chosen, squares = choose_device(device), stores_folder(folder)
+    unfinished = {preprocess_of(job.recipe) for top in jobs for job in top.all() if not job.run.complete}
+    chosen, squares = choose_device(device), cache_folder(folder)
     tracker: Tracker = track.open(listener.note) if track and jobs else NullTracker()
-    return Workshop(dataset, chosen, squares, sorted(unfinished), listener, tracker=tracker)
+    return TrainingContext(dataset, chosen, squares, sorted(unfinished), listener, tracker=tracker)
 
 
-def train_one(top: Job, workshop: Workshop, folder: Path, retry: bool) -> Outcome:
+def train_one(top: Job, workshop: TrainingContext, folder: Path, retry: bool) -> Outcome:
     """Train a job and all that it needs; whatever fails is in the outcome."""
     error: EnsError | None = None
     for job in top.all():
@@ -181,7 +181,7 @@ def failure(errors: Mapping[str, EnsError], done: int) -> MembersFailed:
     return summary
 
 
-def _one(job: Job, workshop: Workshop, folder: Path, retry: bool) -> None:
+def _one(job: Job, workshop: TrainingContext, folder: Path, retry: bool) -> None:
     with locked(folder, job.path.name):
         for left in job.path.glob(".*.tmp"):  # half a file of a process that was killed
             left.unlink()
@@ -203,7 +203,7 @@ def _one(job: Job, workshop: Workshop, folder: Path, retry: bool) -> None:
         workshop.tracker.finished(job.run)
 
 
-def _make(job: Job, view: Dataset, workshop: Workshop) -> None:
+def _make(job: Job, view: Dataset, workshop: TrainingContext) -> None:
     if job.kind == "folds":
         pool_folds(job, view)
         return
