@@ -72,9 +72,9 @@ def test_cross_fitting_is_what_doing_it_by_hand_gives(per_arch, grouped):
     groups = np.array([f"g{i // 4}" for i in range(60)]) if grouped else None
     rows = split(probs, targets, groups)
     bar = float(np.sort(accuracies(probs, targets))[-2]) - 0.01
-    judged = evaluate(plan(4, threshold=bar, per_arch=per_arch), rows, [ACCURACY])
+    evaluation = evaluate(plan(4, threshold=bar, per_arch=per_arch), rows, [ACCURACY])
     expected, chosen = by_hand(probs, targets, folds_of(rows.ids, targets, groups), bar, per_arch)
-    assert judged.crossfitted == pytest.approx(expected, abs=1e-6)
+    assert evaluation.crossfitted == pytest.approx(expected, abs=1e-6)
     # the bar is one that not every fold gives the same answer to
     assert len(set(chosen)) == 1 if per_arch else len(set(chosen)) > 1
 
@@ -92,10 +92,10 @@ def test_groups_divide_the_folds_and_widen_the_interval_of_the_score():
 def test_rows_without_a_target_are_predicted_by_the_full_fit():
     probs, targets = stack(3, 40, 3, 7)
     targets[::7] = -1
-    judged = evaluate(plan(3), split(probs, targets), [ACCURACY])
+    evaluation = evaluate(plan(3), split(probs, targets), [ACCURACY])
     unknown = targets == -1
-    assert judged.crossfitted[unknown].tobytes() == judged.apparent[unknown].tobytes()
-    assert judged.crossfitted[~unknown].tobytes() != judged.apparent[~unknown].tobytes()
+    assert evaluation.crossfitted[unknown].tobytes() == evaluation.apparent[unknown].tobytes()
+    assert evaluation.crossfitted[~unknown].tobytes() != evaluation.apparent[~unknown].tobytes()
 
 
 def test_choosing_among_noise_looks_good_only_apparently():

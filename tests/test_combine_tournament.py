@@ -66,16 +66,16 @@ def test_the_plain_mean_is_the_simplest_and_every_rule_competes():
 
 def test_clones_are_averaged():
     probs, targets = pool([0.5])
-    judged = evaluate(plan(4), split(np.repeat(probs, 4, axis=0), targets), [ACCURACY])
-    assert judged.fitted.rule.name == "uniform"
-    assert {entry.rule for entry in judged.tournament} == {rule.name for rule in candidate_rules()}
+    evaluation = evaluate(plan(4), split(np.repeat(probs, 4, axis=0), targets), [ACCURACY])
+    assert evaluation.fitted.rule.name == "uniform"
+    assert {entry.rule for entry in evaluation.tournament} == {rule.name for rule in candidate_rules()}
 
 
 def test_members_of_mixed_strength_are_not():
     probs, targets = pool([0.2, 4, 4, 4, 4], n=600)
-    judged = evaluate(plan(5), split(probs, targets), [ACCURACY])
-    ours, plain, _ = judged.scores["accuracy"]
-    assert judged.fitted.rule.name != "uniform"
+    evaluation = evaluate(plan(5), split(probs, targets), [ACCURACY])
+    ours, plain, _ = evaluation.scores["accuracy"]
+    assert evaluation.fitted.rule.name != "uniform"
     assert ours.honest > plain.honest + 0.02
 
 
@@ -117,20 +117,20 @@ def test_other_folds_are_tried_where_rows_are_few():
 
 def test_the_honest_score_is_the_mean_over_repeats():
     probs, targets = pool([0.5, 1, 3], n=90)
-    judged = evaluate(plan(3, "convex"), split(probs, targets), [ACCURACY])
-    repeats = [ACCURACY(one, targets) for one in judged.ours.honest]
+    evaluation = evaluate(plan(3, "convex"), split(probs, targets), [ACCURACY])
+    repeats = [ACCURACY(one, targets) for one in evaluation.ours.honest]
     assert len(repeats) == 3
-    assert judged.scores["accuracy"][0].honest == pytest.approx(np.mean(repeats))
+    assert evaluation.scores["accuracy"][0].honest == pytest.approx(np.mean(repeats))
 
 
 @pytest.mark.parametrize("name", [name for name in rules.names() if name != "auto"])
 def test_nobody_left_out_is_the_ensemble_itself(name):
     probs, targets = pool([0.4, 1, 2, 3], n=100)
     rows = split(probs, targets)
-    judged = evaluate(plan(4, name), rows, [ACCURACY])
-    known = judged.folds.known()
-    reduced = WithoutMembers(judged.fitted.selection.kept, judged, Pool(probs, targets), known, heat=True)
-    assert reduced(()) == pytest.approx(judged.crossfitted[known], abs=1e-5)
+    evaluation = evaluate(plan(4, name), rows, [ACCURACY])
+    known = evaluation.folds.known()
+    reduced = WithoutMembers(evaluation.fitted.selection.kept, evaluation, Pool(probs, targets), known, heat=True)
+    assert reduced(()) == pytest.approx(evaluation.crossfitted[known], abs=1e-5)
     # a rule that decides on each member by itself is refitted by leaving one out
     if name in ("uniform", "accuracy"):
         fewer = evaluate(plan(3, name), split(probs[1:], targets), [ACCURACY])
@@ -140,16 +140,16 @@ def test_nobody_left_out_is_the_ensemble_itself(name):
         left = reduced(gone)
         assert np.isfinite(left).all()
         assert np.abs(left.sum(axis=1) - 1).max() < 1e-5
-        assert (left != judged.crossfitted[known]).any()
+        assert (left != evaluation.crossfitted[known]).any()
 
 
 def test_the_best_member_alone_when_all_the_weight_goes():
     probs, targets = pool([0.01, 5, 5], n=200)
-    judged = evaluate(plan(3, "convex"), split(probs, targets), [ACCURACY])
-    known = judged.folds.known()
-    reduced = WithoutMembers((0, 1, 2), judged, Pool(probs, targets), known, heat=False)
+    evaluation = evaluate(plan(3, "convex"), split(probs, targets), [ACCURACY])
+    known = evaluation.folds.known()
+    reduced = WithoutMembers((0, 1, 2), evaluation, Pool(probs, targets), known, heat=False)
     rest = reduced((0,))
-    assert ACCURACY(rest, targets[known]) < ACCURACY(judged.crossfitted[known], targets[known]) - 0.1
+    assert ACCURACY(rest, targets[known]) < ACCURACY(evaluation.crossfitted[known], targets[known]) - 0.1
 
 
 @pytest.mark.parametrize("name", rules.names())
@@ -242,18 +242,18 @@ def test_a_member_that_says_nothing_brings_nothing_to_a_calibrated_ensemble(name
     probs, targets = pool([0.3, 0.6], n=300, sharpness=2)
     with_nobody = np.concatenate([probs, np.full((1, 300, 3), 1 / 3, np.float32)])
     chosen = replace(plan(3, name, LOG_LOSS), calibrate=True)
-    judged = evaluate(chosen, split(with_nobody, targets), [LOG_LOSS])
+    evaluation = evaluate(chosen, split(with_nobody, targets), [LOG_LOSS])
     alone = evaluate(replace(plan(2, name, LOG_LOSS), calibrate=True), split(probs, targets), [LOG_LOSS])
-    known = judged.folds.known()
-    rest = WithoutMembers((0, 1, 2), judged, Pool(with_nobody, targets), known, heat=True)((2,))
+    known = evaluation.folds.known()
+    rest = WithoutMembers((0, 1, 2), evaluation, Pool(with_nobody, targets), known, heat=True)((2,))
     assert rest == pytest.approx(alone.crossfitted[known], abs=1e-4)
 
 
 def test_what_leaving_out_a_class_expert_leaves_of_the_others():
     probs, targets = pool([0.4, 1, 2], n=120)
-    judged = evaluate(plan(3, "per-class"), split(probs, targets), [ACCURACY])
-    known = judged.folds.known()
-    reduced = WithoutMembers((0, 1, 2), judged, Pool(probs, targets), known, heat=True)
+    evaluation = evaluate(plan(3, "per-class"), split(probs, targets), [ACCURACY])
+    known = evaluation.folds.known()
+    reduced = WithoutMembers((0, 1, 2), evaluation, Pool(probs, targets), known, heat=True)
     assert all(np.abs(reduced(gone).sum(axis=1) - 1).max() < 1e-5 for gone in ((0,), (1,), (2,), (0, 1)))
 
 

@@ -217,7 +217,7 @@ def test_the_loss_is_the_labels_and_the_teachers_mixed() -> None:
     found = Distilled(hard, 2.0, 0.3)(logits, targets)
     soft = functional.cross_entropy(logits / 2, said)
     assert found.item() == pytest.approx((0.7 * hard(logits, label) + 0.3 * 4 * soft).item(), rel=1e-5)
-    # rows that are looked at, not learnt from, are judged by their labels
+    # rows that are looked at, not learnt from, are evaluated by their labels
     assert Distilled(hard, 2.0, 0.3)(logits, label).item() == hard(logits, label).item()
     # softmax(z / T) is p at that T where z = log p: there, and only there, the teacher's part has no gradient
     perfect = torch.from_numpy(np.log(predictions(8, 1).probs)).requires_grad_()

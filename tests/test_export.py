@@ -285,10 +285,10 @@ def test_every_view_and_a_computed_layer_are_in_the_graph(here: Path, tta: str) 
 
     keys: dict[str, Any] = {"arch": "speednet", "filters": (8, 8, 8), "dense": None, "image_size": 33}
     run = network_run(here / "runs", "speed-00000001", 1, tta=tta, **keys)
-    panel = load_ensemble(predicting_members(run), torch.device("cpu"))
-    write_onnx(panel, here / "model.onnx")
-    pixels = {one: np.stack([one.of(picture(seed)) for seed in range(11)]) for one in panel.squares}
-    found = compare(panel, OnnxModel(here / "model.onnx"), pixels, real=True)
+    loaded = load_ensemble(predicting_members(run), torch.device("cpu"))
+    write_onnx(loaded, here / "model.onnx")
+    pixels = {one: np.stack([one.of(picture(seed)) for seed in range(11)]) for one in loaded.squares}
+    found = compare(loaded, OnnxModel(here / "model.onnx"), pixels, real=True)
     assert found.difference < 5e-5 and found.same == found.n == 11
     other = network_run(here / "runs", "other-00000002", 2, **keys)
     stranger = load_ensemble(predicting_members(other), torch.device("cpu"))

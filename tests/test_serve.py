@@ -61,7 +61,7 @@ class Colours:
         self.gate.set()
         self.began = threading.Event()
 
-    def opinion(self, pixels: Squares) -> EnsembleOutput:
+    def output(self, pixels: Squares) -> EnsembleOutput:
         self.began.set()
         assert self.gate.wait(20)
         self.sizes.append(len(pixels[SQUARES[0]]))
@@ -183,7 +183,7 @@ def test_what_is_not_there_is_said(client: TestClient) -> None:
         score=None,
         medical=True,
     )
-    lone.opinion = lambda pixels: EnsembleOutput(  # type: ignore[method-assign]
+    lone.output = lambda pixels: EnsembleOutput(  # type: ignore[method-assign]
         np.array([[0.5, 0.3, 0.2]], np.float32), np.array([[[0.5, 0.3, 0.2]]], np.float32)
     )
     with client_of(lone) as alone:
@@ -493,7 +493,7 @@ def test_a_model_that_takes_too_long_is_a_503_and_one_that_fails_a_500() -> None
         def broken(pixels: Squares) -> EnsembleOutput:
             raise RuntimeError("patient-4711")
 
-        model.opinion = broken  # type: ignore[method-assign]
+        model.output = broken  # type: ignore[method-assign]
         answer = send(client, RED)
         assert answer.status_code == 500 and answer.json() == {"error": "unexpected RuntimeError"}
 

@@ -108,16 +108,16 @@ class PredictedImages:
 class Predictor:
     """A model loaded to predict.
 
-    panel: its networks.  likely: its conformal sets where uncertainty is asked for.
+    loaded: its networks.  likely: its conformal sets where uncertainty is asked for.
     """
 
-    panel: LoadedEnsemble
+    loaded: LoadedEnsemble
     uncertain: bool = False
     likely: Conformal | None = None
 
     def batches(self, images: Sequence[NamedImage]) -> Iterator[PredictedBatch]:
         """The predictions of image files in their order, many at a time; each is decoded once for all members."""
-        for answer in self.panel.answers(images):
+        for answer in self.loaded.answers(images):
             yield self._batch(answer)
 
     def of_pixels(self, images: Sequence[tuple[str, PillowImage.Image]]) -> PredictedBatch:
@@ -127,16 +127,16 @@ class Predictor:
         from ensemble.combine.predicting_members import member_disagreement
         from ensemble.inference.model import BatchResult
 
-        pixels = {square: np.stack([square.of(image) for _, image in images]) for square in self.panel.squares}
-        opinion = self.panel.opinion(pixels)
-        unlike = member_disagreement(opinion.members, self.panel.committee.weights)
-        return self._batch(BatchResult((), opinion, unlike, ()), tuple(name for name, _ in images))
+        pixels = {square: np.stack([square.of(image) for _, image in images]) for square in self.loaded.squares}
+        output = self.loaded.output(pixels)
+        unlike = member_disagreement(output.members, self.loaded.predicting.weights)
+        return self._batch(BatchResult((), output, unlike, ()), tuple(name for name, _ in images))
 
     def _batch(self, answer: BatchResult, names: tuple[str, ...] | None = None) -> PredictedBatch:
         from ensemble.metrics.classification import entropy
 
         names = tuple(image.name for image in answer.images) if names is None else names
-        probs = answer.opinion.probs
+        probs = answer.output.probs
         if not self.uncertain:
             return PredictedBatch(names, probs, unreadable=answer.unreadable)
         sets = None if self.likely is None else self.likely.sets(probs)
@@ -207,7 +207,7 @@ def predict(
     for line in unreadable:
         workspace.listener.note(f"left out: {line}")
     return PredictedImages(
-        loaded.panel.committee.classes,
+        loaded.loaded.predicting.classes,
         names,
         np.concatenate([batch.probs for batch in batches]),
         top,

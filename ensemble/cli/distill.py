@@ -100,9 +100,13 @@ def command(
     click.echo(as_json_text(made.facts()) if as_json else _text(made.result))
 
 
-def _text(judged: Distillation) -> str:
-    tests = () if judged.test is None else (judged.test.ensemble, judged.test.student, judged.test.baseline)
-    header = ("", "run", judged.valid.metric, *(["on the test"] if tests else []), "an image", "size")
+def _text(evaluation: Distillation) -> str:
+    tests = (
+        ()
+        if evaluation.test is None
+        else (evaluation.test.ensemble, evaluation.test.student, evaluation.test.baseline)
+    )
+    header = ("", "run", evaluation.valid.metric, *(["on the test"] if tests else []), "an image", "size")
     rows: list[list[Cell]] = [
         [
             line.name,
@@ -112,17 +116,17 @@ def _text(judged: Distillation) -> str:
             milliseconds(line.seconds_per_image),
             size(line.bytes),
         ]
-        for at, line in enumerate(judged.lines)
+        for at, line in enumerate(evaluation.lines)
     ]
-    on_test = [] if judged.test is None else [f"On the test: {line}" for line in judged.test.sentences]
+    on_test = [] if evaluation.test is None else [f"On the test: {line}" for line in evaluation.test.sentences]
     return "\n".join(
         [
             table(header, rows),
             "",
             *on_test,
-            *judged.valid.sentences,
-            *(f"({line})" for line in judged.notes),
+            *evaluation.valid.sentences,
+            *(f"({line})" for line in evaluation.notes),
             "",
-            judged.lines[1].run,
+            evaluation.lines[1].run,
         ]
     )

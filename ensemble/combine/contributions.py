@@ -151,11 +151,14 @@ class WithoutMembers:
     heat: whether the score depends on the temperature; without it there is none.
     """
 
-    def __init__(self, kept: Sequence[int], judged: Evaluation, pool: Pool, rows: Ints, heat: bool) -> None:
+    def __init__(self, kept: Sequence[int], evaluation: Evaluation, pool: Pool, rows: Ints, heat: bool) -> None:
         self.kept, self.heat, self.shape = kept, heat, (len(rows), pool.probs.shape[2])
-        folds = judged.folds
+        folds = evaluation.folds
         self.folds = [
-            (np.flatnonzero(folds.fold[rows] == fold), self._fold(judged.fits.fits[fold], pool, folds, fold, rows))
+            (
+                np.flatnonzero(folds.fold[rows] == fold),
+                self._fold(evaluation.fits.fits[fold], pool, folds, fold, rows),
+            )
             for fold in folds.names
         ]
 

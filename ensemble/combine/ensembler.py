@@ -113,36 +113,36 @@ def combine(
             " import them again with a target column or --targets-from"
         )
     plan = replace(plan, metric=_metric(metric, valid))
-    judged = evaluate(
+    evaluation = evaluate(
         plan, valid, [plan.metric, *(() if metric == "accuracy" else (find("accuracy", ()),))], progress
     )
-    said = report(plan, judged, valid, members)
-    kept = [members[i] for i in judged.fitted.selection.kept]
+    said = report(plan, evaluation, valid, members)
+    kept = [members[i] for i in evaluation.fitted.selection.kept]
     sources = [refit_of(run, all_runs(folder)) for run in kept] if refits else kept
     digest = _digest(members, plan, metric, sources, valid.probs.shape)
     path = folder / run_id(name, digest)
     compared_note = _refuse_changed_tests(sources, data, folder)
-    tests, test_notes = _tests(judged, sources, valid.classes, path.name)
+    tests, test_notes = _tests(evaluation, sources, valid.classes, path.name)
     refitted = any(source.id != run.id for source, run in zip(sources, kept, strict=True))
-    notes += copies + notes_of(judged, kept, refitted, valid, threshold) + compared_note + test_notes
+    notes += copies + notes_of(evaluation, kept, refitted, valid, threshold) + compared_note + test_notes
     facts = facts_of(name, digest, kept, sources, valid.classes, tests)
     run = write_run(
         path,
         facts,
-        predictions={"valid": valid.predictions(judged.crossfitted, path.name), **tests},
+        predictions={"valid": valid.predictions(evaluation.crossfitted, path.name), **tests},
         files={
-            "ensemble.yaml": text.dump(described(plan, judged.fitted, metric, sources)),
-            "ensemble.npz": arrays_content(judged.fitted.params),
+            "ensemble.yaml": text.dump(described(plan, evaluation.fitted, metric, sources)),
+            "ensemble.npz": arrays_content(evaluation.fitted.params),
             "report.json": json_text(said.facts()),
         },
-        metrics=metrics_of(judged, valid, refitted),
+        metrics=metrics_of(evaluation, valid, refitted),
     )
     return Combined(
         run,
-        judged.fitted.rule.name,
-        _table(plan, judged),
-        judged.fitted.temperature,
-        judged.scores[plan.metric.name],
+        evaluation.fitted.rule.name,
+        _table(plan, evaluation),
+        evaluation.fitted.temperature,
+        evaluation.scores[plan.metric.name],
         said,
         tuple(notes),
     )
@@ -200,7 +200,7 @@ def _is_sampled(plan: Plan, m: int, n: int, k: int) -> bool:
 
 
 def _tests(
-    judged: Evaluation, sources: Sequence[Run], classes: Texts, source: str
+    evaluation: Evaluation, sources: Sequence[Run], classes: Texts, source: str
 ) -> tuple[dict[str, Predictions], list[str]]:
     """The ensemble's predictions of every test split that all `sources` have, and notes on the others.
 
@@ -213,7 +213,7 @@ def _tests(
         if not lacking:
             _refuse_other_test(sources, split)
             items = gather(sources, split, classes)
-            tests[split] = items.predictions(judged.fitted.predict_kept(items.probs), source)
+            tests[split] = items.predictions(evaluation.fitted.predict_kept(items.probs), source)
         elif split == "test":
             raise MismatchedRuns(
                 f"{first_few(lacking)} have no test predictions, {have[split][0].id} has;"
@@ -255,8 +255,8 @@ def _refuse_other_test(sources: Sequence[Run], split: str) -> None:
         )
 
 
-def _table(plan: Plan, judged: Evaluation) -> tuple[MemberRow, ...]:
-    fitted = judged.fitted
+def _table(plan: Plan, evaluation: Evaluation) -> tuple[MemberRow, ...]:
+    fitted = evaluation.fitted
     weights = fitted.rule.weights(fitted.params)
     by_index = {} if weights is None else dict(zip(fitted.selection.kept, weights.tolist(), strict=True))
     rows = [

@@ -50,7 +50,7 @@ class PredictingMembers:
 
     @cached_property
     def weights(self) -> Wide:
-        """float64 (m,), summing to one: what each member weighs where their opinions are compared."""
+        """float64 (m,), summing to one: what each member weighs where their outputs are compared."""
         found = None
         if self.ensemble is not None:
             found = rules.get(self.ensemble.rule).weights(self.ensemble.params)

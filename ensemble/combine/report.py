@@ -78,16 +78,16 @@ class Report:
         return [*lines, self.advice.sentence]
 
 
-def report(plan: Plan, judged: Evaluation, valid: Split, members: Sequence[Run]) -> Report:
-    """The report on a judged ensemble of some of `members`, by the metric of the plan."""
-    pool, kept = Pool(valid.probs, valid.targets), judged.fitted.selection.kept
-    known = judged.folds.known()
+def report(plan: Plan, evaluation: Evaluation, valid: Split, members: Sequence[Run]) -> Report:
+    """The report on an evaluated ensemble of some of `members`, by the metric of the plan."""
+    pool, kept = Pool(valid.probs, valid.targets), evaluation.fitted.selection.kept
+    known = evaluation.folds.known()
     rows = known[sampled(len(known), max(_FEWEST, _CELLS // (len(members) * valid.probs.shape[2])))]
     targets = valid.targets[rows]
     groups = None if valid.groups is None else valid.groups[rows]
     # of labels no temperature changes anything
-    reduced = WithoutMembers(kept, judged, pool, rows, heat=plan.metric.of is not metrics.get("accuracy").of)
-    whole, probs = judged.crossfitted[rows], pool.taken(range(len(members)), rows)
+    reduced = WithoutMembers(kept, evaluation, pool, rows, heat=plan.metric.of is not metrics.get("accuracy").of)
+    whole, probs = evaluation.crossfitted[rows], pool.taken(range(len(members)), rows)
     costs = [_cost(members[index]) for index in kept]
     chosen = probs if len(kept) == len(members) else probs[list(kept)]
     brought = contributions(plan.metric, whole, reduced, chosen, targets, groups)
@@ -101,8 +101,8 @@ def report(plan: Plan, judged: Evaluation, valid: Split, members: Sequence[Run])
     return Report(
         metric=plan.metric.name,
         rows=len(rows),
-        tournament=judged.tournament,
-        against=_against(plan, judged, valid, known) if len(members) > 1 else (),
+        tournament=evaluation.tournament,
+        against=_against(plan, evaluation, valid, known) if len(members) > 1 else (),
         parts=tuple(parts),
         shorter=fewer,
         dropped=tuple(plan.ids[kept[position]] for position in fewer.dropped) if fewer else (),
@@ -110,12 +110,12 @@ def report(plan: Plan, judged: Evaluation, valid: Split, members: Sequence[Run])
     )
 
 
-def _against(plan: Plan, judged: Evaluation, valid: Split, known: Ints) -> tuple[Comparison, ...]:
+def _against(plan: Plan, evaluation: Evaluation, valid: Split, known: Ints) -> tuple[Comparison, ...]:
     groups = None if valid.groups is None else valid.groups[known]
-    targets, ours = valid.targets[known], [one[known] for one in judged.ours.honest]
-    plain = "the plain mean" if judged.fitted.temperature is None else "the plain mean without a temperature"
+    targets, ours = valid.targets[known], [one[known] for one in evaluation.ours.honest]
+    plain = "the plain mean" if evaluation.fitted.temperature is None else "the plain mean without a temperature"
     found = []
-    for side, name in ((judged.single, "the best member"), (judged.plain, plain)):
+    for side, name in ((evaluation.single, "the best member"), (evaluation.plain, plain)):
         theirs = [one[known] for one in side.honest]
         # a side that decides nothing has one prediction, whatever the folds
         pairs = [(one, theirs[min(index, len(theirs) - 1)]) for index, one in enumerate(ours)]

@@ -69,7 +69,7 @@ def select_rule(
     """The tournament on the first of several divisions into folds. nested: with honest predictions.
 
     The honest predictions are those of a tournament on each division: were the choice a mean over all of them,
-    it would be steadier than what a single one can be judged by. Raises NothingPassed.
+    it would be steadier than what a single one can be evaluated by. Raises NothingPassed.
     """
     left_out = too_large(len(pool.probs), pool.probs.shape[2])
     entrants = [rule for rule in candidate_rules() if rule.name not in left_out]

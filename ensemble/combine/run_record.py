@@ -17,14 +17,14 @@ from ensemble.runs.run import Run
 from ensemble.runs.writing import now, parent_facts, total
 
 
-def metrics_of(judged: Evaluation, valid: Split, refits: bool) -> dict[str, Any]:
+def metrics_of(evaluation: Evaluation, valid: Split, refits: bool) -> dict[str, Any]:
     """The entries of metrics.json beside the scores of the splits: apparent, and honest with its interval."""
-    known = judged.folds.known()  # in the order of the ids
-    ours = {name: ours for name, (ours, _, _) in judged.scores.items()}
+    known = evaluation.folds.known()  # in the order of the ids
+    ours = {name: ours for name, (ours, _, _) in evaluation.scores.items()}
     honest = {name: {"value": one.honest, "low": one.low, "high": one.high} for name, one in ours.items()}
     apparent = {
         "n": len(known),
-        **score(judged.apparent[known], valid.targets[known]),
+        **score(evaluation.apparent[known], valid.targets[known]),
         **{name: one.apparent for name, one in ours.items()},
     }
     return {
@@ -92,7 +92,9 @@ def _valid_leaks(runs: Sequence[Run]) -> int:
     return max(counts.get("exact", 0) + counts.get("near", 0), counts.get("group", 0))
 
 
-def notes_of(judged: Evaluation, kept: Sequence[Run], refits: bool, valid: Split, threshold: float) -> list[str]:
+def notes_of(
+    evaluation: Evaluation, kept: Sequence[Run], refits: bool, valid: Split, threshold: float
+) -> list[str]:
     """What a reader must know beside the scores, one line each."""
     notes = []
     if lacking := absent(valid.targets, valid.classes.tolist()):
@@ -111,11 +113,11 @@ def notes_of(judged: Evaluation, kept: Sequence[Run], refits: bool, valid: Split
             f"validation rows with a copy, or their group, in train: {leaking} of {len(valid.targets)}; the scores"
             " are too good, the honest one too; `ens check` shows them"
         )
-    if judged.left_out:
+    if evaluation.left_out:
         m, k = valid.probs.shape[0], valid.probs.shape[2]
-        notes.append(f"auto left out {', '.join(judged.left_out)}: too large for {m} members and {k} classes")
-    for metric in judged.suspect:
-        ours = judged.scores[metric][0]
+        notes.append(f"auto left out {', '.join(evaluation.left_out)}: too large for {m} members and {k} classes")
+    for metric in evaluation.suspect:
+        ours = evaluation.scores[metric][0]
         notes.append(
             f"something is wrong: the apparent {metric} {ours.apparent:.4f} is worse than the honest interval"
             f" ({ours.low:.4f} to {ours.high:.4f}); believe neither, and look for rows that are unlike the others"

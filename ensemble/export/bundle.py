@@ -55,9 +55,9 @@ class Exported:
     why_noise: str
 
 
-def refuse_unportable(panel: LoadedEnsemble) -> None:
+def refuse_unportable(loaded: LoadedEnsemble) -> None:
     """Raise DataError that names runs whose filter, resize mode or rule only this package has."""
-    steps = {id: (*one.square.filters, one.square.resize) for id, one in panel.networks.items()}
+    steps = {id: (*one.square.filters, one.square.resize) for id, one in loaded.networks.items()}
     odd = {id: [step for step in names if step not in STEPS] for id, names in steps.items()}
     found = [f"{id} ({', '.join(names)})" for id, names in odd.items() if names]
     if found:
@@ -65,13 +65,13 @@ def refuse_unportable(panel: LoadedEnsemble) -> None:
             f"Pillow and numpy cannot repeat the preprocessing of {first_few(found)}; only {', '.join(STEPS)} can"
             " be exported"
         )
-    ensemble = panel.committee.ensemble
+    ensemble = loaded.predicting.ensemble
     if ensemble is not None and ensemble.rule not in graph_rules:
         raise DataError(f"the rule {ensemble.rule!r} cannot be exported; combine with one of {graph_rules.names()}")
 
 
 def export(
-    panel: LoadedEnsemble,
+    loaded: LoadedEnsemble,
     *,
     folder: Path | None = None,
     zip: Path | None = None,
@@ -81,38 +81,38 @@ def export(
     """Write `folder`, or the zip file `zip`; one of them is given.
 
     An export that is there is replaced by a whole one. Raises DataError where something else lies there,
-    or a panel that cannot be exported, EnsError where the graph and torch differ by more than BOUND; then
+    or a loaded that cannot be exported, EnsError where the graph and torch differ by more than BOUND; then
     nothing is written.
     """
-    refuse_unportable(panel)
+    refuse_unportable(loaded)
     target = zip or folder
     assert target is not None
     _refuse_other(target, _is_export if zip is None else _is_zipped_export)
     with _aside(target) as made:
         stage("exporting", 0, 3)
-        write_onnx(panel, made / "model.onnx", opset=opset, metadata={"run": panel.committee.run.id})
+        write_onnx(loaded, made / "model.onnx", opset=opset, metadata={"run": loaded.predicting.run.id})
         stage("exporting", 1, 3)
-        pixels, why = sample(panel, COMPARED)
-        parity = compare(panel, OnnxModel(made / "model.onnx"), pixels, real=not why)
+        pixels, why = sample(loaded, COMPARED)
+        parity = compare(loaded, OnnxModel(made / "model.onnx"), pixels, real=not why)
         if not parity.difference <= BOUND:
             raise EnsError(f"not exported: {parity}; {BOUND:g} at most expected")
         stage("exporting", 2, 3)
-        score = headline(panel.committee.run)
-        config = described(panel, opset) | {"score": score and asdict(score), "parity": asdict(parity)}
+        score = headline(loaded.predicting.run)
+        config = described(loaded, opset) | {"score": score and asdict(score), "parity": asdict(parity)}
         config["files"] = {path.name: sha256_file(path) for path in sorted(made.iterdir())}
         write_atomically(made / "predict.py", _SCRIPT.read_bytes())
         write_atomically(made / "README.md", model_card(config, score))
         write_json(made / "config.json", without_nan(config))
         if zip is not None:
-            _zipped(made, zip, panel.committee.run.id)
+            _zipped(made, zip, loaded.predicting.run.id)
         else:
             _put(made, target)
     return Exported(target, parity, why)
 
 
-def described(panel: LoadedEnsemble, opset: int) -> dict[str, Any]:
+def described(loaded: LoadedEnsemble, opset: int) -> dict[str, Any]:
     """config.json: what predict.py reads, and where everything came from."""
-    found, behind = panel.committee, panel.background
+    found, behind = loaded.predicting, loaded.background
     return {
         "schema": SCHEMA,
         "run": found.run.id,
@@ -120,15 +120,15 @@ def described(panel: LoadedEnsemble, opset: int) -> dict[str, Any]:
         "classes": list(found.classes),
         "inputs": [
             {"name": input_name(one), "size": one.size, "steps": [*one.filters, one.resize]}
-            for one in panel.squares
+            for one in loaded.squares
         ],
         "behind": None if behind is None else "#{:02x}{:02x}{:02x}".format(*behind),
-        "members": [_member(found, j, panel) for j in found.used],
+        "members": [_member(found, j, loaded) for j in found.used],
         "rule": None if found.ensemble is None else found.ensemble.rule,
         "temperature": None if found.ensemble is None else found.ensemble.temperature,
-        "medical": panel.medical,
-        "max_pixels": panel.max_pixels,
-        # of the members above, where their opinions are compared
+        "medical": loaded.medical,
+        "max_pixels": loaded.max_pixels,
+        # of the members above, where their outputs are compared
         "weights": found.weights[list(found.used)].tolist(),
         "calibration": _calibrations(found),
         "fingerprint": found.run.fingerprint,
@@ -139,7 +139,7 @@ def described(panel: LoadedEnsemble, opset: int) -> dict[str, Any]:
     }
 
 
-def _member(found: PredictingMembers, j: int, panel: LoadedEnsemble) -> dict[str, Any]:
+def _member(found: PredictingMembers, j: int, loaded: LoadedEnsemble) -> dict[str, Any]:
     member = found.members[j]
     weighted = found.ensemble is not None and found.ensemble.weights is not None
     return {
@@ -149,10 +149,10 @@ def _member(found: PredictingMembers, j: int, panel: LoadedEnsemble) -> dict[str
         "networks": [
             {
                 "id": run.id,
-                "image_size": panel.networks[run.id].square.size,
-                "resize": panel.networks[run.id].square.resize,
-                "preprocess": list(panel.networks[run.id].square.filters),
-                "tta": panel.networks[run.id].recipe.tta,
+                "image_size": loaded.networks[run.id].square.size,
+                "resize": loaded.networks[run.id].square.resize,
+                "preprocess": list(loaded.networks[run.id].square.filters),
+                "tta": loaded.networks[run.id].recipe.tta,
                 "weights_sha256": run.facts["files"]["weights"],
             }
             for run in member.networks

@@ -45,19 +45,19 @@ class NetworkGraph(nn.Module):
         return mean if self.columns is None else mean[:, self.columns]
 
 
-class PanelGraph(nn.Module):
+class EnsembleGraph(nn.Module):
     """For each of `squares` uint8 (n, size, size, 3) -> probabilities float32 (n, k), members float32 (n, u, k).
 
     members: those u that have a part in the answer, in the committee's order.
     """
 
-    def __init__(self, panel: LoadedEnsemble) -> None:
+    def __init__(self, loaded: LoadedEnsemble) -> None:
         super().__init__()
-        found = panel.committee
-        self.squares = panel.squares
-        self.places = [self.squares.index(trained.square) for trained in panel.networks.values()]
+        found = loaded.predicting
+        self.squares = loaded.squares
+        self.places = [self.squares.index(trained.square) for trained in loaded.networks.values()]
         self.networks = nn.ModuleList(
-            NetworkGraph(panel.networks[run.id], found.columns(run)) for run in found.networks
+            NetworkGraph(loaded.networks[run.id], found.columns(run)) for run in found.networks
         )
         order = [run.id for run in found.networks]
         self.members = [[order.index(run.id) for run in found.members[j].networks] for j in found.used]
@@ -93,30 +93,30 @@ ONE_FILE = 1_800_000_000
 
 
 def write_onnx(
-    panel: LoadedEnsemble, path: Path, *, opset: int = OPSET, metadata: Mapping[str, str] | None = None
+    loaded: LoadedEnsemble, path: Path, *, opset: int = OPSET, metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write `path`, and `<path>.data` beside it where the weights are too large for one file.
 
-    The panel is on the CPU. metadata: text that the file carries, beside the names of the classes.
+    The ensemble is on the CPU. metadata: text that the file carries, beside the names of the classes.
     """
-    graph = PanelGraph(panel).eval()
+    graph = EnsembleGraph(loaded).eval()
     # two images, as the exporter takes a batch of one for a constant
-    pixels = tuple(torch.zeros(2, one.size, one.size, 3, dtype=torch.uint8) for one in panel.squares)
+    pixels = tuple(torch.zeros(2, one.size, one.size, 3, dtype=torch.uint8) for one in loaded.squares)
     batch = torch.export.Dim("n")
-    with warnings.catch_warnings(), torch.no_grad(), _quiet(), _refusing(panel):
+    with warnings.catch_warnings(), torch.no_grad(), _quiet(), _refusing(loaded):
         warnings.simplefilter("ignore")  # torch on what it is about to drop of itself
         program = torch.onnx.export(
             graph,
             pixels,
             dynamo=True,
             opset_version=opset,
-            input_names=[input_name(one) for one in panel.squares],
+            input_names=[input_name(one) for one in loaded.squares],
             output_names=list(OUTPUTS),
             dynamic_shapes=(({0: batch},) * len(pixels),),
             verbose=False,
         )
     assert program is not None
-    classes = {"classes": json.dumps(panel.committee.classes, ensure_ascii=False)}
+    classes = {"classes": json.dumps(loaded.predicting.classes, ensure_ascii=False)}
     program.model.metadata_props.update({**classes, **(metadata or {})})
     program.save(str(path), external_data=_bytes(graph) > ONE_FILE)
 
@@ -137,12 +137,12 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _refusing(panel: LoadedEnsemble) -> Iterator[None]:
+def _refusing(loaded: LoadedEnsemble) -> Iterator[None]:
     """An operator that ONNX does not have is told with the architectures that may use it."""
     try:
         yield
     except torch.onnx.OnnxExporterError as error:
-        archs = dict.fromkeys(trained.recipe.arch for trained in panel.networks.values())
+        archs = dict.fromkeys(trained.recipe.arch for trained in loaded.networks.values())
         first = str(error.__cause__ or error).strip().partition("\n")[0]
         raise EnsError(
             f"torch cannot write {abbreviated(archs)} as ONNX ({one_line(first)}); --verbose shows why"

@@ -41,30 +41,30 @@ class Parity:
         )
 
 
-def compare(panel: LoadedEnsemble, model: OnnxModel, pixels: dict[Preprocess, Pixels], real: bool) -> Parity:
-    """Both on the same squares, uint8 (n, size, size, 3) for each of the panel's."""
+def compare(loaded: LoadedEnsemble, model: OnnxModel, pixels: dict[Preprocess, Pixels], real: bool) -> Parity:
+    """Both on the same squares, uint8 (n, size, size, 3) for each that the networks take."""
     n = len(next(iter(pixels.values())))
     worst, same = 0.0, 0
     for start in range(0, n, _BATCH):
         some = {square: made[start : start + _BATCH] for square, made in pixels.items()}
-        ours, theirs = panel.opinion(some).probs, model.opinion({input_name(s): x for s, x in some.items()}).probs
+        ours, theirs = loaded.output(some).probs, model.output({input_name(s): x for s, x in some.items()}).probs
         difference = float(np.abs(ours - theirs).max())
         worst = max(worst, difference if np.isfinite(difference) else np.inf)
         same += int((ours.argmax(1) == theirs.argmax(1)).sum())
     return Parity(n, worst, same, real)
 
 
-def sample(panel: LoadedEnsemble, count: int) -> tuple[dict[Preprocess, Pixels], str]:
+def sample(loaded: LoadedEnsemble, count: int) -> tuple[dict[Preprocess, Pixels], str]:
     """The squares of `count` validation images from all over the set, or of noise, and why noise."""
     try:
-        images, why = _valid_images(panel.committee.networks[0], panel, count), ""
+        images, why = _valid_images(loaded.predicting.networks[0], loaded, count), ""
     except EnsError as error:
         images, why = _noise(count), one_line(error)
-    return {square: np.stack([square.of(image) for image in images]) for square in panel.squares}, why
+    return {square: np.stack([square.of(image) for image in images]) for square in loaded.squares}, why
 
 
-def _valid_images(run: Run, panel: LoadedEnsemble, count: int) -> list[Image.Image]:
-    dataset = load_dataset(panel.networks[run.id].recipe.data, run.path.parent)
+def _valid_images(run: Run, loaded: LoadedEnsemble, count: int) -> list[Image.Image]:
+    dataset = load_dataset(loaded.networks[run.id].recipe.data, run.path.parent)
     paths = dataset.splits["valid"].paths
     rows = np.linspace(0, len(paths) - 1, min(count, len(paths))).astype(int)
     return [dataset.open_image(path) for path in paths[rows].tolist()]

@@ -30,7 +30,7 @@ class OnnxModel:
         options.log_severity_level = 3
         self.session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def opinion(self, pixels: Mapping[str, Pixels]) -> EnsembleOutput:
+    def output(self, pixels: Mapping[str, Pixels]) -> EnsembleOutput:
         """What the graph says of n images. pixels: by the inputs' names, uint8 (n, size, size, 3)."""
         probs, members = self.session.run(list(OUTPUTS), dict(pixels))
         return EnsembleOutput(probs, np.swapaxes(members, 0, 1))

@@ -70,23 +70,23 @@ Inputs = dict[Preprocess, Pixels]
 
 @dataclass(frozen=True)
 class BatchResult:
-    """An opinion on the images that could be read, and why the others could not.
+    """An output on the images that could be read, and why the others could not.
 
     images: the n that are answered for.  unreadable: one line each, which names the file.
     disagreement: float64 (n,), in nats; None where one member speaks.
     """
 
     images: tuple[NamedImage, ...]
-    opinion: EnsembleOutput
+    output: EnsembleOutput
     disagreement: Wide | None
     unreadable: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class LoadedEnsemble:
-    """A committee and the networks of those members that have a part in its answer, by run id."""
+    """A run's members and the networks of those members that have a part in its answer, by run id."""
 
-    committee: PredictingMembers
+    predicting: PredictingMembers
     networks: Mapping[str, LoadedNetwork]
     device: torch.device
 
@@ -101,7 +101,7 @@ class LoadedEnsemble:
         found = {trained.recipe.data.background for trained in self.networks.values()}
         if len(found) > 1:
             raise MismatchedRuns(
-                f"the members of {self.committee.run.id} were trained with different data.background; combine"
+                f"the members of {self.predicting.run.id} were trained with different data.background; combine"
                 " members that were trained with one"
             )
         return found.pop()
@@ -116,16 +116,16 @@ class LoadedEnsemble:
         """Whether a recipe says that the images are of people's health."""
         return any(trained.recipe.data.medical for trained in self.networks.values())
 
-    def opinion(self, pixels: Mapping[Preprocess, Pixels]) -> EnsembleOutput:
+    def output(self, pixels: Mapping[Preprocess, Pixels]) -> EnsembleOutput:
         """What the run says of n images. pixels: for each of `squares` uint8 (n, size, size, 3)."""
-        m, k, n = len(self.committee.members), len(self.committee.classes), len(next(iter(pixels.values())))
+        m, k, n = len(self.predicting.members), len(self.predicting.classes), len(next(iter(pixels.values())))
         said = {id: self._said(trained, pixels[trained.square]) for id, trained in self.networks.items()}
         members = np.full((m, n, k), 1 / k, np.float32)
-        for j in self.committee.used:
-            member = self.committee.members[j]
-            parts = [said[run.id][:, self.committee.columns(run)] for run in member.networks]
+        for j in self.predicting.used:
+            member = self.predicting.members[j]
+            parts = [said[run.id][:, self.predicting.columns(run)] for run in member.networks]
             members[j] = parts[0] if len(parts) == 1 else mean_of(np.stack(parts))
-        return EnsembleOutput(self.committee.combined(members), members)
+        return EnsembleOutput(self.predicting.combined(members), members)
 
     def _said(self, trained: LoadedNetwork, pixels: Pixels) -> Floats:
         def batch(rows: Ints) -> torch.Tensor:
@@ -159,21 +159,19 @@ class LoadedEnsemble:
     def _answer(self, images: Sequence[NamedImage], found: Sequence[Inputs | DataError]) -> BatchResult:
         read = [(image, made) for image, made in zip(images, found, strict=True) if isinstance(made, dict)]
         bad = tuple(str(made) for made in found if isinstance(made, DataError))
-        k, m = len(self.committee.classes), len(self.committee.members)
-        opinion = EnsembleOutput(np.zeros((0, k), np.float32), np.zeros((m, 0, k), np.float32))
+        k, m = len(self.predicting.classes), len(self.predicting.members)
+        output = EnsembleOutput(np.zeros((0, k), np.float32), np.zeros((m, 0, k), np.float32))
         if read:
-            opinion = self.opinion(
-                {square: np.stack([made[square] for _, made in read]) for square in self.squares}
-            )
-        unlike = member_disagreement(opinion.members, self.committee.weights)
-        return BatchResult(tuple(image for image, _ in read), opinion, unlike, bad)
+            output = self.output({square: np.stack([made[square] for _, made in read]) for square in self.squares})
+        unlike = member_disagreement(output.members, self.predicting.weights)
+        return BatchResult(tuple(image for image, _ in read), output, unlike, bad)
 
 
 def load_ensemble(found: PredictingMembers, device: torch.device | str) -> LoadedEnsemble:
-    """The networks of a committee on `device`. Raises DataError where one is not there, or its bytes are others."""
+    """The networks of a run on `device`. Raises DataError where one is missing, or its bytes are others."""
     device = torch.device(device)
-    panel = LoadedEnsemble(found, {run.id: load_network(run, device) for run in found.networks}, device)
+    loaded = LoadedEnsemble(found, {run.id: load_network(run, device) for run in found.networks}, device)
     for run in found.networks:
         found.columns(run)
-    _ = panel.background
-    return panel
+    _ = loaded.background
+    return loaded

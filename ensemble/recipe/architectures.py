@@ -40,7 +40,7 @@ HALF = Stats((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 class Architecture:
     """One architecture: everything about it that is not code, and a builder that is.
 
-    builder: recipe -> ensemble.models.torchvision_backbones.BackboneSpec; or where that is, as `module:function`, which
+    builder: recipe -> ensemble.models.torchvision_backbones.BackboneSpec; or its place, as `module:function`, which
     is imported when a network is built.
     source: the library that builds it: torchvision, timm or ensemble.
     weights_url: the file of ImageNet weights; the hex digits in its name begin its sha256.

@@ -72,11 +72,15 @@ def draw_epochs(axes: Axes, epochs: Sequence[Epoch], what: str, colour: str, lab
     """`loss` or `accuracy` over the epochs of all stages: training dashed, validation solid."""
     places = range(1, len(epochs) + 1)
     axes.plot(places, [getattr(one, f"train_{what}") for one in epochs], "--", color=colour)
-    judged = [(place, getattr(one, f"valid_{what}")) for place, one in zip(places, epochs, strict=True)]
-    judged = [(place, value) for place, value in judged if value is not None]
-    marker = "o" if len(judged) < 3 else None
+    evaluation = [(place, getattr(one, f"valid_{what}")) for place, one in zip(places, epochs, strict=True)]
+    evaluation = [(place, value) for place, value in evaluation if value is not None]
+    marker = "o" if len(evaluation) < 3 else None
     axes.plot(
-        [place for place, _ in judged], [value for _, value in judged], color=colour, label=label, marker=marker
+        [place for place, _ in evaluation],
+        [value for _, value in evaluation],
+        color=colour,
+        label=label,
+        marker=marker,
     )
 
 

@@ -48,8 +48,8 @@ def report_page(subject: Subject, found: Evidence, *, pictures: int = COUNT, und
     members = {run.id for run in subject.members} or {subject.focus.id}
     for row in board:
         leaks = merged(leaks, row.leaks if row.id in members else {})
-    judged = {subject.focus.id, *members}
-    chosen = sorted({what for row in board if row.id in judged for what in row.chosen_on_valid})
+    evaluation = {subject.focus.id, *members}
+    chosen = sorted({what for row in board if row.id in evaluation for what in row.chosen_on_valid})
     rows = found.rows
     record, scored = parts(subject), scores(subject, found)
     classes = lines(rows) if rows else []

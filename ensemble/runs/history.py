@@ -82,12 +82,16 @@ def warnings(rows: Sequence[Epoch], head_stages: Sequence[int], count: int, larg
     rows: its history.  head_stages: the stages in which the head trained alone.  count: of validation rows.
     largest: the share of the most frequent class among the validation rows.
     """
-    judged = [row for row in rows if row.valid_accuracy is not None]
-    return [*_below_head(judged, head_stages, count), *_hardly_learnt(judged, count, largest)] if judged else []
+    evaluation = [row for row in rows if row.valid_accuracy is not None]
+    return (
+        [*_below_head(evaluation, head_stages, count), *_hardly_learnt(evaluation, count, largest)]
+        if evaluation
+        else []
+    )
 
 
-def _below_head(judged: Sequence[Epoch], head_stages: Sequence[int], count: int) -> Iterator[str]:
-    last, heads = judged[-1], [row for row in judged if row.stage in head_stages]
+def _below_head(evaluation: Sequence[Epoch], head_stages: Sequence[int], count: int) -> Iterator[str]:
+    last, heads = evaluation[-1], [row for row in evaluation if row.stage in head_stages]
     if not heads or last.stage in head_stages:
         return
     ended, head = last.valid_accuracy or 0.0, heads[-1].valid_accuracy or 0.0
@@ -98,8 +102,8 @@ def _below_head(judged: Sequence[Epoch], head_stages: Sequence[int], count: int)
         )
 
 
-def _hardly_learnt(judged: Sequence[Epoch], count: int, largest: float) -> Iterator[str]:
-    ended = judged[-1].valid_accuracy or 0.0
+def _hardly_learnt(evaluation: Sequence[Epoch], count: int, largest: float) -> Iterator[str]:
+    ended = evaluation[-1].valid_accuracy or 0.0
     if ended < largest + max(noise(largest, count), BARELY * (1 - largest)):
         yield (
             f"it has hardly learnt: an accuracy of {ended:.4f}, where always saying the most frequent class gives"

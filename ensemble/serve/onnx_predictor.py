@@ -43,9 +43,9 @@ class ExportPredictor:
         self.reading = Reading(tuple(self.names), background, int(config.get("max_pixels", MAX_PIXELS)))
         self.facts = _facts(config, coverage)
 
-    def opinion(self, pixels: Squares) -> EnsembleOutput:
+    def output(self, pixels: Squares) -> EnsembleOutput:
         """What the graph says."""
-        return self.model.opinion({name: pixels[square] for square, name in self.names.items()})
+        return self.model.output({name: pixels[square] for square, name in self.names.items()})
 
     def maps(self, pixels: Squares, c: int) -> Sequence[HeatMap]:
         """None."""

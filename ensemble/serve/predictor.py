@@ -74,7 +74,7 @@ class ServedMember:
 class Facts:
     """What is known of a model before it sees an image.
 
-    members: the m whose opinions it gives.  weights: float64 (m,), with which they are compared.  score: how good
+    members: the m whose outputs it gives.  weights: float64 (m,), with which they are compared.  score: how good
     it is, None where nobody knows.  calibration: None, and why, where there is none.  no_maps: why it draws no
     Grad-CAM, else nothing.  engine: what computes.
     """
@@ -127,7 +127,7 @@ class Predictor(Protocol):
     def reading(self) -> Reading:
         """What it needs of an image."""
 
-    def opinion(self, pixels: Squares) -> EnsembleOutput:
+    def output(self, pixels: Squares) -> EnsembleOutput:
         """What it says of n images. pixels: of each square uint8 (n, size, size, 3)."""
 
     def maps(self, pixels: Squares, c: int) -> Sequence[HeatMap]:

@@ -24,28 +24,28 @@ from ensemble.serve.predictor import Facts, HeatMap, Reading, ServedMember, Squa
 class RunPredictor:
     """A run's networks. coverage: what its conformal sets are to hold."""
 
-    def __init__(self, panel: LoadedEnsemble, coverage: float) -> None:
-        self.panel = panel
-        self.facts = _facts(panel, coverage)
-        self.reading = Reading(panel.squares, panel.background, panel.max_pixels)
+    def __init__(self, loaded: LoadedEnsemble, coverage: float) -> None:
+        self.loaded = loaded
+        self.facts = _facts(loaded, coverage)
+        self.reading = Reading(loaded.squares, loaded.background, loaded.max_pixels)
 
-    def opinion(self, pixels: Squares) -> EnsembleOutput:
+    def output(self, pixels: Squares) -> EnsembleOutput:
         """What the members with a part in the answer say, and the answer."""
-        whole = self.panel.opinion(pixels)
-        return EnsembleOutput(whole.probs, whole.members[list(self.panel.committee.used)])
+        whole = self.loaded.output(pixels)
+        return EnsembleOutput(whole.probs, whole.members[list(self.loaded.predicting.used)])
 
     def maps(self, pixels: Squares, c: int) -> Sequence[HeatMap]:
         """For each member the mean of its networks' maps."""
-        found = self.panel.committee
+        found = self.loaded.predicting
         return [self._map(found.members[j], pixels, found.classes[c]) for j in found.used]
 
     def _map(self, member: PredictingMember, pixels: Squares, asked: str) -> HeatMap:
-        networks = [self.panel.networks[run.id] for run in member.networks]
+        networks = [self.loaded.networks[run.id] for run in member.networks]
         # the folds of a run have one recipe, and so see the same square
         picture = pixels[networks[0].square][0]
         try:
             heats = [
-                grad_cam(one.network, one.normalised(picture, self.panel.device), one.classes.index(asked))[0]
+                grad_cam(one.network, one.normalised(picture, self.loaded.device), one.classes.index(asked))[0]
                 for one in networks
             ]
         except DataError as error:
@@ -54,12 +54,12 @@ class RunPredictor:
 
 
 def load_run(found: PredictingMembers, device: torch.device, coverage: float) -> RunPredictor:
-    """The networks of a committee, ready to answer. Raises DataError where one is not there."""
+    """The networks of a run's members, ready to answer. Raises DataError where one is not there."""
     return RunPredictor(load_ensemble(found, device), coverage)
 
 
-def _facts(panel: LoadedEnsemble, coverage: float) -> Facts:
-    found, score = panel.committee, headline(panel.committee.run)
+def _facts(loaded: LoadedEnsemble, coverage: float) -> Facts:
+    found, score = loaded.predicting, headline(loaded.predicting.run)
     sets, why = _sets(found, coverage)
     weighted = found.ensemble is not None and found.ensemble.weights is not None
     return Facts(
@@ -74,19 +74,19 @@ def _facts(panel: LoadedEnsemble, coverage: float) -> Facts:
         weights=found.weights[np.array(found.used)],
         rule=None if found.ensemble is None else found.ensemble.rule,
         temperature=None if found.ensemble is None else found.ensemble.temperature,
-        medical=panel.medical,
+        medical=loaded.medical,
         score=None if score is None else str(score),
         calibration=sets,
         no_calibration=why,
-        no_maps=_no_maps(panel),
-        engine=f"torch {torch.__version__} on {panel.device}",
+        no_maps=_no_maps(loaded),
+        engine=f"torch {torch.__version__} on {loaded.device}",
     )
 
 
-def _no_maps(panel: LoadedEnsemble) -> str:
+def _no_maps(loaded: LoadedEnsemble) -> str:
     """Why no member's networks can be drawn, or nothing where one can."""
-    found = panel.committee
-    shown = [panel.networks[run.id] for j in found.used for run in found.members[j].networks]
+    found = loaded.predicting
+    shown = [loaded.networks[run.id] for j in found.used for run in found.members[j].networks]
     why = [why_no_map(one.network, one.square.size) for one in shown]
     return why[0] if all(why) else ""
 

@@ -163,7 +163,7 @@ class Service:
         said = await asyncio.gather(*(self.batcher(one.squares) for one in read if one.squares is not None))
         return {
             "run": self.predictor.facts.run,
-            "predictions": [self._said(one.name, opinion) for one, opinion in zip(read, said, strict=True)],
+            "predictions": [self._said(one.name, output) for one, output in zip(read, said, strict=True)],
             "unreadable": [{"image": one.name, "error": str(one.refused)} for one in refused],
         }
 
@@ -176,16 +176,16 @@ class Service:
     def _opinions(self, asked: Sequence[Squares]) -> Sequence[EnsembleOutput]:
         """What the model says of n images, each on its own."""
         together = {square: np.concatenate([one[square] for one in asked]) for square in asked[0]}
-        opinion = self.predictor.opinion(together)
-        return [opinion.row(i) for i in range(len(asked))]
+        output = self.predictor.output(together)
+        return [output.row(i) for i in range(len(asked))]
 
-    def _said(self, name: str, opinion: EnsembleOutput) -> dict[str, Any]:
+    def _said(self, name: str, output: EnsembleOutput) -> dict[str, Any]:
         """A line of `ens predict --uncertain`, and the same of each member."""
         facts = self.predictor.facts
-        sets = None if facts.calibration is None else facts.calibration.sets.sets(opinion.probs)
-        unsure = Uncertainty(entropy(opinion.probs), member_disagreement(opinion.members, facts.weights), sets)
-        (said,) = self.layout.objects([name], opinion.probs, unsure)
-        alone = self.layout.objects([one.id for one in facts.members], opinion.members[:, 0], None)
+        sets = None if facts.calibration is None else facts.calibration.sets.sets(output.probs)
+        unsure = Uncertainty(entropy(output.probs), member_disagreement(output.members, facts.weights), sets)
+        (said,) = self.layout.objects([name], output.probs, unsure)
+        alone = self.layout.objects([one.id for one in facts.members], output.members[:, 0], None)
         return said | {"members": [{"member": one.pop("image"), **one} for one in alone]}
 
     async def _maps(self, file: Upload, asked: str | None) -> dict[str, Any]:

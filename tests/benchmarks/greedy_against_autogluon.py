@@ -140,7 +140,7 @@ def measured(m, n, k, strengths, pools):
     return rows
 
 
-def judged(rows):
+def evaluation(rows):
     """Whether every size and metric passes; says how each did."""
     passed = True
     for size, name in dict.fromkeys((row["size"], row["metric"]) for row in rows):
@@ -155,7 +155,7 @@ def judged(rows):
 def main() -> None:
     """Print, judge and perhaps keep the figures."""
     rows = [row for size in SIZES for row in measured(*size)]
-    passed = judged(rows)
+    passed = evaluation(rows)
     versions = {
         "python": platform.python_version(),
         "numpy": np.__version__,

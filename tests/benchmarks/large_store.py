@@ -87,8 +87,8 @@ def main() -> None:
         write_json(file.facts_path, file.facts([one or whole for one in sums]))
         threading.Thread(target=watch, daemon=True).start()
         started = time.perf_counter()
-        workshop = TrainingContext(data, torch.device("cpu"), Path(name))
-        images = workshop.images(given, "train")
+        context = TrainingContext(data, torch.device("cpu"), Path(name))
+        images = context.images(given, "train")
         opened = time.perf_counter() - started
         rows = np.linspace(0, len(data.splits["train"]) - 1, BATCH * BATCHES).astype(int)
         small = Dataset(

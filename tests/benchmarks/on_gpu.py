@@ -71,12 +71,12 @@ def main() -> None:
         folder = Path(name)
         part(asked.folder, folder / "few", {"train": TRAIN // CLASSES, "valid": VALID // CLASSES}, spread=True)
         data = load_dataset(spec, folder)
-        workshop = TrainingContext(data, device, folder / ".data" / "squares")
+        context = TrainingContext(data, device, folder / ".data" / "squares")
         for size in asked.size or SIZES:
             place, fastest = Place(spec, folder, device, size), FEW
             for arch in asked.arch or ARCHS:
                 at = f"{arch} at {size} px"
-                kept.of(f"training {at}", lambda arch=arch, place=place: training(place, arch, data, workshop))  # type: ignore[misc]
+                kept.of(f"training {at}", lambda arch=arch, place=place: training(place, arch, data, context))  # type: ignore[misc]
                 for workers in (*fastest, MANY):
                     kept.of(
                         f"notebook {at}, {workers} workers",

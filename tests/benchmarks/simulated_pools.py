@@ -127,11 +127,11 @@ def one_draw(job: tuple[str, int, int]) -> dict[str, Any]:
         rule = rules.get(one)
         plan = Plan(ids, ids, rule, calibrate=rule.calibrates)
         scored = [accuracy, log_loss] if one == "auto" else [accuracy]
-        judged = evaluate(plan, valid, scored)
-        said = judged.fitted.predict(unseen)
-        out[one] = {"rule": judged.fitted.rule.name}
+        evaluation = evaluate(plan, valid, scored)
+        said = evaluation.fitted.predict(unseen)
+        out[one] = {"rule": evaluation.fitted.rule.name}
         for metric in scored:
-            score = judged.scores[metric.name][0]
+            score = evaluation.scores[metric.name][0]
             out[one][metric.name] = {
                 "true": expected(metric.name, said, chances) - luck(name, metric.name, chances),
                 "true_of_labels": metric(said, answers),

@@ -187,7 +187,7 @@ def mistakes(subject: Subject, found: Evidence, count: int = COUNT) -> Mistakes 
 
 
 def _voices(subject: Subject, found: Evidence) -> list[tuple[Run, Labelled]]:
-    """The members whose opinion on a mistake is told, with their rows."""
+    """The members whose output on a mistake is told, with their rows."""
     if subject.ensemble is None:
         return []
     rows = {run.id: one for run, one in zip(subject.members, found.members, strict=False)}

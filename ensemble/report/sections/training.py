@@ -49,13 +49,13 @@ def course(epochs: Sequence[Epoch]) -> Course | None:
     """None without epochs."""
     if not epochs:
         return None
-    judged = [one for one in epochs if one.valid_accuracy is not None and one.valid_loss is not None]
-    best_valid = max((_known(one.valid_accuracy) for one in judged), default=None)
+    evaluation = [one for one in epochs if one.valid_accuracy is not None and one.valid_loss is not None]
+    best_valid = max((_known(one.valid_accuracy) for one in evaluation), default=None)
     gap = overfits = fast = None
-    if judged and best_valid is not None:
-        last = judged[-1]
+    if evaluation and best_valid is not None:
+        last = evaluation[-1]
         gap = last.train_accuracy - _known(last.valid_accuracy)
-        lowest = min(_known(one.valid_loss) for one in judged)
+        lowest = min(_known(one.valid_loss) for one in evaluation)
         overfits = gap > GAP and _known(last.valid_loss) > (1 + RISE) * lowest
         fast = next(
             number
@@ -160,8 +160,8 @@ def _ends(what: str, histories: Mapping[str, Sequence[Epoch]]) -> str:
     for name, epochs in histories.items():
         first, last = epochs[0], epochs[-1]
         training = f"training {getattr(first, f'train_{what}'):.4f} to {getattr(last, f'train_{what}'):.4f}"
-        judged = [value for one in epochs if (value := getattr(one, f"valid_{what}")) is not None]
-        validation = f", validation {judged[0]:.4f} to {judged[-1]:.4f}" if judged else ""
+        evaluation = [value for one in epochs if (value := getattr(one, f"valid_{what}")) is not None]
+        validation = f", validation {evaluation[0]:.4f} to {evaluation[-1]:.4f}" if evaluation else ""
         said.append(f"{name}: {training}{validation}")
     return "; ".join(said) + "."
 

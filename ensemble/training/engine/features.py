@@ -187,8 +187,8 @@ def fitting(
         started = time.perf_counter()
         regression.add(network, loaders.train, on_batch, pieces)
         loss, accuracy = regression.fit(last_layer(network))
-        judged = every is not None and is_due(epoch, epochs, every)
-        valid = regression.scored(network, loaders.valid) if judged else (None, None)
+        evaluation = every is not None and is_due(epoch, epochs, every)
+        valid = regression.scored(network, loaders.valid) if evaluation else (None, None)
         yield Epoch(0, epoch, loss, valid[0], accuracy, valid[1], 0.0, round(time.perf_counter() - started, 3))
 
 

@@ -161,7 +161,7 @@ class LearnerBuilder:
     """Builds the learners of a member's stages.
 
     on_batch: called where batches are passed outside training.  pieces: in how many a batch is taken.
-    teacher: whose opinion a student learns beside the labels.
+    teacher: whose output a student learns beside the labels.
     """
 
     recipe: Recipe

@@ -60,7 +60,7 @@ class Training:
     decide: called with (stage, curve) when the finder has chosen, before the first step is taken.
     pieces: in how many a batch is taken, where it does not fit into memory.
     decided: what else was chosen on the way, for run.json.
-    teacher: whose opinion a student learns beside the labels.
+    teacher: whose output a student learns beside the labels.
     """
 
     recipe: Recipe

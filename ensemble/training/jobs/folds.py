@@ -48,7 +48,7 @@ def pool_students(job: Job) -> None:
     save(job.path / "valid.npz", pooled([part.run.predictions("valid") for part in job.parts]))
 
 
-def pool_new_tests(job: Job, dataset: Dataset, workshop: TrainingContext) -> list[str]:
+def pool_new_tests(job: Job, dataset: Dataset, context: TrainingContext) -> list[str]:
     """Pool again where the members have predicted test sets that the complete run does not know; their names."""
     splits = new_tests(job, dataset)
     if splits:

@@ -42,7 +42,7 @@ SAMPLE = 5_000
 """Images from which a first layer that is computed rather than learnt is computed."""
 
 
-def train_member(job: Job, dataset: Dataset, workshop: TrainingContext) -> None:
+def train_member(job: Job, dataset: Dataset, context: TrainingContext) -> None:
     """Make the run of a `member`, `refit` or `student` job, whose lock the caller holds.
 
     dataset: the job's own view of the data (a fold's, or pooled for a refit).
@@ -50,43 +50,43 @@ def train_member(job: Job, dataset: Dataset, workshop: TrainingContext) -> None:
     """
     begun = job.path / "run.json"
     auto = read_json(begun)["auto"] if begun.is_file() else {}
-    with free_cores(workshop.device, auto) as chosen:
-        _train_member(job, dataset, workshop, chosen)
+    with free_cores(context.device, auto) as chosen:
+        _train_member(job, dataset, context, chosen)
 
 
-def _train_member(job: Job, dataset: Dataset, workshop: TrainingContext, chosen: Mapping[str, Any]) -> None:
-    facts = new_facts(job, dataset, describe(workshop.device))
+def _train_member(job: Job, dataset: Dataset, context: TrainingContext, chosen: Mapping[str, Any]) -> None:
+    facts = new_facts(job, dataset, describe(context.device))
     facts["auto"] |= chosen
     taught_by = [] if job.teacher is None else [job.teacher.run]
     facts["parents"] = [parent_facts(run) for run in (*taught_by, *(part.run for part in job.parts))]
     facts["shown"] = _shown(job, dataset)
-    _say_batch(job, dataset, workshop, facts)
-    bar = ProgressWatcher(job.path.name, job.recipe, workshop.listener, workshop.tracker.epoch)
+    _say_batch(job, dataset, context, facts)
+    bar = ProgressWatcher(job.path.name, job.recipe, context.listener, context.tracker.epoch)
     with bar as watcher, _marking_failure(job):
-        images = workshop.images(job.recipe, "train", watcher.reading)
-        network = initial_network(job, dataset, images, workshop.device, facts)
+        images = context.images(job.recipe, "train", watcher.reading)
+        network = initial_network(job, dataset, images, context.device, facts)
         while "weights" not in facts.get("files", {}):
             try:
                 _train(job, dataset, network, images, watcher, facts)
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or not _takes_less(job, workshop, facts):
+                if not out_of_memory(error) or not _takes_less(job, context, facts):
                     raise
             else:
                 break
             del network, images
             gc.collect()  # a Learner and its callbacks hold each other, and the network
-            images = workshop.images(job.recipe, "train", watcher.reading)
-            network = initial_network(job, dataset, images, workshop.device, facts)
+            images = context.images(job.recipe, "train", watcher.reading)
+            network = initial_network(job, dataset, images, context.device, facts)
         load_weights(network, job.path / "weights.safetensors", facts["files"]["weights"])
-        network.to(workshop.device)
+        network.to(context.device)
         splits = [split for split in dataset.splits if split != "train"]
-        _predict(job, dataset, splits, network, workshop, watcher, facts)
-    _warn(job, dataset, workshop, facts)
+        _predict(job, dataset, splits, network, context, watcher, facts)
+    _warn(job, dataset, context, facts)
     _finish(job.run, dataset, facts)
 
 
-def _warn(job: Job, dataset: Dataset, workshop: TrainingContext, facts: dict[str, Any]) -> None:
-    """Record and say what the history says against the member; a refit has no rows to be judged on."""
+def _warn(job: Job, dataset: Dataset, context: TrainingContext, facts: dict[str, Any]) -> None:
+    """Record and say what the history says against the member; a refit has no rows to be evaluated on."""
     if "valid" not in dataset.splits:
         return
     targets = dataset.splits["valid"].targets
@@ -95,19 +95,19 @@ def _warn(job: Job, dataset: Dataset, workshop: TrainingContext, facts: dict[str
     largest = float(np.bincount(targets[targets >= 0]).max() / len(targets))
     facts["warnings"] = warnings(history(job.run), heads, len(targets), largest)
     for line in facts["warnings"]:
-        workshop.listener.note(f"{job.path.name}: {line}")
+        context.listener.note(f"{job.path.name}: {line}")
 
 
-def predict_new_tests(job: Job, dataset: Dataset, workshop: TrainingContext) -> list[str]:
+def predict_new_tests(job: Job, dataset: Dataset, context: TrainingContext) -> list[str]:
     """Predict the test sets that a complete run has not seen, or that have changed since; their names."""
     facts = dict(job.run.facts)
     splits = new_tests(job, dataset)
     if splits:
-        with ProgressWatcher(job.path.name, job.recipe, workshop.listener) as watcher:
+        with ProgressWatcher(job.path.name, job.recipe, context.listener) as watcher:
             network = build_network(job.recipe, len(dataset.classes), None)
             load_weights(network, job.path / "weights.safetensors", facts["files"]["weights"])
             apply_format(network, ComputeFormat.read(facts["auto"]["format"]))
-            _predict(job, dataset, splits, network.to(workshop.device), workshop, watcher, facts)
+            _predict(job, dataset, splits, network.to(context.device), context, watcher, facts)
         keep_data(job)
         _finish(job.run, dataset, facts)
     return splits
@@ -158,12 +158,12 @@ def _shown(job: Job, dataset: Dataset) -> dict[str, list[int]]:
     return {"before": before.tolist(), "after": shown(job.recipe, targets, k).tolist()}
 
 
-def _say_batch(job: Job, dataset: Dataset, workshop: TrainingContext, facts: dict[str, Any]) -> None:
+def _say_batch(job: Job, dataset: Dataset, context: TrainingContext, facts: dict[str, Any]) -> None:
     """Say and record where a batch is smaller than the recipe asks for."""
     targets, k = dataset.splits["train"].targets, len(dataset.classes)
     if why := smaller_batch(job.recipe, targets, k):
         facts["auto"]["batch_size"] = {"value": batch_size(job.recipe, targets, k), "why": why}
-        workshop.listener.note(f"{job.path.name}: {why}")
+        context.listener.note(f"{job.path.name}: {why}")
 
 
 def _sample(dataset: Dataset, images: Images, stats: Stats) -> Iterator[Tensor]:
@@ -214,13 +214,13 @@ def _train(
     write_facts(job.path, facts)
 
 
-def _takes_less(job: Job, workshop: TrainingContext, facts: dict[str, Any]) -> bool:
+def _takes_less(job: Job, context: TrainingContext, facts: dict[str, Any]) -> bool:
     """After memory ran out: whether training may begin again with less of it, which is said and recorded.
 
     First the squares leave the device; then a batch is taken in twice as many pieces, of two images at least.
     """
-    if workshop.clear_device():
-        workshop.listener.note(f"{job.path.name}: memory ran out; the images leave the {workshop.device.type}")
+    if context.clear_device():
+        context.listener.note(f"{job.path.name}: memory ran out; the images leave the {context.device.type}")
         return True
     pieces = facts["auto"].get("batch", {}).get("pieces", 1)
     batch = facts["auto"].get("batch_size", {}).get("value", job.recipe.batch_size)
@@ -229,7 +229,7 @@ def _takes_less(job: Job, workshop: TrainingContext, facts: dict[str, Any]) -> b
     why = f"memory ran out with {batch // pieces} images at a time; taking half as many"
     facts["auto"]["batch"] = {"pieces": 2 * pieces, "why": why}
     write_facts(job.path, facts)
-    workshop.listener.note(f"{job.path.name}: {why}")
+    context.listener.note(f"{job.path.name}: {why}")
     return True
 
 
@@ -249,7 +249,7 @@ def _predict(
     dataset: Dataset,
     splits: Sequence[str],
     network: Network,
-    workshop: TrainingContext,
+    context: TrainingContext,
     watcher: ProgressWatcher,
     facts: dict[str, Any],
 ) -> None:
@@ -257,7 +257,7 @@ def _predict(
     seconds, count = 0.0, 0
     for split in splits:
         items = dataset.splits[split]
-        images = workshop.images(job.recipe, split, watcher.reading)
+        images = context.images(job.recipe, split, watcher.reading)
         started = time.perf_counter()
         probs, plain = predict(
             network,
@@ -273,19 +273,19 @@ def _predict(
         seconds, count = seconds + time.perf_counter() - started, count + len(items)
         save(job.path / f"{split}.npz", _predictions(job.path.name, items, dataset, probs))
         if split == "valid" and job.recipe.tta != "none":
-            _say_gain(job, items, plain, probs, workshop, facts)
+            _say_gain(job, items, plain, probs, context, facts)
     if count:
         facts["seconds_per_image"] = round(seconds / count, 7)
 
 
 def _say_gain(
-    job: Job, items: Items, plain: Floats, probs: Floats, workshop: TrainingContext, facts: dict[str, Any]
+    job: Job, items: Items, plain: Floats, probs: Floats, context: TrainingContext, facts: dict[str, Any]
 ) -> None:
     """Record and say what the views of test-time augmentation add to the image as it is, on validation rows."""
     one, all_views = (float((found.argmax(1) == items.targets).mean()) for found in (plain, probs))
     count = len(views.get(job.recipe.tta))
     facts["tta"] = {"views": count, "accuracy": {"one_view": one, "all_views": all_views}}
-    workshop.listener.note(f"{job.path.name}: {count} views, validation accuracy {one:.4f} -> {all_views:.4f}")
+    context.listener.note(f"{job.path.name}: {count} views, validation accuracy {one:.4f} -> {all_views:.4f}")
 
 
 def _predictions(source: str, items: Items, dataset: Dataset, probs: Any) -> Predictions:

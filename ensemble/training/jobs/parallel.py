@@ -227,7 +227,7 @@ class _Worker:
 
     setup: WorkerSetup
     barriers: dict[int, Barrier]
-    workshop: TrainingContext | None = None
+    context: TrainingContext | None = None
     measured: Callable[[float, float], float] | None = None
 
 
@@ -280,9 +280,9 @@ def _train(group: list[Job]) -> list[tuple[str, int] | None]:
     setup, _worker.measured = _worker.setup, None
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    if _worker.workshop is None:
-        _worker.workshop = open_context(
+    if _worker.context is None:
+        _worker.context = open_context(
             group, setup.dataset, setup.folder, device=setup.device, listener=setup.listener, track=setup.track
         )
-    outcomes = [train_one(job, _worker.workshop, setup.folder, setup.retry) for job in group]
+    outcomes = [train_one(job, _worker.context, setup.folder, setup.retry) for job in group]
     return [(str(found.error), found.error.exit_code) if found.error else None for found in outcomes]

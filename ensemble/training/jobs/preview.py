@@ -38,16 +38,16 @@ def augmented(pixels: Pixels, policy: str, seed: int = 0) -> Pixels:
     return changed
 
 
-def rate_curve(job: Job, dataset: Dataset, workshop: TrainingContext) -> Curve:
+def rate_curve(job: Job, dataset: Dataset, context: TrainingContext) -> Curve:
     """What `lr: auto` of this job's first stage would see, with the very same seeds."""
-    with ProgressWatcher(f"{job.path.name} finder", job.recipe, workshop.listener) as watcher:
-        images = workshop.images(job.recipe, "train", watcher.reading)
-        facts = new_facts(job, dataset, describe(workshop.device))
-        network = initial_network(job, dataset, images, workshop.device, facts)
+    with ProgressWatcher(f"{job.path.name} finder", job.recipe, context.listener) as watcher:
+        images = context.images(job.recipe, "train", watcher.reading)
+        facts = new_facts(job, dataset, describe(context.device))
+        network = initial_network(job, dataset, images, context.device, facts)
         if why := smaller_batch(job.recipe, dataset.splits["train"].targets, len(dataset.classes)):
-            workshop.listener.note(f"{job.path.name}: {why}")
+            context.listener.note(f"{job.path.name}: {why}")
         seed_everything(job.recipe.seed, "loaders")
-        loaders = data_loaders(job.recipe, dataset, images, facts["mean"], facts["std"], device=workshop.device)
+        loaders = data_loaders(job.recipe, dataset, images, facts["mean"], facts["std"], device=context.device)
         return Training(job.recipe, network, loaders, job.path, {}, lambda *_: None, watcher).curve()
 
 

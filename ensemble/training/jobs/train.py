@@ -121,13 +121,13 @@ def train(
     track: Tracking | None = None,
 ) -> list[Outcome]:
     """Train every job in turn. An error ends its own job and those that need it; the others go on."""
-    workshop = open_context(jobs, dataset, folder, device=device, listener=listener, track=track)
+    context = open_context(jobs, dataset, folder, device=device, listener=listener, track=track)
     outcomes = []
     several = RemainingTime(jobs)
     for top in jobs:
         if line := several.left():
             listener.note(line)
-        outcome = train_one(top, workshop, folder, retry)
+        outcome = train_one(top, context, folder, retry)
         if outcome.error is not None and len(jobs) > 1:
             listener.note(f"{top.path.name} failed, the others go on: {one_line(outcome.error)}")
         several.ended(top)
@@ -152,13 +152,13 @@ def open_context(
     return TrainingContext(dataset, chosen, squares, sorted(unfinished), listener, tracker=tracker)
 
 
-def train_one(top: Job, workshop: TrainingContext, folder: Path, retry: bool) -> Outcome:
+def train_one(top: Job, context: TrainingContext, folder: Path, retry: bool) -> Outcome:
     """Train a job and all that it needs; whatever fails is in the outcome."""
     error: EnsError | None = None
     for job in top.all():
         try:
             if error is None:
-                _one(job, workshop, folder, retry)
+                _one(job, context, folder, retry)
         except EnsError as problem:
             error = problem
         except (OSError, RuntimeError, ValueError) as problem:  # torch's own, such as memory that ran out
@@ -181,7 +181,7 @@ def failure(errors: Mapping[str, EnsError], done: int) -> MembersFailed:
     return summary
 
 
-def _one(job: Job, workshop: TrainingContext, folder: Path, retry: bool) -> None:
+def _one(job: Job, context: TrainingContext, folder: Path, retry: bool) -> None:
     with locked(folder, job.path.name):
         for left in job.path.glob(".*.tmp"):  # half a file of a process that was killed
             left.unlink()
@@ -189,27 +189,27 @@ def _one(job: Job, workshop: TrainingContext, folder: Path, retry: bool) -> None
             if not retry:
                 raise EnsError("it failed before (see its failed.json); type --retry to train it again")
             shutil.rmtree(job.path)  # its checkpoint would only lead to the same failure again
-        view = view_of(job, workshop.dataset)
+        view = view_of(job, context.dataset)
         if job.run.complete:
-            fresh = (pool_new_tests if job.kind == "folds" else predict_new_tests)(job, view, workshop)
-            workshop.listener.note(
+            fresh = (pool_new_tests if job.kind == "folds" else predict_new_tests)(job, view, context)
+            context.listener.note(
                 f"{job.path.name} is complete" + (f"; predicted {', '.join(fresh)}" if fresh else "")
             )
             remove_checkpoint(job.path)
         else:
-            workshop.tracker.began(job.path.name, job.hash, job.kind, as_mapping(job.recipe))
-            with _telling_of_the_end(workshop.tracker):
-                _make(job, view, workshop)
-        workshop.tracker.finished(job.run)
+            context.tracker.began(job.path.name, job.hash, job.kind, as_mapping(job.recipe))
+            with _telling_of_the_end(context.tracker):
+                _make(job, view, context)
+        context.tracker.finished(job.run)
 
 
-def _make(job: Job, view: Dataset, workshop: TrainingContext) -> None:
+def _make(job: Job, view: Dataset, context: TrainingContext) -> None:
     if job.kind == "folds":
         pool_folds(job, view)
         return
     if job.kind == "student" and job.parts:
         pool_students(job)
-    train_member(job, view, workshop)
+    train_member(job, view, context)
 
 
 @contextmanager
