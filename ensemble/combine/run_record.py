@@ -102,7 +102,7 @@ def notes_of(
             f"no validation row is {first_few(lacking)}: averages over classes are without, and nothing is known"
             " about how well it is told"
         )
-    if not judged.fitted.selection.passed:
+    if not evaluation.fitted.selection.passed:
         notes.append(f"no member passed {threshold:g}; the best of each architecture were taken")
     if refits:
         notes.append("the score is that of the members before the refit; the test is predicted by the refits")
