@@ -113,6 +113,6 @@ def test_what_is_no_time_is_refused(text: str) -> None:
     ("seconds", "text"), [(3.2, "3 s"), (89, "89 s"), (91, "2 min"), (3600, "60 min"), (5460, "1 h 31 min")]
 )
 def test_times_are_written(seconds: float, text: str) -> None:
-    from ensemble.training.jobs.estimate import spoken_duration
+    from ensemble.training.jobs.estimate import format_duration
 
-    assert spoken_duration(seconds) == text
+    assert format_duration(seconds) == text

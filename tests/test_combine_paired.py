@@ -110,7 +110,7 @@ def test_rows_that_come_several_times_in_one_group_say_it_once(name):
 def test_few_rows_have_the_textbook_standard_error():
     (ours, theirs), targets = members(2, 9, seed=4)
     brier = metrics.get("brier")
-    gaps = brier.of(ours, targets) - brier.of(theirs, targets)
+    gaps = brier.view(ours, targets) - brier.view(theirs, targets)
     found = difference(brier, ours, theirs, targets, None)
     assert found.se == pytest.approx(sem(gaps))
     assert (found.low, found.high) == pytest.approx(student.interval(0.95, 8, found.value, found.se), rel=0.02)
@@ -120,7 +120,7 @@ def test_correlated_errors_make_a_difference_surer():
     apart = [members(2, 400, seed=5, shared=shared, own=0.5) for shared in (0, 2)]
     loose, close = (difference(metrics.get("brier"), *pair, targets, None).se for pair, targets in apart)
     (ours, theirs), targets = apart[1]
-    unpaired = np.hypot(*[np.std(metrics.get("brier").of(one, targets)) / 20 for one in (ours, theirs)])
+    unpaired = np.hypot(*[np.std(metrics.get("brier").view(one, targets)) / 20 for one in (ours, theirs)])
     assert close < 0.6 * unpaired and loose > 0
 
 

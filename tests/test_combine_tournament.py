@@ -118,7 +118,7 @@ def test_other_folds_are_tried_where_rows_are_few():
 def test_the_honest_score_is_the_mean_over_repeats():
     probs, targets = pool([0.5, 1, 3], n=90)
     evaluation = evaluate(plan(3, "convex"), split(probs, targets), [ACCURACY])
-    repeats = [ACCURACY(one, targets) for one in evaluation.ours.honest]
+    repeats = [ACCURACY(one, targets) for one in evaluation.ensemble.honest]
     assert len(repeats) == 3
     assert evaluation.scores["accuracy"][0].honest == pytest.approx(np.mean(repeats))
 
@@ -129,7 +129,9 @@ def test_nobody_left_out_is_the_ensemble_itself(name):
     rows = split(probs, targets)
     evaluation = evaluate(plan(4, name), rows, [ACCURACY])
     known = evaluation.folds.known()
-    reduced = WithoutMembers(evaluation.fitted.selection.kept, evaluation, Pool(probs, targets), known, heat=True)
+    reduced = WithoutMembers(
+        evaluation.fitted.selection.kept, evaluation, Pool(probs, targets), known, refit_temperature=True
+    )
     assert reduced(()) == pytest.approx(evaluation.crossfitted[known], abs=1e-5)
     # a rule that decides on each member by itself is refitted by leaving one out
     if name in ("uniform", "accuracy"):
@@ -147,7 +149,7 @@ def test_the_best_member_alone_when_all_the_weight_goes():
     probs, targets = pool([0.01, 5, 5], n=200)
     evaluation = evaluate(plan(3, "convex"), split(probs, targets), [ACCURACY])
     known = evaluation.folds.known()
-    reduced = WithoutMembers((0, 1, 2), evaluation, Pool(probs, targets), known, heat=False)
+    reduced = WithoutMembers((0, 1, 2), evaluation, Pool(probs, targets), known, refit_temperature=False)
     rest = reduced((0,))
     assert ACCURACY(rest, targets[known]) < ACCURACY(evaluation.crossfitted[known], targets[known]) - 0.1
 
@@ -245,7 +247,7 @@ def test_a_member_that_says_nothing_brings_nothing_to_a_calibrated_ensemble(name
     evaluation = evaluate(chosen, split(with_nobody, targets), [LOG_LOSS])
     alone = evaluate(replace(plan(2, name, LOG_LOSS), calibrate=True), split(probs, targets), [LOG_LOSS])
     known = evaluation.folds.known()
-    rest = WithoutMembers((0, 1, 2), evaluation, Pool(with_nobody, targets), known, heat=True)((2,))
+    rest = WithoutMembers((0, 1, 2), evaluation, Pool(with_nobody, targets), known, refit_temperature=True)((2,))
     assert rest == pytest.approx(alone.crossfitted[known], abs=1e-4)
 
 
@@ -253,7 +255,7 @@ def test_what_leaving_out_a_class_expert_leaves_of_the_others():
     probs, targets = pool([0.4, 1, 2], n=120)
     evaluation = evaluate(plan(3, "per-class"), split(probs, targets), [ACCURACY])
     known = evaluation.folds.known()
-    reduced = WithoutMembers((0, 1, 2), evaluation, Pool(probs, targets), known, heat=True)
+    reduced = WithoutMembers((0, 1, 2), evaluation, Pool(probs, targets), known, refit_temperature=True)
     assert all(np.abs(reduced(gone).sum(axis=1) - 1).max() < 1e-5 for gone in ((0,), (1,), (2,), (0, 1)))
 
 

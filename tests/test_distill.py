@@ -57,7 +57,7 @@ def test_a_student_as_good_as_the_ensemble_keeps_all_and_one_as_good_as_the_base
     assert half.low is not None and half.high is not None and half.share is not None
     assert half.low < half.share < half.high
     assert f"keeps {100 * half.share:.0f} %" in half.sentences[0]
-    other = retained_gain(find(metric, CLASSES), ensemble, ensemble, baseline, TARGETS, None, flattered=True)
+    other = retained_gain(find(metric, CLASSES), ensemble, ensemble, baseline, TARGETS, None, optimistic=True)
     assert "keeps at most 100 %" in other.sentences[0] and other.sentences[1].startswith("Student, flattered")
 
 
@@ -129,9 +129,9 @@ def test_a_teacher_gives_every_training_row_its_own_labels_whatever_the_order(tm
     assert notes == []
     said = load(made.path / "valid.npz")
     row = {name: at for at, name in enumerate(said.ids.tolist())}
-    train = teacher.taught(data).splits["train"]
-    np.testing.assert_allclose(train.taught, said.probs[[row[name] for name in train.ids]], rtol=1e-6)
-    assert teacher.taught(data).splits["valid"].taught is None
+    train = teacher.with_soft_labels(data).splits["train"]
+    np.testing.assert_allclose(train.teacher_probs, said.probs[[row[name] for name in train.ids]], rtol=1e-6)
+    assert teacher.with_soft_labels(data).splits["valid"].teacher_probs is None
     random = np.random.default_rng(0)
     rows, columns = random.permutation(60), random.permutation(3)
     other = replace(
@@ -143,7 +143,7 @@ def test_a_teacher_gives_every_training_row_its_own_labels_whatever_the_order(tm
     )
     again = Teacher(made, other, 1, 0.5)
     assert again.sha256 == teacher.sha256
-    np.testing.assert_array_equal(again.taught(data).splits["train"].taught, train.taught)
+    np.testing.assert_array_equal(again.with_soft_labels(data).splits["train"].teacher_probs, train.teacher_probs)
     nudged = teacher.rows.probs.copy()
     nudged[7] = nudged[7][::-1]
     assert Teacher(made, replace(teacher.rows, probs=nudged), 1, 0.5).sha256 != teacher.sha256

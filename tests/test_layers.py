@@ -106,9 +106,28 @@ def test_help_lists_every_command(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.list_commands(None) == list(COMMANDS)  # type: ignore[arg-type]
 
 
-def test_every_place_that_the_readme_names_exists() -> None:
-    for place in re.findall(r"`((?:ensemble|recipes|tests|submissions)/[\w./-]+)`", README):
+PAGES = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", *sorted((PACKAGE / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_place_and_link_of_a_page_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for place in re.findall(r"`((?:ensemble|recipes|tests|submissions)/[\w./-]+)`", text):
         assert (ROOT / place).exists(), place
+    for link in re.findall(r"\]\((?!http)([^)#]+)", text):
+        assert (page.parent / link).exists(), link
+
+
+def test_the_readme_is_short_and_every_command_has_a_page(capfd: pytest.CaptureFixture[str]) -> None:
+    assert len(README.splitlines()) <= 150
+    assert ens(["help"]) == 0
+    topics = {line.split()[0] for line in capfd.readouterr().out.splitlines()}
+    assert set(COMMANDS) - {"help"} <= topics
+    for topic in topics:
+        assert ens(["help", topic]) == 0
+        assert capfd.readouterr().out.startswith("# ")
+    assert ens(["help", "combin"]) == 2
+    assert capfd.readouterr().err == "ens: no topic 'combin'; did you mean 'combine'?\n"
 
 
 def test_nothing_unpickles() -> None:

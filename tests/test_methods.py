@@ -20,7 +20,7 @@ from torchvision.transforms import v2
 
 from ensemble.core.errors import DataError, RecipeError
 from ensemble.data.digits import digits_dataset
-from ensemble.data.image_cache import key, open_images
+from ensemble.data.image_cache import cache_key, open_images
 from ensemble.data.preprocess import Preprocess, filtered, filters
 from ensemble.inference.forward import views
 from ensemble.inference.image_batches import CachedImages
@@ -37,8 +37,8 @@ from ensemble.training.methods.augment import policies, transforms
 from ensemble.training.methods.averaging import Exponential, Soup, Stochastic
 from ensemble.training.methods.losses import Weighted, class_weights, losses
 from ensemble.training.methods.progressive import progressive, share_of_pixels, sides
-from ensemble.training.methods.samplers import OverSampler, Pruned, WeightedSampler, sampler, shown
-from ensemble.training.methods.schedules import Leg, schedules
+from ensemble.training.methods.samplers import OverSampler, Pruned, WeightedSampler, epoch_class_counts, sampler
+from ensemble.training.methods.schedules import StageSettings, schedules
 
 pytestmark = pytest.mark.slow  # they import fastai, which takes seconds
 
@@ -73,10 +73,10 @@ def test_oversampling_shows_each_class_as_often_as_asked_and_its_items_alike(
 
 def test_without_a_count_the_middle_class_says_how_often() -> None:
     labels = np.repeat([0, 1, 2], [3, 10, 50])
-    assert shown(recipe(sampler="oversample"), labels, 3).tolist() == [10, 10, 50]
-    assert shown(recipe(sampler="oversample", sampler_cut=True), labels, 3).tolist() == [10, 10, 10]
-    assert shown(recipe(), labels, 3).tolist() == [3, 10, 50]
-    assert shown(recipe(sampler="weighted"), labels, 3).tolist() == [21, 21, 21]
+    assert epoch_class_counts(recipe(sampler="oversample"), labels, 3).tolist() == [10, 10, 50]
+    assert epoch_class_counts(recipe(sampler="oversample", sampler_cut=True), labels, 3).tolist() == [10, 10, 10]
+    assert epoch_class_counts(recipe(), labels, 3).tolist() == [3, 10, 50]
+    assert epoch_class_counts(recipe(sampler="weighted"), labels, 3).tolist() == [21, 21, 21]
 
 
 def test_the_weighted_sampler_draws_every_class_alike() -> None:
@@ -96,7 +96,7 @@ def test_pruning_leaves_out_a_share_of_what_is_learnt_well_and_nothing_else(
     pruned = Pruned(items, share)
     pruned.choose(rng, least=0)
     assert sorted(pruned.draw(rng)) == list(range(items))
-    pruned.see(np.arange(len(seen)), seen)
+    pruned.record(np.arange(len(seen)), seen)
     pruned.choose(rng, least=min(least, items))
     drawn = pruned.draw(rng)
     assert len(drawn) == len(set(drawn)) == pruned.count
@@ -123,7 +123,7 @@ def test_a_loader_shows_what_its_sampler_draws_and_validates_on_everything(tmp_p
     for _ in range(2):
         items, labels = [], []
         for _, y in dls.train:
-            items += dls.train.at.tolist()
+            items += dls.train.batch_items.tolist()
             labels += y.tolist()
         assert len(items) == expected // 50 * 50
         assert labels == data.splits["train"].targets[items].tolist()
@@ -320,7 +320,7 @@ def test_other_filters_have_other_squares(tmp_path: Path) -> None:
     data = digits_dataset()
     names = list(data.content.values())[:3]
     keys = {
-        key(data, names, Preprocess(16, "squash", some))
+        cache_key(data, names, Preprocess(16, "squash", some))
         for some in ((), ("grey",), ("grey", "clahe"), ("clahe", "grey"))
     }
     assert len(keys) == 4
@@ -375,7 +375,7 @@ def row(epoch: int, loss: float) -> Epoch:
 @pytest.mark.parametrize("epochs", [1, 6, 7, 8, 15, 30])
 @pytest.mark.parametrize("batches", [1, 3, 7, 100])
 def test_step_is_torchs(epochs: int, batches: int) -> None:
-    rates = schedules.get("step")(Leg(np.array([1.0]), epochs=epochs))["lr"]
+    rates = schedules.get("step")(StageSettings(np.array([1.0]), epochs=epochs))["lr"]
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     theirs = torch.optim.lr_scheduler.StepLR(optimizer, step_size=7)
@@ -393,7 +393,7 @@ def test_plateau_is_torchs(losses_: list[int], patience: int) -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=patience, threshold=0.0, eps=0.0)
     rows: list[Epoch] = []
-    rates = schedules.get("plateau")(Leg(np.array([1.0]), patience=patience, rows=lambda: rows))["lr"]
+    rates = schedules.get("plateau")(StageSettings(np.array([1.0]), patience=patience, rows=lambda: rows))["lr"]
     for epoch, loss in enumerate(losses_):
         rows.append(row(epoch, float(loss)))
         theirs.step(float(loss))
@@ -402,7 +402,7 @@ def test_plateau_is_torchs(losses_: list[int], patience: int) -> None:
 
 
 def test_cosine_falls_from_the_rate_to_nothing() -> None:
-    rates = schedules.get("cosine")(Leg(np.array([2.0])))["lr"]
+    rates = schedules.get("cosine")(StageSettings(np.array([2.0])))["lr"]
     assert [float(rates(place)[0]) for place in (0.0, 0.5, 1.0)] == pytest.approx([2.0, 1.0, 0.0])
 
 

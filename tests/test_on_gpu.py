@@ -126,7 +126,7 @@ def test_a_gpu_shows_the_batches_that_a_processor_shows(tmp_path: Path) -> None:
         images = TrainingContext(data, device, tmp_path).images(given, "train")
         seed_everything(0, "loaders")
         dls = data_loaders(given, data, images, MEAN, STD, device=device)
-        found.append([(dls.train.at, x.cpu(), y.cpu()) for x, y in dls.train])
+        found.append([(dls.train.batch_items, x.cpu(), y.cpu()) for x, y in dls.train])
     for (at, x, y), (other_at, other_x, other_y) in zip(*found, strict=True):
         np.testing.assert_array_equal(at, other_at)
         torch.testing.assert_close(x, other_x)

@@ -682,7 +682,7 @@ def test_grad_cam_pictures_are_found_by_row_class_and_weights(tmp_path: Path) ->
     html = report_page(subject, found, pictures=3, undrawn=["net-2: no Grad-CAM (it has <no> map)"]).html
     assert "net-2: no Grad-CAM (it has <no> map)." in checked(html).text
     (shown,) = [attributes for tag, attributes in checked(html).tags if tag == "img"]
-    assert f"looks for {wanted[1].asked} in {wanted[1].name}" in str(shown["alt"])
+    assert f"looks for {wanted[1].class_name} in {wanted[1].name}" in str(shown["alt"])
     assert "75 % from the left and 25 % from the top" in str(shown["alt"])
     assert str(shown["src"]) == data_uri(overlaid(np.zeros((20, 20, 3), np.uint8), heat), 180)
 

@@ -342,9 +342,9 @@ def test_a_decoder_that_somebody_ends_is_begun_again() -> None:
     reading = Reading(SQUARES, None, 1_000_000)
     decoder = Decoder(reading, 20)
     try:
-        assert list(decoder.ask(RED)) == list(SQUARES)
+        assert list(decoder.decode(RED)) == list(SQUARES)
         decoder.process.kill()
-        assert list(decoder.ask(RED)) == list(SQUARES)
+        assert list(decoder.decode(RED)) == list(SQUARES)
     finally:
         decoder.close()
 
@@ -416,7 +416,7 @@ def test_what_comes_while_it_computes_goes_together() -> None:
             assert gate.wait(5)
             return [2 * one for one in asked]
 
-        batcher: Batcher[int, int] = Batcher(compute, most=4)
+        batcher: Batcher[int, int] = Batcher(compute, max_batch=4)
         batcher.start()
         asked = [asyncio.create_task(batcher(i)) for i in range(8)]
         await asyncio.sleep(0.05)
@@ -438,7 +438,7 @@ def test_an_error_of_a_batch_is_told_to_each_and_the_next_is_answered() -> None:
                 raise ArithmeticError("negative")
             return asked
 
-        batcher: Batcher[int, int] = Batcher(compute, most=4)
+        batcher: Batcher[int, int] = Batcher(compute, max_batch=4)
         batcher.start()
         said = await asyncio.gather(batcher(-1), batcher(2), return_exceptions=True)
         said.append(await batcher(3))

@@ -19,7 +19,7 @@ from ensemble.core.errors import DataError, RecipeError
 from ensemble.data import cache_store as stores
 from ensemble.data.cache_store import LIMIT_VARIABLE
 from ensemble.data.dataset import Dataset, Items
-from ensemble.data.image_cache import PreprocessedImages, StoredImages, StreamedImages, key, open_images
+from ensemble.data.image_cache import PreprocessedImages, StoredImages, StreamedImages, cache_key, open_images
 from ensemble.data.preprocess import Preprocess, resizes
 
 SMALL, PADDED = Preprocess(8, "squash"), Preprocess(12, "pad")
@@ -104,11 +104,11 @@ def test_changed_content_size_mode_and_background_have_names_of_their_own(folder
     data = folder.dataset(train=["0.png"])
     digests = ["aa", "bb"]
     names = [
-        key(data, digests, SMALL),
-        key(data, digests[:1], SMALL),
-        key(data, digests, Preprocess(9, "squash")),
-        key(data, digests, Preprocess(8, "pad")),
-        key(replace(data, background=(0, 0, 0)), digests, SMALL),
+        cache_key(data, digests, SMALL),
+        cache_key(data, digests[:1], SMALL),
+        cache_key(data, digests, Preprocess(9, "squash")),
+        cache_key(data, digests, Preprocess(8, "pad")),
+        cache_key(replace(data, background=(0, 0, 0)), digests, SMALL),
     ]
     assert len(set(names)) == 5
 

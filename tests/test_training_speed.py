@@ -24,7 +24,7 @@ from ensemble.data.digits import digits_dataset
 from ensemble.data.image_cache import StreamedImages, open_images
 from ensemble.data.preprocess import Preprocess
 from ensemble.inference.forward import normalised, predict, views
-from ensemble.inference.image_batches import CachedImages, ahead
+from ensemble.inference.image_batches import CachedImages, prefetched
 from ensemble.models.custom_networks import Block, Norm, Whitening
 from ensemble.models.layers import is_scale_free, mark_scale_free
 from ensemble.models.network import build_network, fit_to_images, parameter_groups
@@ -35,7 +35,7 @@ from ensemble.training.engine.hardware import can_compile
 from ensemble.training.engine.loaders import data_loaders
 from ensemble.training.methods.averaging import Lookahead
 from ensemble.training.methods.optimizers import FusedSGD, Muon
-from ensemble.training.methods.schedules import Leg, schedules
+from ensemble.training.methods.schedules import StageSettings, schedules
 from ensemble.training.methods.transforms import AlternateFlip
 
 pytestmark = pytest.mark.slow  # they import fastai, which takes seconds
@@ -65,10 +65,10 @@ def test_a_batch_is_what_its_items_are(tmp_path: Path, stream: bool) -> None:
     for loader, shuffled in ((dls.train, True), (dls.valid, False)):
         order = []
         for x, y in loader:
-            order += loader.at.tolist()
+            order += loader.batch_items.tolist()
             if len(order) > 200:
                 continue  # of the rest the order is enough
-            for position, item in enumerate(loader.at.tolist()):
+            for position, item in enumerate(loader.batch_items.tolist()):
                 image, target = loader.dataset[item]
                 expected = (
                     image.as_subclass(Tensor).float() / 255 - torch.tensor(MEAN).view(3, 1, 1)
@@ -112,12 +112,12 @@ def test_what_is_made_ahead_keeps_its_order_its_errors_and_no_thread() -> None:
                 raise ValueError("here")
             yield i
 
-    assert list(ahead(lambda: counted(None))) == list(range(20))
+    assert list(prefetched(lambda: counted(None))) == list(range(20))
     got: list[int] = []
     with pytest.raises(ValueError, match="here"):
-        got.extend(ahead(lambda: counted(7)))
+        got.extend(prefetched(lambda: counted(7)))
     before = threading.active_count()
-    first = ahead(lambda: counted(None))
+    first = prefetched(lambda: counted(None))
     assert next(first) == 0
     first.close()
     time.sleep(0.3)
@@ -148,7 +148,7 @@ def test_batches_that_are_made_together_are_those_that_are_made_alone(
         monkeypatch.setattr(module, "transforms", lambda *_: [AlternateFlip()])  # it asks which items it has
         dls, _ = loaders(tmp_path, batch_size=50)
         dls.train.epoch = 3
-        epoch = [(dls.train.at.copy(), x, y) for x, y in dls.train]
+        epoch = [(dls.train.batch_items.copy(), x, y) for x, y in dls.train]
         assert len(epoch) == len(dls.train) == 1078 // 50
         assert len(list(dls.valid)) == len(dls.valid)
         seen.append(epoch)
@@ -165,7 +165,7 @@ def test_a_loader_of_the_training_items_for_predicting_mirrors_the_right_ones(tm
     plain = dls.train.new(shuffle=False, drop_last=False)
     batches = list(plain)
     assert sum(len(x) for x, _ in batches) == len(dls.train.dataset)
-    assert plain.at.tolist() == list(range(len(dls.train.dataset)))[-len(batches[-1][0]) :]
+    assert plain.batch_items.tolist() == list(range(len(dls.train.dataset)))[-len(batches[-1][0]) :]
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.85])
@@ -286,12 +286,12 @@ def test_filters_are_marked_where_a_norm_of_theirs_follows() -> None:
 
 
 def test_the_line_falls_from_the_rate_to_nothing() -> None:
-    rate = schedules.get("linear")(Leg(np.array([2.0])))["lr"]
+    rate = schedules.get("linear")(StageSettings(np.array([2.0])))["lr"]
     assert [float(rate(place)[0]) for place in (0, 0.25, 1)] == pytest.approx([2.0, 1.5, 0.0])
 
 
 def test_the_triangle_starts_at_a_fifth_peaks_and_ends_at_7_percent() -> None:
-    rate = schedules.get("triangle")(Leg(np.array([2.0])))["lr"]
+    rate = schedules.get("triangle")(StageSettings(np.array([2.0])))["lr"]
     assert [float(rate(place)[0]) for place in (0, 0.23, 1)] == pytest.approx([0.4, 2.0, 0.14])
     assert [float(rate(place)[0]) for place in (0.115, 0.615)] == pytest.approx([1.2, 1.07])
 
@@ -299,7 +299,7 @@ def test_the_triangle_starts_at_a_fifth_peaks_and_ends_at_7_percent() -> None:
 def test_alternate_flip_mirrors_every_image_in_every_other_epoch() -> None:
     class Loader:
         items, epoch = 50, 0
-        at = np.arange(50)
+        batch_items = np.arange(50)
 
     torch.manual_seed(0)
     flip, loader = AlternateFlip(), Loader()
@@ -313,7 +313,7 @@ def test_alternate_flip_mirrors_every_image_in_every_other_epoch() -> None:
         seen.append(mirrored)
     assert 10 < int(seen[0].sum()) < 40
     assert all(torch.equal(one, ~other) for one, other in itertools.pairwise(seen))
-    loader.at = np.array([3, 3, 9])
+    loader.batch_items = np.array([3, 3, 9])
     loader.epoch = 0
     again = flip.encodes(x[:3]).as_subclass(Tensor)
     expected = [x[i].flip(-1) if seen[0][item] else x[i] for i, item in enumerate((3, 3, 9))]
@@ -483,7 +483,7 @@ def test_sums_that_stay_on_a_gpu_are_the_same_and_a_loss_that_is_not_finite_is_f
             assert broken is not None
         return rows, len(seen)
 
-    monkeypatch.setattr(module, "CHECKED", 10)
+    monkeypatch.setattr(module, "CHECK_INTERVAL", 10)
     alone, at_once = trained()
     monkeypatch.setattr(module, "_number", lambda value: value.as_subclass(Tensor).double())
     there, later = trained()
@@ -634,7 +634,7 @@ def test_the_probe_changes_nothing_and_is_asked_once(cache: Path, monkeypatch: p
     from ensemble.training.jobs import speed_probe, timing
 
     cpu = torch.device("cpu")
-    monkeypatch.setattr(timing, "OWN", 0.0)
+    monkeypatch.setattr(timing, "MIN_CPU_SHARE", 0.0)
     torch.manual_seed(0)
     network = build_network(recipe(), 10)
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -667,14 +667,14 @@ def test_a_speed_that_other_work_slowed_down_is_measured_again_and_the_format_st
     monkeypatch.setattr(
         speed_probe, "pairs", lambda *_: [("float32", layout) for layout in ("default", "channels_last")]
     )
-    monkeypatch.setattr(timing, "OWN", math.inf)  # no processors give so much
+    monkeypatch.setattr(timing, "MIN_CPU_SHARE", math.inf)  # no processors give so much
     chosen = speed_probe.choose_format(recipe(), network, cpu)
     assert chosen.layout == "default"
     assert chosen.speed is None
     assert speed_probe.choose_format(recipe(), network, cpu) == chosen
     first = speed_probe.measure_speed(recipe(), network, cpu, chosen)
     assert speed_probe.measure_speed(recipe(), network, cpu, chosen) != first
-    monkeypatch.setattr(timing, "OWN", 0.0)
+    monkeypatch.setattr(timing, "MIN_CPU_SHARE", 0.0)
     rates = iter([100.0, 200.0, 300.0, 400.0])
     alone = speed_probe.measure_speed(recipe(), network, cpu, chosen)
     assert (
@@ -705,9 +705,9 @@ def test_compiling_is_tried_for_long_trainings_and_taken_where_it_pays(
     cpu, network = torch.device("cpu"), build_network(recipe(), 10)
     assert speed_probe.compiling_pays(recipe(), network, cpu, 1700.0) == (False, "")
     monkeypatch.setattr(speed_probe, "can_compile", lambda device: True)
-    monkeypatch.setattr(speed_probe, "_remembered", lambda *_: {"making": 100.0, "gain": 1.2, "why": "figures"})
+    monkeypatch.setattr(speed_probe, "_cached", lambda *_: {"making": 100.0, "gain": 1.2, "why": "figures"})
     assert speed_probe.compiling_pays(recipe(), network, cpu, 3600.0) == (True, "figures")
-    monkeypatch.setattr(speed_probe, "_remembered", lambda *_: {"making": 900.0, "gain": 1.2, "why": "figures"})
+    monkeypatch.setattr(speed_probe, "_cached", lambda *_: {"making": 900.0, "gain": 1.2, "why": "figures"})
     assert speed_probe.compiling_pays(recipe(), network, cpu, 3600.0) == (False, "figures")
 
 
@@ -749,6 +749,6 @@ def test_compiled_code_trains_the_same_and_is_made_once(keys: dict[str, Any]) ->
                 optimizer.step()
                 optimizer.zero_grad()
         states.append(network.state_dict())
-    assert len(network._made) == 1
+    assert len(network._compiled_forward) == 1
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-2, atol=1e-3)

@@ -80,7 +80,7 @@ def check(
             unreadable=unreadable,
             notes=notes,
             stage=listener.progress,
-            say=lines.append,
+            warn=lines.append,
         )
     made = CheckedData(result, files)
     computed(made)

@@ -117,7 +117,7 @@ class Predictor:
 
     def batches(self, images: Sequence[NamedImage]) -> Iterator[PredictedBatch]:
         """The predictions of image files in their order, many at a time; each is decoded once for all members."""
-        for answer in self.loaded.answers(images):
+        for answer in self.loaded.batch_results(images):
             yield self._batch(answer)
 
     def of_pixels(self, images: Sequence[tuple[str, PillowImage.Image]]) -> PredictedBatch:
@@ -356,10 +356,14 @@ def export(
     listener = workspace.listener
     with listener:
         made = exported(
-            load_ensemble(members, "cpu"), folder=folder, zip=zip, opset=opset or OPSET, stage=listener.progress
+            load_ensemble(members, "cpu"),
+            folder=folder,
+            zip=zip,
+            opset=opset or OPSET,
+            on_progress=listener.progress,
         )
-    if made.why_noise:
-        listener.note(f"no validation images to compare on ({made.why_noise})")
+    if made.noise_reason:
+        listener.note(f"no validation images to compare on ({made.noise_reason})")
     left_out = tuple(member.run.id for j, member in enumerate(members.members) if j not in members.used)
     if left_out:
         listener.note(f"left out, as they weigh nothing: {abbreviated(left_out)}")

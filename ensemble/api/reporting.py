@@ -125,7 +125,7 @@ def _with_changed_tests(workspace: Workspace, subject: Subject) -> Subject:
     if comparison.note:
         workspace.listener.note(comparison.note)
     changed = tuple(
-        f"its predictions of {one.split} are not of the images that are there now ({one.what})"
+        f"its predictions of {one.split} are not of the images that are there now ({one.difference})"
         for one in comparison.changed
     )
     return replace(subject, notes=(*subject.notes, *changed))

@@ -38,7 +38,7 @@ def serve(
     limits = limits or Limits()
     note = workspace.listener.note
     # before the networks, which take seconds to load
-    with app.listening(host, port) as bound:
+    with app.listening_socket(host, port) as bound:
         model = predictor(workspace, source, coverage)
         local = app.is_local(bound)
         if not local:
@@ -57,7 +57,7 @@ def serve(
             started(address, facts.run)
 
         service = app.create_app(model, limits, names)
-        app.serve(service, bound, seconds=2 * limits.seconds, patience=limits.seconds, started=ready)
+        app.serve(service, bound, shutdown_timeout=2 * limits.seconds, idle_timeout=limits.seconds, on_start=ready)
 
 
 def predictor(workspace: Workspace, source: str | None, coverage: float) -> Predictor:

@@ -309,13 +309,13 @@ def _within(
 ) -> list[Recipe]:
     """Those of `recipes` that fit into so many seconds, with the epochs that they then have."""
     from ensemble.training.engine.hardware import choose_device
-    from ensemble.training.jobs.estimate import spoken_duration, within
+    from ensemble.training.jobs.estimate import fit_to_budget, format_duration
 
     device = choose_device(workspace.device)
-    members, choice = within(recipes, dataset, workspace.runs_folder, device, seconds, keep=keep)
+    members, choice = fit_to_budget(recipes, dataset, workspace.runs_folder, device, seconds, keep=keep)
     short = [share for share in choice.shares.values() if share < 1]
     epochs = f", {len(short)} of them with {100 * short[0]:.0f} % of the epochs" if short else ""
-    workspace.listener.note(f"{len(members)} of {len(recipes)} members fit into {spoken_duration(seconds)}{epochs}")
+    workspace.listener.note(f"{len(members)} of {len(recipes)} members fit into {format_duration(seconds)}{epochs}")
     return members
 
 
@@ -339,7 +339,7 @@ def _note_batches(workspace: Workspace, jobs: Sequence[Job], dataset: Dataset) -
 def forecast(workspace: Workspace, jobs: Sequence[Job], dataset: Dataset) -> list[PlannedRun]:
     """The estimate of every run; a note says the sum."""
     from ensemble.training.engine.hardware import choose_device
-    from ensemble.training.jobs.estimate import Forecast, spoken_duration
+    from ensemble.training.jobs.estimate import Forecast, format_duration
 
     forecast = Forecast(dataset, choose_device(workspace.device))
     runs = []
@@ -350,5 +350,5 @@ def forecast(workspace: Workspace, jobs: Sequence[Job], dataset: Dataset) -> lis
             seconds = 0.0
         runs.append(PlannedRun(job.path.name, job.kind, job.run.complete, seconds))
     if total := sum(run.seconds for run in runs):
-        workspace.listener.note(f"about {spoken_duration(total)} of training and predicting")
+        workspace.listener.note(f"about {format_duration(total)} of training and predicting")
     return runs

@@ -68,6 +68,6 @@ def command(
     def show(result: CheckedData) -> None:
         click.echo(json_text(result.facts()) if as_json else result.text(), nl=False)
 
-    # what took so long to compute is shown before it is written, which may fail
+    # print the result before writing files, which may fail
     checked = project.check(out=out, pictures=pictures, pairs=pairs, groups=groups, computed=show)
     note("written to " + ", ".join(str(path) for path in checked.files))

@@ -74,13 +74,18 @@ def command(
 
 
 def combine_text(ensemble: Ensemble) -> str:
-    """Members, scores, what follows from them, the id."""
+    """Text of a combination: the members, the scores, the conclusions, the run id."""
     combined = ensemble.combined
     scores = [(row.name, row.apparent, row.honest, interval(row.low, row.high)) for row in combined.scores]
     metric, rows = combined.scores[0].metric, int(combined.run.metrics["valid"]["n"])
     rules = [
-        (one.rule, one.score, f"{one.error:.4f}" if one.error else "best", "*" if one.rule == combined.rule else "")
-        for one in combined.report.tournament
+        (
+            candidate.rule,
+            candidate.score,
+            f"{candidate.error:.4f}" if candidate.error else "best",
+            "*" if candidate.rule == combined.rule else "",
+        )
+        for candidate in combined.report.tournament
     ]
     return "\n".join(
         [
@@ -92,8 +97,8 @@ def combine_text(ensemble: Ensemble) -> str:
             "",
             *combined.report.sentences(),
             *(
-                [f"(members compared on {looked} of {rows} rows)"]
-                if (looked := combined.report.rows) < rows
+                [f"(members compared on {compared_rows} of {rows} rows)"]
+                if (compared_rows := combined.report.rows) < rows
                 else []
             ),
             "",
@@ -103,20 +108,20 @@ def combine_text(ensemble: Ensemble) -> str:
 
 
 def _members(combined: Combined) -> list[str]:
-    """The table of members: what each brings to those that were kept."""
+    """The table of members, with the contribution of each to the kept ones."""
     parts = {part.id: part for part in combined.report.parts}
     gains = [part for part in combined.report.parts if part.gain is not None]
     header = ["member", "arch", "accuracy", "weight", *(["gain", "95% interval"] if gains else [])]
     header += ["differs", "only it", "an image", "why"]
-    left_out = {at: DIM for at, row in enumerate(combined.members) if not row.kept}
-    return [table(header, [_member(row, parts.get(row.id), bool(gains)) for row in combined.members], left_out)]
+    styles = {index: DIM for index, row in enumerate(combined.members) if not row.kept}
+    return [table(header, [_member(row, parts.get(row.id), bool(gains)) for row in combined.members], styles)]
 
 
 def _member(row: MemberRow, part: Part | None, gains: bool) -> list[Cell]:
     weight = "-" if row.weight is None else f"{row.weight:.4f}"
     if part is None:
         return [row.id, row.arch, row.accuracy, weight, *(["", ""] if gains else []), "", "", "", row.why]
-    gain = [] if part.gain is None else [f"{part.gain:+.4f}", f"{part.low:+.4f} to {part.high:+.4f}"]
-    differs, alone = f"{100 * part.disagreement:.1f}%", str(part.only_right)
+    gain_cells = [] if part.gain is None else [f"{part.gain:+.4f}", f"{part.low:+.4f} to {part.high:+.4f}"]
+    differs, only_right = f"{100 * part.disagreement:.1f}%", str(part.only_right)
     cost = milliseconds(part.seconds_per_image)
-    return [row.id, row.arch, row.accuracy, weight, *gain, differs, alone, cost, row.why]
+    return [row.id, row.arch, row.accuracy, weight, *gain_cells, differs, only_right, cost, row.why]

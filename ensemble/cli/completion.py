@@ -11,19 +11,19 @@ from click.shell_completion import CompletionItem
 Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
-def _offered(names: Callable[[click.Context], Iterable[str]]) -> Complete:
-    """Those of `names` that begin with what is typed; nothing where they cannot be known."""
+def _completion(names: Callable[[click.Context], Iterable[str]]) -> Complete:
+    """A completion function for the `names` that start with the typed text; empty on any error."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
         try:
             return [name for name in names(ctx) if name.startswith(incomplete)]
-        except Exception:  # a shell that completes is no place for an error
+        except Exception:  # an error message would disturb the prompt of the shell
             return []
 
     return complete
 
 
-@_offered
+@_completion
 def runs(ctx: click.Context) -> Iterable[str]:
     """Ids of complete runs."""
     folder = Path(ctx.find_root().params.get("runs") or "runs")
@@ -31,54 +31,54 @@ def runs(ctx: click.Context) -> Iterable[str]:
 
 
 def runs_or_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Ids of complete runs, or the shell's own files where none begins so."""
-    found = [CompletionItem(name) for name in runs(ctx, param, incomplete)]
-    return found or [CompletionItem(incomplete, type="file")]
+    """Ids of complete runs, or the shell's own completion of files if no id matches."""
+    items = [CompletionItem(name) for name in runs(ctx, param, incomplete)]
+    return items or [CompletionItem(incomplete, type="file")]
 
 
-@_offered
+@_completion
 def archs(ctx: click.Context) -> Iterable[str]:
-    """Our own architectures; timm's thousand would have to be imported."""
+    """The built-in architectures; those of timm would require its import."""
     from ensemble.recipe.architectures import architectures
 
     return architectures.names()
 
 
-@_offered
+@_completion
 def rules(ctx: click.Context) -> Iterable[str]:
     """Combining rules."""
-    from ensemble.combine.rules import rules as known
+    from ensemble.combine.rules import rules as registry
 
-    return known.names()
+    return registry.names()
 
 
-@_offered
+@_completion
 def metrics(ctx: click.Context) -> Iterable[str]:
     """Metrics."""
-    from ensemble.metrics import metrics as known
+    from ensemble.metrics import metrics as registry
 
-    return known.names()
+    return registry.names()
 
 
-@_offered
+@_completion
 def formats(ctx: click.Context) -> Iterable[str]:
     """Submission formats."""
-    from ensemble.submit.formats import formats as known
+    from ensemble.submit.formats import formats as registry
 
-    return known.names()
+    return registry.names()
 
 
-@_offered
+@_completion
 def trackers(ctx: click.Context) -> Iterable[str]:
     """Trackers."""
-    from ensemble.tracking import trackers as known
+    from ensemble.tracking import trackers as registry
 
-    return known.names()
+    return registry.names()
 
 
-@_offered
+@_completion
 def keys(ctx: click.Context) -> Iterable[str]:
-    """Keys of a recipe with their `=`, and where they are few their values."""
+    """Keys of a recipe with `=`, and the values of keys with a fixed set of values."""
     from typing import Literal, get_args, get_origin
 
     from ensemble.recipe.schema import DataSpec, Recipe
@@ -103,6 +103,6 @@ def command(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    known, group = get_completion_class(shell), click.get_current_context().find_root().command
-    assert known is not None
-    click.echo(known(group, {}, "ens", "_ENS_COMPLETE").source())
+    complete_class, group = get_completion_class(shell), click.get_current_context().find_root().command
+    assert complete_class is not None
+    click.echo(complete_class(group, {}, "ens", "_ENS_COMPLETE").source())

@@ -15,8 +15,8 @@ DEMO = {
     ],
     "combine": {"threshold": 0.95},
 }
-"""The recipe of `ens demo`, with rates given so that the finder need not look for them again. It stands in the
-package because a wheel holds nothing else; recipes/digits.yaml is the same, and a test holds the two together."""
+"""The recipe of `ens demo`, with fixed learning rates, so that no finder runs. It is part of the package because
+wheels contain no recipes; recipes/digits.yaml is equal, which a test checks."""
 
 
 @click.command()

@@ -10,7 +10,7 @@ import click
 from ensemble.cli import completion
 from ensemble.cli.options import FiniteFloat, parse_settings, runs_data_options, runs_project, share, track_options
 from ensemble.cli.terminal import Settings, as_json_text, table
-from ensemble.cli.train import HOW, KEYS, add_options, print_plan
+from ensemble.cli.train import RECIPE_OPTIONS, TRAINING_OPTIONS, add_options, print_plan
 from ensemble.core.table import Cell, milliseconds, size
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     help="The ensemble's share of the loss; the labels have the rest.",
 )
 @runs_data_options
-@add_options(KEYS)
+@add_options(RECIPE_OPTIONS)
 @click.option("--seed", type=int, help="The seed of student and baseline. [default: 0]")
-@add_options(HOW)
+@add_options(TRAINING_OPTIONS)
 @click.option("--dry-run", is_flag=True, help="Say what would be trained and how long it takes, and stop.")
 @track_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -90,14 +90,14 @@ def command(
         track_weights=track_weights,
         trains=True,
     )
-    how: dict[str, Any] = {"temperature": temperature, "alpha": alpha}
+    options: dict[str, Any] = {"temperature": temperature, "alpha": alpha}
     if dry_run:
         from ensemble.api.sweeping import plan_distillation
 
-        print_plan(plan_distillation(project, ensemble, arch, **how))
+        print_plan(plan_distillation(project, ensemble, arch, **options))
         return
-    made = project.distill(ensemble, arch, **how, retry=retry)
-    click.echo(as_json_text(made.facts()) if as_json else _text(made.result))
+    distilled = project.distill(ensemble, arch, **options, retry=retry)
+    click.echo(as_json_text(distilled.facts()) if as_json else _text(distilled.result))
 
 
 def _text(evaluation: Distillation) -> str:
@@ -112,11 +112,11 @@ def _text(evaluation: Distillation) -> str:
             line.name,
             line.run,
             line.score,
-            *tests[at : at + 1],
+            *tests[index : index + 1],
             milliseconds(line.seconds_per_image),
             size(line.bytes),
         ]
-        for at, line in enumerate(evaluation.lines)
+        for index, line in enumerate(evaluation.lines)
     ]
     on_test = [] if evaluation.test is None else [f"On the test: {line}" for line in evaluation.test.sentences]
     return "\n".join(

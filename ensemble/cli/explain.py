@@ -42,6 +42,6 @@ def command(
         click.echo(as_json_text(explanation.facts()))
     else:
         for image in explanation.images:
-            likely = sorted(((share, label) for label, share in image["probs"].items()), reverse=True)[:3]
-            click.echo(f"{image['image']}\t" + "\t".join(f"{label} {share:.4f}" for share, label in likely))
+            top_classes = sorted(((share, label) for label, share in image["probs"].items()), reverse=True)[:3]
+            click.echo(f"{image['image']}\t" + "\t".join(f"{label} {share:.4f}" for share, label in top_classes))
     note(str(explanation.picture))

@@ -40,6 +40,11 @@ def command(
     if out is not None and archive is not None:
         raise click.UsageError("both --out and --zip found; name one")
     project = runs_project(settings)
-    made = Model(project, run_or_newest(project, run)).export(out=out, zip=archive, opset=opset)
-    facts = {"run": made.run, "path": str(made.path), "parity": vars(made.parity), "left_out": list(made.left_out)}
-    click.echo(as_json_text(facts) if as_json else str(made.path))
+    exported = Model(project, run_or_newest(project, run)).export(out=out, zip=archive, opset=opset)
+    facts = {
+        "run": exported.run,
+        "path": str(exported.path),
+        "parity": vars(exported.parity),
+        "left_out": list(exported.left_out),
+    }
+    click.echo(as_json_text(facts) if as_json else str(exported.path))

@@ -38,7 +38,7 @@ def command(settings: Settings, everything: bool, as_json: bool) -> None:
 
 
 def print_leaderboard(board: Leaderboard) -> None:
-    """The table, or what to type where there is none."""
+    """Print the table, or a hint if there are no runs."""
     if board.rows:
         click.echo(_text(board.rows))
     else:
@@ -46,29 +46,29 @@ def print_leaderboard(board: Leaderboard) -> None:
 
 
 def _text(rows: Sequence[Row]) -> str:
-    several = len({row.fingerprint for row in rows if row.fingerprint}) > 1
+    many_data_sets = len({row.fingerprint for row in rows if row.fingerprint}) > 1
     chosen = any(row.chosen_on_valid for row in rows)
     leaky = any(row.leaks for row in rows)
-    odd = any(row.status != "complete" for row in rows)
-    extra = [("data", several), ("chosen on valid", chosen), ("leaks", leaky), ("status", odd)]
-    header = (*HEADER, *COST, *(name for name, shown in extra if shown))
-    styles = {at: style for at, row in enumerate(rows) if (style := _style(row, at))}
-    return table(header, [_cells(row, [shown for _, shown in extra]) for row in rows], styles)
+    unfinished = any(row.status != "complete" for row in rows)
+    optional = [("data", many_data_sets), ("chosen on valid", chosen), ("leaks", leaky), ("status", unfinished)]
+    header = (*HEADER, *COST, *(name for name, visible in optional if visible))
+    styles = {index: style for index, row in enumerate(rows) if (style := _style(row, index))}
+    return table(header, [_cells(row, [visible for _, visible in optional]) for row in rows], styles)
 
 
-def _style(row: Row, at: int) -> Style:
+def _style(row: Row, index: int) -> Style:
     if row.status != "complete":
         return BAD if row.status == "failed" else DIM
-    return BEST if at == 0 else {}
+    return BEST if index == 0 else {}
 
 
-def _cells(row: Row, shown: list[bool]) -> list[Cell]:
+def _cells(row: Row, visible: list[bool]) -> list[Cell]:
     from ensemble.data.leaks import total
 
     honest = "" if row.honest is None else f"{row.honest:.4f}"
     if row.honest is not None and row.metric != "accuracy":
         honest += f" {row.metric}"
-    extra = (row.fingerprint[:8], ", ".join(row.chosen_on_valid), total(row.leaks), row.status)
+    optional = (row.fingerprint[:8], ", ".join(row.chosen_on_valid), total(row.leaks), row.status)
     return [
         row.id,
         row.kind,
@@ -80,5 +80,5 @@ def _cells(row: Row, shown: list[bool]) -> list[Cell]:
         millions(row.parameters),
         duration(row.seconds),
         milliseconds(row.seconds_per_image),
-        *(cell for cell, show in zip(extra, shown, strict=True) if show),
+        *(cell for cell, is_visible in zip(optional, visible, strict=True) if is_visible),
     ]

@@ -1,4 +1,4 @@
-"""Option types that click lacks."""
+"""Parameter types, shared options and the project of a command."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ else:
 
 
 class FiniteFloat(NumberType):
-    """A number within bounds. click's own FloatRange lets `nan` through, as `nan < 0` is false."""
+    """A finite number within bounds. click's FloatRange accepts `nan`, as `nan < 0` is false."""
 
     name = "number"
 
@@ -34,7 +34,7 @@ class FiniteFloat(NumberType):
         self.low, self.high = low, high
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """`value` as a float, or a usage error that says what was expected."""
+        """`value` as a float. Fails with a usage error that names the expected range."""
         try:
             number = float(value)
         except ValueError:
@@ -58,12 +58,12 @@ else:
 
 
 class HomePath(PathType):
-    """A path in which `~` is the home folder: shells write it out in `--data ~/x`, not in `--data=~/x`."""
+    """A path with `~` expanded: shells expand it in `--data ~/x`, but not in `--data=~/x`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path, as click's own type has it."""
+        """The expanded path, converted by click's type."""
         if isinstance(value, str) and value.startswith("~"):
-            value = os.path.expanduser(value)  # noqa: PTH111 — Path would change how the rest is spelled
+            value = os.path.expanduser(value)  # noqa: PTH111 — Path would normalise the rest
         return super().convert(value, param, ctx)
 
 
@@ -72,16 +72,16 @@ share = FiniteFloat(0, 1)
 
 
 class Duration(NumberType):
-    """A time such as `45s`, `90m`, `2h` or `1h30m`, in seconds."""
+    """A duration such as `45s`, `90m`, `2h` or `1h30m`, converted to seconds."""
 
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds, or a usage error that says what was expected."""
-        found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", str(value).strip())
+        """The seconds. Fails with a usage error that shows the expected form."""
+        match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", str(value).strip())
         seconds = 0.0
-        if found:
-            seconds = sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True))
+        if match:
+            seconds = sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True))
         if seconds <= 0:
             self.fail(f"{value!r} is not a time; 45s, 90m, 2h or 1h30m is expected", param, ctx)
         return seconds
@@ -105,7 +105,7 @@ def data_options(command: F) -> F:
 
 
 def runs_options(command: F) -> F:
-    """Adds --recipe, --data and --set to a command that works from runs; `DataSource` says what they stand for."""
+    """Adds --recipe, --data and --set to a command that works on runs; `DataSource` interprets them."""
     return runs_data_options(_data_set_option(command))
 
 
@@ -121,7 +121,7 @@ def _data_set_option(command: F) -> F:
 
 
 def runs_data_options(command: F) -> F:
-    """Adds --recipe and --data of `runs_options`."""
+    """Adds --recipe and --data as in `runs_options`."""
     command = click.option(
         "--data", type=HomePath(path_type=Path), help="The folder of images or CSV whose runs are meant."
     )(command)
@@ -134,7 +134,7 @@ def runs_data_options(command: F) -> F:
 
 
 def data_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """`--set data.key=value` as parsed. Raises UsageError for a key of anything else."""
+    """Parsed `--set data.key=value`. Raises UsageError for other keys."""
     keys = parse_settings(settings)
     other = [key for key in keys if not key.startswith("data.")]
     if other:
@@ -156,7 +156,7 @@ def track_options(command: F) -> F:
 
 
 def parse_settings(settings: Sequence[str], option: str = "--set") -> dict[str, Any]:
-    """`--set key=value`, the value read as YAML. Raises RecipeError that names the option."""
+    """Parsed `--set key=value`, with values as YAML. Raises RecipeError that names the option."""
     import yaml
 
     from ensemble.core.errors import RecipeError
@@ -223,7 +223,7 @@ def runs_project(
     track_weights: bool = False,
     trains: bool = False,
 ) -> Project:
-    """The project of a command about runs: as for training, but the newest run's data come before the digits."""
+    """The project of a command on runs: as for training, with the data of the newest run before the digits."""
     from ensemble.api.project import Project
 
     tracking = tracked(settings, track, track_weights)
@@ -240,7 +240,7 @@ def runs_project(
 
 
 def tracked(settings: Settings, track: str | None, weights: bool) -> Tracking | None:
-    """What --track asks for. Raises EnsError where its packages are not installed."""
+    """The tracking of --track, None without it. Raises EnsError if its packages are not installed."""
     if track is None:
         if weights:
             raise click.UsageError("--track-weights needs --track mlflow")

@@ -74,36 +74,36 @@ def command(
 
     project = runs_project(settings, device=device)
     run, images = _run_and_images(project, words)
-    named: list[NamedImage] = []
+    named_inputs: list[NamedImage] = []
     layouts: list[Layout] = []
 
-    def refuse(members: PredictingMembers) -> None:
-        """Raise what can be wrong with names and columns, before the networks are loaded."""
+    def check_inputs(members: PredictingMembers) -> None:
+        """Raise errors of names and columns before the networks are loaded."""
         layouts.append(Layout(members.classes, top, "jsonl" if as_json else form, uncertain))
-        named.extend(named_images(images, column=column, folder=folder))
+        named_inputs.extend(named_images(images, column=column, folder=folder))
         if out is not None:
-            _refuse_to_lose(out, [*map(Path, images), *(image.path for image in named)])
+            _refuse_overwriting(out, [*map(Path, images), *(image.path for image in named_inputs)])
 
-    loaded = predictor(project, run, uncertain=uncertain, coverage=coverage, before=refuse)
+    loaded = predictor(project, run, uncertain=uncertain, coverage=coverage, before=check_inputs)
     (layout,) = layouts
     unreadable: list[str] = []
     done = 0
-    with _written(out) as write, project.listener as listener:
-        head = layout.head()
-        listener.progress("predicting", 0, len(named))
-        for batch in loaded.batches(named):
+    with _output(out) as write, project.listener as listener:
+        header = layout.head()
+        listener.progress("predicting", 0, len(named_inputs))
+        for batch in loaded.batches(named_inputs):
             done += len(batch.names) + len(batch.unreadable)
-            listener.progress("predicting", done, len(named))
+            listener.progress("predicting", done, len(named_inputs))
             unreadable += batch.unreadable
-            if batch.names and head:  # where no image can be read there is no table either
-                write(head)
-                head = ""
+            if batch.names and header:  # without a readable image, not even the header is written
+                write(header)
+                header = ""
             write(layout.rows(batch.names, batch.probs, _uncertainty(batch)))
-        if len(unreadable) == len(named):
-            raise DataError(f"none of {len(named)} images can be read; the first: {unreadable[0]}")
+        if len(unreadable) == len(named_inputs):
+            raise DataError(f"none of {len(named_inputs)} images can be read; the first: {unreadable[0]}")
     for line in unreadable:
         note(f"left out: {line}")
-    note(f"{len(named) - len(unreadable)} of {len(named)} images predicted by {run.id}")
+    note(f"{len(named_inputs) - len(unreadable)} of {len(named_inputs)} images predicted by {run.id}")
 
 
 def _uncertainty(batch: PredictedBatch) -> Uncertainty | None:
@@ -112,16 +112,16 @@ def _uncertainty(batch: PredictedBatch) -> Uncertainty | None:
     return None if batch.entropy is None else Uncertainty(batch.entropy, batch.disagreement, batch.sets)
 
 
-def _refuse_to_lose(out: Path, read: Sequence[Path]) -> None:
-    """Raises RecipeError for an `out` that is one of the files that are read."""
+def _refuse_overwriting(out: Path, inputs: Sequence[Path]) -> None:
+    """Raises RecipeError if `out` is one of the input files."""
     from ensemble.core.errors import RecipeError, one_line
 
-    if out.exists() and any(path.exists() and path.samefile(out) for path in read):
+    if out.exists() and any(path.exists() and path.samefile(out) for path in inputs):
         raise RecipeError(f"--out {one_line(out)} is one of the files to predict; name another")
 
 
 def _run_and_images(project: Workspace, words: tuple[str, ...]) -> tuple[Run, tuple[str, ...]]:
-    """What the words name. A run's id, or its beginning, goes before a file of that name."""
+    """The run and the images in the arguments. A run id, or a prefix of one, takes precedence over a file."""
     from ensemble.api.models import run_or_newest
     from ensemble.runs.origin import id_of
     from ensemble.runs.run import all_runs
@@ -136,8 +136,8 @@ def _run_and_images(project: Workspace, words: tuple[str, ...]) -> tuple[Run, tu
 
 
 @contextlib.contextmanager
-def _written(out: Path | None) -> Iterator[Callable[[str], None]]:
-    """Write to stdout, or to a file that is there when all is done."""
+def _output(out: Path | None) -> Iterator[Callable[[str], None]]:
+    """Context manager for writing to stdout, or to a file that is moved into place at the end."""
     from ensemble.core.files import replacing
 
     if out is None:

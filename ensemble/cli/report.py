@@ -55,9 +55,9 @@ def command(
     from ensemble.core.files import json_text
 
     project = runs_project(settings, recipe, data, data_settings(settings_), device=device)
-    written = project.report(run, out=out, pictures=pictures, explain=explain)
+    page = project.report(run, out=out, pictures=pictures, explain=explain)
     if as_json:
-        click.echo(json_text(written.facts()), nl=False)
+        click.echo(json_text(page.facts()), nl=False)
     else:
-        click.echo("\n".join([*written.sentences, *(f"! {line}" for line in written.warnings)]))
-    note(f"written to {written.path}")
+        click.echo("\n".join([*page.sentences, *(f"! {line}" for line in page.warnings)]))
+    note(f"written to {page.path}")

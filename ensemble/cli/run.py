@@ -81,7 +81,7 @@ def command(
 def run_pipeline(
     project: Project, *, retry: bool = False, dry_run: bool = False, as_json: bool = False, report: bool = True
 ) -> None:
-    """Run the pipeline of a project, and print its parts as they are made, or one JSON object."""
+    """Run the pipeline of a project, and print each part when it is done, or one JSON object at the end."""
     from ensemble.api.pipeline import pipeline, plan_pipeline
 
     if dry_run:
@@ -92,14 +92,14 @@ def run_pipeline(
             print_plan(plan)
         raise_errors(plan)
         return
-    # text comes as it is made: a run takes hours
-    made = pipeline(project, retry=retry, report=report, made=(lambda part: None) if as_json else _print)
+    # text is printed as parts complete, as a run takes hours
+    result = pipeline(project, retry=retry, report=report, made=(lambda part: None) if as_json else _print)
     if as_json:
-        click.echo(as_json_text(_facts(made)))
+        click.echo(as_json_text(_facts(result)))
 
 
 def _print(part: Any) -> None:
-    """A part of a pipeline, as the command that makes it alone prints it."""
+    """Print a part of a pipeline like the command for that part."""
     from ensemble.api.combining import SubmittedFile
     from ensemble.api.models import Ensemble, Leaderboard
 
@@ -113,18 +113,18 @@ def _print(part: Any) -> None:
         print_members(part, as_json=False)
 
 
-def _facts(made: Pipeline | None) -> dict[str, Any]:
-    """A pipeline's parts as plain values; of a dry run the empty ones."""
+def _facts(result: Pipeline | None) -> dict[str, Any]:
+    """The results of a pipeline as plain values; empty ones for a dry run."""
     from ensemble.api.combining import facts_of
 
-    if made is None:
+    if result is None:
         empty: dict[str, Any] = {"trained": [], "refits": [], "ensemble": None, "submission": None, "report": None}
         return {**empty, "leaderboard": []}
     return {
-        "trained": made.members.facts(),
-        "refits": [] if made.refits is None else made.refits.facts(),
-        "ensemble": facts_of(made.ensemble),
-        "submission": None if made.submission is None else made.submission.facts(),
-        "report": None if made.report is None else str(made.report),
-        "leaderboard": made.leaderboard.facts(),
+        "trained": result.members.facts(),
+        "refits": [] if result.refits is None else result.refits.facts(),
+        "ensemble": facts_of(result.ensemble),
+        "submission": None if result.submission is None else result.submission.facts(),
+        "report": None if result.report is None else str(result.report),
+        "leaderboard": result.leaderboard.facts(),
     }

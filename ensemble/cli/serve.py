@@ -30,7 +30,7 @@ _positive = FiniteFloat(0.001)
 @click.option("--max-files", type=click.IntRange(1), default=16, show_default=True, help="Images of a request.")
 @click.option(
     "--timeout",
-    # systems that wait count milliseconds in 32 bits
+    # the poll functions of operating systems take milliseconds as 32-bit integers
     type=FiniteFloat(0.001, 86_400),
     default=30,
     show_default=True,

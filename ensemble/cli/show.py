@@ -65,5 +65,5 @@ def command(
         rows = layers_of(project, layers, arch, **overrides)
         click.echo(as_json_text(rows.records()) if as_json else table(rows.columns, rows.rows))
         return
-    made = show(project, augment=policies, preprocess=filters, images=images, out=out, **overrides)
-    click.echo(as_json_text(made.facts()) if as_json else str(made.picture))
+    drawing = show(project, augment=policies, preprocess=filters, images=images, out=out, **overrides)
+    click.echo(as_json_text(drawing.facts()) if as_json else str(drawing.picture))

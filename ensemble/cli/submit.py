@@ -70,22 +70,22 @@ def command(
 
     if yes and upload is None:
         raise click.UsageError("--yes is for --upload kaggle:COMPETITION")
-    name = competition(upload, runs=yes) if upload else None  # a mistake is told before anything is written
+    name = competition(upload, runs=yes) if upload else None  # errors are raised before anything is written
     project = runs_project(settings, recipe, data, data_settings(settings_))
-    written = project.submit(run, split=split, **options)
+    submitted = project.submit(run, split=split, **options)
     if name is None:
-        click.echo(_json(written) if as_json else str(written.path))
+        click.echo(_json(submitted) if as_json else str(submitted.path))
         return
-    sent = upload_of(written.submission, written.run, name)
+    upload_command = upload_of(submitted.submission, submitted.run, name)
     if not as_json:
-        click.echo(f"{written.path}\n{sent.line}")
+        click.echo(f"{submitted.path}\n{upload_command.line}")
     if yes:
-        note(run_upload(sent))
+        note(run_upload(upload_command))
     if as_json:
-        click.echo(_json(written, upload={"command": sent.arguments, "run": yes}))
+        click.echo(_json(submitted, upload={"command": upload_command.arguments, "run": yes}))
 
 
-def _json(written: SubmittedFile, **more: Any) -> str:
+def _json(submitted: SubmittedFile, **more: Any) -> str:
     import json
 
-    return json.dumps({**written.facts(), **more}, indent=2, ensure_ascii=False)
+    return json.dumps({**submitted.facts(), **more}, indent=2, ensure_ascii=False)

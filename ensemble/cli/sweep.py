@@ -103,7 +103,7 @@ def command(
         track=track,
         track_weights=track_weights,
     )
-    question: dict[str, Any] = {
+    options: dict[str, Any] = {
         "grid": _values(grids),
         "search": _ranges(ranges),
         "trials": trials,
@@ -113,43 +113,43 @@ def command(
     if dry_run:
         from ensemble.api.sweeping import plan_sweep
 
-        plan = plan_sweep(project, **question)
+        plan = plan_sweep(project, **options)
         print_plan(plan)
         raise_errors(plan)
         return
     try:
-        made = project.sweep(**question, retry=retry, out=out)
+        result = project.sweep(**options, retry=retry, out=out)
     except MembersFailed as error:
         if error.sweep is not None:
             _print(error.sweep, as_json)
         raise
-    _print(made, as_json)
+    _print(result, as_json)
 
 
-def _print(made: Sweep, as_json: bool) -> None:
-    click.echo(as_json_text(made.facts()) if as_json else markdown(made.markdown()), nl=as_json)
-    if best := made.best():
+def _print(sweep: Sweep, as_json: bool) -> None:
+    click.echo(as_json_text(sweep.facts()) if as_json else markdown(sweep.markdown()), nl=as_json)
+    if best := sweep.best():
         note(f"best: {abbreviated(best)}")
 
 
 def _values(grids: Sequence[str]) -> dict[str, list[Any]]:
     values: dict[str, list[Any]] = {}
-    for one in grids:
-        ((key, listed),) = parse_settings([one], "--grid").items()
-        # `none,flip` is one YAML word, `[none, flip]` a list, `2` a number
-        if not isinstance(listed, list):
-            listed = parse_settings([f"{key}=[{one.partition('=')[2]}]"], "--grid")[key]
-        values[key] = listed
+    for grid in grids:
+        ((key, grid_values),) = parse_settings([grid], "--grid").items()
+        # in YAML, `none,flip` is a string, `[none, flip]` a list, `2` a number
+        if not isinstance(grid_values, list):
+            grid_values = parse_settings([f"{key}=[{grid.partition('=')[2]}]"], "--grid")[key]
+        values[key] = grid_values
     return values
 
 
 def _ranges(ranges: Sequence[str]) -> dict[str, list[Any]]:
     values: dict[str, list[Any]] = {}
-    for one in ranges:
-        key, _, text = one.partition("=")
+    for range_text in ranges:
+        key, _, text = range_text.partition("=")
         parts = text.split(":")
         try:
             values[key.strip()] = [float(parts[0]), float(parts[1]), *parts[2:]]
         except (ValueError, IndexError):
-            raise RecipeError(f"--search {one!r} found, key=low:high or key=low:high:log expected") from None
+            raise RecipeError(f"--search {range_text!r} found, key=low:high or key=low:high:log expected") from None
     return values

@@ -1,9 +1,9 @@
-"""stdout, stderr, colours, progress bars, and signals that end a command.
+"""stdout and stderr, colours, tables, and signals that end a command.
 
-Python runs a signal's handler between two steps of Python code in the main thread. That thread may be in C++ for a
-long time, may wait for compilers when torch.compile makes code, or may be in library code that swallows every
-exception. So a thread hears of the signal too, and ends the process where it is still there after `GRACE` seconds.
-Nothing is lost that a kill would not lose as well: files are renamed when they are whole, locks are the system's.
+Python runs signal handlers between bytecode instructions of the main thread. That thread may spend a long time in
+C++, wait for compilers started by torch.compile, or be in library code that swallows every exception. A second
+thread therefore receives the signals too, and ends the process if it still runs after `GRACE` seconds. This loses
+no more than a kill: files are renamed when complete, and locks are those of the operating system.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 
 def prepare_streams() -> None:
-    """Have both streams take every text that a command prints.
+    """Configure stdout and stderr so that no text raises an encoding error.
 
-    Into a pipe or a file goes UTF-8, as every file of ours is: the code page of a Windows machine lacks letters
-    that class names have. A terminal keeps its encoding, and shows what it lacks as an escape. A stream that was
-    closed before the start, as by cron or pythonw, is one that nobody reads.
+    Pipes and files get UTF-8, like all files of this package, as the code page of Windows lacks letters of class
+    names. A terminal keeps its encoding, with escapes for missing characters. A stream closed at the start, as
+    under cron or pythonw, is replaced by the null device.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -49,21 +49,21 @@ def prepare_streams() -> None:
 
 
 def wants_colour() -> bool | None:
-    """False where NO_COLOR is set (no-color.org), True where FORCE_COLOR is, else None: the terminal decides."""
+    """False if NO_COLOR is set (no-color.org), True if FORCE_COLOR is, else None: detect a terminal."""
     if os.environ.get("NO_COLOR"):
         return False
     return True if os.environ.get("FORCE_COLOR") else None
 
 
 def colours(stream: TextIO | None = None) -> bool:
-    """Whether text on `stream`, stdout unless given, may have colours."""
-    wanted = wants_colour()
+    """Whether text on `stream`, by default stdout, may have colours."""
+    preference = wants_colour()
     dumb = os.environ.get("TERM") == "dumb"
-    return (stream or sys.stdout).isatty() and not dumb if wanted is None else wanted
+    return (stream or sys.stdout).isatty() and not dumb if preference is None else preference
 
 
 Style = Mapping[str, Any]
-"""Keywords of `click.style`."""
+"""Keyword arguments of `click.style`."""
 
 BEST: Style = {"fg": "green"}
 DIM: Style = {"dim": True}
@@ -71,64 +71,64 @@ BAD: Style = {"fg": "red"}
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Cell]], styles: Mapping[int, Style] | None = None) -> str:
-    """A Table as text. styles: of whole rows, by number; they, and the bold header, are for terminals alone."""
-    plain = Table(header, rows).lines()
+    """A Table as text. styles: row number -> style; styles and the bold header are for terminals only."""
+    lines = Table(header, rows).lines()
     if not colours():
-        return "\n".join(plain)
-    first, *rest = plain
-    shown = [click.style(line, **(styles or {}).get(at, {})) for at, line in enumerate(rest)]
-    return "\n".join([click.style(first, bold=True), *shown])
+        return "\n".join(lines)
+    header_line, *row_lines = lines
+    styled = [click.style(line, **(styles or {}).get(index, {})) for index, line in enumerate(row_lines)]
+    return "\n".join([click.style(header_line, bold=True), *styled])
 
 
 def markdown(text: str) -> str:
-    """A Markdown table, and what is below it, for stdout; a terminal has the header bold and the best green."""
+    """Markdown text for stdout; on a terminal, with its first line bold and bold text in green."""
     if not colours():
         return text
-    first, rest = text.split("\n", 1)
-    bold = re.sub(r"\*\*(.+?)\*\*", lambda found: "    " + click.style(found[1], bold=True, fg="green"), rest)
-    return f"{click.style(first, bold=True)}\n{bold}"
+    header_line, body = text.split("\n", 1)
+    styled = re.sub(r"\*\*(.+?)\*\*", lambda match: "    " + click.style(match[1], bold=True, fg="green"), body)
+    return f"{click.style(header_line, bold=True)}\n{styled}"
 
 
 GRACE = 20.0
-"""Seconds that a command has to end by itself."""
+"""Seconds after a signal in which a command may end by itself."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_heard: set[int] = set()
+_received: set[int] = set()
 
 
-def end_in_time() -> None:
-    """Bind Ctrl-C and SIGTERM, in the main thread. A second one of the same kind ends the process at once."""
-    for one in _SIGNALS:
-        signal.signal(one, _raise)
-    hear, tell = socket.socketpair()  # a pipe would not do on Windows
-    tell.setblocking(False)
-    signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(hear, tell), name="signals", daemon=True).start()
+def handle_signals() -> None:
+    """Handle SIGINT and SIGTERM; call in the main thread. A repeated signal ends the process immediately."""
+    for signum in _SIGNALS:
+        signal.signal(signum, _raise)
+    receiver, sender = socket.socketpair()  # on Windows, a wakeup descriptor must be a socket
+    sender.setblocking(False)
+    signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(receiver, sender), name="signals", daemon=True).start()
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:
-    # an exception unwinds the locks and half-written files; the run goes on from its last checkpoint
+    # an exception releases locks and removes partial files; the run resumes from its last checkpoint
     if signum == signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(128 + signum)
 
 
-def _watch(hear: socket.socket, tell: socket.socket) -> None:
-    """Read the numbers of signals as they come. `tell` is only held, so that it stays open."""
-    while numbers := hear.recv(16):
+def _watch(receiver: socket.socket, sender: socket.socket) -> None:
+    """Receive signal numbers and start the timer. sender: only referenced, so that it stays open."""
+    while numbers := receiver.recv(16):
         for signum in numbers:
-            # a service that finishes what it has begun has bound them to something else
+            # a service that completes its requests has installed its own handlers
             if signum in _SIGNALS and signal.getsignal(signum) is _raise:
-                if signum in _heard:
+                if signum in _received:
                     _end(signum)
-                _heard.add(signum)
+                _received.add(signum)
                 timer = threading.Timer(GRACE, _end, (signum,))
                 timer.daemon = True
                 timer.start()
 
 
 def _end(signum: int) -> None:
-    """End this process and those that it has begun, without unwinding anything."""
+    """End this process and its child processes without unwinding the stack."""
     import multiprocessing
 
     for child in _children(os.getpid()):
@@ -140,24 +140,24 @@ def _end(signum: int) -> None:
 
 
 def _children(pid: int) -> list[int]:
-    """All that `pid` has begun, such as compilers, where /proc tells."""
-    found: list[int] = []
+    """All descendants of process `pid`, such as compilers, on systems with /proc."""
+    children: list[int] = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
-            found += [int(child) for child in task.read_text().split()]
-    return [*found, *(below for child in found for below in _children(child))]
+            children += [int(child) for child in task.read_text().split()]
+    return [*children, *(descendant for child in children for descendant in _children(child))]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """runs: the folder of runs.  verbose: show tracebacks."""
+    """Global options. runs: the folder of runs.  verbose: show tracebacks."""
 
     runs: Path
     verbose: bool
 
 
 def as_json_text(value: Any) -> str:
-    """Indented JSON; null for numbers that are not finite."""
+    """Indented JSON, with null for non-finite numbers."""
     import json
 
     from ensemble.core.files import without_nan
@@ -166,5 +166,5 @@ def as_json_text(value: Any) -> str:
 
 
 def note(text: str) -> None:
-    """One line on stderr: tables and ids alone go to stdout."""
+    """Print a line on stderr, as only results go to stdout."""
     click.echo(text, err=True)

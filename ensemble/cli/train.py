@@ -33,7 +33,7 @@ class Rate(click.ParamType[Any]):
         return value if value == "auto" else finite_float.convert(value, param, ctx)
 
 
-KEYS = (
+RECIPE_OPTIONS = (
     click.option(
         "--preset",
         type=click.Choice(["quick", "good", "best"]),
@@ -58,9 +58,9 @@ KEYS = (
         help="Any other key of a recipe.",
     ),
 )
-"""Keys of a recipe that have an option of their own."""
+"""Options for keys of a recipe."""
 
-HOW = (
+TRAINING_OPTIONS = (
     click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]"),
     click.option(
         "-j",
@@ -73,7 +73,7 @@ HOW = (
 
 
 def add_options(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
-    """Adds options, in their order."""
+    """Decorator that adds `options` in this order."""
 
     def add(command: F) -> F:
         for option in reversed(options):
@@ -92,10 +92,10 @@ def add_options(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
     help="An architecture; may be given several times.",
 )
 @data_options
-@add_options(KEYS)
+@add_options(RECIPE_OPTIONS)
 @click.option("--seed", "seeds", type=int, multiple=True, help="A seed; several make several members.")
 @click.option("--full", is_flag=True, help="Refit on train + valid what the same command without --full justified.")
-@add_options(HOW)
+@add_options(TRAINING_OPTIONS)
 @click.option("--budget", type=Duration(), help="Train what fits into this time and adds most: 90m, 2h, 1h30m.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained and how long it takes, and stop.")
 @track_options
@@ -155,7 +155,7 @@ def command(
 
 
 def print_members(members: Any, as_json: bool) -> None:
-    """The runs and their scores as JSON, or an id a line."""
+    """Print the runs and their scores as JSON, or one id per line."""
     if as_json:
         click.echo(as_json_text(members.facts() if members else []))
     elif members:
@@ -163,16 +163,16 @@ def print_members(members: Any, as_json: bool) -> None:
 
 
 def print_plan(plan: TrainingPlan) -> None:
-    """A line for each run: its id, its kind, its state and how long it takes."""
-    from ensemble.training.jobs.estimate import spoken_duration
+    """Print a line for each run: id, kind, state and estimated duration."""
+    from ensemble.training.jobs.estimate import format_duration
 
     for run in plan.runs:
         state = "complete" if run.complete else "to train"
-        click.echo(f"{run.id}\t{run.kind}\t{state}" + (f"\t{spoken_duration(run.seconds)}" if run.seconds else ""))
+        click.echo(f"{run.id}\t{run.kind}\t{state}" + (f"\t{format_duration(run.seconds)}" if run.seconds else ""))
 
 
 def raise_errors(plan: TrainingPlan) -> None:
-    """Raise what training would, of members whose weights cannot be had."""
+    """Raise the errors of members whose weights are unavailable, as training would."""
     from ensemble.api.training import Members, raise_failures
 
     raise_failures(plan.errors, Members(()))

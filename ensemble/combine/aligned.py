@@ -1,4 +1,4 @@
-"""The members' predictions of one split, aligned by class name and item id, and their targets agreed."""
+"""The members' predictions of one split, aligned by class name and item id, with their common targets."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from ensemble.combine.arrays import fixed_order
 from ensemble.core.errors import MismatchedRuns, first_few
 from ensemble.core.predictions import UNKNOWN, Floats, Ints, Predictions, Texts, align
-from ensemble.runs.imports import WRITTEN, is_copy
+from ensemble.runs.imports import ROUNDING_TOLERANCE, is_copy
 from ensemble.runs.run import Run
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split: ids (n,), classes (k,), probs float32 (m, n, k), targets (n,) with -1, groups or None."""
+    """One split: ids (n,), classes (k,), probs float32 (m, n, k), targets (n,), -1 if unknown, groups or None."""
 
     ids: Texts
     classes: Texts
@@ -36,44 +36,44 @@ class Split:
 
 
 def gather(runs: Sequence[Run], split: str, classes: Texts | None = None) -> Split:
-    """The predictions of `split` by every run, in the order of `runs`, read one after the other.
+    """The predictions of `split` by every run, in the order of `runs`, loaded one run at a time.
 
-    classes: the order of the columns; else the one that most runs agree on. Raises MismatchedRuns that names
-    the run and the first offenders when classes, ids, targets or groups disagree; DataError for a bad file.
+    classes: the order of the columns; default the most common order among the runs. Raises MismatchedRuns, with
+    the run and the first differing items, if classes, ids, targets or groups disagree; DataError for a bad file.
     """
     first = runs[0].predictions(split)
     probs = np.empty((len(runs), *first.probs.shape), np.float32)
-    said_elsewhere = np.broadcast_to(np.float32(0), first.probs.shape)
+    no_probs = np.broadcast_to(np.float32(0), first.probs.shape)
     members, id_orders, class_orders = [], [], []
     for index, run in enumerate(runs):
-        one = run.predictions(split, like=first) if index else first
-        id_orders.append(one.ids)
-        class_orders.append(_class_order(run, one))
-        aligned = _aligned(one, first, runs, split)
+        predictions = run.predictions(split, like=first) if index else first
+        id_orders.append(predictions.ids)
+        class_orders.append(_class_order(run, predictions))
+        aligned = _aligned(predictions, first, runs, split)
         probs[index] = aligned.probs
-        members.append(replace(aligned, probs=said_elsewhere))
+        members.append(replace(aligned, probs=no_probs))
     ids = fixed_order(id_orders)
     classes = fixed_order(class_orders) if classes is None else classes
     _reorder(probs, first, ids, classes)
-    members = [align(one, ids, classes) for one in members]
+    members = [align(member, ids, classes) for member in members]
     return Split(ids, classes, probs, _targets(members), _groups(members))
 
 
-def _aligned(one: Predictions, first: Predictions, runs: Sequence[Run], split: str) -> Predictions:
-    """`one` in the order of the first run. Raises MismatchedRuns that names the run that most disagree with."""
+def _aligned(predictions: Predictions, first: Predictions, runs: Sequence[Run], split: str) -> Predictions:
+    """`predictions` in the order of `first`. Raises MismatchedRuns for the run that differs from the majority."""
     try:
-        return align(one, first.ids, first.classes)
+        return align(predictions, first.ids, first.classes)
     except MismatchedRuns:
         loaded = [run.predictions(split) for run in runs]
-        classes = fixed_order([_class_order(run, other) for run, other in zip(runs, loaded, strict=True)])
-        ids = fixed_order([other.ids for other in loaded])
-        for other in loaded:
-            align(other, ids, classes)
+        classes = fixed_order([_class_order(run, rows) for run, rows in zip(runs, loaded, strict=True)])
+        ids = fixed_order([rows.ids for rows in loaded])
+        for rows in loaded:
+            align(rows, ids, classes)
         raise
 
 
 def _reorder(probs: Floats, first: Predictions, ids: Texts, classes: Texts) -> None:
-    """Puts probs (m, n, k) from the order of `first` into that of `ids` and `classes`, member by member."""
+    """Reorders probs (m, n, k) in place from the order of `first` to that of `ids` and `classes`."""
     if np.array_equal(first.ids, ids) and np.array_equal(first.classes, classes):
         return
     for member in probs:
@@ -81,14 +81,14 @@ def _reorder(probs: Floats, first: Predictions, ids: Texts, classes: Texts) -> N
 
 
 def _class_order(run: Run, predictions: Predictions) -> Texts:
-    """The data set's own order as the run knows it: a file's columns may be permuted, run.json is not."""
+    """The class order of the data set: from run.json, since the columns of a file may be permuted."""
     recorded = np.array([str(name) for name in run.facts.get("classes") or ()], dtype=np.str_)
     same = len(recorded) == len(predictions.classes) and set(recorded) == set(predictions.classes)
     return recorded if same else predictions.classes
 
 
 def _targets(members: Sequence[Predictions]) -> Ints:
-    """The target that any member knows; MismatchedRuns where two disagree."""
+    """The targets known to any member. Raises MismatchedRuns if two members disagree."""
     agreed = np.full(len(members[0]), UNKNOWN, np.int64)
     source = np.zeros(len(agreed), np.int64)
     for index, member in enumerate(members):
@@ -118,24 +118,28 @@ def _groups(members: Sequence[Predictions]) -> Texts | None:
     return grouped[0][1] if grouped else None
 
 
-def each_once(members: list[Run], valid: Split) -> tuple[list[Run], Split, list[str]]:
-    """Members and their rows without imports that hold the predictions of another member, and a note on each."""
+def without_copies(members: list[Run], valid: Split) -> tuple[list[Run], Split, list[str]]:
+    """Members and their rows without imports that are copies of another member, and a note on each copy."""
     kept: list[int] = []
     notes = []
-    # a trained run goes before its copy
-    for at in sorted(range(len(members)), key=lambda at: (members[at].kind == "import", at)):
-        same = [one for one in kept if members[at].kind == "import" and _copied(members, valid, at, one)]
-        if same:
-            notes.append(f"{members[at].id} has the same predictions as {members[same[0]].id} and counts once")
+    # trained runs first, so that an import is the copy that is dropped
+    for index in sorted(range(len(members)), key=lambda index: (members[index].kind == "import", index)):
+        originals = [
+            other for other in kept if members[index].kind == "import" and _copied(members, valid, index, other)
+        ]
+        if originals:
+            notes.append(
+                f"{members[index].id} has the same predictions as {members[originals[0]].id} and counts once"
+            )
         else:
-            kept.append(at)
+            kept.append(index)
     if not notes:
         return members, valid, []
     kept.sort()
-    return [members[at] for at in kept], replace(valid, probs=valid.probs[kept]), notes
+    return [members[index] for index in kept], replace(valid, probs=valid.probs[kept]), notes
 
 
-def _copied(members: Sequence[Run], valid: Split, at: int, other: int) -> bool:
-    """Whether two members are one; their files are read again only where their validation rows look alike."""
-    near = float(np.abs(valid.probs[at] - valid.probs[other]).max(initial=0)) <= 2 * WRITTEN
-    return near and is_copy(members[at], members[other])
+def _copied(members: Sequence[Run], valid: Split, index: int, other: int) -> bool:
+    """Whether two members have equal predictions; files are compared only if the validation rows nearly agree."""
+    near = float(np.abs(valid.probs[index] - valid.probs[other]).max(initial=0)) <= 2 * ROUNDING_TOLERANCE
+    return near and is_copy(members[index], members[other])

@@ -1,11 +1,11 @@
-"""Calibration: one temperature, and conformal prediction sets.
+"""Calibration: temperature scaling, and conformal prediction sets.
 
-The score is that of the least ambiguous set-valued classifiers (LAC; Sadinle, Lei and Wasserman 2019): one minus
-the probability of the true class. A set holds every class whose score is at most a quantile of the validation
-rows' scores (Vovk et al. 2005; Angelopoulos and Bates 2021, "A gentle introduction to conformal prediction").
-Of all scores it makes the smallest sets on average, and it decides row by row without chance; the adaptive sets
-of Romano, Sesia and Candès (2020) need randomness to cover exactly. An empty set says that an image is less like
-any class than the stated share of the validation rows is like its own.
+The nonconformity score is that of the least ambiguous set-valued classifiers (LAC; Sadinle, Lei and Wasserman
+2019): one minus the probability of the true class. A set contains every class whose score is at most a quantile
+of the validation rows' scores (Vovk et al. 2005; Angelopoulos and Bates 2021, "A gentle introduction to conformal
+prediction"). This score gives the smallest sets on average and is deterministic; the adaptive sets of Romano,
+Sesia and Candès (2020) need randomness for exact coverage. A set is empty if every class has a lower probability
+than the true class of the stated share of validation rows.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from ensemble.core.predictions import Floats, Ints, Wide
 from ensemble.metrics import SMALLEST
 
 RANGE = (0.05, 20.0)
-"""The temperatures that are searched, ends included."""
+"""The searched range of temperatures, ends included."""
 
 _STEPS = 50
 
 
 def apply_temperature(probs: Floats, temperature: float) -> Wide:
-    """probs (n, k) to the power of 1 / temperature, rows summing to one again. Row by row."""
+    """probs (n, k) to the power of 1 / temperature, rows normalised; each row independent of the others."""
     logs = np.log(np.maximum(probs.astype(np.float64, order="C"), SMALLEST))
-    # the largest entry becomes one, so that no row underflows as a whole
+    # the largest entry becomes one, so that no row underflows to zeros
     logs -= logs.max(axis=1, keepdims=True)
     return normalised(np.exp(logs / temperature))
 
 
 def likelihoods(probs: Floats, targets: Ints, temperature: float) -> Wide:
-    """`heated` probabilities of the targets alone, float64 (n,), to float32's precision."""
-    # classes first, as sums over long rows are quick
+    """The probabilities of the targets after `apply_temperature`, float64 (n,), in float32 precision."""
+    # classes first: sums along a long contiguous axis are faster
     logs = np.log(np.maximum(np.ascontiguousarray(probs.T), np.float32(SMALLEST))) * np.float32(1 / temperature)
     logs -= logs.max(axis=0)
     of_target = logs[targets, np.arange(len(targets))]
@@ -45,9 +45,9 @@ def likelihoods(probs: Floats, targets: Ints, temperature: float) -> Wide:
 
 
 def fit_temperature(probs: Floats, targets: Ints) -> float:
-    """The temperature within RANGE of the least log-loss on targets (n,), all known.
+    """The temperature within RANGE that minimises the log-loss on targets (n,), all known.
 
-    The log-loss is convex in 1 / temperature: Newton's steps, halved into the bracket where they leave it.
+    The log-loss is convex in 1 / temperature: Newton's method, with bisection if a step leaves the bracket.
     """
     logs = np.log(np.maximum(np.ascontiguousarray(probs.T, dtype=np.float64), SMALLEST))
     logs -= logs.max(axis=0)
@@ -55,42 +55,42 @@ def fit_temperature(probs: Floats, targets: Ints) -> float:
     low, high = 1 / RANGE[1], 1 / RANGE[0]
     inverse = 1.0
     for _ in range(_STEPS):
-        slope, curve = _derivatives(logs, inverse)
-        slope -= of_target
-        if slope == 0:  # also where every row is flat, and no temperature changes anything
+        derivative, second_derivative = _derivatives(logs, inverse)
+        derivative -= of_target
+        if derivative == 0:  # also if every row is uniform, so that no temperature changes it
             break
-        low, high = (low, inverse) if slope > 0 else (inverse, high)
-        step = inverse - slope / curve if curve > 0 else -1.0
-        # an end of the range is reached by going there, not by halving for ever
-        after = min(max(step, 1 / RANGE[1]), 1 / RANGE[0]) if curve > 0 else (low + high) / 2
-        if not low <= after <= high:
-            after = (low + high) / 2
-        if abs(after - inverse) <= 1e-10 * inverse:
+        low, high = (low, inverse) if derivative > 0 else (inverse, high)
+        newton = inverse - derivative / second_derivative if second_derivative > 0 else -1.0
+        # clip to the range: bisection would only approach its ends
+        next_inverse = min(max(newton, 1 / RANGE[1]), 1 / RANGE[0]) if second_derivative > 0 else (low + high) / 2
+        if not low <= next_inverse <= high:
+            next_inverse = (low + high) / 2
+        if abs(next_inverse - inverse) <= 1e-10 * inverse:
             break
-        inverse = after
+        inverse = next_inverse
     return float(1 / inverse)
 
 
 def _derivatives(logs: Wide, inverse: float) -> tuple[float, float]:
-    """The first derivative of mean(log(sum(exp(inverse * logs)))) for logs (k, n), and the second."""
-    likely = np.exp(inverse * logs)
-    sums = likely.sum(axis=0)
-    likely *= logs
-    means = likely.sum(axis=0) / sums
-    likely *= logs
-    squares = likely.sum(axis=0) / sums
+    """The first and second derivative of mean(log(sum(exp(inverse * logs)))) for logs (k, n)."""
+    weights = np.exp(inverse * logs)
+    sums = weights.sum(axis=0)
+    weights *= logs
+    means = weights.sum(axis=0) / sums
+    weights *= logs
+    squares = weights.sum(axis=0) / sums
     return float(np.mean(means)), float(np.mean(squares - means * means))
 
 
 HALVES = 200
-_DUST = 1e-9
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Conformal:
-    """coverage: what was asked for.  bound: the highest score in a set; infinite where rows are too few.
+    """coverage: the requested coverage.  bound: the largest score in a set; infinite if there are too few rows.
 
-    rows: how many it was calibrated on.
+    rows: number of calibration rows.
     """
 
     coverage: float
@@ -98,44 +98,44 @@ class Conformal:
     rows: int
 
     def sets(self, probs: Floats) -> npt.NDArray[np.bool_]:
-        """bool (n, k): which classes the set of each row of probs (n, k) holds."""
+        """bool (n, k): which classes the set of each row of probs (n, k) contains."""
         inside: npt.NDArray[np.bool_] = 1 - probs.astype(np.float64) <= self.bound
         return inside
 
 
 def true_scores(probs: Floats, targets: Ints) -> Wide:
-    """float64 (n,): one minus the probability of the target, all known."""
+    """Nonconformity scores, float64 (n,): one minus the probability of the target, all known."""
     scores: Wide = 1 - probs[np.arange(len(targets)), targets].astype(np.float64)
     return scores
 
 
 def calibrated(probs: Floats, targets: Ints, coverage: float) -> Conformal:
-    """Sets that hold the truth of a new row, drawn as these rows were, with probability `coverage` at least.
+    """Sets that contain the true class of a new exchangeable row with probability at least `coverage`.
 
-    probs (n, k) of rows that the model has not learnt from, targets (n,) all known.
+    probs (n, k) of rows that the model was not trained on, targets (n,) all known.
     """
     return Conformal(coverage, _bound(true_scores(probs, targets), coverage), len(targets))
 
 
 def mean_coverage(probs: Floats, targets: Ints, coverage: float, halves: int = HALVES, seed: int = 0) -> float:
-    """The share of one half's rows whose set, calibrated on the other half, holds the truth; over random halves.
+    """The mean coverage of one random half of the rows by sets calibrated on the other half.
 
-    nan for fewer than two rows.
+    halves: number of random splits in two. nan for fewer than two rows.
     """
     scores, random = true_scores(probs, targets), np.random.default_rng(seed)
     if len(scores) < 2:
         return math.nan
-    shares = []
+    coverages = []
     for _ in range(halves):
         order = random.permutation(scores)
         first, second = np.array_split(order, 2)
-        shares.append(np.mean(second <= _bound(first, coverage)))
-    return float(np.mean(shares))
+        coverages.append(np.mean(second <= _bound(first, coverage)))
+    return float(np.mean(coverages))
 
 
 def _bound(scores: Wide, coverage: float) -> float:
-    """The score of rank ceil((n + 1) coverage), which covers one row more with that probability."""
-    rank = math.ceil((len(scores) + 1) * coverage - _DUST)
+    """The score of rank ceil((n + 1) coverage), which covers a further row with that probability."""
+    rank = math.ceil((len(scores) + 1) * coverage - _ROUNDING)
     if rank > len(scores):
         return math.inf
     return float(np.partition(scores, max(rank, 1) - 1)[max(rank, 1) - 1])

@@ -1,4 +1,4 @@
-"""Two numbers for everything that `combine` could have done: apparent, and honest with an interval."""
+"""Apparent and cross-fitted scores of the ensemble, the plain mean of all candidates and the best member."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ensemble.combine.crossfit import (
     Crossfitted,
     Folds,
     Progress,
-    counted,
     crossfitted,
     no_progress,
+    progress_counter,
     repeated_folds,
 )
 from ensemble.combine.fit import Fitted, Plan, Pool, Probs, applied, best_alone, decide, decide_in_fold
@@ -31,7 +31,7 @@ from ensemble.stats.intervals import interval
 
 @dataclass(frozen=True)
 class Score:
-    """apparent: fitted and scored on the same rows.  honest: cross-fitted, its 95 % interval low to high."""
+    """apparent: fitted and scored on the same rows.  honest: cross-fitted, with its 95 % interval low to high."""
 
     name: str
     metric: str
@@ -43,8 +43,8 @@ class Score:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to answer: its predictions (n, k) where it was fitted on the rows themselves, and the honest ones
-    of every repeat.
+    """One way to combine. apparent: predictions (n, k), fitted on the same rows.  honest: cross-fitted predictions
+    (n, k), one array per repeat.
     """
 
     name: str
@@ -54,18 +54,18 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was fitted on all rows, and how good that is.
+    """The fit on all rows and its scores.
 
-    ours, plain, single: the ensemble, the plain mean of all candidates, the best member.  fits: what was
-    decided without each fold of the first repeat.  scores: of the three, by metric.  tournament: the rules
-    that `auto` compared, else nothing.  left_out: those that were too large for it.  suspect:
-    metrics whose apparent score is worse than the honest interval, which fitting cannot explain.
+    ensemble, plain_mean, best_member: the ensemble, the plain mean of all candidates, the best candidate.  fits:
+    the fits without each fold of the first repeat.  scores: metric name -> scores of these three.  tournament: the
+    rules that `auto` compared, otherwise empty.  left_out: the rules too large for it.  suspect: metrics whose
+    apparent score is worse than the honest interval, which overfitting cannot explain.
     """
 
     fitted: Fitted
-    ours: Candidate
-    plain: Candidate
-    single: Candidate
+    ensemble: Candidate
+    plain_mean: Candidate
+    best_member: Candidate
     fits: Crossfitted
     folds: Folds
     scores: dict[str, tuple[Score, Score, Score]]
@@ -75,52 +75,62 @@ class Evaluation:
 
     @property
     def apparent(self) -> Probs:
-        """The ensemble's predictions of the rows that it was fitted on, (n, k)."""
-        return self.ours.apparent
+        """The ensemble's predictions on the rows that it was fitted on, (n, k)."""
+        return self.ensemble.apparent
 
     @property
     def crossfitted(self) -> Probs:
-        """The ensemble's predictions of rows that had no part in it, (n, k)."""
-        return self.ours.honest[0]
+        """The ensemble's cross-fitted predictions of the first repeat, (n, k)."""
+        return self.ensemble.honest[0]
 
 
-def evaluate(plan: Plan, valid: Split, scored: Sequence[Metric], progress: Progress = no_progress) -> Evaluation:
+def evaluate(
+    plan: Plan, valid: Split, scored_metrics: Sequence[Metric], progress: Progress = no_progress
+) -> Evaluation:
     """Fit on all labelled rows of `valid`, and score by cross-fitting. Raises NothingPassed, DataError."""
     pool = Pool(valid.probs, valid.targets)
     automatic = plan.rule.name == "auto"
     most = FEW_FOLDS if automatic and valid.probs.size > MANY_NUMBERS else N_FOLDS
-    several = repeated_folds(valid.ids, valid.targets, valid.groups, most)
+    repeats = repeated_folds(valid.ids, valid.targets, valid.groups, most)
     with one_thread(plan.rule.name):
-        found = (
-            select_rule(plan, pool, several, valid.groups, progress=progress)
+        selected = (
+            select_rule(plan, pool, repeats, valid.groups, progress=progress)
             if automatic
-            else _plain(plan, pool, several, progress)
+            else _single_rule(plan, pool, repeats, progress)
         )
-    known = several[0].known()
-    best = best_alone(plan, pool, known)
-    best_honest = [crossfitted(lambda rows: best_alone(plan, pool, rows), best, pool, folds) for folds in several]
-    # the plain mean of all candidates decides nothing, so its two numbers are one
+    known = repeats[0].known()
+    best_fit = best_alone(plan, pool, known)
+    best_honest = [
+        crossfitted(lambda rows: best_alone(plan, pool, rows), best_fit, pool, folds) for folds in repeats
+    ]
+    # the plain mean of all candidates is not fitted, so its apparent and honest scores are equal
     uniform = rules.get("uniform")
     mean = applied(uniform, uniform.fit(valid.probs, valid.targets), None, valid.probs)
-    ours = Candidate("this ensemble", found.full.predict(valid.probs), tuple(one.probs for one in found.honest))
-    uncalibrated = "" if found.full.temperature is None else ", no temperature"
-    plain = Candidate(f"plain mean of all {len(plan.ids)}{uncalibrated}", mean, (mean,))
-    single = Candidate("best member", best.predict(valid.probs), tuple(one.probs for one in best_honest))
+    ensemble = Candidate(
+        "this ensemble", selected.full.predict(valid.probs), tuple(repeat.probs for repeat in selected.honest)
+    )
+    uncalibrated = "" if selected.full.temperature is None else ", no temperature"
+    plain_mean = Candidate(f"plain mean of all {len(plan.ids)}{uncalibrated}", mean, (mean,))
+    best_member = Candidate(
+        "best member", best_fit.predict(valid.probs), tuple(repeat.probs for repeat in best_honest)
+    )
     scores = {}
-    for metric in scored:
-        first, second, third = (_score(side, metric, valid, known) for side in (ours, plain, single))
+    for metric in scored_metrics:
+        first, second, third = (
+            _score(candidate, metric, valid, known) for candidate in (ensemble, plain_mean, best_member)
+        )
         scores[metric.name] = (first, second, third)
     return Evaluation(
-        fitted=found.full,
-        ours=ours,
-        plain=plain,
-        single=single,
-        fits=found.honest[0],
-        folds=several[0],
+        fitted=selected.full,
+        ensemble=ensemble,
+        plain_mean=plain_mean,
+        best_member=best_member,
+        fits=selected.honest[0],
+        folds=repeats[0],
         scores=scores,
-        tournament=found.table,
-        left_out=found.left_out,
-        suspect=tuple(metric.name for metric in scored if _is_suspect(scores[metric.name][0], metric)),
+        tournament=selected.table,
+        left_out=selected.left_out,
+        suspect=tuple(metric.name for metric in scored_metrics if _is_suspect(scores[metric.name][0], metric)),
     )
 
 
@@ -128,30 +138,30 @@ def _is_suspect(score: Score, metric: Metric) -> bool:
     return score.apparent < score.low if metric.higher else score.apparent > score.high
 
 
-def _plain(plan: Plan, pool: Pool, several: Sequence[Folds], progress: Progress) -> RuleSelection:
-    """One rule, cross-fitted."""
-    (full,) = decide(plan, [plan.rule], pool, several[0].known())
+def _single_rule(plan: Plan, pool: Pool, repeats: Sequence[Folds], progress: Progress) -> RuleSelection:
+    """A single rule fitted on all rows, and cross-fitted."""
+    (full,) = decide(plan, [plan.rule], pool, repeats[0].known())
 
-    tick = counted(progress, sum(len(folds.names) for folds in several))
+    tick = progress_counter(progress, sum(len(folds.names) for folds in repeats))
 
-    def decided(rows: Ints) -> Fitted:
-        found = decide_in_fold(plan, [plan.rule], pool, rows)[0]
+    def fit_in_fold(rows: Ints) -> Fitted:
+        fitted = decide_in_fold(plan, [plan.rule], pool, rows)[0]
         tick()
-        return found
+        return fitted
 
-    return RuleSelection(full, tuple(crossfitted(decided, full, pool, folds) for folds in several), ())
+    return RuleSelection(full, tuple(crossfitted(fit_in_fold, full, pool, folds) for folds in repeats), ())
 
 
-def _score(side: Candidate, metric: Metric, valid: Split, known: Ints) -> Score:
+def _score(candidate: Candidate, metric: Metric, valid: Split, known: Ints) -> Score:
     targets = valid.targets[known]
     groups = None if valid.groups is None else valid.groups[known]
-    honest = [one[known] for one in side.honest]
+    honest = [probs[known] for probs in candidate.honest]
     low, high = interval(metric, honest, targets, groups)
     return Score(
-        side.name,
+        candidate.name,
         metric.name,
-        metric(side.apparent[known], targets),
-        float(np.mean([metric(one, targets) for one in honest])),
+        metric(candidate.apparent[known], targets),
+        float(np.mean([metric(probs, targets) for probs in honest])),
         low,
         high,
     )

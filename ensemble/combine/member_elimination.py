@@ -1,4 +1,4 @@
-"""A shorter ensemble that is as good: fewer members to run for each image."""
+"""Backward elimination of members without loss of score, to reduce the prediction time per image."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ensemble.combine.contributions import Without
+from ensemble.combine.contributions import PredictWithout
 from ensemble.core.predictions import Floats, Ints, Texts
 from ensemble.metrics import Metric
-from ensemble.stats.intervals import Against, Difference, against
+from ensemble.stats.intervals import Difference, DifferenceFunction, prepared_difference
 
-POINTS = 0.001
-"""A score of which more is better may fall by this much: 0.1 point."""
-RELATIVE = 0.01
-"""A loss, of which less is better, may grow by this part of itself."""
-LOOKS = 3
-"""Members whose removal is tried afresh in one step, at most."""
+MAX_SCORE_LOSS = 0.001
+"""Largest accepted decrease of a score for which greater is better: 0.1 point."""
+MAX_RELATIVE_LOSS = 0.01
+"""Largest accepted relative increase of a loss."""
+CANDIDATES_PER_STEP = 3
+"""Maximum number of members whose removal is evaluated again in one step."""
 PATIENCE = 5
-"""Steps in a row that are not as good before the search ends."""
+"""Consecutive steps with too large a loss after which the search ends."""
 
 _DIGITS = 9
 
 
 @dataclass(frozen=True)
 class Elimination:
-    """dropped: positions of the members that can go, ascending.
+    """dropped: positions of the members to drop, ascending.
 
-    difference, low, high: the score of the rest less that of all, in the metric's own direction, and its 95 %
-    interval.  speedup: the time an image took over the time it takes, None where a cost is not known.
+    difference, low, high: the score of the remaining members minus that of all, in the metric's own direction, and
+    its 95 % interval.  speedup: time per image before over time after; None if a cost is unknown.
     """
 
     dropped: tuple[int, ...]
@@ -41,103 +41,103 @@ class Elimination:
 
 def eliminate_members(
     metric: Metric,
-    whole: Floats,
-    without: Without,
+    ensemble_probs: Floats,
+    predict_without: PredictWithout,
     targets: Ints,
     groups: Texts | None,
     costs: Sequence[float | None],
     gains: Sequence[float | None] | None = None,
 ) -> Elimination | None:
-    """The shortest as good ensemble that backward elimination finds; None where no member can go.
+    """The smallest equally good ensemble found by backward elimination; None if no member can be dropped.
 
-    whole: cross-fitted predictions (n, k) of all m members.  targets: (n,), all known.  groups: (n,) or None.
-    costs: seconds an image of each member (m,).  gains: each member's gain (m,) where `contributions` has them
-    already, which saves m calls of `without`.
+    ensemble_probs: cross-fitted predictions (n, k) of all m members.  targets: (n,), all known.  groups: (n,) or
+    None.  costs: seconds per image of each member (m,).  gains: each member's gain (m,), if already computed by
+    `contributions`, which saves m calls of `predict_without`.
 
-    Each step drops the member whose removal costs least; only the few that look cheapest by what they cost when
-    last tried are tried again (the lazy evaluation of Minoux 1978, backwards). As good is: within one paired
-    standard error of the whole, and at most 0.1 point worse, or 1 % worse where less is better. The rest was
-    picked among many on the rows that score it, so its score flatters it a little; the whole's does not.
+    Each step drops the member whose removal loses least; only the few with the smallest loss when last evaluated
+    are evaluated again (the lazy evaluation of Minoux 1978, applied backwards). Equally good means: within one
+    paired standard error of all members, and at most 0.1 point worse, or 1 % worse if less is better. The remaining
+    members are selected on the rows that score them, so their score is slightly optimistic, unlike that of all.
     """
     if len(costs) < 2:
         return None
-    standing, worse_steps = metric(whole, targets), 0
-    allowed = POINTS if metric.higher else RELATIVE * abs(standing)
-    compared = against(metric, whole, targets, groups)
+    score, worse_steps = metric(ensemble_probs, targets), 0
+    allowed = MAX_SCORE_LOSS if metric.higher else MAX_RELATIVE_LOSS * abs(score)
+    difference_to = prepared_difference(metric, ensemble_probs, targets, groups)
     best: tuple[tuple[int, ...], Difference] | None = None
-    for dropped, rest in _steps(metric, standing, without, targets, costs, gains):
-        found = _as_good(metric, compared, rest, targets, standing, allowed)
-        best, worse_steps = ((dropped, found), 0) if found else (best, worse_steps + 1)
+    for dropped, reduced in _steps(metric, score, predict_without, targets, costs, gains):
+        gap = _difference_if_as_good(metric, difference_to, reduced, targets, score, allowed)
+        best, worse_steps = ((dropped, gap), 0) if gap else (best, worse_steps + 1)
         if worse_steps == PATIENCE:
             break
-    return None if best is None else _described(metric, *best, costs)
+    return None if best is None else _elimination(metric, *best, costs)
 
 
-def _as_good(
-    metric: Metric, compared: Against, rest: Floats, targets: Ints, standing: float, allowed: float
+def _difference_if_as_good(
+    metric: Metric, difference_to: DifferenceFunction, reduced: Floats, targets: Ints, score: float, allowed: float
 ) -> Difference | None:
-    """The score of `rest` less `standing`, where it is as good."""
-    loss = _loss(metric, standing, rest, targets)
+    """The score of `reduced` minus that of all members; None if it is not equally good."""
+    loss = _loss(metric, score, reduced, targets)
     if loss > round(allowed, _DIGITS):
         return None
-    found = compared(rest).opposite()
-    return found if loss <= found.se else None
+    gap = difference_to(reduced).opposite()
+    return gap if loss <= gap.se else None
 
 
 def _steps(
     metric: Metric,
-    standing: float,
-    without: Without,
+    score: float,
+    predict_without: PredictWithout,
     targets: Ints,
     costs: Sequence[float | None],
     gains: Sequence[float | None] | None,
 ) -> Iterator[tuple[tuple[int, ...], Floats]]:
-    """What is dropped after each step, ascending, and the predictions of the rest."""
-    known = gains or [None] * len(costs)
+    """After each step the dropped positions, ascending, and the predictions of the remaining members."""
+    known_gains = gains or [None] * len(costs)
     losses = [
-        _loss(metric, standing, without((member,)), targets) if gain is None else _number(gain)
-        for member, gain in enumerate(known)
+        _loss(metric, score, predict_without((member,)), targets) if gain is None else _rounded_loss(gain)
+        for member, gain in enumerate(known_gains)
     ]
     dropped: tuple[int, ...] = ()
 
     def order(member: int) -> tuple[float, float, int]:
-        # of equal losses the slowest goes, then the last
+        # of equal losses the slowest member first, then the last position
         return losses[member], -(costs[member] or 0.0), -member
 
     while len(dropped) < len(costs) - 1:
-        left = sorted((j for j in range(len(costs)) if j not in dropped), key=order)
+        remaining = sorted((j for j in range(len(costs)) if j not in dropped), key=order)
         tried: dict[int, Floats] = {}
-        for place, member in enumerate(left[:LOOKS], 1):
-            tried[member] = without(tuple(sorted((*dropped, member))))
-            losses[member] = _loss(metric, standing, tried[member], targets)
-            if place == len(left) or order(member) <= order(left[place]):
+        for count, member in enumerate(remaining[:CANDIDATES_PER_STEP], 1):
+            tried[member] = predict_without(tuple(sorted((*dropped, member))))
+            losses[member] = _loss(metric, score, tried[member], targets)
+            if count == len(remaining) or order(member) <= order(remaining[count]):
                 break
-        out = min(tried, key=order)
-        dropped, standing = tuple(sorted((*dropped, out))), metric(tried[out], targets)
-        yield dropped, tried[out]
+        removed = min(tried, key=order)
+        dropped, score = tuple(sorted((*dropped, removed))), metric(tried[removed], targets)
+        yield dropped, tried[removed]
 
 
-def _loss(metric: Metric, standing: float, rest: Floats, targets: Ints) -> float:
-    change = standing - metric(rest, targets)
-    return _number(change if metric.higher else -change)
+def _loss(metric: Metric, score: float, reduced: Floats, targets: Ints) -> float:
+    change = score - metric(reduced, targets)
+    return _rounded_loss(change if metric.higher else -change)
 
 
-def _number(loss: float) -> float:
-    """Equal losses made equal to the last bit; where the score of the rest is not defined, the member is needed."""
+def _rounded_loss(loss: float) -> float:
+    """The loss rounded, so that equal losses compare equal; inf if the reduced score is undefined (nan)."""
     return math.inf if math.isnan(loss) else round(loss, _DIGITS)
 
 
-def _described(
-    metric: Metric, dropped: tuple[int, ...], found: Difference, costs: Sequence[float | None]
+def _elimination(
+    metric: Metric, dropped: tuple[int, ...], gap: Difference, costs: Sequence[float | None]
 ) -> Elimination:
     speedup = _speedup(dropped, costs)
-    points = round(100 * found.value, 2) + 0.0  # never -0.00
-    loss = f"{metric.name} {round(found.value, 4) + 0.0:+.4f} where less is better"
+    points = round(100 * gap.value, 2) + 0.0  # + 0.0 avoids -0.00
+    loss = f"{metric.name} {round(gap.value, 4) + 0.0:+.4f} where less is better"
     change = f"{points:+.2f} points" if metric.higher else loss
     faster = "" if speedup is None or speedup < 1.05 else f", {speedup:.1f} times faster"
     caution = "picked on these very images, which flatters it a little"
     sentence = f"drop {_these(len(dropped))}: {change}{faster} ({caution})"
-    return Elimination(dropped, found.value, found.low, found.high, speedup, sentence)
+    return Elimination(dropped, gap.value, gap.low, gap.high, speedup, sentence)
 
 
 def _these(count: int) -> str:
@@ -145,6 +145,10 @@ def _these(count: int) -> str:
 
 
 def _speedup(dropped: tuple[int, ...], costs: Sequence[float | None]) -> float | None:
-    known = [cost for cost in costs if cost is not None]
-    kept = sum(cost for position, cost in enumerate(costs) if cost is not None and position not in dropped)
-    return sum(known) / kept if len(known) == len(costs) and kept > 0 else None
+    known_costs = [cost for cost in costs if cost is not None]
+    remaining_seconds = sum(
+        cost for position, cost in enumerate(costs) if cost is not None and position not in dropped
+    )
+    return (
+        sum(known_costs) / remaining_seconds if len(known_costs) == len(costs) and remaining_seconds > 0 else None
+    )

@@ -1,4 +1,4 @@
-"""The members that predict for a run, their outputs combined, and the reliability of their prediction sets."""
+"""The predicting members of a run, their combined output, and the calibration of their prediction sets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ensemble.runs.run import Run
 
 @dataclass(frozen=True)
 class PredictingMember:
-    """One voice. networks: the run itself, or a folds run's folds, whose mean speaks."""
+    """One member. networks: the run itself, or the folds of a folds run, whose predictions are averaged."""
 
     run: Run
     networks: tuple[Run, ...]
@@ -30,9 +30,9 @@ class PredictingMember:
 
 @dataclass(frozen=True)
 class PredictingMembers:
-    """The m members of a run and their rule; a member alone, and the folds of a folds run, are a plain mean.
+    """The m members of a run and their rule; a single run, and the folds of a folds run, use the plain mean.
 
-    classes: (k,), the order of every answer.  ensemble: None for the plain mean.
+    classes: (k,), the column order of all predictions.  ensemble: None for the plain mean.
     """
 
     run: Run
@@ -42,7 +42,7 @@ class PredictingMembers:
 
     @cached_property
     def used(self) -> tuple[int, ...]:
-        """The members that have a part in the answer; the rule passes over the others."""
+        """Indices of the members with a share in the combined prediction."""
         if self.ensemble is None:
             return tuple(range(len(self.members)))
         shares = rules.get(self.ensemble.rule).shares(self.ensemble.params)
@@ -50,35 +50,37 @@ class PredictingMembers:
 
     @cached_property
     def weights(self) -> Wide:
-        """float64 (m,), summing to one: what each member weighs where their outputs are compared."""
-        found = None
+        """float64 (m,), summing to one: the members' weights for comparing their outputs."""
+        member_weights = None
         if self.ensemble is not None:
-            found = rules.get(self.ensemble.rule).weights(self.ensemble.params)
-        if found is None:
-            found = np.zeros(len(self.members))
-            found[list(self.used)] = 1
-        weights: Wide = found / found.sum()
+            member_weights = rules.get(self.ensemble.rule).weights(self.ensemble.params)
+        if member_weights is None:
+            member_weights = np.zeros(len(self.members))
+            member_weights[list(self.used)] = 1
+        weights: Wide = member_weights / member_weights.sum()
         return weights
 
     @property
     def networks(self) -> tuple[Run, ...]:
-        """The runs whose networks are asked, each once."""
-        asked = (network for j in self.used for network in self.members[j].networks)
-        return tuple({run.id: run for run in asked}.values())
+        """The runs of the networks of all used members, without duplicates."""
+        used_networks = (network for j in self.used for network in self.members[j].networks)
+        return tuple({run.id: run for run in used_networks}.values())
 
     def combined(self, probs: Floats) -> Probs:
-        """float32 (n, k) from the members' probs (m, n, k), row by row; those not `used` may hold anything."""
+        """float32 (n, k) from the members' probs (m, n, k), row by row; entries of unused members are ignored."""
         if self.ensemble is not None:
             return self.ensemble.predict(probs)
         return mean_of(probs)
 
     def columns(self, run: Run) -> Ints:
-        """Where the classes (k,) are in the order of `run`. Raises MismatchedRuns for other classes."""
-        own = [str(name) for name in run.facts["classes"]]
-        if sorted(own) != sorted(self.classes):
-            odd = sorted(set(own) ^ set(self.classes))
-            raise MismatchedRuns(f"{run.id} has other classes than {self.run.id}: {first_few(odd)}; combine again")
-        return np.array([own.index(name) for name in self.classes], np.int64)
+        """The column of `run` for each of the classes, int64 (k,). Raises MismatchedRuns for other classes."""
+        run_classes = [str(name) for name in run.facts["classes"]]
+        if sorted(run_classes) != sorted(self.classes):
+            differing = sorted(set(run_classes) ^ set(self.classes))
+            raise MismatchedRuns(
+                f"{run.id} has other classes than {self.run.id}: {first_few(differing)}; combine again"
+            )
+        return np.array([run_classes.index(name) for name in self.classes], np.int64)
 
 
 def mean_of(probs: Floats) -> Probs:
@@ -88,19 +90,21 @@ def mean_of(probs: Floats) -> Probs:
 
 
 def predicting_members(run: Run) -> PredictingMembers:
-    """The committee of a complete run.
+    """The predicting members of a complete run.
 
-    Raises DataError for a run, or members of an ensemble, that have no network: they were imported.
+    Raises DataError for an import, or an ensemble of imports: they have no network.
     """
     classes = tuple(str(name) for name in run.facts["classes"])
     if run.kind != "ensemble":
         _refuse_imports([run], run)
-        return PredictingMembers(run, classes, tuple(PredictingMember(one, (one,)) for one in _networks(run)))
+        return PredictingMembers(
+            run, classes, tuple(PredictingMember(network, (network,)) for network in _networks(run))
+        )
     ensemble = read_ensemble(run)
     sources = [named_run(run.path.parent, name) for name in ensemble.sources]
     _refuse_imports(sources, run)
     return PredictingMembers(
-        run, classes, tuple(PredictingMember(one, _networks(one)) for one in sources), ensemble
+        run, classes, tuple(PredictingMember(source, _networks(source)) for source in sources), ensemble
     )
 
 
@@ -111,7 +115,7 @@ def _networks(run: Run) -> tuple[Run, ...]:
 
 
 def _refuse_imports(sources: Sequence[Run], run: Run) -> None:
-    imported = [one.id for one in sources if one.kind == "import"]
+    imported = [source.id for source in sources if source.kind == "import"]
     if imported:
         verb = "has" if len(imported) == 1 else "have"
         where = "" if imported == [run.id] else f" in {run.id}"
@@ -122,48 +126,48 @@ def _refuse_imports(sources: Sequence[Run], run: Run) -> None:
         )
 
 
-def honest_rows(found: PredictingMembers) -> tuple[Predictions, str]:
-    """The labelled validation rows that stand for new images, in the committee's classes, and a note on whose.
+def honest_rows(members: PredictingMembers) -> tuple[Predictions, str]:
+    """Validation predictions by models not trained on the rows, in the members' classes, and their origin.
 
-    An ensemble's are cross-fitted; a refit's are those of the member before it, which never saw them. Raises
-    DataError where none has a target.
+    An ensemble's are cross-fitted; a refit's are those of the member before the refit. Raises DataError if no row
+    has a target.
     """
-    run, why = found.run, ""
+    run, origin = members.run, ""
     if not run.has("valid") and run.facts.get("parents"):
         run = named_run(run.path.parent, str(run.facts["parents"][0]["id"]))
-        why = f"of {run.id}, before the refit"
-    elif found.ensemble is not None and found.ensemble.sources != found.ensemble.members:
-        why = "of the members before the refit"
+        origin = f"of {run.id}, before the refit"
+    elif members.ensemble is not None and members.ensemble.sources != members.ensemble.members:
+        origin = "of the members before the refit"
     rows = run.predictions("valid") if run.has("valid") else None
     if rows is None or not rows.labelled.any():
-        raise DataError(f"{found.run.id} has no labelled validation rows to calibrate on; leave out --uncertain")
-    return align(rows, rows.ids, np.array(found.classes)), why
+        raise DataError(f"{members.run.id} has no labelled validation rows to calibrate on; leave out --uncertain")
+    return align(rows, rows.ids, np.array(members.classes)), origin
 
 
 @dataclass(frozen=True)
 class EnsembleOutput:
-    """What a run says of n images. probs: float32 (n, k).  members: float32 (m, n, k), uniform where unheard."""
+    """Predictions of n images. probs: float32 (n, k), combined.  members: float32 (m, n, k), uniform if unused."""
 
     probs: Probs
     members: Probs
 
     def row(self, i: int) -> EnsembleOutput:
-        """What it says of image i alone, as n = 1."""
+        """The predictions of image i alone, with n = 1."""
         return EnsembleOutput(self.probs[i : i + 1], self.members[:, i : i + 1])
 
 
 def member_disagreement(members: Floats, weights: Floats) -> Wide | None:
-    """float64 (n,): the disagreement of members (m, n, k); None where fewer than two weigh anything."""
+    """The disagreement of members (m, n, k), float64 (n,); None if fewer than two have a weight."""
     return disagreement(members, weights) if np.count_nonzero(weights) > 1 else None
 
 
-CHANCE = 0.05
-"""That a class is named whose rows are covered as often as all are, whatever the number of classes."""
+SIGNIFICANCE = 0.05
+"""Familywise probability of reporting a class whose true coverage equals that of all rows (Bonferroni)."""
 
 
 @dataclass(frozen=True)
 class LeastCovered:
-    """The class whose rows the sets hold least often. share: of its `rows` rows."""
+    """The class with the lowest coverage. share: the covered fraction of its `rows` rows."""
 
     name: str
     share: float
@@ -172,65 +176,65 @@ class LeastCovered:
 
 @dataclass(frozen=True)
 class Calibration:
-    """measured: the mean coverage of random halves, nan where there are none.  why: whose rows, if not its own.
+    """measured: mean coverage over random halves, nan if undefined.  origin: of the rows, if not the run's own.
 
-    least: a class that is covered less often than all together, and not by chance; None without one.
+    least: the class with significantly lower coverage than requested; None without one.
     """
 
     sets: Conformal
     measured: float
-    why: str = ""
+    origin: str = ""
     least: LeastCovered | None = None
 
     def __str__(self) -> str:
         return (
             f"sets are to hold the true class of {self.sets.coverage:.0%} of images like the {self.sets.rows}"
-            f" validation rows{' ' if self.why else ''}{self.why} (split conformal, LAC); measured on {HALVES}"
-            f" random halves of them: {self.measured:.1%}"
+            f" validation rows{' ' if self.origin else ''}{self.origin} (split conformal, LAC); measured on"
+            f" {HALVES} random halves of them: {self.measured:.1%}"
         )
 
     @property
     def warning(self) -> str:
-        """Where the promise can only be kept by naming every class, or is not kept for one; else nothing."""
+        """A warning if every set contains all classes, or if one class is covered too rarely; otherwise empty."""
         if self.sets.bound < 1:
-            one = self.least
+            least = self.least
             return (
                 ""
-                if one is None
+                if least is None
                 else (
-                    f"that is of all classes together: of {one.name}, the least, sets hold {one.share:.1%}"
-                    f" ({one.rows} rows)"
+                    f"that is of all classes together: of {least.name}, the least, sets hold {least.share:.1%}"
+                    f" ({least.rows} rows)"
                 )
             )
         return "the validation rows are too few, or too hard, for that coverage: every set holds every class"
 
 
-def calibration(found: PredictingMembers, coverage: float) -> Calibration:
-    """Calibrated on validation rows that nothing was fitted on. Raises DataError where none has a label."""
-    probs, targets, why = calibration_rows(found)
+def calibration(members: PredictingMembers, coverage: float) -> Calibration:
+    """Calibrated on validation rows that nothing was fitted on. Raises DataError if none has a label."""
+    probs, targets, origin = calibration_rows(members)
     sets = calibrated(probs, targets, coverage)
-    least = least_covered(sets, probs, targets, found.classes)
-    return Calibration(sets, mean_coverage(probs, targets, coverage), why, least)
+    least = least_covered(sets, probs, targets, members.classes)
+    return Calibration(sets, mean_coverage(probs, targets, coverage), origin, least)
 
 
 def least_covered(sets: Conformal, probs: Floats, targets: Ints, classes: Sequence[str]) -> LeastCovered | None:
-    """The class of probs (n, k) whose share of held rows is least, where it is below the coverage beyond chance.
+    """The class of probs (n, k) with the lowest coverage, if that is significantly below the requested coverage.
 
-    Split conformal prediction promises a share of all rows; of a rare class it may hold far fewer (Sadinle, Lei and
-    Wasserman 2019).
+    Split conformal prediction guarantees coverage over all rows; for a rare class it may be far lower (Sadinle,
+    Lei and Wasserman 2019).
     """
     k = len(classes)
-    held = sets.sets(probs)[np.arange(len(targets)), targets]
-    rows, hits = np.bincount(targets, minlength=k), np.bincount(targets[held], minlength=k)
-    odd = np.flatnonzero((rows > 0) & (binom.cdf(hits, rows, sets.coverage) < CHANCE / k))
-    if not len(odd):
+    covered = sets.sets(probs)[np.arange(len(targets)), targets]
+    rows, hits = np.bincount(targets, minlength=k), np.bincount(targets[covered], minlength=k)
+    low = np.flatnonzero((rows > 0) & (binom.cdf(hits, rows, sets.coverage) < SIGNIFICANCE / k))
+    if not len(low):
         return None
-    at = int(odd[np.argmin(hits[odd] / rows[odd])])
-    return LeastCovered(classes[at], float(hits[at] / rows[at]), int(rows[at]))
+    lowest = int(low[np.argmin(hits[low] / rows[low])])
+    return LeastCovered(classes[lowest], float(hits[lowest] / rows[lowest]), int(rows[lowest]))
 
 
-def calibration_rows(found: PredictingMembers) -> tuple[Floats, Ints, str]:
-    """probs (n, k), targets (n,) of the labelled honest rows, and whose they are. Raises DataError without any."""
-    rows, why = honest_rows(found)
+def calibration_rows(members: PredictingMembers) -> tuple[Floats, Ints, str]:
+    """probs (n, k), targets (n,) of the labelled `honest_rows`, and their origin. Raises DataError without any."""
+    rows, origin = honest_rows(members)
     assert rows.targets is not None
-    return rows.probs[rows.labelled], rows.targets[rows.labelled], why
+    return rows.probs[rows.labelled], rows.targets[rows.labelled], origin

@@ -1,4 +1,4 @@
-"""ensemble.yaml and ensemble.npz, and the command that made an ensemble."""
+"""ensemble.yaml and ensemble.npz, and the command that reproduces an ensemble."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 PIPELINE = 1
-"""Raised by a change that alters what the same runs and options combine to; part of every ensemble's hash."""
+"""Version of the combination, part of every ensemble's hash: increased if the same input gives another result."""
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """A combined run read back.
+    """A combined run loaded from its files.
 
-    members: ids of the runs that were chosen and weighed.  sources: ids of those that predict, the same or
-    their refits.  weights: one for each member, or None where the rule has none.
+    members: ids of the selected runs.  sources: ids of the runs that predict, the same or their refits.
+    weights: one per member, or None if the rule has none.
     """
 
     members: tuple[str, ...]
@@ -42,14 +42,14 @@ class Ensemble:
     params: Params
 
     def predict(self, probs: Floats) -> Probs:
-        """float32 (n, k) from the probs (m, n, k) of `sources`, in that order; classes in the run's."""
+        """float32 (n, k) from the probs (m, n, k) of `sources`, in that order; classes in the order of the run."""
         return applied(rules.get(self.rule), self.params, self.temperature, probs)
 
 
-def described(plan: Plan, fitted: Fitted, metric: str, sources: Sequence[Run]) -> dict[str, Any]:
-    """ensemble.yaml. sources: the run that predicts for each kept member.
+def ensemble_config(plan: Plan, fitted: Fitted, metric: str, sources: Sequence[Run]) -> dict[str, Any]:
+    """The content of ensemble.yaml. sources: the run that predicts for each kept member.
 
-    `rule` is the one that predicts; `asked` stands beside it where `auto` chose it.
+    The key `rule` is the rule that predicts; `asked` is added if `auto` selected it.
     """
     kept = fitted.selection.kept
     weights = fitted.rule.weights(fitted.params)
@@ -78,7 +78,7 @@ def described(plan: Plan, fitted: Fitted, metric: str, sources: Sequence[Run]) -
 
 
 def read_ensemble(run: Run) -> Ensemble:
-    """The ensemble in a run of kind `ensemble`. Raises DataError when its files are not as written."""
+    """The ensemble in a run of kind `ensemble`. Raises DataError if its files are not in the written format."""
     value: Any = text.read(run.path / "ensemble.yaml")
     params = read_arrays(run.path / "ensemble.npz", f"{run.id}/ensemble.npz")
     try:
@@ -106,13 +106,13 @@ def _temperature(calibration: Any) -> float | None:
 
 
 def combine_command(run: Run) -> str:
-    """What to type to combine the members of an ensemble again, chosen and weighed in the same way."""
+    """The command that combines the members of an ensemble again with the same settings."""
     value: Any = text.read(run.path / "ensemble.yaml")
-    asked = rules.get(str(value.get("asked", value["rule"])))
+    requested_rule = rules.get(str(value.get("asked", value["rule"])))
     words = ["--threshold", repr(float(value["threshold"])), "--per-arch", str(value.get("per_arch", 1))]
-    words += ["--rule", asked.name, "--metric", str(value["metric"])]
+    words += ["--rule", requested_rule.name, "--metric", str(value["metric"])]
     calibrated = value.get("calibration") is not None
-    if calibrated != asked.calibrates:
+    if calibrated != requested_rule.calibrates:
         words.append("--calibrate" if calibrated else "--no-calibrate")
     if any("refit" in entry for entry in value["members"]):
         words.append("--refits")
@@ -123,14 +123,14 @@ def combine_command(run: Run) -> str:
 
 
 def other_test(run: Run, change: Change, data: DataSpec) -> MismatchedRuns:
-    """The error for a run of any kind whose predictions are of other images than are now in `data`.
+    """The error for a run of any kind whose test predictions are of other images than those now in `data`.
 
-    An ensemble is combined again, after those of its runs have predicted anew that have not yet.
+    For an ensemble it says to combine again, after its outdated sources have predicted the new images.
     """
     folder = run.path.parent
     if run.kind != "ensemble":
         return refusal(change, [run], [run], data, folder, "")
-    there = [Run(folder / one) for one in read_ensemble(run).sources]
-    old = changes([one for one in there if one.complete], {change.split: change.there})
+    sources = [Run(folder / run_id) for run_id in read_ensemble(run).sources]
+    outdated = changes([source for source in sources if source.complete], {change.split: change.current})
     again = f"type `{combine_command(run)}`"
-    return refusal(change, [run], [one.run for one in old], data, folder, again)
+    return refusal(change, [run], [entry.run for entry in outdated], data, folder, again)

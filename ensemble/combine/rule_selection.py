@@ -1,4 +1,4 @@
-"""`auto`: every rule cross-fitted on the same folds, then the simplest that is as good as the best."""
+"""`auto`: cross-fit every rule on the same folds, select the simplest within one standard error of the best."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from math import comb
 
 import numpy as np
 
-from ensemble.combine.crossfit import Crossfitted, Folds, Progress, assembled, counted, no_progress, repeated_folds
+from ensemble.combine.crossfit import (
+    Crossfitted,
+    Folds,
+    Progress,
+    assembled,
+    no_progress,
+    progress_counter,
+    repeated_folds,
+)
 from ensemble.combine.fit import Fitted, Plan, Pool, Probs, decide, decide_in_fold
 from ensemble.combine.rules import Params, Rule, rule, rules
 from ensemble.core.predictions import UNKNOWN, Floats, Ints, Texts
@@ -20,8 +28,8 @@ from ensemble.stats.intervals import differences
 
 @dataclass(frozen=True)
 class RuleScore:
-    """A rule in the tournament. score: cross-fitted, on the first division into folds.  error: the standard error
-    of its distance from the best rule's score on the same rows, 0 for the best itself.
+    """A rule that `auto` compares. score: cross-fitted, on the first division into folds.  error: standard error of
+    its difference from the best rule's score on the same rows, 0 for the best rule.
     """
 
     rule: str
@@ -30,15 +38,14 @@ class RuleScore:
 
 
 MOST_COEFFICIENTS = 500_000
-"""Of a rule that `auto` compares: more take minutes, and are more than validation rows can tell."""
+"""Rules with more are not compared: fits take minutes, and validation rows cannot determine as many."""
 
 
 @dataclass(frozen=True)
 class RuleSelection:
-    """What `auto` decided: the fit of the winner on all rows, its honest predictions by repeat, the table.
-
-    left_out: rules that were too large to be compared.
-    The honest predictions are nested: the rows of a fold have no part in the choice of the rule either.
+    """The result of `auto`. full: the selected rule fitted on all rows.  honest: cross-fitted predictions, one per
+    repeat; nested, so that the rows of a fold do not influence the selection of the rule for that fold either.
+    table: the scores of all compared rules.  left_out: the rules too large to compare.
     """
 
     full: Fitted
@@ -48,8 +55,8 @@ class RuleSelection:
 
 
 def candidate_rules() -> list[Rule]:
-    """Every rule but `auto`, the simplest first."""
-    return sorted((rules.get(name) for name in rules.names() if name != "auto"), key=lambda one: one.complexity)
+    """Every rule except `auto`, the simplest first."""
+    return sorted((rules.get(name) for name in rules.names() if name != "auto"), key=lambda rule: rule.complexity)
 
 
 def too_large(m: int, k: int) -> tuple[str, ...]:
@@ -60,110 +67,114 @@ def too_large(m: int, k: int) -> tuple[str, ...]:
 def select_rule(
     plan: Plan,
     pool: Pool,
-    several: Sequence[Folds],
+    repeats: Sequence[Folds],
     groups: Texts | None,
     *,
     nested: bool = True,
     progress: Progress = no_progress,
 ) -> RuleSelection:
-    """The tournament on the first of several divisions into folds. nested: with honest predictions.
+    """Select a rule on the first of `repeats`, divisions into folds. nested: with honest predictions.
 
-    The honest predictions are those of a tournament on each division: were the choice a mean over all of them,
-    it would be steadier than what a single one can be evaluated by. Raises NothingPassed.
+    Honest predictions repeat the selection on each division separately: averaging the selection over divisions
+    would make it more stable than the selection whose score is estimated. Raises NothingPassed.
     """
     left_out = too_large(len(pool.probs), pool.probs.shape[2])
-    entrants = [rule for rule in candidate_rules() if rule.name not in left_out]
+    candidates = [rule for rule in candidate_rules() if rule.name not in left_out]
     fits = sum(
-        comb(len(folds.names), 2) * nested + len(folds.names) for folds in (several if nested else several[:1])
+        comb(len(folds.names), 2) * nested + len(folds.names) for folds in (repeats if nested else repeats[:1])
     )
-    tick = counted(progress, fits)
-    first = _CrossfitRound(plan, entrants, pool, several[0], groups, tick)
+    tick = progress_counter(progress, fits)
+    first = _CrossfitRound(plan, candidates, pool, repeats[0], groups, tick)
     table = first.table()
-    winner = entrants[simplest(table, plan.metric)]
-    (full,) = decide(plan, [winner], pool, several[0].known())
-    others = [_CrossfitRound(plan, entrants, pool, folds, groups, tick) for folds in several[1:] if nested]
-    return RuleSelection(full, tuple(one.nested(full) for one in (first, *others) if nested), table, left_out)
+    winner = candidates[simplest(table, plan.metric)]
+    (full,) = decide(plan, [winner], pool, repeats[0].known())
+    further_rounds = [
+        _CrossfitRound(plan, candidates, pool, folds, groups, tick) for folds in repeats[1:] if nested
+    ]
+    return RuleSelection(
+        full, tuple(crossfit.nested(full) for crossfit in (first, *further_rounds) if nested), table, left_out
+    )
 
 
 class _CrossfitRound:
-    """The tournament on one division into folds.
+    """The comparison of rules on one division into folds.
 
-    What is decided without the folds f and g serves both of them: it chooses the rule for f by predicting g,
-    and the other way round. Ten fits stand in for the twenty of a plain nested cross-validation.
+    A fit without the folds f and g is used twice: its predictions of g select the rule for f, and those of f the
+    rule for g. Ten fits therefore replace the twenty of a plain nested cross-validation.
     """
 
     def __init__(
         self,
         plan: Plan,
-        entrants: Sequence[Rule],
+        candidates: Sequence[Rule],
         pool: Pool,
         folds: Folds,
         groups: Texts | None,
         tick: Callable[[], None],
     ) -> None:
-        self.plan, self.entrants, self.pool, self.folds, self.groups = plan, entrants, pool, folds, groups
+        self.plan, self.candidates, self.pool, self.folds, self.groups = plan, candidates, pool, folds, groups
         self.tick = tick
-        self.fits = {fold: self._decided(folds.without(fold)) for fold in folds.names}
+        self.fits = {fold: self._fit(folds.without(fold)) for fold in folds.names}
 
-    def _decided(self, rows: Ints) -> list[Fitted]:
-        found = decide_in_fold(self.plan, self.entrants, self.pool, rows)
+    def _fit(self, rows: Ints) -> list[Fitted]:
+        fitted = decide_in_fold(self.plan, self.candidates, self.pool, rows)
         self.tick()
-        return found
+        return fitted
 
     def table(self) -> tuple[RuleScore, ...]:
         """Every rule's cross-fitted score on all labelled rows."""
-        return self._scored(self._predicted(self.fits), self.folds.known())
+        return self._rule_scores(self._predicted(self.fits), self.folds.known())
 
     def nested(self, full: Fitted) -> Crossfitted:
-        """Each fold predicted by the rule that wins on the others, fitted on the others."""
+        """Each fold predicted by the rule that is selected and fitted on the other folds."""
         inner: dict[int, dict[int, list[Fitted]]] = {fold: {} for fold in self.folds.names}
-        for one, other in combinations(self.folds.names, 2):
-            rest = self.folds.without(one, other)
+        for first, second in combinations(self.folds.names, 2):
+            rest = self.folds.without(first, second)
             if len(rest):
-                both = self._decided(rest)
-                inner[one][other], inner[other][one] = both, both
-        chosen = {fold: self.fits[fold][self._winner(inner[fold])] for fold in self.folds.names}
-        return assembled({**chosen, UNKNOWN: full}, self.pool, self.folds)
+                fitted = self._fit(rest)
+                inner[first][second], inner[second][first] = fitted, fitted
+        selected = {fold: self.fits[fold][self._selected_index(inner[fold])] for fold in self.folds.names}
+        return assembled({**selected, UNKNOWN: full}, self.pool, self.folds)
 
-    def _winner(self, fits: dict[int, list[Fitted]]) -> int:
-        if not fits:  # two folds leave nothing to choose on
+    def _selected_index(self, fits: dict[int, list[Fitted]]) -> int:
+        if not fits:  # two folds leave no rows for the selection
             return 0
         rows = np.concatenate([self.folds.rows(fold) for fold in fits])
-        # as bold as the choice on all rows will be, whose errors are as much smaller
-        bold = math.sqrt(len(rows) / len(self.folds.known()))
-        return simplest(self._scored(self._predicted(fits), rows), self.plan.metric, bold)
+        # the same tolerance as for the selection on all rows, whose standard errors are smaller by this factor
+        errors = math.sqrt(len(rows) / len(self.folds.known()))
+        return simplest(self._rule_scores(self._predicted(fits), rows), self.plan.metric, errors)
 
-    def _scored(self, probs: Sequence[Probs], rows: Ints) -> tuple[RuleScore, ...]:
-        """What each rule's predictions (n, k) score on `rows`."""
+    def _rule_scores(self, probs: Sequence[Probs], rows: Ints) -> tuple[RuleScore, ...]:
+        """The score of each rule's predictions (n, k) on `rows`, with standard errors."""
         metric, targets = self.plan.metric, self.pool.targets[rows]
         groups = None if self.groups is None else self.groups[rows]
-        said = [one[rows] for one in probs]
-        scores = [metric(one, targets) for one in said]
+        predictions = [rule_probs[rows] for rule_probs in probs]
+        scores = [metric(rule_probs, targets) for rule_probs in predictions]
         best = _best(scores, metric)
-        gaps = differences(metric, said[best], said, targets, groups)
+        gaps = differences(metric, predictions[best], predictions, targets, groups)
         return tuple(
             RuleScore(rule.name, score, 0.0 if index == best else gap.se)
-            for index, (rule, score, gap) in enumerate(zip(self.entrants, scores, gaps, strict=True))
+            for index, (rule, score, gap) in enumerate(zip(self.candidates, scores, gaps, strict=True))
         )
 
     def _predicted(self, fits: dict[int, list[Fitted]]) -> list[Probs]:
-        """For each rule its predictions (n, k) of the folds that are keys; other rows are left as they are."""
-        out = [np.zeros(self.pool.probs.shape[1:], np.float32) for _ in self.entrants]
+        """For each rule its predictions (n, k) of the folds that are keys of `fits`; other rows are 0."""
+        out = [np.zeros(self.pool.probs.shape[1:], np.float32) for _ in self.candidates]
         for fold, fitted in fits.items():
-            here = self.folds.rows(fold)
-            kept = fitted[0].selection.kept  # the same for every rule: they choose from the same members
-            probs = self.pool.taken(kept, here)
-            for index, one in enumerate(fitted):
-                out[index][here] = one.predict_kept(probs)
+            fold_rows = self.folds.rows(fold)
+            kept = fitted[0].selection.kept  # the same for every rule, since member selection does not depend on it
+            probs = self.pool.take(kept, fold_rows)
+            for index, rule_fit in enumerate(fitted):
+                out[index][fold_rows] = rule_fit.predict_kept(probs)
         return out
 
 
 def simplest(table: Sequence[RuleScore], metric: Metric, errors: float = 1.0) -> int:
-    """The first rule, from the simplest on, within so many standard errors of the best."""
+    """The index of the first (simplest) rule within `errors` standard errors of the best."""
     scores = [entry.score for entry in table]
     best = scores[_best(scores, metric)]
     near = (index for index, entry in enumerate(table) if abs(entry.score - best) <= errors * entry.error)
-    # no score at all: the rows say nothing about this metric
+    # the metric is undefined on the rows: the simplest rule
     return next(near, 0)
 
 
@@ -174,28 +185,30 @@ def _best(scores: Sequence[float], metric: Metric) -> int:
     return max(known, key=lambda index: (scores[index] if metric.higher else -scores[index], -index))
 
 
-def _winner(params: Params) -> Rule:
+def _selected_rule(params: Params) -> Rule:
     return rules.get(str(params["rule"]))
 
 
 @rule(
     "auto",
     complexity=math.inf,
-    term=lambda params, j, member: _winner(params).term(params, j, member),
-    finish=lambda params, total: _winner(params).finish(params, total),
-    weights=lambda params: _winner(params).weights(params),
-    shares=lambda params: _winner(params).shares(params),
+    term=lambda params, j, member: _selected_rule(params).term(params, j, member),
+    finish=lambda params, total: _selected_rule(params).finish(params, total),
+    weights=lambda params: _selected_rule(params).weights(params),
+    shares=lambda params: _selected_rule(params).shares(params),
     optimises=True,
 )
 def auto(probs: Floats, targets: Ints, metric: Metric) -> Params:
     """The simplest rule whose cross-fitted score is within one paired standard error of the best one's.
 
-    The one-standard-error rule of Breiman et al. (1984). Rows are known by their place, as nothing else is.
+    The one-standard-error rule of Breiman et al. (1984). Positions serve as the ids of rows and members.
     """
     if len(targets) < 2:  # nothing to compare on
         return {"rule": np.array("uniform"), **rules.get("uniform").fit(probs, targets)}
-    names = tuple(f"{index:05d}" for index in range(len(probs)))
-    rows = np.array([f"{index:09d}" for index in range(len(targets))])
-    plan = Plan(names, names, rules.get("auto"), metric=metric, calibrate=True)
-    fitted = select_rule(plan, Pool(probs, targets), repeated_folds(rows, targets, None), None, nested=False).full
+    member_ids = tuple(f"{index:05d}" for index in range(len(probs)))
+    row_ids = np.array([f"{index:09d}" for index in range(len(targets))])
+    plan = Plan(member_ids, member_ids, rules.get("auto"), metric=metric, calibrate=True)
+    fitted = select_rule(
+        plan, Pool(probs, targets), repeated_folds(row_ids, targets, None), None, nested=False
+    ).full
     return {"rule": np.array(fitted.rule.name), **fitted.params}

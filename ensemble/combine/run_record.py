@@ -18,14 +18,17 @@ from ensemble.runs.writing import now, parent_facts, total
 
 
 def metrics_of(evaluation: Evaluation, valid: Split, refits: bool) -> dict[str, Any]:
-    """The entries of metrics.json beside the scores of the splits: apparent, and honest with its interval."""
+    """The entries of metrics.json beside the scores of the splits: apparent scores, honest ones with intervals."""
     known = evaluation.folds.known()  # in the order of the ids
-    ours = {name: ours for name, (ours, _, _) in evaluation.scores.items()}
-    honest = {name: {"value": one.honest, "low": one.low, "high": one.high} for name, one in ours.items()}
+    ensemble_scores = {name: ensemble_score for name, (ensemble_score, _, _) in evaluation.scores.items()}
+    honest = {
+        name: {"value": entry.honest, "low": entry.low, "high": entry.high}
+        for name, entry in ensemble_scores.items()
+    }
     apparent = {
         "n": len(known),
         **score(evaluation.apparent[known], valid.targets[known]),
-        **{name: one.apparent for name, one in ours.items()},
+        **{name: entry.apparent for name, entry in ensemble_scores.items()},
     }
     return {
         "apparent": apparent,
@@ -42,11 +45,11 @@ def facts_of(
     classes: Texts,
     tests: Mapping[str, Predictions],
 ) -> dict[str, Any]:
-    """run.json. kept: the members.  sources: the runs that predict, the same or their refits."""
+    """The content of run.json. kept: the members.  sources: the runs that predict, the same or their refits."""
     refits = [run for run in sources if run not in kept]
     data: Mapping[str, Any] = next((run.facts.get("data", {}) for run in kept if run.kind != "import"), {})
     data = data or kept[0].facts.get("data", {})
-    known = _test_prints(sources)
+    test_fingerprints = _test_fingerprints(sources)
     return {
         "kind": "ensemble",
         "name": name,
@@ -58,7 +61,7 @@ def facts_of(
         "data": {
             "form": data.get("form"),
             "fingerprint": data.get("fingerprint", ""),
-            "tests": {split: known[split] for split in tests if split in known},
+            "tests": {split: test_fingerprints[split] for split in tests if split in test_fingerprints},
         },
         "classes": classes.tolist(),
         **{
@@ -66,25 +69,25 @@ def facts_of(
             for cost in ("parameters", "bytes", "seconds", "seconds_per_image")
         },
         "chosen_on_valid": chosen_on_valid(kept),
-        "combined": now(),  # `created` stays when the same is combined again
+        "combined": now(),  # `created` stays when the same ensemble is combined again
     }
 
 
-def _test_prints(sources: Sequence[Run]) -> dict[str, Any]:
-    """The fingerprint of each test set, by those that predict it: a refit, not the member behind it."""
-    found: dict[str, Any] = {}
+def _test_fingerprints(sources: Sequence[Run]) -> dict[str, Any]:
+    """The fingerprint of each test set, from the runs that predict it: a refit instead of its member."""
+    fingerprints: dict[str, Any] = {}
     for run in sources:
-        found = {**(run.facts.get("data", {}).get("tests") or {}), **found}
-    return found
+        fingerprints = {**(run.facts.get("data", {}).get("tests") or {}), **fingerprints}
+    return fingerprints
 
 
 def chosen_on_valid(runs: Sequence[Run]) -> list[str]:
-    """What the validation rows had decided already before the runs were combined."""
-    return sorted({str(what) for run in runs for what in run.facts.get("chosen_on_valid") or []})
+    """The settings of the runs that were already chosen on the validation rows."""
+    return sorted({str(setting) for run in runs for setting in run.facts.get("chosen_on_valid") or []})
 
 
 def _valid_leaks(runs: Sequence[Run]) -> int:
-    """How many validation rows any of `runs` has met, or a copy or the group of, while it trained."""
+    """The number of validation rows with a copy, or their group, in the training rows of any of `runs`."""
     leaks: Leaks = {}
     for run in runs:
         leaks = merged(leaks, dict(run.facts.get("leaks") or {}))
@@ -95,7 +98,7 @@ def _valid_leaks(runs: Sequence[Run]) -> int:
 def notes_of(
     evaluation: Evaluation, kept: Sequence[Run], refits: bool, valid: Split, threshold: float
 ) -> list[str]:
-    """What a reader must know beside the scores, one line each."""
+    """Caveats of the scores, one line each."""
     notes = []
     if lacking := absent(valid.targets, valid.classes.tolist()):
         notes.append(
@@ -117,10 +120,10 @@ def notes_of(
         m, k = valid.probs.shape[0], valid.probs.shape[2]
         notes.append(f"auto left out {', '.join(evaluation.left_out)}: too large for {m} members and {k} classes")
     for metric in evaluation.suspect:
-        ours = evaluation.scores[metric][0]
+        entry = evaluation.scores[metric][0]
         notes.append(
-            f"something is wrong: the apparent {metric} {ours.apparent:.4f} is worse than the honest interval"
-            f" ({ours.low:.4f} to {ours.high:.4f}); believe neither, and look for rows that are unlike the others"
+            f"something is wrong: the apparent {metric} {entry.apparent:.4f} is worse than the honest interval"
+            f" ({entry.low:.4f} to {entry.high:.4f}); believe neither, and look for rows that are unlike the others"
         )
     if unknown := int((valid.targets == UNKNOWN).sum()):
         notes.append(f"{unknown} of {len(valid.targets)} validation rows have no target and are not scored")

@@ -1,1 +1,1 @@
-"""TODO ensemble.core"""
+"""Errors, files, names, registries, predictions and listeners: what every other package imports."""

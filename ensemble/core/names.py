@@ -1,4 +1,4 @@
-"""Names of files, ids and classes: which are images, how they are spelled, how they sort."""
+"""Names of files, ids and classes: image extensions, normalisation and sorting."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from decimal import Decimal
 
 from ensemble.core.errors import DataError, first_few
 
-_KNOWN = frozenset(
+_EXTENSIONS = frozenset(
     "jpg jpeg jpe jfif png gif bmp dib tif tiff webp mpo ppm pgm pbm pnm jp2 j2k avif heic heif".split()  # noqa: SIM905
 )
-"""Names that end so, in any case of letters, are taken for images; HEIC only to be refused by name."""
+"""Image extensions, in any case. HEIC is included so that such files are refused by name."""
 
-_SYSTEM = frozenset(
+_SYSTEM_FILES = frozenset(
     "@eadir|@tmp|@__thumb|@recycle|@recently-snapshot|#recycle|#snapshot|$recycle.bin|system volume information"  # noqa: SIM905
     "|.trashes|lost+found|network trash folder|temporary items|__macosx|thumbs.db|ehthumbs.db|ehthumbs_vista.db"
     "|desktop.ini|icon\r".split("|")
 )
-"""What Synology, QNAP, Windows and macOS leave in folders, in small letters."""
+"""Files and folders that Synology, QNAP, Windows and macOS create, in lower case."""
 
-READ_AS_MISSING = frozenset(
+PANDAS_NA_VALUES = frozenset(
     [
         "#N/A",
         "#N/A N/A",
@@ -43,77 +43,79 @@ READ_AS_MISSING = frozenset(
         "null",
     ]
 )
-"""What pandas takes for no value unless it is told otherwise, and with it the scorers of competitions."""
+"""Texts that `pandas.read_csv` reads as NaN by default, as the scorers of competitions do."""
 
-_UNWANTED = {"Cc", "Cs", "Zl", "Zp"}
+_CONTROL_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 _DIGITS = re.compile(r"([0-9]+)")
 
 
 def extension(name: str) -> str:
-    """The known image extension that `name` ends in, dot included, as it is spelled there; else nothing."""
-    before, dot, after = name.rpartition(".")
-    known = (after in _KNOWN or after.lower() in _KNOWN) and before and before[-1] != "/"
-    return dot + after if known else ""
+    """The image extension of `name`, with the dot and in its original case; "" for other names."""
+    base, dot, ending = name.rpartition(".")
+    is_image = (ending in _EXTENSIONS or ending.lower() in _EXTENSIONS) and base and base[-1] != "/"
+    return dot + ending if is_image else ""
 
 
 def stem(name: str) -> str:
-    """`name` without its image extension; folders in it are kept."""
-    ending = extension(name)
-    return name[: -len(ending)] if ending else name
+    """`name` without its image extension; folders are kept."""
+    suffix = extension(name)
+    return name[: -len(suffix)] if suffix else name
 
 
 def is_system(name: str) -> bool:
-    """Whether an operating system or a file server makes a file or folder of this name, in any case of letters."""
-    return name.lower() in _SYSTEM
+    """Whether an operating system or a file server creates files or folders of this name, in any case."""
+    return name.lower() in _SYSTEM_FILES
 
 
 def has_control(text: str) -> bool:
-    """Whether `text` holds a line break, another control character or a byte that is no UTF-8."""
-    return not text.isprintable() and any(unicodedata.category(c) in _UNWANTED for c in text)
+    """Whether `text` has a line break, another control character, or a byte that is not UTF-8."""
+    return not text.isprintable() and any(
+        unicodedata.category(character) in _CONTROL_CATEGORIES for character in text
+    )
 
 
 def nfc(text: str) -> str:
-    """`text` in Unicode's composed form, the only one that ids and classes have."""
+    """`text` in Unicode normal form C, the form of all ids and classes."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def natural_key(text: str) -> tuple[list[tuple[int, str]], str]:
-    """Sorts `2` before `10`; names that differ in leading zeros only keep a fixed order."""
+    """Sort key for natural order, `2` before `10`; names that differ only in leading zeros have a fixed order."""
     parts = _DIGITS.split(text)
     return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)], text
 
 
 def refuse_shared_ids(ids: Sequence[str], sources: Sequence[str], where: str, advice: str) -> None:
-    """Raise DataError that names the files or rows that share an id, and gives the advice."""
+    """Raise DataError, with `advice`, that names the files or rows that share an id."""
     if pairs := _shared(ids, sources):
         raise DataError(f"{where}: {len(pairs)} ids are not unique: {first_few(pairs)}; {advice}")
 
 
-def look(text: str) -> str:
-    """What a reader sees of a name: without case, invisible characters and doubled spaces."""
-    visible = "".join(c for c in text.casefold() if unicodedata.category(c) != "Cf")
+def normalised_name(text: str) -> str:
+    """`text` case-folded, in NFKC, without invisible characters and repeated spaces."""
+    visible = "".join(character for character in text.casefold() if unicodedata.category(character) != "Cf")
     return " ".join(unicodedata.normalize("NFKC", visible).split())
 
 
 def same_number(name: str, other: str) -> bool:
-    """Whether two names are one number: `1`, `01` and `1.0`."""
-    found = _number(name)
-    return found is not None and found == _number(other)
+    """Whether two names are the same number, as `1`, `01` and `1.0` are."""
+    number = _number(name)
+    return number is not None and number == _number(other)
 
 
 def _number(name: str) -> Decimal | None:
-    text = look(name)
+    text = normalised_name(name)
     return Decimal(text) if _NUMBER.fullmatch(text) else None
 
 
 def look_alikes(names: Sequence[str]) -> list[list[str]]:
-    """The names that look the same, in groups of two and more."""
-    return _groups(names, look)
+    """Groups of two or more names whose `normalised_name` is equal."""
+    return _groups(names, normalised_name)
 
 
 def same_numbers(names: Sequence[str]) -> list[list[str]]:
-    """The names that are the same number, in groups of two and more."""
+    """Groups of two or more names that are the same number."""
     return _groups([name for name in names if _number(name) is not None], _number)
 
 
@@ -125,7 +127,7 @@ def _groups(names: Iterable[str], key: Callable[[str], object]) -> list[list[str
 
 
 def refuse_shared_files(paths: Sequence[str], ids: Sequence[str], where: str) -> None:
-    """Raise DataError that names the files that more than one id stands for."""
+    """Raise DataError that names the files with more than one id."""
     if pairs := _shared(paths, ids):
         raise DataError(f"{where}: {len(pairs)} files have two ids, remove a row of each: {first_few(pairs)}")
 

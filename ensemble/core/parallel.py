@@ -1,7 +1,7 @@
-"""Functions applied to many items by threads or processes, and how OpenMP's threads wait.
+"""Functions mapped over items by threads or processes, and the waiting policy of OpenMP threads.
 
-A thread that is done waits for the others in a loop that keeps its core busy, by default for milliseconds. Where
-another process has one of the cores, the thread that is waited for does not run, and the loop takes its time.
+By default an OpenMP thread that has finished spins for milliseconds while it waits for the others, which keeps its
+core busy. If another process holds a core, the thread that the others wait for cannot run while they spin.
 """
 
 from __future__ import annotations
@@ -20,50 +20,50 @@ from threadpoolctl import threadpool_limits
 S = TypeVar("S")
 T = TypeVar("T")
 
-TRIED = 32
-"""Items that are done one after the other first, to see how long one takes."""
-WORTH = 0.001
-"""Seconds of an item below which threads only wait for each other, as Python runs one at a time: 60,000 images of
-32 pixels took 17 s by four threads on two cores, and 7 s by one."""
-ROUND = 512
-"""What all threads are given at a time: an interruption waits for no more."""
+TIMED_ITEMS = 32
+"""Items that are processed sequentially first, to measure the time of one."""
+MIN_THREAD_SECONDS = 0.001
+"""Seconds per item below which threads do not pay, because of the GIL: 60,000 images of 32 pixels took 17 s
+with four threads on two cores, and 7 s with one."""
+CHUNK = 512
+"""Items that are submitted to the threads at a time. An interruption waits for these only."""
 
 
-def threaded(function: Callable[[S], T], items: Sequence[S], threads: int) -> Iterator[T]:
-    """`function` of each of `items`, in order. Raises what it raises."""
+def threaded_map(function: Callable[[S], T], items: Sequence[S], threads: int) -> Iterator[T]:
+    """`function` of each of `items`, in order. Raises what `function` raises."""
     times: list[float] = []
-    for item in items[:TRIED]:
+    for item in items[:TIMED_ITEMS]:
         started = time.perf_counter()
-        done = function(item)
+        result = function(item)
         times.append(time.perf_counter() - started)
-        yield done
-    rest = items[TRIED:]
+        yield result
+    rest = items[TIMED_ITEMS:]
     if not rest:
         return
-    if statistics.median(times) < WORTH:
+    if statistics.median(times) < MIN_THREAD_SECONDS:
         yield from map(function, rest)
         return
     with ThreadPoolExecutor(threads) as pool:
-        for begin in range(0, len(rest), ROUND):
-            yield from pool.map(function, rest[begin : begin + ROUND])
+        for begin in range(0, len(rest), CHUNK):
+            yield from pool.map(function, rest[begin : begin + CHUNK])
 
 
-ENOUGH = 20_000
-"""Images for which it is worth the second that a process needs to begin."""
-PART = 1000
-"""Images that a process is given at a time."""
+MIN_PROCESS_IMAGES = 20_000
+"""Number of images that makes up for the second that a process takes to start."""
+PART_SIZE = 1000
+"""Images that a process gets at a time."""
 
 
-def in_parts(function: Callable[[Any], T], images: Any) -> Iterator[tuple[int, T]]:
+def map_parts(function: Callable[[Any], T], images: Any) -> Iterator[tuple[int, T]]:
     """(images done, `function` of a part) for each part of `images`, a sequence or an array, in order.
 
-    function: a plain one of a module, or a partial of one, so that other processes can be sent it.
+    function: picklable, for use in other processes: a module-level function, or a partial of one.
     """
-    ends = range(PART, len(images) + PART, PART)
-    parts = (images[end - PART : end] for end in ends)
+    ends = range(PART_SIZE, len(images) + PART_SIZE, PART_SIZE)
+    parts = (images[end - PART_SIZE : end] for end in ends)
     done = (min(end, len(images)) for end in ends)
     workers = os.cpu_count() or 1
-    if len(images) < ENOUGH or workers == 1:
+    if len(images) < MIN_PROCESS_IMAGES or workers == 1:
         yield from zip(done, map(function, parts), strict=True)
         return
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
@@ -71,17 +71,19 @@ def in_parts(function: Callable[[Any], T], images: Any) -> Iterator[tuple[int, T
 
 
 def _one_thread() -> None:
-    """A process for each core leaves none for the threads of BLAS."""
+    """Limit BLAS to one thread, as there is a process for each core."""
     threadpool_limits(limits=1, user_api="blas")
 
 
-VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-"""What decides how GNU's OpenMP waits, which torch's wheels bring; a user who sets one of them is not overruled."""
-ROUNDS = 1_000
-"""Rounds of that loop before a thread sleeps: what libgomp has for more threads than cores; else it has 300,000."""
+WAIT_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+"""Environment variables that set the waiting policy of GNU OpenMP, which torch wheels include. If the user has set
+one of them, it is kept."""
+SPIN_COUNT = 1_000
+"""Iterations of the waiting loop before a thread sleeps: libgomp's value for more threads than cores; its default
+is 300,000."""
 
 
-def wait_briefly() -> None:
-    """Set the variable, which counts where torch is not loaded yet; child processes inherit it."""
-    if "torch" not in sys.modules and not any(name in os.environ for name in VARIABLES):
-        os.environ["GOMP_SPINCOUNT"] = str(ROUNDS)
+def limit_spinning() -> None:
+    """Set GOMP_SPINCOUNT. It has an effect only before torch is imported; child processes inherit it."""
+    if "torch" not in sys.modules and not any(name in os.environ for name in WAIT_VARIABLES):
+        os.environ["GOMP_SPINCOUNT"] = str(SPIN_COUNT)

@@ -1,6 +1,6 @@
-"""What a model said about a set of items: the one thing that everything after training works from.
+"""Predicted probabilities of a set of items: checks, npz files and alignment.
 
-m members, n items, k classes, everywhere the same letters.
+Shapes: m members, n items, k classes.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ Wide = npt.NDArray[np.float64]
 Texts = npt.NDArray[np.str_]
 
 ROW_TOLERANCE = 1e-3
-"""A row of probabilities may sum to one give or take this much."""
+"""Maximum deviation from 1 of the sum of a row of probabilities."""
 
-_DAMAGED = (OSError, ValueError, EOFError, AttributeError, KeyError, TypeError, RuntimeError)
-"""What numpy and zipfile raise for a file that is no npz, or no longer one."""
+_READ_ERRORS = (OSError, ValueError, EOFError, AttributeError, KeyError, TypeError, RuntimeError)
+"""Exceptions of numpy and zipfile for a file that is not a valid npz."""
 
 UNKNOWN = -1
-"""The target of an item whose label is not known."""
+"""Target of an item whose label is unknown."""
 
 
 @dataclass(frozen=True)
 class Predictions:
     """Probabilities for n items and k classes.
 
-    ids: str (n,), unique.  probs: float32 (n, k), rows sum to one.  classes: str (k,), unique.
-    targets: int64 (n,), an index into `classes` or -1 where unknown; None where there are no labels at all.
-    groups: str (n,) or None.  source: where they came from, for messages.
+    ids: str (n,), unique.  probs: float32 (n, k), rows sum to 1.  classes: str (k,), unique.
+    targets: int64 (n,), an index into `classes` or -1 where unknown; None if there are no labels.
+    groups: str (n,) or None.  source: origin, for messages.
     """
 
     ids: Texts
@@ -71,18 +71,18 @@ def checked(
     source: str,
     like: Predictions | None = None,
 ) -> Predictions:
-    """Predictions after every check of the contract on classes and rows.
+    """Predictions after validation of classes and rows.
 
-    probs may be any float type; rows that are off one by at most 1e-3 are renormalised in float64, and the
-    result is float32. like: predictions already checked, whose names are not checked once more, nor kept
-    twice, where they are the same. Raises DataError that names `source` and the first five offenders.
+    probs may have any float type. Rows whose sum differs from 1 by at most 1e-3 are renormalised in float64; the
+    result is float32. like: checked predictions; if their names are equal, they are used without another check or
+    copy. Raises DataError that names `source` and the first five invalid entries.
     """
     ids, classes = as_texts(ids, f"{source}: ids"), as_texts(classes, f"{source}: classes")
     if like is not None and np.array_equal(ids, like.ids) and np.array_equal(classes, like.classes):
         ids, classes = like.ids, like.classes
     else:
         for names, noun, plural in ((ids, "id", "ids"), (classes, "class", "classes")):
-            _refuse_mangled(names, noun, plural, source)
+            _refuse_invalid_names(names, noun, plural, source)
             _refuse_repeats(names, f"{source}: the same {noun} twice")
     if len(classes) < 2:
         raise DataError(f"{source}: {len(classes)} class found, at least 2 expected")
@@ -101,48 +101,52 @@ def checked(
     )
 
 
-def as_texts(values: Any, what: str) -> Texts:
-    """A one-dimensional array of text, or DataError."""
+def as_texts(values: Any, where: str) -> Texts:
+    """`values` as a one-dimensional array of str. Raises DataError, which begins with `where`."""
     array = np.asarray(values)
     if array.ndim != 1 or (array.size and array.dtype.kind != "U"):
-        raise DataError(f"{what}: {array.dtype} {array.shape} found, a list of text expected")
+        raise DataError(f"{where}: {array.dtype} {array.shape} found, a list of text expected")
     return array.astype(np.str_)
 
 
-def _refuse_mangled(names: Texts, noun: str, plural: str, source: str) -> None:
-    listed = names.tolist()
-    if "" in listed:
-        raise DataError(f"{source}: an empty {noun} at place {listed.index('') + 1}; give it a name")
-    bad = [name for name in listed if has_control(name)]
-    if bad:
-        raise DataError(f"{source}: {plural} with control characters: {first_few(map(one_line, bad))}; rename them")
+def _refuse_invalid_names(names: Texts, noun: str, plural: str, source: str) -> None:
+    texts = names.tolist()
+    if "" in texts:
+        raise DataError(f"{source}: an empty {noun} at place {texts.index('') + 1}; give it a name")
+    invalid = [name for name in texts if has_control(name)]
+    if invalid:
+        raise DataError(
+            f"{source}: {plural} with control characters: {first_few(map(one_line, invalid))}; rename them"
+        )
 
 
-def _refuse_repeats(names: Texts, complaint: str) -> None:
+def _refuse_repeats(names: Texts, message: str) -> None:
     if len(set(names.tolist())) < len(names):
         unique, counts = np.unique(names, return_counts=True)
-        raise DataError(f"{complaint}: {first_few(unique[counts > 1])}")
+        raise DataError(f"{message}: {first_few(unique[counts > 1])}")
 
 
 def _normalised(probs: Floats, ids: Texts, source: str) -> Floats:
-    wide = probs.astype(np.float64)
-    totals = wide.sum(axis=1)
-    near = np.abs(np.abs(totals - 1) - ROW_TOLERANCE) < 1e-9
-    # summed by size, so that another order of classes is not refused where this one is let in
-    totals[near] = np.sort(wide[near], axis=1).sum(axis=1)
+    doubles = probs.astype(np.float64)
+    totals = doubles.sum(axis=1)
+    at_limit = np.abs(np.abs(totals - 1) - ROW_TOLERANCE) < 1e-9
+    # sorted before the sum, so that the order of the classes does not decide whether a row at the limit passes
+    totals[at_limit] = np.sort(doubles[at_limit], axis=1).sum(axis=1)
     with np.errstate(invalid="ignore"):
-        bad = ~(np.isfinite(wide).all(axis=1) & (wide >= 0).all(axis=1) & (np.abs(totals - 1) <= ROW_TOLERANCE))
-    if bad.any():
-        raise DataError(
-            f"{source}: {bad.sum()} rows are not probabilities that sum to one within {ROW_TOLERANCE:g}"
-            f" (NaN, negative or another sum): {first_few(ids[bad])}"
+        invalid = ~(
+            np.isfinite(doubles).all(axis=1) & (doubles >= 0).all(axis=1) & (np.abs(totals - 1) <= ROW_TOLERANCE)
         )
-    narrow: Floats = probs.astype(np.float32, copy=False)
-    if bool((np.abs(totals - 1) <= 1e-6).all()) and np.array_equal(narrow, wide):
-        return narrow  # reading a file of ours again gives the very same numbers
-    # summed by size, so that another order of classes gives the same bits
-    totals = np.sort(wide, axis=1).sum(axis=1)
-    rows: Floats = (wide / totals[:, None]).astype(np.float32)
+    if invalid.any():
+        raise DataError(
+            f"{source}: {invalid.sum()} rows are not probabilities that sum to one within {ROW_TOLERANCE:g}"
+            f" (NaN, negative or another sum): {first_few(ids[invalid])}"
+        )
+    singles: Floats = probs.astype(np.float32, copy=False)
+    if bool((np.abs(totals - 1) <= 1e-6).all()) and np.array_equal(singles, doubles):
+        return singles  # a saved file is read back with identical values
+    # sorted before the sum, so that the result does not depend on the order of the classes
+    totals = np.sort(doubles, axis=1).sum(axis=1)
+    rows: Floats = (doubles / totals[:, None]).astype(np.float32)
     return rows
 
 
@@ -172,7 +176,7 @@ def save(path: Path, predictions: Predictions) -> Path:
 
 
 def as_npz(predictions: Predictions) -> bytes:
-    """An npz with ids, probs, classes and, where known, targets and groups. The bytes repeat exactly."""
+    """An npz with ids, probs, classes and, where known, targets and groups. The bytes are reproducible."""
     arrays: dict[str, npt.NDArray[Any]] = {
         "ids": predictions.ids,
         "probs": predictions.probs.astype(np.float32),
@@ -186,14 +190,14 @@ def as_npz(predictions: Predictions) -> bytes:
 
 
 def npz_bytes(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """An npz of plain arrays, whose bytes repeat exactly."""
+    """An npz of plain arrays with reproducible bytes."""
     file = io.BytesIO()
     np.savez(file, **arrays)  # type: ignore[arg-type]
     return file.getvalue()
 
 
 def load(path: Path, *, source: str | None = None, like: Predictions | None = None) -> Predictions:
-    """Read and check an npz written by `save` or by anyone. Raises DataError; never unpickles.
+    """Read and check an npz written by `save` or another program. Raises DataError; never unpickles.
 
     like: as for `checked`.
     """
@@ -216,27 +220,27 @@ def load(path: Path, *, source: str | None = None, like: Predictions | None = No
 def read_arrays(path: Path, source: str) -> dict[str, npt.NDArray[Any]]:
     """Every array of an npz file. Raises DataError for a file that is missing, broken or pickled."""
     try:
-        # opened here: numpy leaves a file open that is no whole zip
+        # opened here, as numpy does not close an incomplete zip file
         with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
             return {name: npz[name] for name in npz.files}
     except FileNotFoundError as error:
         raise DataError(f"{source}: no such file") from error
-    except (*_DAMAGED, zipfile.BadZipFile, zlib.error) as error:
+    except (*_READ_ERRORS, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{source}: not an npz of plain arrays ({one_line(error)})") from error
 
 
-def sha256_of(predictions: Predictions, *, whole: bool = False) -> str:
-    """The sha256 of ids and classes whatever their order; `whole`: of the probabilities too."""
+def sha256_of(predictions: Predictions, *, with_probs: bool = False) -> str:
+    """The SHA-256 of ids and classes in any order; `with_probs`: of the probabilities too."""
     rows, columns = np.argsort(predictions.ids), np.argsort(predictions.classes)
     names = [*predictions.ids[rows].tolist(), "", *predictions.classes[columns].tolist()]
     digest = hashlib.sha256("\0".join(names).encode())
-    if whole:
+    if with_probs:
         digest.update(np.ascontiguousarray(predictions.probs[rows][:, columns], dtype="<f4").tobytes())
     return digest.hexdigest()
 
 
 def align(predictions: Predictions, ids: Texts, classes: Texts) -> Predictions:
-    """The same predictions with rows in the order of `ids` and columns in the order of `classes`.
+    """The predictions with rows in the order of `ids` and columns in the order of `classes`.
 
     Aligned by name, never by position. Raises MismatchedRuns when a class or an id is missing or extra.
     """
@@ -246,7 +250,7 @@ def align(predictions: Predictions, ids: Texts, classes: Texts) -> Predictions:
     rows = _positions(predictions.ids, ids, "ids", predictions.source)
     targets = predictions.targets
     if targets is not None:
-        new_index = np.append(np.argsort(columns), UNKNOWN)  # position -1 keeps "unknown" unknown
+        new_index = np.append(np.argsort(columns), UNKNOWN)  # index -1, UNKNOWN, maps to itself
         targets = new_index[targets][rows]
     groups = None if predictions.groups is None else predictions.groups[rows]
     return replace(
@@ -259,24 +263,24 @@ def align(predictions: Predictions, ids: Texts, classes: Texts) -> Predictions:
     )
 
 
-def _positions(have: Texts, want: Texts, noun: str, source: str) -> Ints:
-    if len(have) == len(want) and bool((have == want).all()):
-        return np.arange(len(have))
-    missing, extra = np.setdiff1d(want, have), np.setdiff1d(have, want)
+def _positions(actual: Texts, expected: Texts, noun: str, source: str) -> Ints:
+    if len(actual) == len(expected) and bool((actual == expected).all()):
+        return np.arange(len(actual))
+    missing, extra = np.setdiff1d(expected, actual), np.setdiff1d(actual, expected)
     if len(missing) or len(extra):
-        found = "; ".join(
+        differences = "; ".join(
             f"{label}: {first_few(names)}"
             for label, names in (("missing", missing), ("extra", extra))
             if len(names)
         )
         raise MismatchedRuns(
-            f"{source} has {len(have)} {noun}, {len(want)} expected ({found});"
+            f"{source} has {len(actual)} {noun}, {len(expected)} expected ({differences});"
             " retrain it, or name the runs to combine"
         )
-    order = np.argsort(have)
-    return order[np.searchsorted(have[order], want)]
+    order = np.argsort(actual)
+    return order[np.searchsorted(actual[order], expected)]
 
 
 def stacked(members: Sequence[Predictions]) -> Floats:
-    """float32 (m, n, k) of members that are already aligned."""
+    """float32 (m, n, k) of aligned members."""
     return np.stack([member.probs for member in members])

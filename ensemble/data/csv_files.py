@@ -1,4 +1,4 @@
-"""CSV files as columns of text: the separator detected, quotes read, broken rows refused."""
+"""CSV files as columns of text. The separator is detected; rows of unequal width are refused."""
 
 from __future__ import annotations
 
@@ -17,30 +17,31 @@ from ensemble.core.registry import did_you_mean
 
 @dataclass(frozen=True)
 class Row:
-    """The cells of one row, and the line of the file that it ends on."""
+    """The cells of a row, and the number of its last line in the file."""
 
     cells: tuple[str, ...]
     line: int
 
 
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*')
-"""The first line that Excel takes the separator from, and that is no row."""
-_QUOTED = re.compile(r'(^|[^\w\s"])\s*"(?:[^"]|"")*"')
-"""A quoted cell, and the separator before it; a quote within a cell, as of inches, is no more than a letter."""
-_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""First line `sep=;`, from which Excel takes the separator. It is not a row."""
+_QUOTED_CELL = re.compile(r'(^|[^\w\s"])\s*"(?:[^"]|"")*"')
+"""A quoted cell and the separator before it. A quote inside a cell, as for inches, is plain text."""
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_rows(path: Path, separators: str = ",;\t") -> tuple[list[Row], str]:
     """The rows of a CSV that are not blank, and its separator.
 
-    That is what a first line `sep=;` says, else which of `separators` the header has most of outside quotes, else
-    `|`; where that gives rows of several widths, the next that gives one width. The text is UTF-8, or UTF-16 with
-    its mark. Raises DataError for a file that is missing, other text, or has a quote that is never closed.
+    The separator is that of a first line `sep=;`; otherwise the one of `separators` that occurs most often in the
+    header outside quotes; otherwise `|`. If the rows then have several widths, the next candidate that gives one
+    width is used. The text is UTF-8, or UTF-16 with a byte order mark. Raises DataError for a file that is missing,
+    has another encoding, or has an unclosed quote.
     """
     name = one_line(path)
     try:
-        separator, skipped, text = _separated(_text(path.read_bytes()), separators)
-        rows = list(_rows(text, separator, skipped))
+        separator, skipped_lines, text = _separated(_text(path.read_bytes()), separators)
+        rows = list(_rows(text, separator, skipped_lines))
     except FileNotFoundError as error:
         raise DataError(f"{name}: no such file, a CSV expected") from error
     except UnicodeDecodeError as error:
@@ -51,21 +52,21 @@ def read_rows(path: Path, separators: str = ",;\t") -> tuple[list[Row], str]:
 
 
 def _text(content: bytes) -> str:
-    return content.decode("utf-16" if content.startswith(_WIDE) else "utf-8-sig")
+    return content.decode("utf-16" if content.startswith(_UTF16_MARKS) else "utf-8-sig")
 
 
 def _separated(text: str, separators: str) -> tuple[str, int, str]:
-    """The separator, how many lines stand before the header, and the text from the header on."""
-    first = io.StringIO(text, newline="").readline()
-    if stated := _SEPARATOR_LINE.fullmatch(first):
-        return stated[1], 1, text[len(first) :]
-    plain = _QUOTED.sub(r"\1", first)
-    # a bar is looked for last: the names of columns may hold some
-    usable = separators if any(map(plain.count, separators)) or "|" not in plain else "|"
-    likely = sorted(dict.fromkeys(usable), key=plain.count, reverse=True)
-    present = [separator for separator in likely if separator in plain]
-    fitting = (separator for separator in present[1:] and present if _has_one_width(text, separator))
-    return next(fitting, likely[0]), 0, text
+    """The separator, the number of lines before the header, and the text from the header on."""
+    first_line = io.StringIO(text, newline="").readline()
+    if match := _SEPARATOR_LINE.fullmatch(first_line):
+        return match[1], 1, text[len(first_line) :]
+    unquoted = _QUOTED_CELL.sub(r"\1", first_line)
+    # `|` is the last candidate, as column names may contain it
+    candidates = separators if any(map(unquoted.count, separators)) or "|" not in unquoted else "|"
+    ranked = sorted(dict.fromkeys(candidates), key=unquoted.count, reverse=True)
+    present = [separator for separator in ranked if separator in unquoted]
+    consistent = (separator for separator in present[1:] and present if _has_one_width(text, separator))
+    return next(consistent, ranked[0]), 0, text
 
 
 def _has_one_width(text: str, separator: str) -> bool:
@@ -77,11 +78,11 @@ def _has_one_width(text: str, separator: str) -> bool:
         return False
 
 
-def _rows(text: str, separator: str, skipped: int) -> Iterator[Row]:
+def _rows(text: str, separator: str, skipped_lines: int) -> Iterator[Row]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
     for cells in reader:
         if any(map(str.strip, cells)):
-            yield Row(tuple(cells), reader.line_num + skipped)
+            yield Row(tuple(cells), reader.line_num + skipped_lines)
 
 
 ADD_HEADER = "add a header line, such as id,label"
@@ -89,58 +90,60 @@ ADD_HEADER = "add a header line, such as id,label"
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length, every value as text without spaces around it, NFC.
+    """Columns of equal length; all values are stripped NFC text.
 
-    name: the file, for messages.  columns: name -> values, in the file's order.
-    places: the number of each row below the header, where these are not all of a file's rows.
+    name: the file, for messages.  columns: name -> values, in the order of the file.
+    row_numbers: the number of each row below the header, for a subset of the rows of a file.
     """
 
     name: str
     columns: dict[str, list[str]]
-    places: tuple[int, ...] = ()
+    row_numbers: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
 
     def column(self, name: str, key: str) -> list[str]:
-        """The values of one column. Raises DataError that names the recipe's `key` when it is not there."""
+        """The values of a column. Raises DataError that names the recipe's `key` if the column is missing."""
         name = nfc(name)
         if name not in self.columns:
             raise DataError(
                 f"{self.name}: no column {name!r}, which data.{key} names{did_you_mean(name, self.columns)}"
             )
-        bad = [value for value in self.columns[name] if has_control(value)]
-        if bad:
-            raise DataError(f"{self.name}, column {name!r}: values with control characters: {_escaped(bad)}")
+        invalid = [value for value in self.columns[name] if has_control(value)]
+        if invalid:
+            raise DataError(f"{self.name}, column {name!r}: values with control characters: {_escaped(invalid)}")
         return self.columns[name]
 
     def take(self, rows: Sequence[int]) -> Table:
-        """The table of some rows, counted from 0; they keep the numbers that messages call them by."""
+        """The table of some rows, counted from 0. The row numbers in messages stay those of the file."""
         columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
-        return Table(self.name, columns, tuple(self.places[row] if self.places else row + 1 for row in rows))
+        return Table(
+            self.name, columns, tuple(self.row_numbers[row] if self.row_numbers else row + 1 for row in rows)
+        )
 
     @property
     def rows(self) -> list[str]:
-        """What messages call each row."""
-        return [f"row {place}" for place in self.places or range(1, len(self) + 1)]
+        """The name of each row in messages."""
+        return [f"row {number}" for number in self.row_numbers or range(1, len(self) + 1)]
 
     @property
     def named(self) -> list[str]:
-        """The columns that mean something: not the row numbers that pandas writes without a name."""
+        """The columns with a name; the row numbers that pandas writes without a name are left out."""
         return [name for name in self.columns if name and not name.startswith("Unnamed: ")]
 
 
 def read_csv(path: Path) -> Table:
-    """Read a CSV with a header; the separator is the comma, semicolon, tab or bar that the header has.
+    """Read a CSV with a header; the separator is detected as in `read_rows`.
 
-    Raises DataError for a file that is missing, no UTF-8 or UTF-16 text, ragged, or without rows.
+    Raises DataError for a file that is missing, not UTF-8 or UTF-16, has rows of unequal length, or has no rows.
     """
     name = one_line(path)
     rows, _ = read_rows(path)
     for row in rows[1:]:
         if len(row.cells) != len(rows[0].cells):
-            found, expected = len(row.cells), len(rows[0].cells)
-            raise DataError(f"{name}, line {row.line}: {found} values found, {expected} expected; correct it")
+            width, expected = len(row.cells), len(rows[0].cells)
+            raise DataError(f"{name}, line {row.line}: {width} values found, {expected} expected; correct it")
     if len(rows) < 2:
         raise DataError(f"{name}: no rows below the header; a header and a row for each image expected")
     return Table(name, _columns([row.cells for row in rows], name))
@@ -148,17 +151,19 @@ def read_csv(path: Path) -> Table:
 
 def _columns(rows: Sequence[Sequence[str]], name: str) -> dict[str, list[str]]:
     header = [nfc(value.strip()) for value in rows[0]]
-    texts = [[nfc(value.strip()) for value in values] for values in zip(*rows[1:], strict=True)]
-    # a separator at the end of every line makes a column of nothing
-    kept = [(column, values) for column, values in zip(header, texts, strict=True) if column or any(values)]
-    names = [column for column, _ in kept]
+    columns = [[nfc(value.strip()) for value in values] for values in zip(*rows[1:], strict=True)]
+    # a separator at the end of every line gives an empty column
+    named_columns = [
+        (column, values) for column, values in zip(header, columns, strict=True) if column or any(values)
+    ]
+    names = [column for column, _ in named_columns]
     repeated = [column for column in dict.fromkeys(names) if names.count(column) > 1]
     if repeated:
         raise DataError(
             f"{name}: columns of the same name: {first_few(repeated)}; rename one, or, where the file has no"
             f" header, {ADD_HEADER}"
         )
-    return dict(kept)
+    return dict(named_columns)
 
 
 def _escaped(values: Sequence[str]) -> str:

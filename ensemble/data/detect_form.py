@@ -1,4 +1,4 @@
-"""The `data` section of a recipe, guessed from a folder."""
+"""Detection of the `data` section of a recipe from a folder or a table."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ensemble.data.detect_tables import (
     TABLES,
     Guess,
     files_in,
+    guess_from_other_table,
+    guess_from_table,
+    guess_from_train_table,
     is_sample,
-    of_table,
-    other_table,
-    plain_table,
     table_beside_folders,
     tables_in,
 )
@@ -27,63 +27,69 @@ from ensemble.data.split_names import SplitName, label_advice, role_of, split_na
 from ensemble.recipe.schema import DataSpec
 
 
-def of_folders(root: Path, place: Path) -> Guess | None:
-    """Split folders, or class folders, in `place`; None where neither is there. Raises DataError."""
-    folders = subfolders(place)
-    filled = {name for name in folders if holds_image(place / name)}
-    splits = split_names(folders)
-    if "train" in splits and not _is_class(place, splits["train"][0].name, filled, splits):
-        return _of_splits(root, place, splits, filled)
-    named = {split.name for role in ("valid", "test") for split in splits.get(role, [])}
-    if len(filled - named) < 2:
+def guess_from_folders(root: Path, folder: Path) -> Guess | None:
+    """A guess from split folders or class folders in `folder`; None if there are none. Raises DataError."""
+    names = subfolders(folder)
+    with_images = {name for name in names if holds_image(folder / name)}
+    splits = split_names(names)
+    if "train" in splits and not _is_class(folder, splits["train"][0].name, with_images, splits):
+        return _guess_from_splits(root, folder, splits, with_images)
+    split_folders = {split.name for role in ("valid", "test") for split in splits.get(role, [])}
+    if len(with_images - split_folders) < 2:
         return None
-    others = {role: splits[role][0].name for role in ("valid", "test") if role in splits}
-    spec = DataSpec(form="folders", path=str(place), train=".", valid=others.get("valid"), test=others.get("test"))
-    return Guess(spec, {"train": "its own folders are the classes"} | _why(others))
+    other_splits = {role: splits[role][0].name for role in ("valid", "test") if role in splits}
+    spec = DataSpec(
+        form="folders", path=str(folder), train=".", valid=other_splits.get("valid"), test=other_splits.get("test")
+    )
+    return Guess(spec, {"train": "its own folders are the classes"} | _reasons(other_splits))
 
 
-def _is_class(place: Path, name: str, filled: set[str], splits: Mapping[str, Sequence[SplitName]]) -> bool:
-    """Whether `train` is a class, as of vehicles: it is flat, and so are neighbours that are no splits."""
-    called = {split.name for role in splits.values() for split in role}
-    return bool(filled - called) and _is_flat(place / name) and any(_is_flat(place / n) for n in filled - called)
+def _is_class(folder: Path, name: str, with_images: set[str], splits: Mapping[str, Sequence[SplitName]]) -> bool:
+    """Whether the folder `train` is a class (of vehicles): it and other folders, not named as splits, are flat."""
+    split_folders = {split.name for role in splits.values() for split in role}
+    return (
+        bool(with_images - split_folders)
+        and _is_flat(folder / name)
+        and any(_is_flat(folder / other) for other in with_images - split_folders)
+    )
 
 
 def _is_flat(folder: Path) -> bool:
-    """Whether all images lie directly in it."""
+    """Whether all images are directly in the folder."""
     return holds_image(folder, directly=True) and not any(holds_image(folder / name) for name in subfolders(folder))
 
 
-def _of_splits(
-    root: Path, place: Path, splits: Mapping[str, Sequence[SplitName]], filled: set[str]
+def _guess_from_splits(
+    root: Path, base: Path, splits: Mapping[str, Sequence[SplitName]], with_images: set[str]
 ) -> Guess | None:
-    chosen = {role: [name for name in names if name.name in filled] or names for role, names in splits.items()}
+    chosen = {role: [name for name in names if name.name in with_images] or names for role, names in splits.items()}
     train = chosen["train"]
     if len(train) > 1 and train[0].rank == train[1].rank:
         names = [split.name for split in train if split.rank == train[0].rank]
         raise DataError(
-            f"{one_line(place)}: any of the folders {first_few(names)} may be train; write a recipe that names one:"
-            f" data: {{form: folders, path: {one_line(place)}, train: {names[0]}}}"
+            f"{one_line(base)}: any of the folders {first_few(names)} may be train; write a recipe that names one:"
+            f" data: {{form: folders, path: {one_line(base)}, train: {names[0]}}}"
         )
-    if _is_flat(place / train[0].name) and tables_in(place):
-        return None  # the labels are in a table beside it
-    keys: dict[str, Any] = {role: _inside(root, place, names[0].name) for role, names in chosen.items()}
-    further = {split.name: _inside(root, place, split.name) for split in chosen.get("test", [])[1:]}
-    if further:
-        keys["tests"] = further
+    if _is_flat(base / train[0].name) and tables_in(base):
+        return None  # the labels are in a table in the same folder
+    keys: dict[str, Any] = {role: _split_path(root, base, names[0].name) for role, names in chosen.items()}
+    more_tests = {split.name: _split_path(root, base, split.name) for split in chosen.get("test", [])[1:]}
+    if more_tests:
+        keys["tests"] = more_tests
     spec = DataSpec(form="folders", path=str(root), **keys)
-    return Guess(spec, _why({role: names[0].name for role, names in chosen.items()}))
+    return Guess(spec, _reasons({role: names[0].name for role, names in chosen.items()}))
 
 
-def _why(named: Mapping[Any, str]) -> dict[str, str]:
-    return {role: f"the folder {name!r} is called so" for role, name in named.items() if name != role}
+def _reasons(folders: Mapping[Any, str]) -> dict[str, str]:
+    return {role: f"the folder {name!r} is called so" for role, name in folders.items() if name != role}
 
 
-def _inside(root: Path, place: Path, name: str) -> str:
-    """The split's folder from the root, or the one that lies alone in it: seg_train/seg_train."""
-    folder = place / name
+def _split_path(root: Path, parent: Path, name: str) -> str:
+    """The folder of the split relative to the root, or its only folder, as in seg_train/seg_train."""
+    folder = parent / name
     for _ in range(2):
         inner = subfolders(folder)
-        if len(inner) != 1 or not _repeats(folder.name, inner[0]):
+        if len(inner) != 1 or not _is_same_split(folder.name, inner[0]):
             break
         if holds_image(folder, directly=True):
             break
@@ -91,8 +97,8 @@ def _inside(root: Path, place: Path, name: str) -> str:
     return folder.relative_to(root).as_posix()
 
 
-def _repeats(outer: str, inner: str) -> bool:
-    """Whether a folder in a split's folder is the split once more, and no class."""
+def _is_same_split(outer: str, inner: str) -> bool:
+    """Whether a folder inside the folder of a split is that split again, not a class."""
     roles = [set(split_names([name])) for name in (outer, inner)]
     return (
         inner.lower() == outer.lower()
@@ -102,23 +108,23 @@ def _repeats(outer: str, inner: str) -> bool:
 
 
 def guess_spec(path: Path) -> DataSpec:
-    """The data specification for `path`: a folder with train/ or train.csv, of class folders, or a CSV.
+    """The data specification of `path`: a folder with train/ or train.csv, a folder of class folders, or a CSV.
 
-    What cannot be guessed from columns is left open, so that loading asks for its key; groups are left to
-    the recipe, as they change which rows validate. Raises DataError.
+    Keys of ambiguous columns are left unset, and loading raises an error that names them. Groups are left to the
+    recipe, as they change which rows are in valid. Raises DataError.
     """
-    return _guessed(path).spec
+    return _guess(path).spec
 
 
 def guess(path: Path) -> Guess:
-    """The specification with groups, and what it was guessed from. Raises DataError."""
-    guessed = _guessed(path)
-    stems = tables_in(Path(guessed.spec.path))
-    samples = [Path(guessed.spec.path, file) for stem, file in stems.items() if is_sample(stem)]
+    """The data specification with groups, the reasons, and the sample submission. Raises DataError."""
+    guessed = _guess(path)
+    tables = tables_in(Path(guessed.spec.path))
+    samples = [Path(guessed.spec.path, file) for stem, file in tables.items() if is_sample(stem)]
     if len(samples) == 1:
-        wide = len(read_rows(samples[0])[0][0].cells) > 2
-        guessed = replace(guessed, sample=samples[0], format="kaggle-probs" if wide else "kaggle")
-    # a table of its own for valid may lack the column
+        has_probabilities = len(read_rows(samples[0])[0][0].cells) > 2
+        guessed = replace(guessed, sample=samples[0], format="kaggle-probs" if has_probabilities else "kaggle")
+    # a separate table of valid may not have the column
     if guessed.group is None or guessed.spec.valid is not None:
         return guessed
     reason = f"values repeat: what belongs to one {guessed.group} is all in train or all in valid"
@@ -126,37 +132,37 @@ def guess(path: Path) -> Guess:
     return replace(guessed, spec=spec, reasons={**guessed.reasons, "group_column": reason})
 
 
-def _guessed(path: Path) -> Guess:
+def _guess(path: Path) -> Guess:
     path = path.expanduser()
     if path.is_file() and path.suffix.lower() in TABLES:
-        return of_table(path.parent, path.name)
+        return guess_from_table(path.parent, path.name)
     if not path.is_dir():
         problem = "is no folder and no CSV" if path.exists() else "does not exist"
         raise DataError(f"{one_line(path)} {problem}; a folder of images or a .csv file expected")
-    return _of_folder(path)
+    return _guess_from_folder(path)
 
 
-def _of_folder(root: Path) -> Guess:
-    """A folder, or the only one in it that has images, as an archive is unpacked. Raises DataError."""
-    place, unsure = root, None
+def _guess_from_folder(root: Path) -> Guess:
+    """A guess from a folder, or from its only folder with images, as in an unpacked archive. Raises DataError."""
+    folder, without_ids = root, None
     for _ in range(4):
-        guessed = plain_table(place) or of_folders(root, place)
+        guessed = guess_from_train_table(folder) or guess_from_folders(root, folder)
         if guessed and guessed.spec.train == ".":
-            guessed = table_beside_folders(place) or guessed
-        other = None if guessed else other_table(place)
-        if guessed := guessed or (other if other and other.spec.id_column else None):
+            guessed = table_beside_folders(folder) or guessed
+        table_guess = None if guessed else guess_from_other_table(folder)
+        if guessed := guessed or (table_guess if table_guess and table_guess.spec.id_column else None):
             return guessed
-        unsure = unsure or other
-        inner = [name for name in subfolders(place) if holds_image(place / name)]
-        if len(inner) != 1:
+        without_ids = without_ids or table_guess
+        folders_with_images = [name for name in subfolders(folder) if holds_image(folder / name)]
+        if len(folders_with_images) != 1:
             break
-        place = place / inner[0]
-    if unsure:
-        return unsure
+        folder = folder / folders_with_images[0]
+    if without_ids:
+        return without_ids
     files, folders = files_in(root), subfolders(root)
     raise DataError(
         f"{one_line(root)} holds neither train/ with a folder of images for each class, nor"
-        f" train.csv, nor class folders themselves ({_there(files, folders)}); {_advice(root)}"
+        f" train.csv, nor class folders themselves ({_contents(files, folders)}); {_advice(root)}"
     )
 
 
@@ -170,7 +176,7 @@ def _advice(root: Path) -> str:
     return f"{advice}; {class_advice(root, splits)}" if splits and len(folders) > 1 else advice
 
 
-def _there(files: Sequence[str], folders: Sequence[str]) -> str:
+def _contents(files: Sequence[str], folders: Sequence[str]) -> str:
     tables = [name for name in files if name.lower().endswith(TABLES)]
     names = [f"CSV files {first_few(tables)}"] if tables else []
     names += [f"folders {first_few(folders)}"] if folders else []

@@ -1,4 +1,4 @@
-"""The sha256 and the readability of every file, found in parallel and remembered between commands."""
+"""The SHA-256 and the readability of every file, computed in parallel and cached between commands."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from typing import Any, BinaryIO
 
 from ensemble.core.errors import DataError, EnsError, one_line
 from ensemble.core.files import Signature, sha256_json, signature, write_atomically
-from ensemble.core.parallel import threaded
+from ensemble.core.parallel import threaded_map
 from ensemble.recipe.schema import DataSpec
 
 Progress = Callable[[int, int], None]
 
-_READER = 3
-"""Raised when what is readable or remarked on changes, so that remembered answers are asked again."""
+_READER_VERSION = 3
+"""Incremented when the rules for problems and remarks change, which invalidates the cache."""
 
 
 @dataclass
 class Digests:
-    """What is known of files so far.
+    """Results for files.
 
-    sha256: path -> of its bytes, empty where they cannot be read.  problems: path -> why it is no image.
-    remarks: path -> what is wrong with it, metadata or likely damage, though it can be read.
+    sha256: path -> SHA-256 of its bytes, "" if they cannot be read.  problems: path -> why it is no usable image.
+    remarks: path -> broken metadata or likely damage of a readable image.
     """
 
     sha256: dict[str, str] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Digests:
     remarks: dict[str, str] = field(default_factory=dict)
 
     def add(self, path: str, sha256: str, problem: str | None, remark: str | None) -> None:
-        """File what is known of one path."""
+        """Add the result of a file."""
         self.sha256[path] = sha256
         if remark is not None:
             self.remarks[path] = remark
@@ -60,85 +60,85 @@ class UnreadableFiles(DataError):
 
 
 def described(problems: Mapping[str, str], limit: int = 5) -> str:
-    """The first few names with their reasons, and how many more there are."""
-    shown = "; ".join(f"{one_line(path)} {reason}" for path, reason in list(problems.items())[:limit])
+    """The first few names with their reasons, and the number of the others."""
+    text = "; ".join(f"{one_line(path)} {reason}" for path, reason in list(problems.items())[:limit])
     rest = len(problems) - limit
-    return f"{shown}; and {rest} more" if rest > 0 else shown
+    return f"{text}; and {rest} more" if rest > 0 else text
 
 
 def digest_files(spec: DataSpec, paths: Iterable[str], folder: Path, progress: Progress | None = None) -> Digests:
-    """The digest and readability of every path (relative to `spec.path`), each file read once and remembered.
+    """The digest and readability of every path (relative to `spec.path`); each file is read once and cached.
 
-    folder: where answers are remembered, by path and `files.signature`. It only saves time: an
-    unreadable or unwritable memory changes nothing.
+    folder: for the cache, by path and `files.signature`. It only saves time: an unreadable or unwritable cache does
+    not change the result.
     """
     root = os.path.abspath(spec.path)  # noqa: PTH100 — Path.resolve would follow links
-    memory = folder / f"digests-{_settings(spec, root)[:16]}.json"
-    known = read_memory(memory)
+    cache_path = folder / f"digests-{_settings(spec, root)[:16]}.json"
+    cached = read_cache(cache_path)
     digests = Digests()
-    todo: dict[str, Signature | None] = {}
+    signatures: dict[str, Signature | None] = {}
     for path in paths:
-        now = _signature(f"{root}/{path}")
-        entry = known.get(path)
-        if entry is None or now is None or tuple(entry[:4]) != now:
-            todo[path] = now
+        file_signature = _signature(f"{root}/{path}")
+        entry = cached.get(path)
+        if entry is None or file_signature is None or tuple(entry[:4]) != file_signature:
+            signatures[path] = file_signature
         else:
             digests.add(path, *entry[4:])
-    if todo:
-        _add(digests, todo, spec, root, known, memory, progress)
+    if signatures:
+        _add(digests, signatures, spec, root, cached, cache_path, progress)
     return digests
 
 
 def _add(
     digests: Digests,
-    todo: Mapping[str, Signature | None],
+    signatures: Mapping[str, Signature | None],
     spec: DataSpec,
     root: str,
-    known: dict[str, Any],
-    memory: Path,
+    cached: dict[str, Any],
+    cache_path: Path,
     progress: Progress | None,
 ) -> None:
-    """Read the files of `todo`, and remember them even when interrupted."""
-    total = len(digests.sha256) + len(todo)
+    """Read the files of `signatures`, and write the cache even after an interruption."""
+    total = len(digests.sha256) + len(signatures)
     try:
-        for path, sha256, problem, remark in _examined(spec, root, list(todo)):
+        for path, sha256, problem, remark in _examined(spec, root, list(signatures)):
             digests.add(path, sha256, problem, remark)
-            before = todo[path]
-            if before is not None:
-                known[path] = [*before, sha256, problem, remark]
+            file_signature = signatures[path]
+            if file_signature is not None:
+                cached[path] = [*file_signature, sha256, problem, remark]
             if progress:
                 progress(len(digests.sha256), total)
     finally:
-        write_memory(memory, known)
+        write_cache(cache_path, cached)
 
 
 def _signature(path: str) -> Signature | None:
-    """The signature of a plain file, else None."""
+    """The signature of a regular file, otherwise None."""
     try:
-        status = os.stat(path)  # noqa: PTH116 — a Path for each of 50,000 files would double the time
+        status = os.stat(path)  # noqa: PTH116 — creating a Path for each of 50,000 files would double the time
     except (OSError, ValueError):
         return None
     return signature(status) if stat.S_ISREG(status.st_mode) else None
 
 
 def _settings(spec: DataSpec, root: str) -> str:
-    """What, besides a file, decides whether it can be read."""
+    """Hash of the settings, besides the file, that decide whether a file can be read."""
     from PIL import __version__ as pillow
 
-    return sha256_json([root, spec.max_pixels, spec.background, pillow, _READER])
+    return sha256_json([root, spec.max_pixels, spec.background, pillow, _READER_VERSION])
 
 
 def _examined(spec: DataSpec, root: str, paths: Sequence[str]) -> Iterator[tuple[str, str, str | None, str | None]]:
     def examine(path: str) -> tuple[str, str, str | None, str | None]:
         return path, *examined(Path(root, path), max_pixels=spec.max_pixels, background=spec.background)
 
-    yield from threaded(examine, paths, min(16, 2 * (os.cpu_count() or 1)))
+    yield from threaded_map(examine, paths, min(16, 2 * (os.cpu_count() or 1)))
 
 
 def examined(
     path: Path, *, max_pixels: int, background: tuple[int, int, int] | None
 ) -> tuple[str, str | None, str | None]:
-    """The sha256 of one file, why it is no image that can be used or None, and a remark or None."""
+    """The SHA-256 of a file, why it is not a usable image or None, and a remark or None."""
     from ensemble.data.images import decode_with_remark, open_regular
 
     sha256 = ""
@@ -161,8 +161,8 @@ def _sha256(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def read_memory(path: Path) -> dict[str, list[Any]]:
-    """path -> [*signature, sha256, problem, remark]; empty for a file that is not exactly as it was written."""
+def read_cache(path: Path) -> dict[str, list[Any]]:
+    """path -> [*signature, sha256, problem, remark]; empty if the checksum of the file is wrong."""
     try:
         checksum, _, body = path.read_bytes().partition(b"\n")
     except OSError:
@@ -173,8 +173,8 @@ def read_memory(path: Path) -> dict[str, list[Any]]:
     return entries
 
 
-def write_memory(path: Path, entries: Mapping[str, list[Any]]) -> None:
-    """Write what `read_memory` reads; a disk that refuses is let be, as only time is lost."""
+def write_cache(path: Path, entries: Mapping[str, list[Any]]) -> None:
+    """Write the file for `read_cache`. An error of the disk is ignored, as only time is lost."""
     body = json.dumps(entries, separators=(",", ":")).encode()
     checksum = hashlib.sha256(body).hexdigest().encode()
     with contextlib.suppress(EnsError):

@@ -1,7 +1,7 @@
-"""The squares of a data set's images by row: looked up in a store, or decoded each time where none may be kept.
+"""The preprocessed images of a data set by row, from a cache file, or decoded each time if caching is not possible.
 
-A store is named by what is in it: the content of the images, the size, the resize mode and what decodes. Members,
-folds, refits and predictions that need the same squares share it; other content has another name.
+The name of a cache file is a hash of the content of the images, the transform and the version of the decoder.
+Members, folds, refits and predictions with the same transform share it.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from PIL import __version__ as pillow
 from ensemble.core.errors import DataError, EnsError, RecipeError, one_line
 from ensemble.core.files import sha256_json
 from ensemble.core.predictions import Ints
-from ensemble.data.cache_store import StoreFile, make, make_room
+from ensemble.data.cache_store import StoreFile, make_room, write_files
 from ensemble.data.dataset import Dataset
 from ensemble.data.file_hashes import Progress
 from ensemble.data.load import Note
 from ensemble.data.preprocess import Pixels, Preprocess
 
-_DECODER = 1
-"""Raised when the same file gives other pixels than before."""
+_DECODER_VERSION = 1
+"""Incremented when decoding a file gives other pixels than before."""
 
 
 class PreprocessedImages(Protocol):
-    """The squares of some images, by row."""
+    """Preprocessed images by row."""
 
     @property
-    def square(self) -> Preprocess:
-        """What is made of every image."""
+    def transform(self) -> Preprocess:
+        """The transform that was applied to every image."""
 
     def rows(self, paths: Sequence[str]) -> Ints:
         """The row of every path, int64 (n,)."""
@@ -48,40 +48,40 @@ class PreprocessedImages(Protocol):
 
 @dataclass(frozen=True)
 class StreamedImages:
-    """Squares that are decoded whenever they are asked for, by threads."""
+    """Images that are decoded on each access, by threads."""
 
-    square: Preprocess
+    transform: Preprocess
     open_image: Callable[[str], Image.Image]
     paths: tuple[str, ...]
 
     def rows(self, paths: Sequence[str]) -> Ints:
         """The row of every path, int64 (n,)."""
-        places = {path: row for row, path in enumerate(self.paths)}
-        return np.array([places[path] for path in paths], np.int64)
+        row_by_path = {path: row for row, path in enumerate(self.paths)}
+        return np.array([row_by_path[path] for path in paths], np.int64)
 
     def take(self, rows: Ints) -> Pixels:
-        """uint8 (n, size, size, 3). Raises DataError for an image that cannot be read any more."""
+        """uint8 (n, size, size, 3). Raises DataError for an image that can no longer be read."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return np.stack(list(pool.map(self._square, (self.paths[row] for row in rows.tolist()))))
+            return np.stack(list(pool.map(self._transformed, (self.paths[row] for row in rows.tolist()))))
 
-    def _square(self, path: str) -> Pixels:
-        return self.square.of(self.open_image(path))
+    def _transformed(self, path: str) -> Pixels:
+        return self.transform.of(self.open_image(path))
 
 
 @dataclass(frozen=True)
 class StoredImages:
-    """Squares in a memory-mapped file: only what is looked at is read, and memory is the system's to take back.
+    """Images in a memory-mapped file, of which the accessed pages are read and the system may reclaim the memory.
 
-    pixels: uint8 (rows, size, size, 3).  places: path -> row; copies of an image share one.
+    pixels: uint8 (rows, size, size, 3).  row_by_path: path -> row; identical images share a row.
     """
 
-    square: Preprocess
+    transform: Preprocess
     pixels: Pixels
-    places: Mapping[str, int]
+    row_by_path: Mapping[str, int]
 
     def rows(self, paths: Sequence[str]) -> Ints:
         """The row of every path, int64 (n,)."""
-        return np.array([self.places[path] for path in paths], np.int64)
+        return np.array([self.row_by_path[path] for path in paths], np.int64)
 
     def take(self, rows: Ints) -> Pixels:
         """uint8 (n, size, size, 3), a copy."""
@@ -91,50 +91,59 @@ class StoredImages:
 def open_images(
     dataset: Dataset,
     splits: Sequence[str],
-    squares: Sequence[Preprocess],
+    transforms: Sequence[Preprocess],
     folder: Path,
     progress: Progress | None = None,
     note: Note = lambda line: None,
 ) -> list[PreprocessedImages]:
-    """The squares of all images of `splits`, one entry for each of `squares`.
+    """The preprocessed images of `splits`, one entry for each of `transforms`.
 
-    Stores that are in `folder` and whole are opened. The others are made, all of them while each image is decoded
-    once. progress: called with (images done, images).  note: told why nothing is stored.
-    Raises DataError for an image that cannot be read, RecipeError for a limit that is no number.
+    Valid cache files in `folder` are opened. The others are written together, so that each image is decoded once.
+    progress: called with (images done, images).  note: called with the reason if nothing is cached.
+    Raises DataError for an image that cannot be read, RecipeError for a limit that is not a number.
     """
     paths = tuple(dict.fromkeys(path for split in splits for path in dataset.splits[split].paths.tolist()))
-    order = sorted({dataset.content[path] for path in paths})
-    places = {digest: row for row, digest in enumerate(order)}
-    rows = {path: places[dataset.content[path]] for path in paths}
-    first = {row: path for path, row in reversed(rows.items())}
-    files = {square: StoreFile(folder, key(dataset, order, square), square, len(order)) for square in squares}
-    opened = {square: file.opened() for square, file in files.items()}
+    digests = sorted({dataset.content[path] for path in paths})
+    row_by_digest = {digest: row for row, digest in enumerate(digests)}
+    row_by_path = {path: row_by_digest[dataset.content[path]] for path in paths}
+    path_by_row = {row: path for path, row in reversed(row_by_path.items())}
+    files = {
+        transform: StoreFile(folder, cache_key(dataset, digests, transform), transform, len(digests))
+        for transform in transforms
+    }
+    opened = {transform: file.opened() for transform, file in files.items()}
     if any(pixels is None for pixels in opened.values()):
-        why = ""
+        reason = ""
         try:
-            with _one_maker(folder, note):
-                # another process may have made them while this one waited
-                opened |= {square: files[square].opened() for square, pixels in opened.items() if pixels is None}
-                todo = [files[square] for square, pixels in opened.items() if pixels is None]
-                chosen, why = make_room(folder, list(files.values()), todo) if todo else ([], "")
+            with _writer_lock(folder, note):
+                # another process may have written them while this one waited
+                opened |= {
+                    transform: files[transform].opened() for transform, pixels in opened.items() if pixels is None
+                }
+                todo = [files[transform] for transform, pixels in opened.items() if pixels is None]
+                chosen, reason = make_room(folder, list(files.values()), todo) if todo else ([], "")
                 if chosen:
-                    make(chosen, dataset.open_image, [first[row] for row in range(len(order))], progress)
-                    opened |= {file.square: file.mapped() for file in chosen}
+                    write_files(
+                        chosen, dataset.open_image, [path_by_row[row] for row in range(len(digests))], progress
+                    )
+                    opened |= {file.transform: file.mapped() for file in chosen}
         except (DataError, RecipeError):
             raise
         except EnsError as error:
-            why = str(error)
-        if why:
-            note(f"images are decoded again in every epoch: {why}")
+            reason = str(error)
+        if reason:
+            note(f"images are decoded again in every epoch: {reason}")
     return [
-        StreamedImages(square, dataset.open_image, paths) if pixels is None else StoredImages(square, pixels, rows)
-        for square, pixels in ((square, opened[square]) for square in squares)
+        StreamedImages(transform, dataset.open_image, paths)
+        if pixels is None
+        else StoredImages(transform, pixels, row_by_path)
+        for transform, pixels in ((transform, opened[transform]) for transform in transforms)
     ]
 
 
 @contextlib.contextmanager
-def _one_maker(folder: Path, note: Note) -> Iterator[None]:
-    """Only one process at a time decodes and makes room; the others wait, and then find what they want."""
+def _writer_lock(folder: Path, note: Note) -> Iterator[None]:
+    """Lock, so that only one process at a time writes cache files; the others wait and then use its files."""
     lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -151,7 +160,7 @@ def _one_maker(folder: Path, note: Note) -> Iterator[None]:
         lock.release()
 
 
-def key(dataset: Dataset, content: Sequence[str], square: Preprocess) -> str:
-    """The name of the store of images with the digests `content`, in their order."""
-    made = [square.size, square.resize, *([square.facts] if square.filters else [])]
-    return sha256_json([_DECODER, pillow, dataset.background, *made, list(content)])[:24]
+def cache_key(dataset: Dataset, content: Sequence[str], transform: Preprocess) -> str:
+    """The name of the cache file of images with the digests `content`, in their order."""
+    settings = [transform.size, transform.resize, *([transform.parameters] if transform.filters else [])]
+    return sha256_json([_DECODER_VERSION, pillow, dataset.background, *settings, list(content)])[:24]

@@ -1,4 +1,4 @@
-"""Images as a person names them: files, folders, patterns, or a CSV that lists them."""
+"""Images named by a user: files, folders, patterns, or a CSV that lists them."""
 
 from __future__ import annotations
 
@@ -16,57 +16,57 @@ from ensemble.data.file_index import ImageIndex, refuse_no_header
 from ensemble.data.scan import scan
 
 COLUMNS = ("path", "image", "file", "filename", "image_id", "id")
-"""Columns of a CSV that are taken for its images unless another is named, in this order."""
+"""Names of the image column of a CSV by default, in order of precedence."""
 
 
 @dataclass(frozen=True)
 class NamedImage:
-    """name: as the answer calls it.  path: where it is, or should be."""
+    """name: as given, for the output.  path: of the file, which may be missing."""
 
     name: str
     path: Path
 
 
 def named_images(
-    words: Sequence[str], *, column: str | None = None, folder: Path | None = None
+    sources: Sequence[str], *, column: str | None = None, folder: Path | None = None
 ) -> list[NamedImage]:
-    """The images behind `words`, in their order; a folder's in natural order of their names.
+    """The images of files, folders, patterns and CSVs, in their order; those of a folder in natural order.
 
-    A file that several words reach comes once; a CSV has an answer for each of its rows, whatever they name.
+    A file that several sources contain is returned once; a CSV gives an image for each of its rows.
 
-    column: of a CSV, which names the images.  folder: where a CSV's images are, its own folder unless given; a
-    name may leave out folders and the extension. An image that is not there is named all the same, and found
-    missing by whoever reads it. Raises DataError for a folder, pattern or CSV without an image.
+    column: the column of a CSV that names the images.  folder: of the images of a CSV, by default its own folder;
+    names may leave out folders and the extension. Missing images are returned as well, and fail when they are read.
+    Raises DataError for a folder, pattern or CSV without an image.
     """
     images: list[NamedImage] = []
-    for word in words:
-        before = {image.path for image in images}
-        images += [image for image in _behind(word, column, folder) if image.path not in before]
+    for source in sources:
+        known_paths = {image.path for image in images}
+        images += [image for image in _images_of(source, column, folder) if image.path not in known_paths]
     return images
 
 
-def _behind(word: str, column: str | None, folder: Path | None) -> list[NamedImage]:
-    if not word:
+def _images_of(source: str, column: str | None, folder: Path | None) -> list[NamedImage]:
+    if not source:
         raise DataError("an empty name found, an image, a folder, a pattern or a CSV expected")
-    if re.match(r"(?:https?|ftp|s3|gs)://", word):
-        raise DataError(f"{one_line(word)} is an address, and nothing is downloaded; name a file on this machine")
-    path = Path(word)
+    if re.match(r"(?:https?|ftp|s3|gs)://", source):
+        raise DataError(f"{one_line(source)} is an address, and nothing is downloaded; name a file on this machine")
+    path = Path(source)
     if path.is_dir():
         return _in_folder(path)
     if path.suffix.lower() == ".csv":
         return _in_table(path, column, folder or path.parent)
-    # a file may bear the signs of a pattern in its name
-    if path.exists() or not glob.has_magic(word):
-        return [NamedImage(word, path)]
-    pattern = _literal_folders(word)
+    # the name of a file may contain characters of a pattern
+    if path.exists() or not glob.has_magic(source):
+        return [NamedImage(source, path)]
+    pattern = _literal_folders(source)
     matches = sorted(glob.glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 (it may be absolute)
     if not matches:
-        raise DataError(f"{one_line(word)!r} matches no file")
+        raise DataError(f"{one_line(source)!r} matches no file")
     return [NamedImage(name, Path(name)) for name in matches if not Path(name).is_dir()]
 
 
 def _literal_folders(pattern: str) -> str:
-    """`pattern` with the folders that it begins with and that are there taken literally: `photos [1]/*.png`."""
+    """`pattern` with its leading existing folders escaped, such as `photos [1]/*.png`."""
     folder, rest = Path(), Path(pattern).parts
     while rest[1:] and (folder / rest[0]).is_dir():
         folder, rest = folder / rest[0], rest[1:]
@@ -86,13 +86,13 @@ def _in_table(csv: Path, column: str | None, folder: Path) -> list[NamedImage]:
     if not folder.is_dir():
         raise DataError(f"no folder {one_line(folder)}, where the images of {table.name} should be")
     index = ImageIndex(folder, "", scan(folder).images)
-    refuse_no_header(table, index, csv.stem, named=(column,))
+    refuse_no_header(table, index, csv.stem, known_columns=(column,))
     names = table.columns[_column(table, column)]
     hits = [index.hit(name, csv.stem).files for name in names]
-    several = [f"{name}: {' and '.join(files)}" for name, files in zip(names, hits, strict=True) if files[1:]]
-    if several:
+    ambiguous = [f"{name}: {' and '.join(files)}" for name, files in zip(names, hits, strict=True) if files[1:]]
+    if ambiguous:
         raise DataError(
-            f"{table.name}: {len(several)} names fit several images: {first_few(several)}; name the folder with"
+            f"{table.name}: {len(ambiguous)} names fit several images: {first_few(ambiguous)}; name the folder with"
             " --images"
         )
     return [
@@ -100,18 +100,18 @@ def _in_table(csv: Path, column: str | None, folder: Path) -> list[NamedImage]:
     ]
 
 
-def _column(table: Table, asked: str | None) -> str:
-    if asked is not None:
-        if asked not in table.columns:
-            raise DataError(f"{table.name}: no column {asked!r}{did_you_mean(asked, table.columns)}")
-        return asked
-    lower = {name.lower(): name for name in reversed(table.named)}
-    known = [lower[name] for name in COLUMNS if name in lower]
-    if not known and len(table.named) == 1:
+def _column(table: Table, requested: str | None) -> str:
+    if requested is not None:
+        if requested not in table.columns:
+            raise DataError(f"{table.name}: no column {requested!r}{did_you_mean(requested, table.columns)}")
+        return requested
+    names_by_lower_case = {name.lower(): name for name in reversed(table.named)}
+    matches = [names_by_lower_case[name] for name in COLUMNS if name in names_by_lower_case]
+    if not matches and len(table.named) == 1:
         return table.named[0]
-    if not known:
+    if not matches:
         raise DataError(
             f"{table.name}: none of its columns ({first_few(table.named)}) is called {', '.join(COLUMNS)};"
             " name the one with the images: --column"
         )
-    return known[0]
+    return matches[0]

@@ -1,7 +1,7 @@
 """Preprocessing of an image: filters, then resizing to a square.
 
-A filter takes an upright 8-bit RGB image and gives one; it decides by the image alone. scikit-image is imported
-where it is needed: the other filters are Pillow's.
+A filter maps an upright 8-bit RGB image to another one and depends on the image alone. scikit-image is imported
+inside the filters that need it; the others use Pillow.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NEEDS_SCIKIT_IMAGE = frozenset({"clahe", "denoise", "hair", "lesion"})
 
 
 def filtered(image: Image.Image, names: Sequence[str]) -> Image.Image:
-    """`image` after the filters called `names`, in their order. Raises RecipeError for one that does not exist."""
+    """`image` after the filters called `names`, in their order. Raises RecipeError for an unknown filter."""
     for name in names:
         image = filters.get(name)(image)
     return image
@@ -33,7 +33,7 @@ def filtered(image: Image.Image, names: Sequence[str]) -> Image.Image:
 
 @filters.register("grey")
 def grey(image: Image.Image) -> Image.Image:
-    """Without colour, in three equal channels."""
+    """Grey, in three equal channels."""
     return ImageOps.grayscale(image).convert("RGB")
 
 
@@ -47,19 +47,19 @@ def clahe(image: Image.Image) -> Image.Image:
 
 @filters.register("edges")
 def edges(image: Image.Image) -> Image.Image:
-    """Edges made stronger, as Pillow's EDGE_ENHANCE."""
+    """Edge enhancement, with EDGE_ENHANCE of Pillow."""
     return image.filter(ImageFilter.EDGE_ENHANCE)
 
 
 @filters.register("smooth")
 def smooth(image: Image.Image) -> Image.Image:
-    """Blurred by a Gaussian with a standard deviation of a 256th of the shorter side."""
+    """Gaussian blur with a standard deviation of 1/256 of the shorter side."""
     return image.filter(ImageFilter.GaussianBlur(min(image.size) / 256))
 
 
 @filters.register("denoise")
 def denoise(image: Image.Image) -> Image.Image:
-    """Noise removed, edges kept: total variation (Chambolle 2004), weight 0.05."""
+    """Total variation denoising (Chambolle 2004), weight 0.05; edges are kept."""
     from skimage.restoration import denoise_tv_chambolle
 
     return _image(denoise_tv_chambolle(np.asarray(image) / 255.0, weight=0.05, channel_axis=-1))
@@ -67,10 +67,10 @@ def denoise(image: Image.Image) -> Image.Image:
 
 @filters.register("hair")
 def hair(image: Image.Image) -> Image.Image:
-    """Thin dark lines replaced by what is beside them, after DullRazor (Lee et al. 1997).
+    """Removal of hairs, thin dark lines, after DullRazor (Lee et al. 1997).
 
-    They are found by grey closing along lines a 25th of the shorter side long, in four directions, where that
-    makes a pixel brighter by more than 24 of 255, and filled from the closed image, smoothed.
+    Lines are pixels that become brighter by more than 24 of 255 under grey closing along a line of 1/25 of the
+    shorter side, in any of four directions. They are filled from the closed image, smoothed.
     """
     from skimage.morphology import closing, dilation, disk
 
@@ -82,35 +82,35 @@ def hair(image: Image.Image) -> Image.Image:
     mask = dilation(closed.astype(int) - dark > 24, disk(1))
     if not mask.any():
         return image
-    # a square as long as the lines takes every line out, whatever its direction
+    # closing with a square of this side removes lines of any direction
     square = np.ones((length, length))
     filled = np.stack([closing(pixels[..., channel], square) for channel in range(3)], axis=-1)
-    calm = np.asarray(Image.fromarray(filled).filter(ImageFilter.GaussianBlur(length / 4)))
-    return Image.fromarray(np.where(mask[..., None], calm, pixels))
+    background = np.asarray(Image.fromarray(filled).filter(ImageFilter.GaussianBlur(length / 4)))
+    return Image.fromarray(np.where(mask[..., None], background, pixels))
 
 
 @filters.register("lesion")
 def lesion(image: Image.Image) -> Image.Image:
-    """Cropped to the dark spot nearest the middle, with a tenth of its size around it.
+    """Crop to the dark region nearest the centre, with a margin of a tenth of its size.
 
-    Otsu's threshold (1979) on the smoothed grey image, the regions' contours and boxes. Where no region holds
-    between a fiftieth and nine tenths of the image the image is left whole.
+    Regions are below Otsu's threshold (1979) of the smoothed grey image. If no region covers between 1/50 and 9/10
+    of the image, the image is returned unchanged.
     """
     from skimage.filters import threshold_otsu
     from skimage.measure import label, regionprops
 
-    small = ImageOps.grayscale(image).filter(ImageFilter.GaussianBlur(max(1.0, min(image.size) / 64)))
-    grey_pixels = np.asarray(small)
+    blurred = ImageOps.grayscale(image).filter(ImageFilter.GaussianBlur(max(1.0, min(image.size) / 64)))
+    grey_pixels = np.asarray(blurred)
     if grey_pixels.min() == grey_pixels.max():
         return image
     regions = regionprops(label(grey_pixels <= threshold_otsu(grey_pixels)))
-    whole = grey_pixels.size
-    fitting = [region for region in regions if whole / 50 <= region.area <= 0.9 * whole]
-    if not fitting:
+    image_area = grey_pixels.size
+    candidates = [region for region in regions if image_area / 50 <= region.area <= 0.9 * image_area]
+    if not candidates:
         return image
-    middle = np.array(grey_pixels.shape) / 2
-    # a large region a little aside is a likelier lesion than a small one in the middle
-    best = min(fitting, key=lambda region: np.hypot(*(np.array(region.centroid) - middle)) / region.area**0.5)
+    centre = np.array(grey_pixels.shape) / 2
+    # relative to the size: a large region off the centre is a likelier lesion than a small central one
+    best = min(candidates, key=lambda region: np.hypot(*(np.array(region.centroid) - centre)) / region.area**0.5)
     top, left, bottom, right = best.bbox
     margin = round(0.1 * max(bottom - top, right - left))
     box = (left - margin, top - margin, right + margin, bottom + margin)
@@ -119,7 +119,7 @@ def lesion(image: Image.Image) -> Image.Image:
 
 
 def _image(values: npt.NDArray[np.floating]) -> Image.Image:
-    """float (h, w, 3) between 0 and 1 as an image."""
+    """Image from float (h, w, 3) between 0 and 1."""
     return Image.fromarray((np.clip(values, 0, 1) * 255).round().astype(np.uint8))
 
 
@@ -131,45 +131,45 @@ resizes: Registry[Resize] = Registry("resize mode")
 
 @resizes.register("squash")
 def squash(image: Image.Image, size: int) -> Image.Image:
-    """The whole image, its sides scaled to `size` each on its own: nothing lost, proportions changed."""
+    """Both sides scaled to `size`: the whole image, with changed proportions."""
     return image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
 @resizes.register("crop")
 def crop(image: Image.Image, size: int) -> Image.Image:
-    """The largest square in the middle: proportions kept, margins lost."""
+    """The largest central square: proportions are kept, margins are lost."""
     return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
 
 
 @resizes.register("pad")
 def pad(image: Image.Image, size: int) -> Image.Image:
-    """The whole image, proportions kept, black bars on the shorter side."""
+    """The whole image with its proportions, and black bars on the shorter side."""
     return ImageOps.pad(image, (size, size), Image.Resampling.BILINEAR)
 
 
 @dataclass(frozen=True, order=True)
 class Preprocess:
-    """What is made of every image: uint8 (size, size, 3), by `filters`, then by the resize mode of that name."""
+    """The preprocessing of an image to uint8 (size, size, 3): `filters`, then the resize mode `resize`."""
 
     size: int
     resize: str
     filters: tuple[str, ...] = ()
 
     def of(self, image: Image.Image) -> Pixels:
-        """The square of one upright RGB image. Raises RecipeError for a mode or a filter that does not exist."""
+        """The preprocessed pixels of an upright RGB image. Raises RecipeError for an unknown mode or filter."""
         return np.asarray(resizes.get(self.resize)(filtered(image, self.filters), self.size))
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What decides the pixels of one image; the version of what filters as well."""
-        facts: dict[str, Any] = {"size": self.size, "resize": self.resize}
+    def parameters(self) -> dict[str, Any]:
+        """Everything that decides the pixels, including the version of scikit-image if a filter uses it."""
+        parameters: dict[str, Any] = {"size": self.size, "resize": self.resize}
         if self.filters:
-            facts["filters"] = list(self.filters)
+            parameters["filters"] = list(self.filters)
         if NEEDS_SCIKIT_IMAGE & set(self.filters):
-            facts["scikit-image"] = version("scikit-image")
-        return facts
+            parameters["scikit-image"] = version("scikit-image")
+        return parameters
 
     @property
     def bytes(self) -> int:
-        """Of one image."""
+        """Size of the pixels of an image."""
         return self.size * self.size * 3

@@ -1,1 +1,1 @@
-"""TODO ensemble.distill"""
+"""Knowledge distillation: an ensemble as the teacher of a single network, and its evaluation."""

@@ -1,4 +1,4 @@
-"""A student evaluated: how much of its ensemble's gain it keeps, and what each costs."""
+"""Evaluation of a student: the share of the ensemble's gain that it retains, and the prediction costs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ensemble.stats.intervals import student as student_t
 
 @dataclass(frozen=True)
 class RetainedGain:
-    """Scores of an ensemble, of a student of it, and of the baseline: the same network without the teacher.
+    """Scores of an ensemble, of its student, and of the baseline: the same network trained without the teacher.
 
-    gain: ensemble less baseline, positive where the ensemble is better.  learnt: student less baseline.
-    share: learnt / gain; None where there is no gain.  low, high: its 95 % interval; None where the gain could be
-    noise, so that any share could be true.
+    gain: ensemble minus baseline, positive if the ensemble is better.  student_gain: student minus baseline.
+    share: student_gain / gain; None without a gain.  low, high: its 95 % interval; None if the gain does not differ
+    significantly from 0, so that the share is unbounded.
     """
 
     metric: str
@@ -37,7 +37,7 @@ class RetainedGain:
     student: float
     baseline: float
     gain: Difference
-    learnt: Difference
+    student_gain: Difference
     share: float | None
     low: float | None
     high: float | None
@@ -46,7 +46,7 @@ class RetainedGain:
     def facts(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         scores = {"ensemble": self.ensemble, "student": self.student, "baseline": self.baseline}
-        gaps = {"gain": vars(self.gain), "learnt": vars(self.learnt)}
+        gaps = {"gain": vars(self.gain), "learnt": vars(self.student_gain)}
         share = {"share": self.share, "low": self.low, "high": self.high}
         return {"metric": self.metric, "rows": self.rows, **scores, **gaps, **share, "says": list(self.sentences)}
 
@@ -59,43 +59,59 @@ def retained_gain(
     targets: Ints,
     groups: Texts | None,
     *,
-    flattered: bool = False,
+    optimistic: bool = False,
 ) -> RetainedGain:
-    """What `student` keeps of the gain: probs (n, k) of the same rows, targets (n,) all known, groups or None.
+    """The share of the gain that `student` retains: probs (n, k) of the same rows, targets (n,) all known.
 
-    flattered: whether something of these targets may have reached the student, so that it keeps this much at most.
+    optimistic: whether these targets may have leaked to the student, so that the share is an upper bound.
     """
     gain = difference(metric, ensemble, baseline, targets, groups).gain(metric)
-    learnt = difference(metric, student, baseline, targets, groups).gain(metric)
-    share = learnt.value / gain.value if gain.value > 0 else None
+    student_gain = difference(metric, student, baseline, targets, groups).gain(metric)
+    share = student_gain.value / gain.value if gain.value > 0 else None
     codes = None if groups is None else group_codes(groups)
     count = min(MOST_DRAWS, max(FEWEST_DRAWS, DRAWN_ROWS // len(targets)))
-    drawn = [drawn_scores(metric, probs, targets, codes, count) for probs in (ensemble, student, baseline)]
-    spread = np.cov(np.stack([drawn[1] - drawn[2], drawn[0] - drawn[2]])[:, np.isfinite(sum(drawn))])
+    draws = [drawn_scores(metric, probs, targets, codes, count) for probs in (ensemble, student, baseline)]
+    covariance = np.cov(np.stack([draws[1] - draws[2], draws[0] - draws[2]])[:, np.isfinite(sum(draws))])
     bounds = None
-    if gain.value > 0 and np.isfinite(spread).all():
-        bounds = ratio_interval(learnt.value, gain.value, spread, student_t(units_of(targets, codes)))
+    if gain.value > 0 and np.isfinite(covariance).all():
+        bounds = ratio_interval(student_gain.value, gain.value, covariance, student_t(units_of(targets, codes)))
     low, high = bounds or (None, None)
-    against = compare(metric, [(student, baseline)], targets, groups, "the baseline").sentence
-    said = (
-        _sentence(share, low, high, gain, metric.name, len(targets), flattered),
-        f"Student{', flattered' if flattered else ''}: {_lower(against)}",
+    comparison = compare(metric, [(student, baseline)], targets, groups, "the baseline").sentence
+    sentences = (
+        _sentence(share, low, high, gain, metric.name, len(targets), optimistic),
+        f"Student{', flattered' if optimistic else ''}: {_lower(comparison)}",
     )
-    ours, own, plain = (metric(one, targets) for one in (ensemble, student, baseline))
-    return RetainedGain(metric.name, len(targets), ours, own, plain, gain, learnt, share, low, high, said)
+    ensemble_score, student_score, baseline_score = (
+        metric(probs, targets) for probs in (ensemble, student, baseline)
+    )
+    return RetainedGain(
+        metric.name,
+        len(targets),
+        ensemble_score,
+        student_score,
+        baseline_score,
+        gain,
+        student_gain,
+        share,
+        low,
+        high,
+        sentences,
+    )
 
 
-def ratio_interval(above: float, below: float, spread: Wide, errors: float) -> tuple[float, float] | None:
-    """The interval of above / below, two normal estimates with covariances `spread` (2, 2) (Fieller 1954).
+def ratio_interval(
+    numerator: float, denominator: float, covariance: Wide, errors: float
+) -> tuple[float, float] | None:
+    """The confidence interval of numerator / denominator, normal estimates with `covariance` (2, 2) (Fieller 1954).
 
-    errors: standard errors to either side, 1.96 for 95 %. None where `below` is not told from nothing: then no
-    ratio can be excluded on one side at least.
+    errors: number of standard errors to either side, 1.96 for 95 %. None if `denominator` does not differ
+    significantly from 0: then the interval is unbounded on at least one side.
     """
-    square = below**2 - errors**2 * spread[1, 1]
+    square = denominator**2 - errors**2 * covariance[1, 1]
     if square <= 0:
         return None
-    middle = above * below - errors**2 * spread[0, 1]
-    rest = above**2 - errors**2 * spread[0, 0]
+    middle = numerator * denominator - errors**2 * covariance[0, 1]
+    rest = numerator**2 - errors**2 * covariance[0, 0]
     half = math.sqrt(max(0.0, middle**2 - square * rest))
     return (float(middle) - half) / float(square), (float(middle) + half) / float(square)
 
@@ -107,20 +123,20 @@ def _sentence(
     gain: Difference,
     metric: str,
     rows: int,
-    flattered: bool,
+    optimistic: bool,
 ) -> str:
-    found = f"{gain.value:+.4f} {metric}, 95 % interval {gain.low:+.4f} to {gain.high:+.4f}, on {rows} images"
+    gain_text = f"{gain.value:+.4f} {metric}, 95 % interval {gain.low:+.4f} to {gain.high:+.4f}, on {rows} images"
     if share is None:
-        return f"The ensemble is no better than the baseline ({found}), so there is no gain to keep."
+        return f"The ensemble is no better than the baseline ({gain_text}), so there is no gain to keep."
     if low is None or high is None:
         return (
-            f"The ensemble's gain over the baseline could be noise ({found}), so a share of it"
+            f"The ensemble's gain over the baseline could be noise ({gain_text}), so a share of it"
             f" ({100 * share:.0f} % here) says nothing."
         )
-    most = "at most " if flattered else ""
+    most = "at most " if optimistic else ""
     return (
         f"The student keeps {most}{100 * share:.0f} % of the ensemble's gain over the baseline (95 % interval"
-        f" {100 * low:.0f} to {100 * high:.0f} %; the gain: {found})."
+        f" {100 * low:.0f} to {100 * high:.0f} %; the gain: {gain_text})."
     )
 
 
@@ -130,9 +146,9 @@ def _lower(sentence: str) -> str:
 
 @dataclass(frozen=True)
 class CostLine:
-    """One side. score: on the validation rows.  seconds_per_image, bytes: of what predicts.  None: unknown.
+    """One run: score on the validation rows, and prediction costs. seconds_per_image, bytes: None if unknown.
 
-    A baseline of folds is as dear as one of them: with folds the student is one network too.
+    The cost of a baseline of folds is that of one fold, since a student of folds is a single network too.
     """
 
     name: str
@@ -144,10 +160,10 @@ class CostLine:
 
 @dataclass(frozen=True)
 class Distillation:
-    """lines: ensemble, student, baseline.  valid: on rows that neither student nor baseline learnt from,
-    but the members did that gave the soft labels of the others: what the student keeps there is an upper bound.
+    """lines: ensemble, student, baseline.  valid: on rows that neither student nor baseline was trained on. The
+    members that predicted the soft labels of the other rows were, so the student's share is an upper bound.
 
-    test: on the labelled test rows, None where there are none; the mean of the folds speaks where there are folds.
+    test: on the labelled test rows, None if there are none; with folds, of the mean prediction of the folds.
     """
 
     lines: tuple[CostLine, CostLine, CostLine]
@@ -157,25 +173,25 @@ class Distillation:
 
     def facts(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        found = {
+        values = {
             "schema": SCHEMA,
             "runs": [asdict(line) for line in self.lines],
             "valid": self.valid.facts(),
             "test": None if self.test is None else self.test.facts(),
             "notes": list(self.notes),
         }
-        plain: dict[str, Any] = without_nan(found)
+        plain: dict[str, Any] = without_nan(values)
         return plain
 
 
 def evaluate_student(ensemble: Run, student: Run, baseline: Run) -> Distillation:
-    """Score all three on the same rows by the ensemble's metric; the student's run keeps it as distilled.json.
+    """Score all three on the same rows by the ensemble's metric; writes distilled.json in the student's run.
 
-    Raises DataError where no row has a label.
+    Raises DataError if no row has a label.
     """
     name = read_ensemble(ensemble).metric
-    teacher, taught, plain = (run.predictions("valid") for run in (ensemble, student, baseline))
-    valid = _retained(name, teacher, taught, plain, flattered=True)
+    ensemble_rows, student_rows, baseline_rows = (run.predictions("valid") for run in (ensemble, student, baseline))
+    valid = _retained(name, ensemble_rows, student_rows, baseline_rows, optimistic=True)
     if valid is None:
         raise DataError(f"{student.id} has no labelled rows to be scored on")
     test = _test(name, ensemble, student, baseline)
@@ -186,30 +202,30 @@ def evaluate_student(ensemble: Run, student: Run, baseline: Run) -> Distillation
             ("ensemble", "student", "baseline"), (ensemble, student, baseline), scores, strict=True
         )
     )
-    found = Distillation((first, second, third), valid, test, tuple(_notes(student, test)))
-    write_json(student.path / "distilled.json", found.facts())
-    return found
+    distillation = Distillation((first, second, third), valid, test, tuple(_notes(student, test)))
+    write_json(student.path / "distilled.json", distillation.facts())
+    return distillation
 
 
-def _cost(run: Run, what: str) -> float | None:
-    cost = run.facts.get(what)
+def _cost(run: Run, key: str) -> float | None:
+    cost = run.facts.get(key)
     return cost / len(run.facts["parents"]) if cost is not None and run.kind == "folds" else cost
 
 
 def _retained(
-    name: str, ensemble: Predictions, student: Predictions, baseline: Predictions, *, flattered: bool = False
+    name: str, ensemble: Predictions, student: Predictions, baseline: Predictions, *, optimistic: bool = False
 ) -> RetainedGain | None:
-    """On the student's rows, which the ensemble may have more of; None where none has a label."""
+    """The retained gain on the student's rows, a subset of the ensemble's; None if no row has a label."""
     ids, classes = student.ids, student.classes
-    ours, other = rows_of(ensemble, ids, classes), align(baseline, ids, classes)
+    ensemble_rows, baseline_rows = rows_of(ensemble, ids, classes), align(baseline, ids, classes)
     targets = student.targets
     if targets is None or not student.labelled.any():
         return None
     known = targets != UNKNOWN
     groups = None if student.groups is None else student.groups[known]
     metric = find(name, classes.tolist())
-    first, second, third = (one.probs[known] for one in (ours, student, other))
-    return retained_gain(metric, first, second, third, targets[known], groups, flattered=flattered)
+    first, second, third = (rows.probs[known] for rows in (ensemble_rows, student, baseline_rows))
+    return retained_gain(metric, first, second, third, targets[known], groups, optimistic=optimistic)
 
 
 def _test(name: str, ensemble: Run, student: Run, baseline: Run) -> RetainedGain | None:
@@ -219,14 +235,14 @@ def _test(name: str, ensemble: Run, student: Run, baseline: Run) -> RetainedGain
 
 
 def _of_folds(student: Run) -> Predictions:
-    """What the baseline, a mean of folds where there are folds, is compared with."""
-    own = student.predictions("test")
+    """The student's test predictions; with folds the mean of the folds, as for the baseline."""
+    predictions = student.predictions("test")
     if not student.pools_folds:
-        return own
+        return predictions
     parents: Sequence[dict[str, Any]] = student.facts["parents"][1:]
     folds = [named_run(student.path.parent, str(parent["id"])).predictions("test") for parent in parents]
-    aligned = stacked([align(one, own.ids, own.classes) for one in folds])
-    return replace(own, probs=aligned.mean(axis=0, dtype=np.float64).astype(np.float32))
+    aligned = stacked([align(fold, predictions.ids, predictions.classes) for fold in folds])
+    return replace(predictions, probs=aligned.mean(axis=0, dtype=np.float64).astype(np.float32))
 
 
 def _notes(student: Run, test: RetainedGain | None) -> list[str]:

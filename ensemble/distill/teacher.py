@@ -1,4 +1,4 @@
-"""What an ensemble teaches one network: its out-of-fold probabilities of the rows that the network trains on."""
+"""An ensemble as a teacher: soft labels from its out-of-fold probabilities of the training rows."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ensemble.runs.run import Run
 
 @dataclass(frozen=True)
 class Teacher:
-    """An ensemble, and what it says of every row of train and valid without having learnt from that row.
+    """An ensemble and its out-of-fold predictions of every row of train and valid.
 
-    rows: its predictions of those rows.  temperature: T, softens them and the student's logits alike.
-    alpha: the share of the loss that is theirs; the labels' is the rest.
+    rows: these predictions.  temperature: T, applied to them and to the student's logits.
+    alpha: the weight of the soft labels in the loss; that of the labels is 1 - alpha.
     """
 
     run: Run
@@ -34,18 +34,18 @@ class Teacher:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the rows' probabilities, ids and classes, whatever their order."""
-        return sha256_of(self.rows, whole=True)
+        """The hash of the rows' probabilities, ids and classes, independent of their order."""
+        return sha256_of(self.rows, with_probs=True)
 
     def hashed(self) -> dict[str, Any]:
-        """What of it decides a student's result."""
+        """The values that determine a student's result."""
         return {"labels": self.sha256, "temperature": self.temperature, "alpha": self.alpha}
 
-    def taught(self, dataset: Dataset) -> Dataset:
-        """The data set with what its training rows are to be taught. Raises DataError as `rows_of` does."""
+    def with_soft_labels(self, dataset: Dataset) -> Dataset:
+        """The data set with soft labels for its training rows. Raises DataError as `rows_of` does."""
         train = dataset.splits["train"]
-        said = softened(rows_of(self.rows, train.ids, dataset.classes).probs, self.temperature)
-        return replace(dataset, splits={**dataset.splits, "train": replace(train, taught=said)})
+        soft_labels = softened(rows_of(self.rows, train.ids, dataset.classes).probs, self.temperature)
+        return replace(dataset, splits={**dataset.splits, "train": replace(train, teacher_probs=soft_labels)})
 
 
 def softened(probs: Floats, temperature: float) -> npt.NDArray[np.float32]:
@@ -56,30 +56,30 @@ def softened(probs: Floats, temperature: float) -> npt.NDArray[np.float32]:
 
 
 def rows_of(predictions: Predictions, ids: Texts, classes: Texts) -> Predictions:
-    """The rows with these ids, in their order, columns in the order of `classes`.
+    """The rows with these ids, in that order, columns in the order of `classes`.
 
-    Raises DataError for an id that is not there, MismatchedRuns for other classes.
+    Raises DataError for a missing id, MismatchedRuns for other classes.
     """
-    place = {name: row for row, name in enumerate(predictions.ids.tolist())}
-    lacking = [name for name in ids.tolist() if name not in place]
-    if lacking:
-        raise DataError(f"{predictions.source} has no row for {first_few(lacking)}")
-    rows = np.array([place[name] for name in ids.tolist()], np.int64)
-    taken = replace(
+    row_by_id = {name: row for row, name in enumerate(predictions.ids.tolist())}
+    missing = [name for name in ids.tolist() if name not in row_by_id]
+    if missing:
+        raise DataError(f"{predictions.source} has no row for {first_few(missing)}")
+    rows = np.array([row_by_id[name] for name in ids.tolist()], np.int64)
+    selected = replace(
         predictions,
         ids=predictions.ids[rows],
         probs=predictions.probs[rows],
         targets=None if predictions.targets is None else predictions.targets[rows],
         groups=None if predictions.groups is None else predictions.groups[rows],
     )
-    return align(taken, ids, classes)
+    return align(selected, ids, classes)
 
 
 def teacher_of(run: Run, dataset: Dataset, temperature: float, alpha: float) -> tuple[Teacher, list[str]]:
-    """`run` as a teacher of the training rows of `dataset`, and notes on what cannot be known of it.
+    """`run` as a teacher for the training rows of `dataset`, and notes on what cannot be verified.
 
-    Raises MismatchedRuns for an ensemble of other data, DataError for one that has no out-of-fold predictions of
-    the training rows, RecipeError for a temperature or an alpha that says nothing.
+    Raises MismatchedRuns for an ensemble of other data, DataError for one without out-of-fold predictions of the
+    training rows, RecipeError for a temperature or an alpha out of range.
     """
     if not temperature > 0 or not 0 < alpha <= 1:
         raise RecipeError(
@@ -97,24 +97,24 @@ def teacher_of(run: Run, dataset: Dataset, temperature: float, alpha: float) -> 
     _refuse_fitted(run, members)
     pool = pooled(dataset)
     known = set(run.predictions("valid").ids.tolist())
-    lacking = [name for name in pool.ids.tolist() if name not in known]
-    if lacking:
+    missing = [name for name in pool.ids.tolist() if name not in known]
+    if missing:
         raise DataError(
-            f"{run.id} has no out-of-fold predictions of {len(lacking)} of the {len(pool)} rows to learn from"
-            f" ({first_few(lacking, 3)}); {_HOW}, or import such predictions of every row"
+            f"{run.id} has no out-of-fold predictions of {len(missing)} of the {len(pool)} rows to learn from"
+            f" ({first_few(missing, 3)}); {_HOW}, or import such predictions of every row"
         )
     rows = rows_of(run.predictions("valid"), np.sort(pool.ids), dataset.classes)
-    imported = [one.id for one in members if one.kind == "import"]
-    trust = f"{first_few(imported)}: imported; that it is out-of-fold is taken on trust"
-    return Teacher(run, rows, float(temperature), float(alpha)), [trust] if imported else []
+    imported = [member.id for member in members if member.kind == "import"]
+    note = f"{first_few(imported)}: imported; that it is out-of-fold is taken on trust"
+    return Teacher(run, rows, float(temperature), float(alpha)), [note] if imported else []
 
 
 _HOW = "train its members with --folds (`ens train --folds 5`) and combine those"
 
 
 def _refuse_fitted(run: Run, members: Sequence[Run]) -> None:
-    """Raises DataError where a member speaks of the validation rows alone, or of rows that it learnt from."""
-    single = [one.id for one in members if one.kind not in ("folds", "import") and not one.pools_folds]
+    """Raises DataError if a member predicts only the validation rows, or rows that it was trained on."""
+    single = [member.id for member in members if member.kind not in ("folds", "import") and not member.pools_folds]
     if single:
         raise DataError(
             f"{run.id}: {first_few(single)} predicted the validation rows alone, and a student learns from"
@@ -123,7 +123,7 @@ def _refuse_fitted(run: Run, members: Sequence[Run]) -> None:
 
 
 def refuse_unfit_student(recipe: Recipe) -> None:
-    """Raises RecipeError for keys of a recipe that say nothing about soft labels, or cannot be done with them."""
+    """Raises RecipeError for recipe keys that are undefined for soft labels or conflict with a student."""
     problems = []
     if recipe.class_weights != "none":
         problems.append("class_weights: a teacher's probabilities have classes of their own weight; use a sampler")

@@ -1,4 +1,4 @@
-"""An exported graph in onnxruntime. torch is not imported here: a service of an export does without."""
+"""An exported graph in onnxruntime. torch is not imported here, as serving an export does not need it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OUTPUTS = ("probabilities", "members")
 
 
 def check_extra() -> None:
-    """Raise EnsError that says what to type where a package is missing."""
+    """Raise EnsError, with the command that installs it, where a package is missing."""
     require("an export", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -31,11 +31,11 @@ class OnnxModel:
         self.session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def output(self, pixels: Mapping[str, Pixels]) -> EnsembleOutput:
-        """What the graph says of n images. pixels: by the inputs' names, uint8 (n, size, size, 3)."""
+        """The graph's output for n images. pixels: by input name, uint8 (n, size, size, 3)."""
         probs, members = self.session.run(list(OUTPUTS), dict(pixels))
         return EnsembleOutput(probs, np.swapaxes(members, 0, 1))
 
     @property
     def inputs(self) -> Sequence[str]:
         """The names of the inputs."""
-        return [one.name for one in self.session.get_inputs()]
+        return [node.name for node in self.session.get_inputs()]

@@ -1,1 +1,1 @@
-"""TODO ensemble.inference"""
+"""Prediction with trained networks: batches of images, test-time augmentation, Grad-CAM."""

@@ -1,4 +1,4 @@
-"""Batches of images as one look-up: from a store in memory or on the device, or decoded a batch ahead."""
+"""Batches of images by row: from a store in memory or on the device, or decoded one batch ahead."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from ensemble.data.image_cache import PreprocessedImages, StoredImages
 
 T = TypeVar("T")
 
-DEVICE_SHARE = 0.4
-"""Of the memory of a GPU, what the squares of one size may take; the rest is for the network."""
-AHEAD = 2
-"""Batches that are decoded while the network computes."""
+DEVICE_MEMORY_SHARE = 0.4
+"""The share of a GPU's memory for the squares of one size; the rest is for the network."""
+PREFETCHED = 2
+"""The number of batches that are decoded while the network computes."""
 
 
 class Images(Protocol):
-    """Images by row, in batches."""
+    """Batches of images, selected by row."""
 
     @property
     def slow(self) -> bool:
-        """Whether a batch takes so long that it should be made while the network computes the one before."""
+        """Whether batches are slow enough to be prefetched while the network computes."""
 
     @property
     def device(self) -> torch.device:
-        """Where batches are made."""
+        """The device of the batches."""
 
     def rows(self, paths: Sequence[str]) -> Ints:
         """The row of every path, int64 (n,)."""
@@ -43,18 +43,18 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class CachedImages:
-    """Batches copied from `squares` in the computer's memory, on its disk, or decoded now."""
+    """Batches copied from `squares`, which are in memory, on disk, or decoded on access."""
 
     squares: PreprocessedImages
 
     @property
     def slow(self) -> bool:
-        """Whether images are decoded now."""
+        """Whether images are decoded on access."""
         return not isinstance(self.squares, StoredImages)
 
     @property
     def device(self) -> torch.device:
-        """The processor."""
+        """The CPU."""
         return torch.device("cpu")
 
     def rows(self, paths: Sequence[str]) -> Ints:
@@ -68,7 +68,7 @@ class CachedImages:
 
 @dataclass(frozen=True)
 class DeviceImages:
-    """All squares on a GPU. pixels: uint8 (rows, size, size, 3) there."""
+    """All squares in a GPU's memory. pixels: uint8 (rows, size, size, 3) on the GPU."""
 
     squares: PreprocessedImages
     pixels: Tensor
@@ -90,13 +90,13 @@ class DeviceImages:
 
 @dataclass(frozen=True)
 class PlaceholderImages:
-    """One black pixel for every image, where nobody looks at them."""
+    """Placeholder images of one black pixel, used when cached features replace the images."""
 
     slow: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def rows(self, paths: Sequence[str]) -> Ints:
-        """No row differs from another: zeros, int64 (n,)."""
+        """Zeros, int64 (n,): all images are the same."""
         return np.zeros(len(paths), np.int64)
 
     def batch(self, rows: Ints) -> Tensor:
@@ -105,42 +105,42 @@ class PlaceholderImages:
 
 
 def to_device(rows: Ints, device: torch.device) -> Tensor:
-    """int64 (n,) on a device. Through memory that a GPU reads by itself, or it would be waited for."""
-    there = torch.from_numpy(rows)
-    return there.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else there.to(device)
+    """int64 (n,) on a device. Copied from pinned memory to a GPU, so that the CPU does not wait."""
+    indices = torch.from_numpy(rows)
+    return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices.to(device)
 
 
 def device_images(squares: PreprocessedImages, device: torch.device, taken: int) -> DeviceImages | None:
-    """All of `squares` in the memory of a GPU; None for other devices, and where they would take too much of it.
+    """All of `squares` in the memory of a GPU; None for other devices and where they need too much of it.
 
-    taken: bytes that other squares take there.
+    taken: bytes that other squares occupy there.
     """
     if device.type != "cuda" or not isinstance(squares, StoredImages):
         return None
     free, total = torch.cuda.mem_get_info(device)
-    wanted = squares.pixels.nbytes
-    if taken + wanted > DEVICE_SHARE * total or wanted > free // 2:
+    needed = squares.pixels.nbytes
+    if taken + needed > DEVICE_MEMORY_SHARE * total or needed > free // 2:
         return None
     return DeviceImages(squares, torch.from_numpy(squares.pixels).to(device))
 
 
-def ahead(make: Callable[[], Iterable[T]], count: int = AHEAD) -> Iterator[T]:
-    """What `make` gives, made by another thread up to `count` entries before it is asked for, in the same order.
+def prefetched(make: Callable[[], Iterable[T]], count: int = PREFETCHED) -> Iterator[T]:
+    """The entries of `make()`, produced by another thread up to `count` entries in advance, in the same order.
 
-    An error is raised where its entry would have come.
+    An error is raised at the position of its entry.
     """
-    made: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(count)
+    entries: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(count)
     stopped = threading.Event()
 
     def put(entry: tuple[T | None, BaseException | None]) -> None:
         while not stopped.is_set():
             try:
-                made.put(entry, timeout=0.1)
+                entries.put(entry, timeout=0.1)
             except queue.Full:
                 continue
             return
 
-    def work() -> None:
+    def produce() -> None:
         try:
             for entry in make():
                 put((entry, None))
@@ -150,11 +150,11 @@ def ahead(make: Callable[[], Iterable[T]], count: int = AHEAD) -> Iterator[T]:
         except BaseException as error:
             put((None, error))
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=produce, daemon=True)
     thread.start()
     try:
         while True:
-            entry, error = made.get()
+            entry, error = entries.get()
             if isinstance(error, StopIteration):
                 return
             if error is not None:

@@ -19,7 +19,7 @@ from ensemble.data.images import Colour, read_image
 from ensemble.data.inputs import NamedImage
 from ensemble.data.preprocess import Pixels, Preprocess
 from ensemble.inference.forward import normalised, predict
-from ensemble.inference.image_batches import ahead
+from ensemble.inference.image_batches import prefetched
 from ensemble.models.network import Network, build_network
 from ensemble.models.state_dict import load_weights
 from ensemble.recipe.file import read_recipe_file
@@ -39,18 +39,18 @@ class LoadedNetwork:
 
     @property
     def square(self) -> Preprocess:
-        """What is made of every image."""
+        """The preprocessing of every image."""
         assert self.recipe.image_size is not None
         return Preprocess(self.recipe.image_size, self.recipe.resize, self.recipe.preprocess)
 
     def normalised(self, pixels: Pixels, device: torch.device) -> Tensor:
-        """One square, uint8 (size, size, 3), as the network takes it: float32 (1, 3, size, size)."""
+        """One square, uint8 (size, size, 3), as the network's input: float32 (1, 3, size, size)."""
         x = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
         return normalised(x.to(device), self.mean, self.std)
 
 
 def load_network(run: Run, device: torch.device) -> LoadedNetwork:
-    """The network of a complete member, fold or refit. Raises DataError for a run that has none, or other bytes."""
+    """The network of a complete member, fold or refit. Raises DataError where there is none or it is damaged."""
     path = run.path / "recipe.yaml"
     if not path.is_file() or not (run.path / "weights.safetensors").is_file():
         raise DataError(f"{run.id} is of kind {run.kind} and has no network of its own; name one of its members")
@@ -63,17 +63,17 @@ def load_network(run: Run, device: torch.device) -> LoadedNetwork:
 
 
 CHUNK = 256
-"""Images that are decoded together, while the networks look at those before."""
+"""Images that are decoded together, while the networks compute the previous ones."""
 
 Inputs = dict[Preprocess, Pixels]
 
 
 @dataclass(frozen=True)
 class BatchResult:
-    """An output on the images that could be read, and why the others could not.
+    """An output on the readable images, and why the others are unreadable.
 
-    images: the n that are answered for.  unreadable: one line each, which names the file.
-    disagreement: float64 (n,), in nats; None where one member speaks.
+    images: the n images of the output.  unreadable: one line each, which names the file.
+    disagreement: float64 (n,), in nats; None where only one member has a weight.
     """
 
     images: tuple[NamedImage, ...]
@@ -84,7 +84,7 @@ class BatchResult:
 
 @dataclass(frozen=True)
 class LoadedEnsemble:
-    """A run's members and the networks of those members that have a part in its answer, by run id."""
+    """A run's members, and the networks, by run id, of the members that contribute to its output."""
 
     predicting: PredictingMembers
     networks: Mapping[str, LoadedNetwork]
@@ -92,42 +92,42 @@ class LoadedEnsemble:
 
     @property
     def squares(self) -> tuple[Preprocess, ...]:
-        """What is made of every image, each once."""
+        """The distinct preprocessings of every image."""
         return tuple(sorted({trained.square for trained in self.networks.values()}))
 
     @property
     def background(self) -> Colour | None:
-        """What lies behind transparent pixels. Raises MismatchedRuns where members learnt different ones."""
-        found = {trained.recipe.data.background for trained in self.networks.values()}
-        if len(found) > 1:
+        """The background of transparent pixels. Raises MismatchedRuns where it differs between members."""
+        backgrounds = {trained.recipe.data.background for trained in self.networks.values()}
+        if len(backgrounds) > 1:
             raise MismatchedRuns(
                 f"the members of {self.predicting.run.id} were trained with different data.background; combine"
                 " members that were trained with one"
             )
-        return found.pop()
+        return backgrounds.pop()
 
     @property
     def max_pixels(self) -> int:
-        """What the recipes allow an image to have."""
+        """The largest number of pixels of an image that the recipes allow."""
         return max(trained.recipe.data.max_pixels for trained in self.networks.values())
 
     @property
     def medical(self) -> bool:
-        """Whether a recipe says that the images are of people's health."""
+        """Whether a recipe marks the images as medical."""
         return any(trained.recipe.data.medical for trained in self.networks.values())
 
     def output(self, pixels: Mapping[Preprocess, Pixels]) -> EnsembleOutput:
-        """What the run says of n images. pixels: for each of `squares` uint8 (n, size, size, 3)."""
+        """The run's output for n images. pixels: for each of `squares` uint8 (n, size, size, 3)."""
         m, k, n = len(self.predicting.members), len(self.predicting.classes), len(next(iter(pixels.values())))
-        said = {id: self._said(trained, pixels[trained.square]) for id, trained in self.networks.items()}
+        probs = {id: self._member_probs(trained, pixels[trained.square]) for id, trained in self.networks.items()}
         members = np.full((m, n, k), 1 / k, np.float32)
         for j in self.predicting.used:
             member = self.predicting.members[j]
-            parts = [said[run.id][:, self.predicting.columns(run)] for run in member.networks]
+            parts = [probs[run.id][:, self.predicting.columns(run)] for run in member.networks]
             members[j] = parts[0] if len(parts) == 1 else mean_of(np.stack(parts))
         return EnsembleOutput(self.predicting.combined(members), members)
 
-    def _said(self, trained: LoadedNetwork, pixels: Pixels) -> Floats:
+    def _member_probs(self, trained: LoadedNetwork, pixels: Pixels) -> Floats:
         def batch(rows: Ints) -> torch.Tensor:
             return torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2)
 
@@ -136,42 +136,46 @@ class LoadedEnsemble:
         probs, _ = predict(network, batch, rows, mean=trained.mean, std=trained.std, tta=tta)
         return probs
 
-    def answers(self, images: Sequence[NamedImage], *, chunk: int = CHUNK) -> Iterator[BatchResult]:
-        """What the run says of image files, so many at a time, in their order; each is decoded once."""
+    def batch_results(self, images: Sequence[NamedImage], *, chunk: int = CHUNK) -> Iterator[BatchResult]:
+        """The run's outputs for image files, `chunk` at a time, in their order; each file is decoded once."""
         read = partial(read_image, max_pixels=self.max_pixels, background=self.background)
         starts = range(0, len(images), chunk)
 
-        def made(image: NamedImage) -> Inputs | DataError:
+        def preprocessed(image: NamedImage) -> Inputs | DataError:
             try:
-                whole = read(image.path)
+                decoded_image = read(image.path)
             except DataError as error:
                 return error
-            return {square: square.of(whole) for square in self.squares}
+            return {square: square.of(decoded_image) for square in self.squares}
 
-        def decoded() -> Iterator[list[Inputs | DataError]]:
+        def chunks() -> Iterator[list[Inputs | DataError]]:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 for start in starts:
-                    yield list(pool.map(made, images[start : start + chunk]))
+                    yield list(pool.map(preprocessed, images[start : start + chunk]))
 
-        for start, found in zip(starts, ahead(decoded, 1), strict=True):
-            yield self._answer(images[start : start + chunk], found)
+        for start, inputs in zip(starts, prefetched(chunks, 1), strict=True):
+            yield self._batch_result(images[start : start + chunk], inputs)
 
-    def _answer(self, images: Sequence[NamedImage], found: Sequence[Inputs | DataError]) -> BatchResult:
-        read = [(image, made) for image, made in zip(images, found, strict=True) if isinstance(made, dict)]
-        bad = tuple(str(made) for made in found if isinstance(made, DataError))
+    def _batch_result(self, images: Sequence[NamedImage], inputs: Sequence[Inputs | DataError]) -> BatchResult:
+        readable = [
+            (image, pixels) for image, pixels in zip(images, inputs, strict=True) if isinstance(pixels, dict)
+        ]
+        unreadable = tuple(str(pixels) for pixels in inputs if isinstance(pixels, DataError))
         k, m = len(self.predicting.classes), len(self.predicting.members)
         output = EnsembleOutput(np.zeros((0, k), np.float32), np.zeros((m, 0, k), np.float32))
-        if read:
-            output = self.output({square: np.stack([made[square] for _, made in read]) for square in self.squares})
-        unlike = member_disagreement(output.members, self.predicting.weights)
-        return BatchResult(tuple(image for image, _ in read), output, unlike, bad)
+        if readable:
+            output = self.output(
+                {square: np.stack([pixels[square] for _, pixels in readable]) for square in self.squares}
+            )
+        disagreement = member_disagreement(output.members, self.predicting.weights)
+        return BatchResult(tuple(image for image, _ in readable), output, disagreement, unreadable)
 
 
-def load_ensemble(found: PredictingMembers, device: torch.device | str) -> LoadedEnsemble:
-    """The networks of a run on `device`. Raises DataError where one is missing, or its bytes are others."""
+def load_ensemble(predicting: PredictingMembers, device: torch.device | str) -> LoadedEnsemble:
+    """The networks of a run on `device`. Raises DataError where one is missing or damaged."""
     device = torch.device(device)
-    loaded = LoadedEnsemble(found, {run.id: load_network(run, device) for run in found.networks}, device)
-    for run in found.networks:
-        found.columns(run)
+    loaded = LoadedEnsemble(predicting, {run.id: load_network(run, device) for run in predicting.networks}, device)
+    for run in predicting.networks:
+        predicting.columns(run)
     _ = loaded.background
     return loaded

@@ -1,8 +1,8 @@
-"""How good predictions are: pure functions of probabilities (n, k) and targets (n,).
+"""Metrics: pure functions of probabilities (n, k) and targets (n,).
 
-A metric is one decorated function. Rows without a target (-1) are the caller's to leave out; classes that no
-target names are left out here, so that no metric fails on a small or lopsided set. The values are
-scikit-learn's where it has the metric.
+A metric is a decorated function. The caller leaves out rows without a target (-1); averages over classes leave
+out classes absent from the targets, so that no metric fails on a small or imbalanced set. Values equal
+scikit-learn's where scikit-learn has the metric.
 """
 
 from ensemble.metrics.base import (

@@ -1,4 +1,4 @@
-"""The metrics: of the most probable class, of the probabilities, of ranks, and of uncertainty."""
+"""Classification metrics of labels, probabilities and ranks; entropy and disagreement of predictions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ensemble.metrics.base import Metric, Rows, metric
 def labels(probs: Floats) -> Ints:
     """The most probable class of each row, int64 (n,); ties go to the lower class index.
 
-    float32 rounds away the last digits of a sum, so that what is a tie on paper is one here too.
+    float32 rounds away the last digits of a sum, so that mathematical ties are ties here too.
     """
     best: Ints = np.argmax(probs, axis=-1).astype(np.int64)
     return best
@@ -25,18 +25,18 @@ def _predicted(probs: Floats, targets: Ints) -> Rows:
     return labels(probs)
 
 
-def _right(predicted: Rows, targets: Ints) -> Wide:
-    right: Wide = (predicted == targets).astype(np.float64)
-    return right
+def _correct(predicted: Rows, targets: Ints) -> Wide:
+    correct: Wide = (predicted == targets).astype(np.float64)
+    return correct
 
 
-@metric("accuracy", of=_predicted, rows=_right)
+@metric("accuracy", view=_predicted, rows=_correct)
 def accuracy(predicted: Rows, targets: Ints) -> float:
-    """The share of rows whose most probable class is the target: sklearn's accuracy_score."""
+    """The fraction of rows whose most probable class is the target: sklearn's accuracy_score."""
     return float(np.count_nonzero(predicted == targets) / len(targets))
 
 
-@metric("balanced_accuracy", of=_predicted)
+@metric("balanced_accuracy", view=_predicted)
 def balanced_accuracy(predicted: Rows, targets: Ints) -> float:
     """The mean recall of the classes that occur in the targets: sklearn's balanced_accuracy_score."""
     hits, actual, _ = _counts(predicted, targets)
@@ -44,7 +44,7 @@ def balanced_accuracy(predicted: Rows, targets: Ints) -> float:
     return float(np.mean(hits[present] / actual[present]))
 
 
-@metric("macro_f1", of=_predicted)
+@metric("macro_f1", view=_predicted)
 def macro_f1(predicted: Rows, targets: Ints) -> float:
     """The mean F1 of the classes that occur in the targets: sklearn's f1_score with these as `labels`."""
     hits, actual, claimed = _counts(predicted, targets)
@@ -52,12 +52,12 @@ def macro_f1(predicted: Rows, targets: Ints) -> float:
     return float(np.mean(2 * hits[present] / (actual + claimed)[present]))
 
 
-@metric("kappa", of=_predicted, least=-1.0)
+@metric("kappa", view=_predicted, least=-1.0)
 def kappa(predicted: Rows, targets: Ints) -> float:
     """Cohen's kappa (1960), unweighted, -1 to 1: sklearn's cohen_kappa_score.
 
-    Where all targets and all predictions are one class, 0/0, it is 0: so it is for any other predictions of
-    rows of one class, since chance alone would agree as often.
+    If all targets and all predictions are the same class (0/0) it is 0, as for any other predictions of rows of
+    one class, where the expected agreement equals the observed one.
     """
     hits, actual, claimed = _counts(predicted, targets)
     pairs, agreed, chance = len(targets) ** 2, len(targets) * int(hits.sum()), int(actual @ claimed)
@@ -65,20 +65,20 @@ def kappa(predicted: Rows, targets: Ints) -> float:
 
 
 def _counts(predicted: Rows, targets: Ints) -> tuple[Rows, Rows, Rows]:
-    """For each class: rows predicted right, rows of it, rows predicted as it."""
+    """For each class: true positives, rows with this target, rows predicted as this class."""
     k = int(max(predicted.max(), targets.max())) + 1
-    right = targets[predicted == targets]
-    return tuple(np.bincount(rows, minlength=k) for rows in (right, targets, predicted))  # type: ignore[return-value]
+    correct = targets[predicted == targets]
+    return tuple(np.bincount(rows, minlength=k) for rows in (correct, targets, predicted))  # type: ignore[return-value]
 
 
 SMALLEST = 1e-15
-"""A probability below this counts as this much in a logarithm."""
+"""Lower bound of a probability before its logarithm is taken."""
 
 BINS = 15
-"""Bins of `ece`."""
+"""Number of bins of `ece`."""
 
 
-def _surprise(probs: Floats, targets: Ints) -> Rows:
+def _negative_log_likelihood(probs: Floats, targets: Ints) -> Rows:
     likelihood = probs[np.arange(len(targets)), targets].astype(np.float64)
     return -np.log(np.maximum(likelihood, SMALLEST))
 
@@ -96,40 +96,40 @@ def _bin_and_gap(probs: Floats, targets: Ints) -> Rows:
     return np.column_stack((bins, (labels(probs) == targets) - confidence))
 
 
-def _as_they_are(values: Rows, targets: Ints) -> Wide:
+def _identity(values: Rows, targets: Ints) -> Wide:
     return values
 
 
-@metric("log_loss", higher=False, of=_surprise, rows=_as_they_are)
-def log_loss(surprise: Rows, targets: Ints) -> float:
-    """The mean of -ln(probability of the target), probabilities not below 1e-15.
+@metric("log_loss", higher=False, view=_negative_log_likelihood, rows=_identity)
+def log_loss(losses: Rows, targets: Ints) -> float:
+    """The mean of -ln(probability of the target), probabilities clipped at 1e-15.
 
-    sklearn's log_loss of float64 probabilities, which clips at 2.2e-16 instead.
+    sklearn's log_loss of float64 probabilities, except that sklearn clips at 2.2e-16.
     """
-    return float(np.mean(surprise))
+    return float(np.mean(losses))
 
 
-@metric("brier", higher=False, of=_squared_error, rows=_as_they_are, most=2.0)
+@metric("brier", higher=False, view=_squared_error, rows=_identity, most=2.0)
 def brier(error: Rows, targets: Ints) -> float:
-    """The mean over rows of the squared distance to the target's one-hot row, 0 to 2 (Brier 1950).
+    """The mean over rows of the squared distance to the one-hot target, 0 to 2 (Brier 1950).
 
     sklearn's brier_score_loss with `scale_by_half=False`.
     """
     return float(np.mean(error))
 
 
-@metric("ece", higher=False, of=_bin_and_gap, most=1.0)
+@metric("ece", higher=False, view=_bin_and_gap, most=1.0)
 def ece(bin_and_gap: Rows, targets: Ints) -> float:
     """Expected calibration error of the most probable class, 0 to 1 (Guo et al. 2017, equation 3).
 
-    15 bins of equal width, the upper end included; |accuracy - mean confidence| of each, weighted by its rows.
+    15 bins of equal width, upper edge included; |accuracy - mean confidence| of each, weighted by its rows.
     """
     gaps = np.bincount(bin_and_gap[:, 0].astype(np.int64), weights=bin_and_gap[:, 1])
     return float(np.abs(gaps).sum() / len(targets))
 
 
 def _ranks(column: Floats) -> npt.NDArray[np.int32]:
-    """Dense ranks of (n,) from 0 upwards; equal values share one."""
+    """Dense ranks of (n,) from 0 upwards; ties share a rank."""
     order = np.argsort(column)
     ordered = column[order]
     ranks = np.zeros(len(column), np.int32)
@@ -146,10 +146,10 @@ def _ranks_of(c: int, probs: Floats, targets: Ints) -> Rows:
 
 
 def area(ranks: Rows, positive: npt.NDArray[np.bool_]) -> float:
-    """The share of pairs of a positive and another row that `ranks` (n,) put in order, a tie being half a pair.
+    """The area under the ROC curve: the fraction of (positive, negative) pairs in order, a tie counting half.
 
-    positive: bool (n,). The U of Mann and Whitney (1947) from counted ranks, in whole numbers: O(n), and the
-    same for any order of rows. nan where no pair exists.
+    ranks: int (n,), dense.  positive: bool (n,). The U statistic of Mann and Whitney (1947) from counts of ranks,
+    in integers: O(n), and independent of the order of rows. nan if there is no pair.
     """
     hits = int(np.count_nonzero(positive))
     pairs = hits * (len(ranks) - hits)
@@ -165,39 +165,39 @@ def _area_of(c: int, ranks: Rows, targets: Ints) -> float:
     return area(ranks, targets == c)
 
 
-def _against_the_rest(c: int) -> Metric:
+def _one_vs_rest(c: int) -> Metric:
     return Metric(f"roc_auc:{c}", True, partial(_area_of, c), partial(_ranks_of, c), most=1.0)
 
 
-@metric("roc_auc", of=_ranks_of_each, for_class=_against_the_rest)
+@metric("roc_auc", view=_ranks_of_each, for_class=_one_vs_rest)
 def roc_auc(ranks: Rows, targets: Ints) -> float:
     """The mean area under the ROC curve of each class against the rest: sklearn's roc_auc_score, ovr, macro.
 
     ranks: int (n, k), dense within each class. Classes without a row, or with every row, are left out; nan
-    where none is left. `roc_auc:<class>` is that class alone: nan without a row of it, or of another.
+    if none is left. `roc_auc:<class>` is that class alone: nan without a row of it, or without any other row.
     """
     areas = np.array([_area_of(c, column, targets) for c, column in enumerate(ranks.T)])
-    decided = areas[~np.isnan(areas)]
-    return float(np.mean(decided)) if len(decided) else math.nan
+    defined = areas[~np.isnan(areas)]
+    return float(np.mean(defined)) if len(defined) else math.nan
 
 
 def entropy(probs: Floats) -> Wide:
-    """float64 (…,): the entropy of rows (…, k) of probabilities: 0 where one class is certain, ln(k) at most."""
+    """The entropy of probabilities (…, k), float64 (…,): 0 if one class is certain, at most ln(k)."""
     wide = probs.astype(np.float64)
     logs = np.log(np.where(wide > 0, wide, 1.0))
-    found: Wide = -(wide * logs).sum(axis=-1)
-    return np.maximum(found, 0.0)
+    entropies: Wide = -(wide * logs).sum(axis=-1)
+    return np.maximum(entropies, 0.0)
 
 
 def disagreement(probs: Floats, weights: Floats) -> Wide:
     """float64 (n,): the entropy of the members' mean minus the mean of their entropies, for probs (m, n, k).
 
-    The mutual information of the answer and of who gives it (Houlsby et al. 2011; Lakshminarayanan et al. 2017):
-    0 where all members say the same, however unsure they are. weights: (m,), summing to one; a member without
-    weight is not heard.
+    The mutual information between the label and the member (Houlsby et al. 2011; Lakshminarayanan et al. 2017):
+    0 if all members predict the same probabilities, however uncertain. weights: (m,), summing to one; members
+    of weight 0 are ignored.
     """
-    heard = np.flatnonzero(weights)
-    said, shares = probs[heard].astype(np.float64), weights[heard].astype(np.float64)
-    mean = np.einsum("m,mnk->nk", shares, said)
-    found: Wide = np.maximum(entropy(mean) - np.einsum("m,mn->n", shares, entropy(said)), 0.0)
-    return found
+    weighted = np.flatnonzero(weights)
+    member_probs, shares = probs[weighted].astype(np.float64), weights[weighted].astype(np.float64)
+    mean = np.einsum("m,mnk->nk", shares, member_probs)
+    information: Wide = np.maximum(entropy(mean) - np.einsum("m,mn->n", shares, entropy(member_probs)), 0.0)
+    return information

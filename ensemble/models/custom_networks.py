@@ -21,17 +21,17 @@ DEEP_FILTERS = (32, 64, 128, 256)
 
 
 def plain(recipe: Recipe) -> BackboneSpec:
-    """`filters` convolutions (five), each with ReLU and max-pool, then `dense` layers with dropout.
+    """`filters` convolutions (five by default), each with ReLU and max-pool, then `dense` layers with dropout.
 
-    batch_norm: a batch norm after each convolution.  kernel: odd, 3 unless given. Raises RecipeError.
+    batch_norm: a batch norm after each convolution.  kernel: odd, 3 by default. Raises RecipeError.
     """
     filters = recipe.filters or PLAIN_FILTERS
     _refuse(recipe, filters, smallest=2 ** len(filters))
     body = nn.Sequential()
-    for before, after in pairwise((3, *filters)):
+    for in_channels, out_channels in pairwise((3, *filters)):
         layers = [
-            _same_conv(before, after, recipe.kernel or 3, bias=not recipe.batch_norm),
-            *([nn.BatchNorm2d(after)] if recipe.batch_norm else []),
+            _same_conv(in_channels, out_channels, recipe.kernel or 3, bias=not recipe.batch_norm),
+            *([nn.BatchNorm2d(out_channels)] if recipe.batch_norm else []),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(2),
         ]
@@ -43,36 +43,41 @@ def plain(recipe: Recipe) -> BackboneSpec:
 def _dense_head(dense: tuple[int, ...], dropout: float, shape: Shape, classes: int) -> nn.Module:
     head = nn.Sequential(nn.Flatten())
     widths = (prod(shape), *dense)
-    for before, after in pairwise(widths):
-        head.extend([nn.Linear(before, after), nn.ReLU(inplace=True), nn.Dropout(dropout)])
+    for in_features, out_features in pairwise(widths):
+        head.extend([nn.Linear(in_features, out_features), nn.ReLU(inplace=True), nn.Dropout(dropout)])
     head.append(nn.Linear(widths[-1], classes))
     return initialised(head)
 
 
 def deep(recipe: Recipe) -> BackboneSpec:
-    """A convolution of filters[0], then a block of two convolutions and a pooling for each further filter.
+    """A convolution with filters[0], then a block of two convolutions and a pooling for each further entry.
 
-    The pooling comes right after a block's first convolution, so that only that one works at full size:
-    at 32 pixels the default costs 0.09 billion multiplications an image. Raises RecipeError.
+    The pooling directly follows a block's first convolution, so that only this one runs at full resolution:
+    at 32 pixels the default costs 0.09 billion multiplications per image. Raises RecipeError.
     """
     filters = recipe.filters or DEEP_FILTERS
     _refuse(recipe, filters, smallest=2 ** (len(filters) - 1))
     kernel = recipe.kernel or 3
     body = nn.Sequential(_same_conv(3, filters[0], kernel), nn.BatchNorm2d(filters[0]), nn.ReLU(inplace=True))
-    body.extend([PoolBlock(before, after, kernel) for before, after in pairwise(filters)])
+    body.extend([PoolBlock(in_channels, out_channels, kernel) for in_channels, out_channels in pairwise(filters)])
     head = partial(concat_head, hidden=recipe.dense or (), dropout=dropout_of(recipe))
     return BackboneSpec(initialised(body), head=head)
 
 
 class PoolBlock(nn.Module):
-    """float (n, before, h, w) -> (n, after, h/2, w/2): a convolution that pools, then a residual one."""
+    """float (n, in, h, w) -> (n, out, h/2, w/2): a convolution with max-pooling, then a residual convolution."""
 
-    def __init__(self, before: int, after: int, kernel: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
         super().__init__()
         self.widen = nn.Sequential(
-            _same_conv(before, after, kernel), nn.MaxPool2d(2), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
+            _same_conv(in_channels, out_channels, kernel),
+            nn.MaxPool2d(2),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
         )
-        self.refine = nn.Sequential(_same_conv(after, after, kernel), nn.BatchNorm2d(after), nn.ReLU(inplace=True))
+        self.refine = nn.Sequential(
+            _same_conv(out_channels, out_channels, kernel), nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.widen(x)
@@ -80,12 +85,12 @@ class PoolBlock(nn.Module):
         return refined
 
 
-def _same_conv(before: int, after: int, kernel: int, bias: bool = False) -> nn.Conv2d:
-    return nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=bias)
+def _same_conv(in_channels: int, out_channels: int, kernel: int, bias: bool = False) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias)
 
 
 def _refuse(recipe: Recipe, filters: tuple[int, ...], smallest: int) -> None:
-    """Raise RecipeError for filters, a kernel or an image size that cannot be built."""
+    """Raise RecipeError for filters, a kernel or an image size that the network cannot be built with."""
     if len(filters) < 2:
         raise RecipeError(f"{recipe.arch}: {len(filters)} filters found, two or more expected")
     if recipe.kernel is not None and recipe.kernel % 2 == 0:
@@ -104,11 +109,11 @@ PATCH = 2
 
 
 def speednet(recipe: Recipe) -> BackboneSpec:
-    """A whitening layer, a block for each of `filters`, the maximum over places, a linear layer without bias.
+    """A whitening layer, a block for each of `filters`, global max-pooling, a linear layer without bias.
 
-    A block has `block_depth` convolutions, two unless given.
+    A block has `block_depth` convolutions, two by default.
 
-    Raises RecipeError for an image size too small to be halved that often.
+    Raises RecipeError for an image size too small for that many halvings.
     """
     filters = recipe.filters or FILTERS
     smallest = 2 ** len(filters) + 1
@@ -129,7 +134,7 @@ def _head(shape: Shape, classes: int) -> nn.Module:
 
 
 class Scaled(nn.Linear):
-    """float (n, features) -> (n, classes) / 9, without a bias: the first steps are then not too sure."""
+    """float (n, features) -> (n, classes) / 9, without a bias: avoids overconfidence in the first steps."""
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__(features, classes, bias=False)
@@ -141,13 +146,13 @@ class Scaled(nn.Linear):
 class Whitening(nn.Module):
     """float (n, 3, h, w) -> (n, 24, h - 1, w - 1): the patches of 2 x 2 pixels, decorrelated, with both signs.
 
-    The filters do not learn: `fit` computes them, and they are saved with the weights. The shift does for 100
-    batches; after that nothing need be sent back to the largest maps.
+    The filters are not trained: `fit` computes them, and they are saved with the weights. The shift is trained for
+    100 batches; after that, no gradients have to be propagated to the largest feature maps.
     """
 
     weight: Tensor
     batches: Tensor
-    learns = 100
+    shift_batches = 100
     learning = True
 
     def __init__(self) -> None:
@@ -155,7 +160,7 @@ class Whitening(nn.Module):
         values = 3 * PATCH**2
         self.filters = 2 * values
         self.register_buffer("weight", torch.eye(values).repeat(2, 1).view(self.filters, 3, PATCH, PATCH))
-        # not called a bias, which would have the rate of biases
+        # not named bias: parameters of that name get the learning rate of biases
         self.shift = nn.Parameter(torch.zeros(self.filters))
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
@@ -163,7 +168,7 @@ class Whitening(nn.Module):
     def fit(self, batches: Iterable[Tensor], eps: float = 5e-4) -> None:
         """Compute the filters from batches of normalised images, float (n, 3, h, w), by an eigendecomposition.
 
-        eps: added to the eigenvalues, so that what hardly varies is not blown up.
+        eps: added to the eigenvalues, so that directions of little variance are not amplified.
         """
         size = 3 * PATCH**2
         total, count = torch.zeros(size, size, dtype=torch.float64), 0
@@ -172,15 +177,15 @@ class Whitening(nn.Module):
             total += patches.T @ patches
             count += len(patches)
         values, vectors = torch.linalg.eigh(total / count)
-        # an eigenvector has no sign of its own: its largest entry is made positive, so that all machines agree
+        # the sign of an eigenvector is arbitrary: a positive largest entry gives the same filters on all machines
         largest = vectors.abs().argmax(dim=0)
         vectors = vectors * vectors[largest, torch.arange(len(values))].sign()
         filters = (vectors / (values + eps).sqrt()).T.flip(0).view(-1, 3, PATCH, PATCH)
         self.weight.copy_(torch.cat([filters, -filters]))
 
     def count(self) -> None:
-        """One more batch of training begins. Outside of `forward`, whose code may be compiled for what it finds."""
-        self.learning = int(self.batches) < self.learns
+        """Count a training batch. Not part of `forward`, whose compiled code is specialised on `learning`."""
+        self.learning = int(self.batches) < self.shift_batches
         self.batches += 1
 
     def forward(self, x: Tensor) -> Tensor:
@@ -188,17 +193,21 @@ class Whitening(nn.Module):
 
 
 class Block(nn.Module):
-    """float (n, before, h, w) -> (n, after, h/2, w/2): `depth` convolutions, the first followed by a max-pool.
+    """float (n, in, h, w) -> (n, out, h/2, w/2): `depth` convolutions, the first followed by a max-pool.
 
-    From three on, what the first gives is added to what the last gives.
+    With three or more, the output of the first is added to the output of the last (residual connection).
     """
 
-    def __init__(self, before: int, after: int, depth: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, depth: int) -> None:
         super().__init__()
         self.shortcut = depth > 2
-        self.widen = nn.Sequential(_conv(before, after), nn.MaxPool2d(2), Norm(after), nn.GELU())
-        between = [layer for _ in range(depth - 2) for layer in (_conv(after, after), Norm(after), nn.GELU())]
-        self.refine = nn.Sequential(*between, _conv(after, after), Norm(after))
+        self.widen = nn.Sequential(_conv(in_channels, out_channels), nn.MaxPool2d(2), Norm(out_channels), nn.GELU())
+        between = [
+            layer
+            for _ in range(depth - 2)
+            for layer in (_conv(out_channels, out_channels), Norm(out_channels), nn.GELU())
+        ]
+        self.refine = nn.Sequential(*between, _conv(out_channels, out_channels), Norm(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         wide = self.widen(x)
@@ -207,7 +216,7 @@ class Block(nn.Module):
 
 
 class Norm(nn.BatchNorm2d):
-    """A batch norm that follows its statistics fast (0.4 of the newest) and learns a bias only."""
+    """A batch norm with momentum 0.4 for its running statistics and a trainable bias, without a scale."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=1e-12, momentum=0.4)
@@ -215,8 +224,8 @@ class Norm(nn.BatchNorm2d):
         self.register_buffer("weight", torch.ones(channels), persistent=False)
 
 
-def _conv(before: int, after: int) -> nn.Conv2d:
-    """3 x 3; the first filters hand their input on (dirac), the others are random."""
-    layer = nn.Conv2d(before, after, 3, padding="same", bias=False)
-    nn.init.dirac_(layer.weight.data[:before])
+def _conv(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """3 x 3; the first filters are initialised to the identity (Dirac), the others randomly."""
+    layer = nn.Conv2d(in_channels, out_channels, 3, padding="same", bias=False)
+    nn.init.dirac_(layer.weight.data[:in_channels])
     return layer

@@ -1,4 +1,4 @@
-"""Weights on disk, and their tensors matched to a network's."""
+"""Weight files, and the matching of their tensors to those of a network."""
 
 from __future__ import annotations
 
@@ -49,37 +49,37 @@ _PLAIN = {
 
 
 def translated(model: nn.Module, state: State) -> State:
-    """`state` under timm's names for `model`; as it is where its names are others or its blocks do not fit."""
+    """`state` under timm's names for `model`; other names, and those of blocks that do not fit, are kept."""
     if "_conv_stem.weight" not in state:
         return state
     any_model: Any = model
     stages = getattr(any_model, "blocks", ())
-    # there the blocks are counted through, here from the beginning of each stage
-    places = list(chain.from_iterable([(s, b) for b in range(len(stage))] for s, stage in enumerate(stages)))
+    # the file numbers blocks consecutively, timm within each stage
+    positions = list(chain.from_iterable([(s, b) for b in range(len(stage))] for s, stage in enumerate(stages)))
     expanding = {int(name.split(".")[1]) for name in state if re.match(r"_blocks\.\d+\._expand_conv\.", name)}
-    return {_translated(name, places, expanding): value for name, value in state.items()}
+    return {_timm_name(name, positions, expanding): value for name, value in state.items()}
 
 
-def _translated(name: str, places: list[tuple[int, int]], expanding: set[int]) -> str:
-    found = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
-    if found is None:
+def _timm_name(name: str, positions: list[tuple[int, int]], expanding: set[int]) -> str:
+    match = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
+    if match is None:
         layer, _, tensor = name.partition(".")
         return f"{_OUTER.get(layer, layer)}.{tensor}"
-    block, layer, tensor = int(found[1]), found[2], found[3]
+    block, layer, tensor = int(match[1]), match[2], match[3]
     names = _EXPANDING if block in expanding else _PLAIN
-    if block >= len(places) or layer not in names:
+    if block >= len(positions) or layer not in names:
         return name
-    return "blocks.{}.{}.{}.{}".format(*places[block], names[layer], tensor)
+    return "blocks.{}.{}.{}.{}".format(*positions[block], names[layer], tensor)
 
 
 def load_state(file: WeightsFile) -> dict[str, Tensor]:
     """The tensors of a .safetensors or .pth file on the CPU, half precision as float32; nothing is unpickled.
 
-    Raises MissingWeights when the file is truncated, of another kind, or holds anything but named tensors.
+    Raises MissingWeights when the file is truncated, of another format, or holds anything but named tensors.
     """
     try:
         state = _read(file.path)
-    except Exception as error:  # whatever a reader raises means one thing: these are not weights
+    except Exception as error:  # any error of a reader means that the file is no file of weights
         raise MissingWeights(
             f"{one_line(file.path)} is not a whole file of weights; .safetensors or .pth expected"
         ) from error
@@ -93,7 +93,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         tensors: dict[str, Tensor] = load_file(path)
         return tensors
     state = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("state_dict", "model"):  # how training scripts wrap it
+    for key in ("state_dict", "model"):  # wrappers that training scripts add
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
     if not isinstance(state, Mapping):
@@ -108,14 +108,14 @@ def save_weights(path: Path, network: nn.Module) -> Path:
 
 
 def load_weights(network: nn.Module, path: Path, sha256: str) -> None:
-    """Load what `save_weights` wrote, strictly. Raises EnsError when bytes, names or shapes differ."""
+    """Load a file of `save_weights`, strictly. Raises EnsError when bytes, names or shapes differ."""
     if not path.is_file():
         raise EnsError(f"no file {one_line(path)}; copy it back, or delete the run's folder and train it again")
     data = path.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != sha256:
         raise EnsError(
-            f"{one_line(path)} is damaged: sha256 {found[:8]}… found, {sha256[:8]}… recorded;"
+            f"{one_line(path)} is damaged: sha256 {digest[:8]}… found, {sha256[:8]}… recorded;"
             " delete the run's folder and train it again"
         )
     state = tensors_of(data)
@@ -133,16 +133,18 @@ def from_run(state: State) -> bool:
 
 
 def fit_pretrained(skeleton: BackboneSpec, state: State, arch: str) -> None:
-    """Load library weights into the whole network. The head may be missing, of another shape or a stranger's.
+    """Load library weights into the whole network. The head may be missing, of another shape or unrelated.
 
-    Raises MissingWeights that names the first five of the body's tensors that are missing, extra or of
+    Raises MissingWeights that names the first five of the body's tensors that are missing, unexpected or of
     another shape.
     """
-    whole, own = skeleton.whole, skeleton.whole.state_dict()
-    if misfits(own, state, skeleton.head_names):
+    whole, own_state = skeleton.whole, skeleton.whole.state_dict()
+    if misfits(own_state, state, skeleton.head_names):
         state = skeleton.rename(whole, state)
-    refuse(misfits(own, state, skeleton.head_names), f"the weights do not fit {arch}")
-    fitting = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
+    refuse(misfits(own_state, state, skeleton.head_names), f"the weights do not fit {arch}")
+    fitting = {
+        name: value for name, value in state.items() if name in own_state and value.shape == own_state[name].shape
+    }
     whole.load_state_dict(fitting, strict=False)
 
 
@@ -153,33 +155,35 @@ def fit_body(body: nn.Module, state: State, arch: str) -> None:
     body.load_state_dict(cut, strict=False)
 
 
-def misfits(own: State, state: State, head_names: tuple[str, ...] = ()) -> list[str]:
-    """What is wrong with `state` for a network whose state dict is `own`: one text for each tensor.
+def misfits(own_state: State, state: State, head_names: tuple[str, ...] = ()) -> list[str]:
+    """The problems of `state` for a network whose state dict is `own_state`: one text for each tensor.
 
-    Names that begin with a component in `head_names` are not looked at; batch norm's counters may be missing.
+    Names whose first component is in `head_names` are ignored; the counters of batch norms may be missing.
     """
 
-    def counts(name: str) -> bool:
+    def is_checked(name: str) -> bool:
         return name.split(".")[0] not in head_names
 
-    wrong = []
-    for name in filter(counts, own):
-        expected = _shape(own[name])
-        if name in state and state[name].shape != own[name].shape:
-            wrong.append(f"{name}: {_shape(state[name])} found, {expected} expected")
+    problems = []
+    for name in filter(is_checked, own_state):
+        expected = _shape(own_state[name])
+        if name in state and state[name].shape != own_state[name].shape:
+            problems.append(f"{name}: {_shape(state[name])} found, {expected} expected")
         elif name not in state and not name.endswith(_COUNTER):
-            wrong.append(f"{name}: missing, {expected} expected")
-    wrong.extend(
-        f"{name}: {_shape(state[name])} found, none expected" for name in filter(counts, state) if name not in own
+            problems.append(f"{name}: missing, {expected} expected")
+    problems.extend(
+        f"{name}: {_shape(state[name])} found, none expected"
+        for name in filter(is_checked, state)
+        if name not in own_state
     )
-    return wrong
+    return problems
 
 
-def refuse(wrong: list[str], complaint: str, error: type[Exception] = MissingWeights) -> None:
-    """Raise `error` with the first five of `wrong` when there are any."""
-    if wrong:
-        more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise error(f"{complaint}: {'; '.join(wrong[:5])}{more}")
+def refuse(problems: list[str], message: str, error: type[Exception] = MissingWeights) -> None:
+    """Raise `error` with the first five of `problems` if there are any."""
+    if problems:
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise error(f"{message}: {'; '.join(problems[:5])}{more}")
 
 
 def widened(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,11 +15,11 @@ Shape = tuple[int, ...]
 State = Mapping[str, Tensor]
 
 
-def _as_is(whole: nn.Module, state: State) -> State:
+def _unchanged(whole: nn.Module, state: State) -> State:
     return state
 
 
-def _itself(whole: nn.Module, size: int) -> nn.Module:
+def _whole(whole: nn.Module, size: int) -> nn.Module:
     return whole
 
 
@@ -30,14 +30,14 @@ class BackboneSpec:
     whole: the network as its library builds it, so that the names of pretrained weights fit.
     cut: (whole, image size) -> the body, float32 (n, 3, size, size) -> (n, c, h, w) or pooled (n, c).
     head_names: the first components of the names that belong to the head, which is replaced.
-    rename: (whole, state) -> the state under this version's names, where an older file has others.
-    head: (shape of one image's features, classes) -> an own head; None for the common one.
+    rename: (whole, state) -> the state under this version's names, for older files with other names.
+    head: (shape of one image's features, classes) -> the network's own head; None for the common one.
     """
 
     whole: nn.Module
-    cut: Callable[[nn.Module, int], nn.Module] = _itself
+    cut: Callable[[nn.Module, int], nn.Module] = _whole
     head_names: tuple[str, ...] = ()
-    rename: Callable[[nn.Module, State], State] = _as_is
+    rename: Callable[[nn.Module, State], State] = _unchanged
     head: Callable[[Shape, int], nn.Module] | None = None
 
 
@@ -45,22 +45,22 @@ _POOLS = (("maxpool",), ("features", "pool0"))
 
 
 def shrink_stem(whole: nn.Module) -> None:
-    """Give the first convolution stride 1 and take the first pooling out; the shapes of weights stay.
+    """Set the stride of the first convolution to 1 and remove the first pooling; shapes of weights stay the same.
 
     For the ResNet, DenseNet and EfficientNet families of torchvision and timm, which share these names.
     """
-    first = next(module for module in whole.modules() if isinstance(module, nn.Conv2d))
-    first.stride = (1, 1)
+    convolution = next(module for module in whole.modules() if isinstance(module, nn.Conv2d))
+    convolution.stride = (1, 1)
     for *path, name in _POOLS:
         parent: nn.Module | None = whole
-        for part in path:
-            parent = getattr(parent, part, None)
+        for child in path:
+            parent = getattr(parent, child, None)
         if parent is not None and hasattr(parent, name):
             setattr(parent, name, _without_stride(getattr(parent, name)))
 
 
 def _without_stride(pool: nn.Module) -> nn.Module:
-    """A plain pooling goes; one with weights of its own (a strided convolution) keeps them at stride 1."""
+    """The identity for a plain pooling; one with weights (a strided convolution) keeps them at stride 1."""
     if not any(True for _ in pool.parameters()):
         return nn.Identity()
     for module in pool.modules():
@@ -74,7 +74,7 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
 def torchvision_backbone(recipe: Recipe) -> BackboneSpec:
-    """torchvision's network called `recipe.arch` with random weights."""
+    """torchvision's network `recipe.arch` with random weights."""
     options, name = {}, recipe.arch
     if name == "inception_v3":
         options = {"transform_input": False, "aux_logits": False, "init_weights": True}
@@ -83,7 +83,7 @@ def torchvision_backbone(recipe: Recipe) -> BackboneSpec:
 
 
 def _cut(whole: nn.Module, size: int) -> nn.Module:
-    """The layers before the classifier; DenseNet's ReLU, a function in torchvision, becomes a layer."""
+    """The layers before the classifier; DenseNet's last ReLU, a function in torchvision, becomes a layer."""
     features = getattr(whole, "features", None)
     if isinstance(features, nn.Module):
         is_densenet = isinstance(whole, torchvision.models.DenseNet)
@@ -96,5 +96,5 @@ def _cut(whole: nn.Module, size: int) -> nn.Module:
 
 
 def _renamed(whole: nn.Module, state: State) -> State:
-    """The names of DenseNet's files, which are older than torch's ban on dots: norm.1 is norm1."""
+    """Current names for DenseNet's files, which predate torch's ban on dots in names: norm.1 becomes norm1."""
     return {_OLD_DENSENET.sub(r"\1\2", name): value for name, value in state.items()}

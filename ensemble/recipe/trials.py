@@ -1,4 +1,4 @@
-"""The trials of a sweep: every combination of a grid, or those that optuna proposes."""
+"""The trials of a sweep: all combinations of a grid, or proposals of optuna."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ensemble.recipe.file import RecipeFile
 from ensemble.recipe.schema import Range, Recipe
 
 MEMBER = "member"
-"""The axis along which a recipe's own members lie, where it has several."""
+"""The axis of a recipe's members, if it has several."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of a sweep's table. place: the label on each axis.  members: the same but for their seeds."""
+    """A cell of the table of a sweep. place: its label on each axis.  members: equal except for the seed."""
 
     place: tuple[str, ...]
     members: tuple[Recipe, ...]
@@ -26,42 +26,42 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """axes: name -> labels, in the order of the table.  cells: in the order of the axes' product."""
+    """axes: name -> labels, in the order of the table.  cells: in the order of the product of the axes."""
 
     axes: Mapping[str, tuple[str, ...]]
     cells: tuple[Cell, ...]
 
     @property
     def members(self) -> list[Recipe]:
-        """Every member of every cell."""
+        """The members of all cells."""
         return [member for cell in self.cells for member in cell.members]
 
 
 def grid_of(axes: Mapping[str, Sequence[Any]], read: Callable[[Mapping[str, Any]], RecipeFile]) -> Grid:
-    """The grid of `axes`, key -> values. read: keys that win over every member's -> the recipe file with them.
+    """The grid of `axes`, key -> values. read: keys that replace those of members -> the recipe file with them.
 
-    Raises RecipeError for values that a recipe does not take.
+    Raises RecipeError for invalid values.
     """
     cells: list[Cell] = []
     names: dict[str, None] = {}
     for values in product(*axes.values()):
-        found = read(dict(zip(axes, values, strict=True)))
+        recipe_file = read(dict(zip(axes, values, strict=True)))
         by_name: dict[str, list[Recipe]] = {}
-        for member in found.members:
+        for member in recipe_file.members:
             by_name.setdefault(str(member.name), []).append(member)
-        place = tuple(label(value) for value in values)
+        cell_labels = tuple(label(value) for value in values)
         for name, members in by_name.items():
             names.setdefault(name)
-            cells.append(Cell((name, *place), tuple(members)))
+            cells.append(Cell((name, *cell_labels), tuple(members)))
     labels = {key: tuple(dict.fromkeys(label(value) for value in values)) for key, values in axes.items()}
-    if "arch" in axes or len(names) == 1:  # the name says nothing that the axes do not
+    if "arch" in axes or len(names) == 1:  # the axes already identify the member
         return Grid(labels, tuple(Cell(cell.place[1:], cell.members) for cell in cells))
-    order = {name: at for at, name in enumerate(names)}
+    order = {name: index for index, name in enumerate(names)}
     return Grid({MEMBER: tuple(names), **labels}, tuple(sorted(cells, key=lambda cell: order[cell.place[0]])))
 
 
 def label(value: Any) -> str:
-    """A value as a table shows it."""
+    """A value as text for a table."""
     if isinstance(value, (list, tuple)):
         return "+".join(map(label, value)) or "none"
     if isinstance(value, bool) or value is None:
@@ -74,7 +74,7 @@ Values = dict[str, float | int]
 
 @dataclass(frozen=True)
 class Trial:
-    """Values that were tried, and the score; None where the member failed."""
+    """The values of a trial, and its score; None if the member failed."""
 
     values: Mapping[str, float | int]
     score: float | None
@@ -89,11 +89,11 @@ def search(
     higher: bool,
     seed: int = 0,
 ) -> list[Trial]:
-    """Try `trials` sets of values of `space` in all, those in `journal` counted, and return every one that ended.
+    """Evaluate sets of values of `space` until `journal` has `trials` completed ones, and return all of these.
 
-    Values are tree-structured Parzen estimates (Bergstra et al. 2011) with three significant digits, so that the
-    same ones are the same member. A trial that was interrupted is begun again with its values. evaluate: values
-    -> score; an EnsError counts as a failed trial. Raises RecipeError without optuna or for an empty range.
+    Values are proposed by tree-structured Parzen estimators (Bergstra et al. 2011) and rounded to three significant
+    digits, so that equal values give the same member. An interrupted trial is repeated with its values. evaluate:
+    values -> score; an EnsError counts as a failed trial. Raises RecipeError without optuna or for an empty range.
     """
     try:
         import optuna
@@ -113,11 +113,11 @@ def search(
         load_if_exists=True,
         direction="maximize" if higher else "minimize",
     )
-    for begun in study.get_trials(states=[state.RUNNING]):
-        study.tell(begun.number, state=state.FAIL)
-        study.enqueue_trial(begun.params)
-    while (done := len(_ended(study.trials, state))) < trials:
-        # a sampler of its own for each trial: a resumed search tries what an uninterrupted one would
+    for interrupted in study.get_trials(states=[state.RUNNING]):
+        study.tell(interrupted.number, state=state.FAIL)
+        study.enqueue_trial(interrupted.params)
+    while (done := len(_completed(study.trials, state))) < trials:
+        # a new sampler for each trial, so that a resumed search proposes the same values as an uninterrupted one
         study.sampler = optuna.samplers.TPESampler(seed=seed + done)
         trial = study.ask()
         values = {key: _suggested(trial, key, bounds) for key, bounds in space.items()}
@@ -129,14 +129,14 @@ def search(
         else:
             study.tell(trial, score)
     return [
-        Trial({key: _rounded(key, value) for key, value in one.params.items()}, one.value)
-        for one in _ended(study.trials, state)
+        Trial({key: _rounded(key, value) for key, value in completed.params.items()}, completed.value)
+        for completed in _completed(study.trials, state)
     ]
 
 
-def _ended(trials: list[Any], state: Any) -> list[Any]:
-    """The trials that have a score, or failed by themselves rather than by an interruption."""
-    return [one for one in trials if one.state == state.COMPLETE or "error" in one.user_attrs]
+def _completed(trials: list[Any], state: Any) -> list[Any]:
+    """The trials with a score, or with an error of their own, unlike interrupted ones."""
+    return [trial for trial in trials if trial.state == state.COMPLETE or "error" in trial.user_attrs]
 
 
 def _suggested(trial: Any, key: str, bounds: Range) -> float | int:
@@ -149,5 +149,5 @@ def _rounded(key: str, value: float) -> float | int:
 
 
 def is_whole(key: str) -> bool:
-    """Whether the recipe's key takes whole numbers."""
+    """Whether the values of the recipe key are integers."""
     return "float" not in str(Recipe.model_fields[key].annotation)

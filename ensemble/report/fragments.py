@@ -1,4 +1,4 @@
-"""Pieces of HTML for notebooks: the report's own style, light and dark, without a script."""
+"""HTML fragments for notebooks, in the style of the report, light and dark, without scripts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def fragment(
     warnings: Sequence[str] = (),
     preformatted: str = "",
 ) -> str:
-    """A titled box of sentences, a table, warnings, and text whose spaces are kept. Every value is escaped."""
+    """A box with a title, sentences, a table, warnings, and text in `<pre>`. Every value is escaped."""
     rows = [] if table is None else [[as_text(cell) for cell in row] for row in table.rows]
     values = {
         "title": title,

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: one file that asks for nothing, pictures and all."""
+"""Self-contained HTML pages: no external resources, images embedded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def rendered(template: str, values: Mapping[str, Any]) -> str:
-    """The page that `templates/<template>` makes of `values`; every value is escaped, a missing one is an error."""
+    """`templates/<template>` rendered with `values`. Values are escaped; a missing one raises UndefinedError."""
     return _environment().get_template(template).render(**values)
 
 
@@ -33,7 +33,8 @@ def _environment() -> Environment:
 
 
 def data_uri(image: Image.Image, side: int = 160) -> str:
-    """An RGB image, its longer side at most `side` pixels, as a `data:` URI; small ones stay pixel for pixel."""
+    """A `data:` URI of an RGB image, resized to at most `side` pixels; PNG up to 64 pixels, else JPEG."""
+
     kind = "png" if max(image.size) <= 64 else "jpeg"
     image = image.copy()
     image.thumbnail((side, side))

@@ -1,4 +1,4 @@
-"""`ens report`: a run, an ensemble or a whole data set as one HTML page."""
+"""HTML page of `ens report` on a run, an ensemble or all runs of a data set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ensemble.runs.run import all_runs
 
 @dataclass(frozen=True)
 class Page:
-    """html: the whole file.  sentences: its summary.  warnings: what stands beside it.  facts: its main numbers."""
+    """html: the whole file.  sentences: its summary.  warnings: its caveats.  facts: its main numbers, for JSON."""
 
     html: str
     sentences: tuple[str, ...]
@@ -35,29 +35,32 @@ class Page:
     facts: dict[str, Any]
 
 
-def report_page(subject: Subject, found: Evidence, *, pictures: int = COUNT, undrawn: Sequence[str] = ()) -> Page:
+def report_page(
+    subject: Subject, evidence: Evidence, *, pictures: int = COUNT, undrawn: Sequence[str] = ()
+) -> Page:
     """The page on `subject`, with at most `pictures` mistakes. Raises DataError for a broken run.
 
-    undrawn: a line for each run without Grad-CAM pictures, with the reason. The same runs give the same bytes.
+    undrawn: per run without Grad-CAM maps, a line with the reason. Deterministic: equal runs give equal bytes.
     """
     known = leaderboard(all_runs(subject.folder))
     board = [row for row in known if row.id in {run.id for run in subject.runs}]
-    own = next(row for row in board if row.id == subject.focus.id)
+    focus_row = next(row for row in board if row.id == subject.focus.id)
     leaks: Leaks = {}
-    # of folds the members know more: what lies in valid is not what they were scored on
+    # only the leaks that members recorded: a folds run is scored on its held-out rows, not on the valid split
+
     members = {run.id for run in subject.members} or {subject.focus.id}
     for row in board:
         leaks = merged(leaks, row.leaks if row.id in members else {})
     evaluation = {subject.focus.id, *members}
-    chosen = sorted({what for row in board if row.id in evaluation for what in row.chosen_on_valid})
-    rows = found.rows
-    record, scored = parts(subject), scores(subject, found)
+    chosen = sorted({choice for row in board if row.id in evaluation for choice in row.chosen_on_valid})
+    rows = evidence.rows
+    record, score_rows = parts(subject), scores(subject, evidence)
     classes = lines(rows) if rows else []
-    said = summary(subject, found, scored, classes, record)
-    beside = warnings(subject, found, leaks, chosen)
+    sentences = summary(subject, evidence, score_rows, classes, record)
+    caveats = warnings(subject, evidence, leaks, chosen)
     names = rows.classes if rows else tuple(subject.focus.facts.get("classes") or ())
-    trained, of_trained = trainings(subject)
-    bars_found = bars(subject, found)
+    trained, trained_total = trainings(subject)
+    accuracy_bars = bars(subject, evidence)
     values = {
         "name": subject.name,
         "version": __version__,
@@ -66,28 +69,31 @@ def report_page(subject: Subject, found: Evidence, *, pictures: int = COUNT, und
         "kind": subject.focus.kind,
         "medical": subject.medical,
         "notice": NOT_MEDICAL,
-        "summary": said,
-        "warnings": beside,
+        "summary": sentences,
+        "warnings": caveats,
         "classes": names,
         "board": board,
-        "scores": scored,
+        "scores": score_rows,
         "repeated": any(
-            one.value != subject.focus.metrics[found.split].get(one.metric, one.value) for one in scored
+            score.value != subject.focus.metrics[evidence.split].get(score.metric, score.value)
+            for score in score_rows
         ),
         "tests": list(tests(subject.focus)),
-        "bars": bars_found,
-        "scale": scale(bars_found) if bars_found else (0.0, 1.0),
+        "bars": accuracy_bars,
+        "scale": scale(accuracy_bars) if accuracy_bars else (0.0, 1.0),
         "parts": record,
         "trained": trained,
-        "of_trained": of_trained,
-        "evidence": found,
+        "of_trained": trained_total,
+        "evidence": evidence,
         "matrix": matrix(rows) if rows else None,
         "confused": most_confused(rows) if rows else [],
         "lines": classes,
         "diagrams": diagrams(rows, classes) if rows else None,
-        "mistakes": mistakes(subject, found, pictures),
+        "mistakes": mistakes(subject, evidence, pictures),
         "undrawn": undrawn,
-        "agreement": agreement([run.id for run in subject.members], found.members) if subject.ensemble else None,
+        "agreement": (
+            agreement([run.id for run in subject.members], evidence.members) if subject.ensemble else None
+        ),
         "sweeps": sweeps(subject.folder, subject.focus.fingerprint, [run.id for run in subject.runs]),
         "data": data(subject.folder, subject.focus.fingerprint, names, leaks),
         "again": reproduction(subject),
@@ -96,30 +102,30 @@ def report_page(subject: Subject, found: Evidence, *, pictures: int = COUNT, und
     }
     return Page(
         rendered("report.html", values),
-        tuple(said),
-        tuple(beside),
-        _facts(subject, found, own, headline(subject.focus), record, chosen, leaks),
+        tuple(sentences),
+        tuple(caveats),
+        _facts(subject, evidence, focus_row, headline(subject.focus), record, chosen, leaks),
     )
 
 
 def _facts(
     subject: Subject,
-    found: Evidence,
-    own: Row,
+    evidence: Evidence,
+    focus_row: Row,
     score: Headline | None,
     record: Parts | None,
     chosen: Sequence[str],
     leaks: Leaks,
 ) -> dict[str, Any]:
-    members = [] if record is None else [asdict(one) for one in record.members]
+    members = [] if record is None else [asdict(member) for member in record.members]
     facts: dict[str, Any] = without_nan(
         {
             "run": subject.focus.id,
             "kind": subject.focus.kind,
             "score": None if score is None else asdict(score),
-            "accuracy": own.accuracy,
-            "apparent": own.apparent,
-            "why_no_score": found.why,
+            "accuracy": focus_row.accuracy,
+            "apparent": focus_row.apparent,
+            "why_no_score": evidence.reason,
             "rule": None if record is None else record.rule,
             "members": members,
             "runs": [run.id for run in subject.runs],

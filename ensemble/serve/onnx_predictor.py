@@ -1,4 +1,4 @@
-"""A service's model from an export, a folder or a zip: its graph in onnxruntime, without torch."""
+"""A service's model from an export (a folder or a zip): its graph in onnxruntime, without torch."""
 
 from __future__ import annotations
 
@@ -25,40 +25,40 @@ from ensemble.serve.predictor import Facts, HeatMap, Reading, ServedMember, Squa
 
 SCHEMA = 1
 MAX_PIXELS = 100_000_000
-"""What an export of before said nothing of: a recipe's default."""
+"""The default of recipes, for older exports without this value."""
 
 NO_MAPS = "an export has no gradients, which Grad-CAM needs; serve the run itself, where torch is installed"
 
 
 class ExportPredictor:
-    """An export's graph. config: its config.json.  coverage: what its conformal sets are to hold."""
+    """An export's graph. config: its config.json.  coverage: the nominal coverage of its conformal sets."""
 
     def __init__(self, model: OnnxModel, config: Mapping[str, Any], coverage: float) -> None:
         self.model = model
-        self.names = {_square(one): str(one["name"]) for one in config["inputs"]}
+        self.names = {_square(entry): str(entry["name"]) for entry in config["inputs"]}
         if set(self.names.values()) != set(model.inputs):
             raise DataError("config.json names other inputs than the graph has; export the run again")
-        behind = config["behind"]
-        background = None if behind is None else ImageColor.getrgb(behind)[:3]
+        colour = config["behind"]
+        background = None if colour is None else ImageColor.getrgb(colour)[:3]
         self.reading = Reading(tuple(self.names), background, int(config.get("max_pixels", MAX_PIXELS)))
         self.facts = _facts(config, coverage)
 
     def output(self, pixels: Squares) -> EnsembleOutput:
-        """What the graph says."""
+        """The graph's output."""
         return self.model.output({name: pixels[square] for square, name in self.names.items()})
 
     def maps(self, pixels: Squares, c: int) -> Sequence[HeatMap]:
-        """None."""
+        """No maps: a graph has no gradients."""
         return []
 
 
 def is_export(path: Path) -> bool:
-    """Whether `path` looks like what `ens export` writes, and not like the id of a run."""
+    """Whether `path` seems to be an export of `ens export`, and not the id of a run."""
     return (path / "config.json").is_file() or (path.is_file() and path.suffix.lower() == ".zip")
 
 
 def load_export(path: Path, coverage: float) -> ExportPredictor:
-    """The export in a folder or zip. Raises DataError for what is none, or has other bytes than were written."""
+    """The export in a folder or zip. Raises DataError for anything else and for damaged files."""
     with _unpacked(path) as folder:
         config = _config(folder, path)
         for name, expected in config["files"].items():
@@ -72,26 +72,26 @@ def load_export(path: Path, coverage: float) -> ExportPredictor:
 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[Path]:
-    """The folder itself, or the files of a zip in one that goes as soon as they are read."""
+    """The folder itself, or a temporary folder with the files of a zip, removed at the end of the block."""
     if path.is_dir():
         yield path
         return
-    # Windows does not remove what is mapped into memory
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as made:
+    # Windows does not remove files that are mapped into memory
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         try:
             with zipfile.ZipFile(path) as archive:
-                _unzip(archive, Path(made))
+                _unzip(archive, Path(temporary))
         except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
             raise _no_export(path, error) from error
-        yield Path(made)
+        yield Path(temporary)
 
 
 def _unzip(archive: zipfile.ZipFile, folder: Path) -> None:
-    """What a service reads, whatever else is there and whatever folder it is in."""
+    """Extract the files that a service reads, from any folder of the zip, and no others."""
     for name in archive.namelist():
-        last = PurePosixPath(name).name
-        if last in ("config.json", "model.onnx", "model.onnx.data"):
-            with archive.open(name) as source, (folder / last).open("wb") as target:
+        file_name = PurePosixPath(name).name
+        if file_name in ("config.json", "model.onnx", "model.onnx.data"):
+            with archive.open(name) as source, (folder / file_name).open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
 
 
@@ -108,20 +108,20 @@ def _config(folder: Path, path: Path) -> Mapping[str, Any]:
     return config
 
 
-def _no_export(path: Path, why: object) -> DataError:
-    return DataError(f"{one_line(path)} is no export ({one_line(why)}); name what `ens export` wrote")
+def _no_export(path: Path, reason: object) -> DataError:
+    return DataError(f"{one_line(path)} is no export ({one_line(reason)}); name what `ens export` wrote")
 
 
-def _square(one: Mapping[str, Any]) -> Preprocess:
-    *before, resize = one["steps"]
-    odd = [name for name in before if name not in filters] + [resize] * (resize not in resizes)
-    if odd:
-        raise ValueError(f"unknown steps: {first_few(odd)}")
-    return Preprocess(int(one["size"]), resize, tuple(before))
+def _square(entry: Mapping[str, Any]) -> Preprocess:
+    *filter_names, resize = entry["steps"]
+    unknown = [name for name in filter_names if name not in filters] + [resize] * (resize not in resizes)
+    if unknown:
+        raise ValueError(f"unknown steps: {first_few(unknown)}")
+    return Preprocess(int(entry["size"]), resize, tuple(filter_names))
 
 
 def _facts(config: Mapping[str, Any], coverage: float) -> Facts:
-    members = [ServedMember(one["id"], one["arch"], one["weight"]) for one in config["members"]]
+    members = [ServedMember(member["id"], member["arch"], member["weight"]) for member in config["members"]]
     sets = _calibration(config, coverage)
     weights = config.get("weights") or [1 / len(members)] * len(members)
     score = config.get("score")
@@ -143,18 +143,18 @@ def _facts(config: Mapping[str, Any], coverage: float) -> Facts:
 
 
 def _calibration(config: Mapping[str, Any], coverage: float) -> Calibration | None:
-    found = config.get("calibration")
-    if not found:
+    record = config.get("calibration")
+    if not record:
         return None
-    made = {one["coverage"]: one for one in found["sets"]}
-    if coverage not in made:
+    by_coverage = {entry["coverage"]: entry for entry in record["sets"]}
+    if coverage not in by_coverage:
         raise RecipeError(
-            f"an export has sets for the coverages {', '.join(map(str, made))}, not {coverage:g}; name one of them"
-            " with --coverage, or serve the run itself"
+            f"an export has sets for the coverages {', '.join(map(str, by_coverage))}, not {coverage:g}; name one"
+            " of them with --coverage, or serve the run itself"
         )
-    bound, measured = (made[coverage][key] for key in ("bound", "measured"))
-    sets = Conformal(coverage, math.inf if bound is None else float(bound), int(found["rows"]))
-    return Calibration(sets, math.nan if measured is None else float(measured), str(found["of"]))
+    bound, measured = (by_coverage[coverage][key] for key in ("bound", "measured"))
+    sets = Conformal(coverage, math.inf if bound is None else float(bound), int(record["rows"]))
+    return Calibration(sets, math.nan if measured is None else float(measured), str(record["of"]))
 
 
 def _engine() -> str:

@@ -1,4 +1,4 @@
-"""What a service needs of a model, its limits and its errors."""
+"""The interface between a service and its model, and the service's limits and errors."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ MEGABYTE = 1_000_000
 class Limits:
     """body: bytes of a request.  pixels: of an image, width times height.  files: images of a request.
 
-    seconds: for receiving a request, for decoding an image, and twice that for the whole answer.
-    waiting: requests that are in the house at a time.  batch: images that the networks look at together.
-    decoders: processes that decode.
+    seconds: time limit for receiving a request, for decoding an image, and, doubled, for the whole response.
+    waiting: requests that are processed or queued at a time.  batch: images that the networks process together.
+    decoders: decoding processes.
     """
 
     body: int = 32 * MEGABYTE
@@ -40,7 +40,7 @@ RETRY_SECONDS = 2
 
 
 class RequestRefused(Exception):
-    """status: what HTTP calls it.  message: one line without a file's name."""
+    """status: of the HTTP response.  message: one line without a file's name."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -48,14 +48,14 @@ class RequestRefused(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """When to come again, where that helps."""
-        busy = self.status == HTTPStatus.SERVICE_UNAVAILABLE
-        return {"Retry-After": str(RETRY_SECONDS)} if busy else {}
+        """Retry-After, for responses with status 503."""
+        is_busy = self.status == HTTPStatus.SERVICE_UNAVAILABLE
+        return {"Retry-After": str(RETRY_SECONDS)} if is_busy else {}
 
 
-def busy(why: str) -> RequestRefused:
-    """For a request that is in order and comes at the wrong time."""
-    return RequestRefused(HTTPStatus.SERVICE_UNAVAILABLE, f"{why}; try again in {RETRY_SECONDS} s")
+def busy(reason: str) -> RequestRefused:
+    """The error for a valid request that the service cannot process at present."""
+    return RequestRefused(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}; try again in {RETRY_SECONDS} s")
 
 
 Squares = Mapping[Preprocess, Pixels]
@@ -63,7 +63,7 @@ Squares = Mapping[Preprocess, Pixels]
 
 @dataclass(frozen=True)
 class ServedMember:
-    """A member that has a part in the answer. weight: None where the rule has none for each member."""
+    """A member that contributes to the output. weight: None where the rule has no weight per member."""
 
     id: str
     arch: str
@@ -72,11 +72,11 @@ class ServedMember:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a model before it sees an image.
+    """The properties of a model.
 
-    members: the m whose outputs it gives.  weights: float64 (m,), with which they are compared.  score: how good
-    it is, None where nobody knows.  calibration: None, and why, where there is none.  no_maps: why it draws no
-    Grad-CAM, else nothing.  engine: what computes.
+    members: the m members of its outputs.  weights: float64 (m,), for their disagreement.  score: as a text, None
+    where it is unknown.  calibration: None where there is none, for the reason in `no_calibration`.  no_maps: why
+    there is no Grad-CAM, else empty.  engine: the library, its version and the device.
     """
 
     run: str
@@ -96,7 +96,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Reading:
-    """What is made of an image file. squares: each once.  background: behind transparent pixels, or None."""
+    """How image files are read. squares: the distinct ones.  background: of transparent pixels, or None."""
 
     squares: tuple[Preprocess, ...]
     background: Colour | None
@@ -105,30 +105,30 @@ class Reading:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Where a member looks. picture: uint8 (h, w, 3), what it sees.  heat: float (h, w) from 0 to 1.
+    """The Grad-CAM of a member. picture: uint8 (h, w, 3), its input.  heat: float (h, w) from 0 to 1.
 
-    why: the reason where there is no heat, else nothing.
+    reason: why there is no heat, else empty.
     """
 
     member: str
     picture: Pixels
     heat: npt.NDArray[np.float32] | None
-    why: str = ""
+    reason: str = ""
 
 
 class Predictor(Protocol):
-    """A model, loaded. Its methods are called from one thread."""
+    """A loaded model. Its methods are called from one thread."""
 
     @property
     def facts(self) -> Facts:
-        """What is known of it."""
+        """The properties of the model."""
 
     @property
     def reading(self) -> Reading:
-        """What it needs of an image."""
+        """How it needs image files to be read."""
 
     def output(self, pixels: Squares) -> EnsembleOutput:
-        """What it says of n images. pixels: of each square uint8 (n, size, size, 3)."""
+        """The output for n images. pixels: for each square uint8 (n, size, size, 3)."""
 
     def maps(self, pixels: Squares, c: int) -> Sequence[HeatMap]:
-        """Where each member looks for class c in one image. pixels: of each square uint8 (1, size, size, 3)."""
+        """Each member's Grad-CAM of class c for one image. pixels: for each square uint8 (1, size, size, 3)."""

@@ -22,7 +22,7 @@ from ensemble.serve.predictor import Facts, HeatMap, Reading, ServedMember, Squa
 
 
 class RunPredictor:
-    """A run's networks. coverage: what its conformal sets are to hold."""
+    """A run's networks. coverage: the nominal coverage of its conformal sets."""
 
     def __init__(self, loaded: LoadedEnsemble, coverage: float) -> None:
         self.loaded = loaded
@@ -30,69 +30,73 @@ class RunPredictor:
         self.reading = Reading(loaded.squares, loaded.background, loaded.max_pixels)
 
     def output(self, pixels: Squares) -> EnsembleOutput:
-        """What the members with a part in the answer say, and the answer."""
-        whole = self.loaded.output(pixels)
-        return EnsembleOutput(whole.probs, whole.members[list(self.loaded.predicting.used)])
+        """The combined output, and those of the members that contribute to it."""
+        output = self.loaded.output(pixels)
+        return EnsembleOutput(output.probs, output.members[list(self.loaded.predicting.used)])
 
     def maps(self, pixels: Squares, c: int) -> Sequence[HeatMap]:
-        """For each member the mean of its networks' maps."""
-        found = self.loaded.predicting
-        return [self._map(found.members[j], pixels, found.classes[c]) for j in found.used]
+        """For each member, the mean of the maps of its networks."""
+        predicting = self.loaded.predicting
+        return [self._map(predicting.members[j], pixels, predicting.classes[c]) for j in predicting.used]
 
-    def _map(self, member: PredictingMember, pixels: Squares, asked: str) -> HeatMap:
+    def _map(self, member: PredictingMember, pixels: Squares, class_name: str) -> HeatMap:
         networks = [self.loaded.networks[run.id] for run in member.networks]
-        # the folds of a run have one recipe, and so see the same square
+        # the folds of a run have the same recipe, and so the same square
         picture = pixels[networks[0].square][0]
         try:
             heats = [
-                grad_cam(one.network, one.normalised(picture, self.loaded.device), one.classes.index(asked))[0]
-                for one in networks
+                grad_cam(
+                    trained.network,
+                    trained.normalised(picture, self.loaded.device),
+                    trained.classes.index(class_name),
+                )[0]
+                for trained in networks
             ]
         except DataError as error:
             return HeatMap(member.run.id, picture, None, one_line(error))
         return HeatMap(member.run.id, picture, torch.stack(heats).mean(0).numpy())
 
 
-def load_run(found: PredictingMembers, device: torch.device, coverage: float) -> RunPredictor:
-    """The networks of a run's members, ready to answer. Raises DataError where one is not there."""
-    return RunPredictor(load_ensemble(found, device), coverage)
+def load_run(predicting: PredictingMembers, device: torch.device, coverage: float) -> RunPredictor:
+    """The loaded networks of a run's members. Raises DataError where one is missing."""
+    return RunPredictor(load_ensemble(predicting, device), coverage)
 
 
 def _facts(loaded: LoadedEnsemble, coverage: float) -> Facts:
-    found, score = loaded.predicting, headline(loaded.predicting.run)
-    sets, why = _sets(found, coverage)
-    weighted = found.ensemble is not None and found.ensemble.weights is not None
+    predicting, score = loaded.predicting, headline(loaded.predicting.run)
+    sets, reason = _sets(predicting, coverage)
+    weighted = predicting.ensemble is not None and predicting.ensemble.weights is not None
     return Facts(
-        run=found.run.id,
-        kind=found.run.kind,
-        classes=found.classes,
+        run=predicting.run.id,
+        kind=predicting.run.kind,
+        classes=predicting.classes,
         members=tuple(
-            ServedMember(one.run.id, one.run.arch, float(found.weights[j]) if weighted else None)
-            for j, one in enumerate(found.members)
-            if j in found.used
+            ServedMember(member.run.id, member.run.arch, float(predicting.weights[j]) if weighted else None)
+            for j, member in enumerate(predicting.members)
+            if j in predicting.used
         ),
-        weights=found.weights[np.array(found.used)],
-        rule=None if found.ensemble is None else found.ensemble.rule,
-        temperature=None if found.ensemble is None else found.ensemble.temperature,
+        weights=predicting.weights[np.array(predicting.used)],
+        rule=None if predicting.ensemble is None else predicting.ensemble.rule,
+        temperature=None if predicting.ensemble is None else predicting.ensemble.temperature,
         medical=loaded.medical,
         score=None if score is None else str(score),
         calibration=sets,
-        no_calibration=why,
+        no_calibration=reason,
         no_maps=_no_maps(loaded),
         engine=f"torch {torch.__version__} on {loaded.device}",
     )
 
 
 def _no_maps(loaded: LoadedEnsemble) -> str:
-    """Why no member's networks can be drawn, or nothing where one can."""
-    found = loaded.predicting
-    shown = [loaded.networks[run.id] for j in found.used for run in found.members[j].networks]
-    why = [why_no_map(one.network, one.square.size) for one in shown]
-    return why[0] if all(why) else ""
+    """Why Grad-CAM supports none of the networks, or an empty text where it supports one."""
+    predicting = loaded.predicting
+    networks = [loaded.networks[run.id] for j in predicting.used for run in predicting.members[j].networks]
+    reasons = [why_no_map(trained.network, trained.square.size) for trained in networks]
+    return reasons[0] if all(reasons) else ""
 
 
-def _sets(found: PredictingMembers, coverage: float) -> tuple[Calibration | None, str]:
+def _sets(predicting: PredictingMembers, coverage: float) -> tuple[Calibration | None, str]:
     try:
-        return calibration(found, coverage), ""
+        return calibration(predicting, coverage), ""
     except DataError:
         return None, "no validation row of this run has a label"

@@ -1,1 +1,1 @@
-"""TODO ensemble.stats"""
+"""Confidence intervals of scores, and paired significance tests of two predictions."""

@@ -1,4 +1,4 @@
-"""The columns of a sample submission: what they hold and how they spell ids."""
+"""The columns of a sample submission: their content and the spelling of ids."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 LABEL_COLUMNS = ("label", "labels", "class", "classes", "category", "target", "targets", "prediction", "answer")
-"""Names of a column that holds the label, in any case of letters."""
+"""Case-insensitive names of a column of labels."""
 
 
 class Sample(Protocol):
-    """The part of a `Template` that is looked at."""
+    """The attributes of a `Template` that this module uses."""
 
     @property
     def answers(self) -> tuple[str, ...]: ...
@@ -35,8 +35,8 @@ class Sample(Protocol):
     def source(self) -> str: ...
 
 
-class Holds(Enum):
-    """A column may hold the predicted label, the probability of a class, or 1 where it is the predicted one."""
+class AnswerKind(Enum):
+    """Content of a column: the predicted label, the probability of a class, or whether a class is predicted."""
 
     LABEL = "the label"
     PROBABILITY = "the probability"
@@ -45,12 +45,12 @@ class Holds(Enum):
 
 @dataclass(frozen=True)
 class AnswerColumns:
-    """holds: what a column holds.  classes: of which class, a column each; empty for labels.
+    """kind: content of the answer columns.  classes: the class of each column; empty for labels.
 
-    note: what a single column was taken for, and why; empty where the columns are the classes.
+    note: how a single column was interpreted, and why; empty if the columns are the classes.
     """
 
-    holds: Holds
+    kind: AnswerKind
     classes: tuple[str, ...] = ()
     note: str = ""
 
@@ -58,89 +58,90 @@ class AnswerColumns:
 def answer_columns(
     sample: Sample, classes: list[str], spec: Spec, *, probabilities: bool, unnamed: str | None = None
 ) -> AnswerColumns:
-    """What the columns of `sample` hold.
+    """The content of the answer columns of `sample`.
 
-    Several columns are the classes. A single one is, in this order: what the recipe or the options say; the
-    probability of the class that it is called like; the label where it is called `label`, `target`, `class` and
-    the like; what its values look like. Names that the values contradict count for nothing: no label is 0.5.
-    probabilities: whether the format says so.  unnamed: a class that the columns may leave out.
-    Raises DataError for columns that are other than the classes, RecipeError where `positive` must be said.
+    Several columns are the classes. A single one is interpreted, in this order: by the recipe or the options; as
+    the probability of the class with its name; as the label if its name is in `LABEL_COLUMNS`; by its values. Names
+    that the values contradict are ignored: no label is 0.5.
+    probabilities: whether the format writes probabilities.  unnamed: a class that the columns may leave out.
+    Raises DataError for columns that differ from the classes, RecipeError if `positive` is required.
     """
     columns = sample.answers
     if len(columns) > 1:
         _refuse_other_columns(sample, classes, unnamed)
-        return AnswerColumns(Holds.PROBABILITY, columns)
+        return AnswerColumns(AnswerKind.PROBABILITY, columns)
     column, values = columns[0], _values(sample)
-    named = _class_called(column, classes)
+    matching_class = _class_named(column, classes)
     if spec.positive is not None:
         return _of_class(spec.positive, column, "as `positive` says", spec, probabilities)
-    if named is not None and not _are_labels(values, classes):
-        return _of_class(named, column, "as it is called so", spec, probabilities)
-    if probabilities or _are_shares(values, classes):
+    if matching_class is not None and not _are_labels(values, classes):
+        return _of_class(matching_class, column, "as it is called so", spec, probabilities)
+    if probabilities or _are_probabilities(values, classes):
         raise RecipeError(
             f"the sample {sample.source} has one column {column!r} of probabilities; say of which class with"
             f" `positive:` under `submit:` in the recipe, or --positive, one of {first_few(classes)}"
         )
-    why = "as it is called" if column.casefold() in LABEL_COLUMNS else "as its values are no probabilities"
+    reason = "as it is called" if column.casefold() in LABEL_COLUMNS else "as its values are no probabilities"
     return AnswerColumns(
-        Holds.LABEL, note=f"column {column!r} is taken for the label, {why}{_or_a_class(values, classes)}"
+        AnswerKind.LABEL,
+        note=f"column {column!r} is taken for the label, {reason}{_positive_hint(values, classes)}",
     )
 
 
-def _of_class(name: str, column: str, why: str, spec: Spec, probabilities: bool) -> AnswerColumns:
+def _of_class(name: str, column: str, reason: str, spec: Spec, probabilities: bool) -> AnswerColumns:
     if spec.label_as == "index" and not probabilities:
-        taken = f"1 where the predicted class is {name!r}, else 0, {why}, with label_as: index"
-        return AnswerColumns(Holds.DECISION, (name,), f"column {column!r} holds {taken}")
+        interpretation = f"1 where the predicted class is {name!r}, else 0, {reason}, with label_as: index"
+        return AnswerColumns(AnswerKind.DECISION, (name,), f"column {column!r} holds {interpretation}")
     return AnswerColumns(
-        Holds.PROBABILITY, (name,), f"column {column!r} is taken for the probability of {name!r}, {why}"
+        AnswerKind.PROBABILITY, (name,), f"column {column!r} is taken for the probability of {name!r}, {reason}"
     )
 
 
-def _or_a_class(values: set[str], classes: list[str]) -> str:
-    """What to type if 0 and 1, which are no class, are meant for a probability."""
+def _positive_hint(values: set[str], classes: list[str]) -> str:
+    """A hint at --positive if all values are 0 or 1 and these are no classes; else empty."""
     if not values or values & set(classes) or not values <= {"0", "1"}:
         return ""
     return "; if it holds a probability, say of which class with --positive"
 
 
 def _refuse_other_columns(sample: Sample, classes: list[str], unnamed: str | None) -> None:
-    """Raises DataError unless the columns are the classes, of which `unnamed` alone may lack."""
-    strange = [name for name in sample.answers if name not in classes]
-    lacking = [name for name in classes if name not in sample.answers]
-    if strange or set(lacking) - {unnamed}:
+    """Raises DataError unless the columns are the classes; only `unnamed` may be missing."""
+    unknown = [name for name in sample.answers if name not in classes]
+    missing = [name for name in classes if name not in sample.answers]
+    if unknown or set(missing) - {unnamed}:
         raise DataError(
             f"the sample {sample.source} has other columns than the classes"
-            f" (not a class: {first_few(strange) or 'none'}; missing: {first_few(lacking) or 'none'});"
+            f" (not a class: {first_few(unknown) or 'none'}; missing: {first_few(missing) or 'none'});"
             " rename the columns or the classes"
         )
 
 
-def _class_called(column: str, classes: list[str]) -> str | None:
-    """The class that a column is called like, in any case of letters where that is one alone."""
+def _class_named(column: str, classes: list[str]) -> str | None:
+    """The class with the name of a column, case-insensitive if that is unique; else None."""
     if column in classes:
         return column
-    alike = [name for name in classes if name.casefold() == column.casefold()]
-    return alike[0] if len(alike) == 1 else None
+    matches = [name for name in classes if name.casefold() == column.casefold()]
+    return matches[0] if len(matches) == 1 else None
 
 
 def _values(sample: Sample) -> set[str]:
-    """What the single answer column of the sample holds."""
+    """The distinct non-empty values of the single answer column of the sample."""
     return {nfc(row[1 - sample.id_at].strip()) for row in sample.cells} - {""}
 
 
 def _are_labels(values: set[str], classes: list[str]) -> bool:
-    """Whether they are names of classes, and not the numbers that a probability may be too."""
-    return bool(values) and values <= set(classes) and not all(map(_is_share, values))
+    """Whether all values are class names, and not all could be probabilities."""
+    return bool(values) and values <= set(classes) and not all(map(_is_probability, values))
 
 
-def _are_shares(values: set[str], classes: list[str]) -> bool:
-    """Whether they are fractions such as 0.5, which no label is but a class may be."""
+def _are_probabilities(values: set[str], classes: list[str]) -> bool:
+    """Whether all values are in [0, 1], some with a decimal point, and not all are class names."""
     if not values or values <= set(classes):
         return False
-    return all(_is_share(value) for value in values) and any("." in value for value in values)
+    return all(_is_probability(value) for value in values) and any("." in value for value in values)
 
 
-def _is_share(value: str) -> bool:
+def _is_probability(value: str) -> bool:
     try:
         return 0 <= float(value) <= 1
     except ValueError:
@@ -148,49 +149,49 @@ def _is_share(value: str) -> bool:
 
 
 def label_notes(sample: Sample, answer: AnswerColumns, classes: list[str], spec: Spec) -> tuple[str, ...]:
-    """What to say when the labels that the sample shows are none that we would write."""
-    if answer.holds is not Holds.LABEL:
+    """A note if none of the labels in the sample is one that would be written."""
+    if answer.kind is not AnswerKind.LABEL:
         return ()
-    numbered = {str(at) for at in range(len(classes))}
+    indices = {str(index) for index in range(len(classes))}
     values = _values(sample)
-    if not values or values & (numbered if spec.label_as == "index" else set(classes)):
+    if not values or values & (indices if spec.label_as == "index" else set(classes)):
         return ()
-    shown = f"none of the sample's labels is one that is written: {first_few(sorted(values))}"
-    if values <= numbered:
-        return (f"{shown}; if they are places in the list of classes, set label_as: index under `submit:`",)
-    return (f"{shown}; the classes are {first_few(classes)}",)
+    note = f"none of the sample's labels is one that is written: {first_few(sorted(values))}"
+    if values <= indices:
+        return (f"{note}; if they are places in the list of classes, set label_as: index under `submit:`",)
+    return (f"{note}; the classes are {first_few(classes)}",)
 
 
 def spelling_notes(ids: list[str], spec: Spec, split: str, data: DataSpec | None) -> tuple[str, ...]:
-    """A note where the table of `split` has another header for the ids, or other spellings of `ids` (n,)."""
-    path = None if data is None else _table_of(data, split)
+    """A note if the table of `split` has another header for the ids, or other spellings of `ids` (n,)."""
+    path = None if data is None else _table_path(data, split)
     if data is None or path is None:
         return ()
     try:
         table = read_csv(path)
-    except DataError:  # the predictions are there, and are all that is needed
+    except DataError:  # the predictions suffice
         return ()
-    header = next((name for name in _columns(data, table) if name in table.columns), None)
+    header = next((name for name in _id_columns(data, table) if name in table.columns), None)
     if header is None:
         return ()
-    spelled = _other_spelling(ids, table.columns[header])
+    spelling = _other_spelling(ids, table.columns[header])
     other_header = spec.header and header != spec.id_column
-    if spelled is None and not other_header:
+    if spelling is None and not other_header:
         return ()
-    told = [f"calls the ids {header!r} (here {spec.id_column!r})"] if other_header else []
-    told += [f"spells them {spelled[1]!r} (here {spelled[0]!r})"] if spelled else []
-    keys = f", or `submit: {{id_column: {header}}}` in the recipe" if spelled is None else ""
+    changes = [f"calls the ids {header!r} (here {spec.id_column!r})"] if other_header else []
+    changes += [f"spells them {spelling[1]!r} (here {spelling[0]!r})"] if spelling else []
+    hint = f", or `submit: {{id_column: {header}}}` in the recipe" if spelling is None else ""
     return (
-        f"{one_line(path.name)} {' and '.join(told)}: where the competition does so too, --sample with its sample"
-        f" submission{keys} writes them so",
+        f"{one_line(path.name)} {' and '.join(changes)}: where the competition does so too, --sample with its"
+        f" sample submission{hint} writes them so",
     )
 
 
-def _table_of(data: DataSpec, split: str) -> Path | None:
+def _table_path(data: DataSpec, split: str) -> Path | None:
     name = data.test if split == "test" else data.tests.get(split.removeprefix("test-"))
     if data.form != "csv" or name is None:
         return None
-    # not at the start: it loads the reader of recipes, which runs of nobody's images do without
+    # imported late, as it loads the recipe reader, which runs without images do not need
     from ensemble.data.table_splits import with_csv
 
     root = Path(data.path)
@@ -198,13 +199,13 @@ def _table_of(data: DataSpec, split: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def _columns(data: DataSpec, table: Table) -> Iterable[str]:
-    """The columns that the ids may be in, the likeliest first."""
+def _id_columns(data: DataSpec, table: Table) -> Iterable[str]:
+    """Candidates for the column of ids, the likeliest first."""
     return [name for name in (data.id_column, data.path_column, *table.named[:1]) if name is not None]
 
 
 def _other_spelling(ids: list[str], values: list[str]) -> tuple[str, str] | None:
-    """An id and what stands for it among `values`; None where these are the ids, or do not say all of them."""
+    """The first id with another spelling in `values`, and that; None if all are equal or some id is missing."""
     rows = Spellings(ids).rows(values)
     if not set(range(len(ids))) <= set(rows):
         return None

@@ -1,4 +1,4 @@
-"""Trackers, which are told of runs while they are made. They never change a result, nor lose one.
+"""Experiment trackers, which are notified of runs while they are made. Their errors never affect a run.
 
 A tracker is one decorated function:
 
@@ -26,8 +26,8 @@ Open = Callable[[Path, bool, Callable[[str], None]], Tracker]
 class TrackerKind:
     """A registered tracker.
 
-    open: (folder of runs, whether weights are copied too, a function that is told once if it fails) -> the tracker.
-    needs: the modules that it imports, and the packages that have them.
+    open: (folder of runs, whether to copy weights, callback for the message of the first error) -> the tracker.
+    needs: modules that it imports -> packages that provide them.
     """
 
     name: str
@@ -39,7 +39,7 @@ trackers: Registry[TrackerKind] = Registry("tracker")
 
 
 def tracker(name: str, needs: Mapping[str, str] | None = None) -> Callable[[Open], Open]:
-    """A decorator that registers a function that opens a tracker; its arguments are those of TrackerKind."""
+    """Decorator that registers a function that opens a tracker; the arguments are those of TrackerKind."""
 
     def add(function: Open) -> Open:
         trackers.register(name)(TrackerKind(name, function, needs or {}))
@@ -58,9 +58,9 @@ def open_mlflow(runs: Path, weights: bool, note: Callable[[str], None]) -> Track
 
 @dataclass(frozen=True)
 class Tracking:
-    """The tracker that a command asked for, the same in every process.
+    """The tracker requested by a command; picklable, so that every process can open it.
 
-    name: of the tracker.  runs: the folder of runs.  weights: whether weights are copied too.
+    name: of the tracker.  runs: the folder of runs.  weights: whether to copy weights.
     """
 
     name: str
@@ -68,12 +68,12 @@ class Tracking:
     weights: bool = False
 
     def open(self, note: Callable[[str], None]) -> Tracker:
-        """The tracker. note: called once if it fails; from then on it is told nothing."""
+        """Open the tracker. note: called with the message of its first error, after which it ignores all calls."""
         return trackers.get(self.name).open(self.runs, self.weights, note)
 
 
 def tracking(name: str, runs: Path, weights: bool) -> Tracking:
-    """`--track NAME`. Raises RecipeError for an unknown tracker, EnsError that says which packages it needs."""
+    """The Tracking of `--track NAME`. Raises RecipeError for an unknown tracker, EnsError for missing packages."""
     needs = trackers.get(name).needs
     if not all(find_spec(module) for module in needs):
         packages = " ".join(needs.values())

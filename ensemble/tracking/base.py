@@ -1,4 +1,4 @@
-"""The tracker interface, and a run's parameters, scores and files as trackers take them."""
+"""The tracker interface, and a run's parameters, scores and files in the form that trackers accept."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ensemble.runs.run import Run
 
 
 class Tracker(Protocol):
-    """Told of runs while they are made. No method raises or returns anything."""
+    """Protocol of a tracker, notified of runs while they are made. No method raises or returns anything."""
 
     def began(self, run_id: str, full_hash: str, kind: str, recipe: Mapping[str, Any]) -> None:
-        """The training of a run begins or is resumed."""
+        """Called when the training of a run begins or is resumed."""
 
     def epoch(self, done: int, row: Epoch) -> None:
-        """An epoch of the run that began last; `done` counts its epochs from 1 over all stages."""
+        """Called after an epoch of the run that began last; `done` counts epochs from 1 over all stages."""
 
     def stopped(self, failed: bool) -> None:
-        """The run that began last was interrupted, or failed."""
+        """Called when the run that began last is interrupted or fails."""
 
     def finished(self, run: Run) -> None:
-        """A run is complete, from now on or already before."""
+        """Called for a complete run, whether just completed or complete before."""
 
 
 class NullTracker:
-    """A tracker that does nothing."""
+    """A tracker that ignores all calls."""
 
     def began(self, run_id: str, full_hash: str, kind: str, recipe: Mapping[str, Any]) -> None:
         """Nothing."""
@@ -56,11 +56,11 @@ FILES = (
     "ensemble.yaml",
     "ensemble.npz",
 )
-"""Files of a run that are small and hold no predictions of images."""
+"""Files of a run that are small and hold no predictions of images, copied by default."""
 
 
 def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested mappings, with names such as `data.path`; a list is one leaf."""
+    """Yields (dotted name, value) of the leaves of nested mappings, e.g. `data.path`; a list is a leaf."""
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
             yield from flat(inner, f"{name}.{key}" if name else str(key))
@@ -69,12 +69,12 @@ def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def allowed(name: str) -> str:
-    """`name` with underscores in place of characters that trackers refuse; class names may hold any."""
+    """`name` with underscores for the characters that trackers refuse, which class names may contain."""
     return re.sub(r"[^\w.\- ]", "_", name)
 
 
 def parameters(run: Run) -> Mapping[str, Any]:
-    """Parameters of a complete run: its recipe, an ensemble's rule and members, or an import's architecture."""
+    """Parameters of a complete run: the recipe, an ensemble's rule and members, or an import's architecture."""
     for name in ("recipe.yaml", "ensemble.yaml"):
         if (run.path / name).is_file():
             content = text.read(run.path / name)
@@ -83,7 +83,7 @@ def parameters(run: Run) -> Mapping[str, Any]:
 
 
 def scores(run: Run) -> dict[str, float]:
-    """The finite numbers of metrics.json and the costs of run.json: `valid.accuracy`, `honest.accuracy.low`."""
+    """Finite numbers of metrics.json and costs of run.json, by dotted names such as `honest.accuracy.low`."""
     costs = {key: run.facts.get(key) for key in ("parameters", "bytes", "seconds", "seconds_per_image")}
     values: dict[str, float] = {}
     for name, value in flat({**run.metrics, "cost": costs}):
@@ -94,7 +94,7 @@ def scores(run: Run) -> dict[str, float]:
 
 
 def _unused(name: str, taken: Mapping[str, float]) -> str:
-    """`name`, with a number where two names became equal through `allowed`."""
+    """`name`, with a number appended if `taken` contains it already."""
     count = 2
     unused = name
     while unused in taken:
@@ -103,11 +103,11 @@ def _unused(name: str, taken: Mapping[str, float]) -> str:
 
 
 def artifacts(run: Run, weights: bool) -> list[tuple[Path, str | None]]:
-    """The files of a complete run, and the folder that each goes to."""
-    plain = [run.path / name for name in (*FILES, *(["weights.safetensors"] if weights else []))]
+    """Files of a complete run, each with its destination folder in the tracker, None for the root."""
+    paths = [run.path / name for name in (*FILES, *(["weights.safetensors"] if weights else []))]
     pictures = sorted(path for path in run.path.rglob("*") if path.suffix in (".png", ".html"))
-    files: list[tuple[Path, str | None]] = [(path, None) for path in plain if path.is_file()]
+    files: list[tuple[Path, str | None]] = [(path, None) for path in paths if path.is_file()]
     for path in pictures:
-        inside = path.parent.relative_to(run.path).as_posix()
-        files.append((path, None if inside == "." else inside))
+        folder = path.parent.relative_to(run.path).as_posix()
+        files.append((path, None if folder == "." else folder))
     return files

@@ -1,4 +1,4 @@
-"""Runs in MLflow: one MLflow run for each of ours, found again by its hash."""
+"""MLflow tracker: one MLflow run per run directory, identified by the tag `ens.hash`."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ if TYPE_CHECKING:
 
 
 EXPERIMENT = "ensemble"
-STEPS = "train_loss"
-"""The metric whose steps tell which epochs MLflow knows."""
-LONGEST, BATCH = 6000, 100
-"""Characters of a parameter and parameters of one request that MLflow takes."""
+STEP_METRIC = "train_loss"
+"""The metric whose steps are the epochs logged so far."""
+MAX_LENGTH, BATCH_SIZE = 6000, 100
+"""Limits of MLflow: characters of a parameter value, and parameters per request."""
 
-_QUIET = {
-    # a server that does not answer must not hold up a training: seven tries take minutes
+_ENVIRONMENT = {
+    # a server that does not answer must not delay training: the default seven tries take minutes
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    # nothing is sent to anybody who was not named
+    # send nothing to servers other than the tracking server
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
 
 def _safely(method: Callable[..., None]) -> Callable[..., None]:
-    """`method` of a tracker, which raises nothing and leaves the generators of random numbers as they were."""
+    """Decorator for methods that raise nothing and leave the states of the random number generators unchanged."""
 
     @wraps(method)
-    def told(self: MlflowTracker, *args: Any) -> None:
+    def wrapper(self: MlflowTracker, *args: Any) -> None:
         if not self.works:
             return
-        # what waits before it asks a server again waits for a random time
+        # retries wait for a random time
         states = random.getstate(), np.random.get_state()  # noqa: NPY002
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of what its own packages are about to drop
+                warnings.simplefilter("ignore")  # deprecations inside its dependencies
                 method(self, *args)
         except Exception as error:
             self.works = False
@@ -62,13 +62,13 @@ def _safely(method: Callable[..., None]) -> Callable[..., None]:
             random.setstate(states[0])
             np.random.set_state(states[1])  # noqa: NPY002
 
-    return told
+    return wrapper
 
 
 class MlflowTracker:
-    """Tells MLflow: MLFLOW_TRACKING_URI, else `<runs>/mlflow.db` with the artefacts beside it.
+    """Logs to MLflow at MLFLOW_TRACKING_URI, else to `<runs>/mlflow.db` with the artifacts beside it.
 
-    The first error is said once, and ends the telling: a run on disk is worth more than its copy.
+    The first error is reported once and ends the logging, as the run on disk matters more than its copy.
     """
 
     client: MlflowClient
@@ -82,74 +82,76 @@ class MlflowTracker:
 
     @_safely
     def began(self, run_id: str, full_hash: str, kind: str, recipe: Mapping[str, Any]) -> None:
-        """Begin the MLflow run of this hash, or go on with it."""
+        """Start or resume the MLflow run of this hash."""
         self.current = ""
-        self.current = self._found(full_hash) or self._created(run_id, full_hash, kind)
+        self.current = self._find_run(full_hash) or self._create_run(run_id, full_hash, kind)
         self.client.update_run(self.current, status="RUNNING")
-        self._tell_parameters(recipe)
-        self.steps = {one.step for one in self.client.get_metric_history(self.current, STEPS)}
+        self._log_parameters(recipe)
+        self.steps = {metric.step for metric in self.client.get_metric_history(self.current, STEP_METRIC)}
 
     @_safely
     def epoch(self, done: int, row: Epoch) -> None:
-        """The numbers of an epoch, at step `done`."""
+        """Log the metrics of an epoch at step `done`."""
         if self.current:
-            self._tell_epoch(done, row)
+            self._log_epoch(done, row)
 
     @_safely
     def stopped(self, failed: bool) -> None:
-        """FAILED, or KILLED until it goes on."""
+        """Set the status FAILED or, until the run is resumed, KILLED."""
         if self.current:
             self.client.set_terminated(self.current, "FAILED" if failed else "KILLED")
         self.current = ""
 
     @_safely
     def finished(self, run: Run) -> None:
-        """Everything of a complete run that MLflow does not know; nothing where it knows all."""
+        """Log everything of a complete run that is not in MLflow yet, if its content has changed."""
         full_hash = str(run.facts.get("hash", run.id))
-        self.current = self._found(full_hash) or self._created(run.id, full_hash, run.kind)
-        content = _content(run, self.weights)
+        self.current = self._find_run(full_hash) or self._create_run(run.id, full_hash, run.kind)
+        content = _content_hash(run, self.weights)
         if self.client.get_run(self.current).data.tags.get("ens.content") != content:
-            self._tell(run)
+            self._log_run(run)
             self.client.set_tag(self.current, "ens.content", content)
             self.client.set_terminated(self.current, "FINISHED")
         self.current = ""
 
-    # ---- how ----
+    # ---- internals ----
 
     @_safely
     def _connect(self) -> None:
-        for name, value in _QUIET.items():
+        for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        own = f"sqlite:///{(self.runs / 'mlflow.db').as_posix()}"
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or own
-        if uri == own:
+        default_uri = f"sqlite:///{(self.runs / 'mlflow.db').as_posix()}"
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or default_uri
+        if uri == default_uri:
             self.runs.mkdir(parents=True, exist_ok=True)
         self.client = MlflowClient(tracking_uri=uri)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-        known = self.client.get_experiment_by_name(name)
-        place = (self.runs / "mlflow-artifacts").as_uri() if uri == own else None
-        self.experiment = known.experiment_id if known else self.client.create_experiment(name, place)
+        existing = self.client.get_experiment_by_name(name)
+        artifact_location = (self.runs / "mlflow-artifacts").as_uri() if uri == default_uri else None
+        self.experiment = (
+            existing.experiment_id if existing else self.client.create_experiment(name, artifact_location)
+        )
 
-    def _found(self, full_hash: str) -> str:
-        """The id of the MLflow run of this hash; empty where there is none."""
+    def _find_run(self, full_hash: str) -> str:
+        """The id of the MLflow run of this hash; empty if there is none."""
         runs = self.client.search_runs([self.experiment], f"tags.`ens.hash` = '{full_hash}'", max_results=1)
         return str(runs[0].info.run_id) if runs else ""
 
-    def _created(self, run_id: str, full_hash: str, kind: str) -> str:
+    def _create_run(self, run_id: str, full_hash: str, kind: str) -> str:
         tags = {"ens.hash": full_hash, "ens.run": run_id, "ens.kind": kind}
         return str(self.client.create_run(self.experiment, tags=tags, run_name=run_id).info.run_id)
 
-    def _tell(self, run: Run) -> None:
-        """Parameters, the epochs that are not there, scores, files."""
+    def _log_run(self, run: Run) -> None:
+        """Log parameters, missing epochs, scores, tags and files."""
         from mlflow.entities import Metric
 
-        self._tell_parameters(parameters(run))
-        self.steps = {one.step for one in self.client.get_metric_history(self.current, STEPS)}
+        self._log_parameters(parameters(run))
+        self.steps = {metric.step for metric in self.client.get_metric_history(self.current, STEP_METRIC)}
         for done, row in enumerate(history(run), 1):
-            self._tell_epoch(done, row)
+            self._log_epoch(done, row)
         now = int(1000 * time.time())
         self.client.log_batch(
             self.current, metrics=[Metric(name, value, now, 0) for name, value in scores(run).items()]
@@ -160,17 +162,17 @@ class MlflowTracker:
         for path, folder in artifacts(run, self.weights):
             self.client.log_artifact(self.current, str(path), folder)
 
-    def _tell_parameters(self, recipe: Mapping[str, Any]) -> None:
-        """Those that MLflow does not know: it takes no second value, and a path or a name may have changed."""
+    def _log_parameters(self, recipe: Mapping[str, Any]) -> None:
+        """Log new parameters only: MLflow refuses a second value, and e.g. a path may have changed."""
         from mlflow.entities import Param
 
-        known = self.client.get_run(self.current).data.params
-        new = {allowed(name): _text(value) for name, value in flat(recipe)}
-        wanted = [Param(name, value[:LONGEST]) for name, value in new.items() if name not in known]
-        for start in range(0, len(wanted), BATCH):
-            self.client.log_batch(self.current, params=wanted[start : start + BATCH])
+        logged = self.client.get_run(self.current).data.params
+        values = {allowed(name): _text(value) for name, value in flat(recipe)}
+        params = [Param(name, value[:MAX_LENGTH]) for name, value in values.items() if name not in logged]
+        for start in range(0, len(params), BATCH_SIZE):
+            self.client.log_batch(self.current, params=params[start : start + BATCH_SIZE])
 
-    def _tell_epoch(self, done: int, row: Epoch) -> None:
+    def _log_epoch(self, done: int, row: Epoch) -> None:
         from mlflow.entities import Metric
 
         if done in self.steps:
@@ -188,15 +190,15 @@ def _text(value: Any) -> str:
 
 
 def _parents(run: Run) -> str:
-    return " ".join(str(parent.get("id")) for parent in run.facts.get("parents") or ())[:LONGEST]
+    return " ".join(str(parent.get("id")) for parent in run.facts.get("parents") or ())[:MAX_LENGTH]
 
 
-def _content(run: Run, weights: bool) -> str:
-    """Changes when anything of the run that is told has changed, but the time at which it was combined again."""
-    timeless = {key: value for key, value in run.facts.items() if key != "combined"}
+def _content_hash(run: Run, weights: bool) -> str:
+    """Hash of everything of the run that is logged, except for the time of combining."""
+    facts = {key: value for key, value in run.facts.items() if key != "combined"}
 
     def digest(path: Path) -> str:
-        timed = path.name == "run.json" and timeless != run.facts
-        return sha256_json(timeless) if timed else sha256_file(path)
+        has_time = path.name == "run.json" and facts != run.facts
+        return sha256_json(facts) if has_time else sha256_file(path)
 
     return sha256_json({f"{folder}/{path.name}": digest(path) for path, folder in artifacts(run, weights)})

@@ -99,7 +99,7 @@ def compared(name, halves):
     for who, fit in (("ours", ours), ("theirs", theirs)):
         seconds, weights = fit(probs, targets, name)
         mixed = mean(weights, unseen)
-        each[who] = metric.rows(metric.of(mixed, unseen_targets), unseen_targets)
+        each[who] = metric.rows(metric.view(mixed, unseen_targets), unseen_targets)
         row[who] = {
             "seconds": seconds,
             "members": int(np.count_nonzero(weights)),

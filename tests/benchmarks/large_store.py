@@ -26,7 +26,7 @@ from silent import Silent
 from ensemble.core.files import write_json
 from ensemble.data.cache_store import CHUNK, StoreFile
 from ensemble.data.dataset import Dataset, Items
-from ensemble.data.image_cache import key
+from ensemble.data.image_cache import cache_key
 from ensemble.data.preprocess import Preprocess
 from ensemble.inference.forward import keep_freed_memory
 from ensemble.models.network import build_network
@@ -74,7 +74,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(dir=".") as name:
         order = sorted(data.content.values())
-        file = StoreFile(Path(name), key(data, order, square), square, COUNT)
+        file = StoreFile(Path(name), cache_key(data, order, square), square, COUNT)
         with file.path.open("wb") as handle:
             handle.truncate(file.bytes)
         sums = [
@@ -84,7 +84,7 @@ def main() -> None:
             for start in range(0, file.bytes, CHUNK)
         ]
         whole = hashlib.sha256(bytes(CHUNK)).hexdigest()
-        write_json(file.facts_path, file.facts([one or whole for one in sums]))
+        write_json(file.metadata_path, file.metadata([one or whole for one in sums]))
         threading.Thread(target=watch, daemon=True).start()
         started = time.perf_counter()
         context = TrainingContext(data, torch.device("cpu"), Path(name))

@@ -1,13 +1,13 @@
-"""What a combining rule is: m members' probabilities to one.
+"""Combining rules: from the probabilities of m members to those of the ensemble.
 
-A rule is a decorated `fit`, with a `term` and a `finish` where the weighted mean will not do:
+A rule is a decorated `fit`, with a `term` and a `finish` if it is not a weighted mean:
 
 >>> @rule("uniform", complexity=0)
 ... def uniform(probs, targets): return {"weights": np.full(len(probs), 1 / len(probs))}
 
-`fit(probs (m, n, k), targets (n,))` gives parameters, a dict of named arrays that an npz can hold;
-`apply(params, probs (m, n, k))` gives float64 (n, k) row by row, so that one image and a thousand give the
-same answer to the last bit. It adds up a term of each member, so that one can be taken out again.
+`fit(probs (m, n, k), targets (n,))` returns parameters, a dict of named arrays that an npz can store;
+`apply(params, probs (m, n, k))` returns float64 (n, k) computed row by row, so that the result for an image is
+bit-identical in batches of any size. It is a sum of one term per member, so that a member can be removed again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def rows_to_one(params: Params, total: Wide) -> Wide:
 
 
 def stored_weights(params: Params) -> Wide | None:
-    """`params["weights"]` (m,); None for a rule that has no weight for each member."""
+    """`params["weights"]` (m,); None for a rule without one weight per member."""
     return params.get("weights")
 
 
@@ -54,20 +54,20 @@ def stored_shares(params: Params) -> Wide:
 
 
 def no_coefficients(m: int, k: int) -> int:
-    """0: a rule whose parameters are not fitted together."""
+    """0, for rules without jointly fitted coefficients."""
     return 0
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A combining rule: what it decides, and how it adds up.
+    """A combining rule.
 
-    complexity: how much it decides; of rules that are as good as each other `auto` takes the lowest.
-    term: of member j, float64 (n, k), row by row.  finish: the sum of terms as rows of probabilities.
-    weights: for each member (m,), where the rule has one.  shares: what each member makes of the whole,
-    (m,), or (m, k) where it differs by class; they sum to one over members.  calibrates: whether a temperature
-    is fitted unless somebody says no.  optimises: whether the metric is the third argument of `decide`.
-    coefficients: (m, k) -> how many numbers are fitted together, step by step; time and memory grow with them.
+    decide: the function that fits the parameters.  complexity: of equally good rules `auto` selects the lowest.
+    term: of member j, float64 (n, k), row by row.  finish: from the sum of terms to rows of probabilities.
+    weights: one per member (m,), or None.  shares: each member's share of the result, (m,), or (m, k) if it differs
+    by class; they sum to one over members.  calibrates: whether a temperature is fitted by default.  optimises:
+    whether `decide` takes the metric as third argument.  coefficients: (m, k) -> number of jointly and iteratively
+    fitted coefficients, with which time and memory grow.
     """
 
     name: str
@@ -82,13 +82,13 @@ class Rule:
     coefficients: Callable[[int, int], int] = no_coefficients
 
     def fit(self, probs: Floats, targets: Ints, metric: Metric | None = None) -> Params:
-        """The parameters for probs (m, n, k) and targets (n,), all known. metric: accuracy unless given."""
+        """The parameters for probs (m, n, k) and targets (n,), all known. metric: default accuracy."""
         if self.optimises:
             return self.decide(probs, targets, metric or metrics.get("accuracy"))
         return self.decide(probs, targets)
 
     def apply(self, params: Params, probs: Floats) -> Wide:
-        """float64 (n, k) from probs (m, n, k): the members' terms, added up in their order. Row by row."""
+        """float64 (n, k) from probs (m, n, k): the members' terms added in order. Row by row."""
         total = np.zeros(probs.shape[1:], np.float64)
         shares = self.shares(params)
         if len(shares) != len(probs):
@@ -106,7 +106,7 @@ rules: Registry[Rule] = Registry(
 
 
 def rule(name: str, *, complexity: float = 10, **options: Any) -> Callable[[Fit], Fit]:
-    """A decorator that files a `fit` under `name`; options are further fields of Rule."""
+    """A decorator that registers a `fit` as the rule `name`; options are further fields of Rule."""
 
     def add(fit: Fit) -> Fit:
         rules.register(name)(Rule(name, fit, complexity, **options))

@@ -1,4 +1,4 @@
-"""The members of an ensemble, their weights, and how much they agree."""
+"""Members section: the members of an ensemble, their weights, and their agreement."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ensemble.runs.run import Run
 
 @dataclass(frozen=True)
 class Cell:
-    """text: what stands there.  shade: 0 to 1.  mark: whether it is pointed out."""
+    """A table cell. shade: background intensity in [0, 1].  mark: whether to highlight it."""
 
     text: str
     shade: float = 0.0
@@ -29,8 +29,8 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Shaded:
-    """A heat map as a table. corner: what the rows and the columns are."""
+class ShadedTable:
+    """A heat map as a table. corner: header of the column with the row names.  rows: (name, cells)."""
 
     caption: str
     corner: str
@@ -38,53 +38,58 @@ class Shaded:
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
-def between(value: float, low: float, high: float) -> float:
-    """Where `value` lies from `low`, 0, to `high`, 1; the middle where these are one."""
+def rescaled(value: float, low: float, high: float) -> float:
+    """`value` mapped linearly from [low, high] to [0, 1] and clipped; 0.5 if low == high."""
     return 0.5 if high <= low else min(1.0, max(0.0, (value - low) / (high - low)))
 
 
-def from_nothing(values: Sequence[Sequence[float | None]]) -> list[tuple[Cell, ...]]:
-    """A cell for each number, shaded from 0 to the largest, so that near numbers look near; empty for None."""
+def shaded_from_zero(values: Sequence[Sequence[float | None]]) -> list[tuple[Cell, ...]]:
+    """A cell per number, shaded from 0 to the maximum, so that similar numbers look similar; empty for None."""
     high = max((value for row in values for value in row if value is not None), default=1.0)
 
     def cell(value: float | None) -> Cell:
-        return Cell("") if value is None else Cell(f"{value:.3f}", between(value, 0.0, high))
+        return Cell("") if value is None else Cell(f"{value:.3f}", rescaled(value, 0.0, high))
 
     return [tuple(map(cell, row)) for row in values]
 
 
 MOST = 24
-"""Members that the two tables have room for."""
+"""Limit of the members in the two agreement tables."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """differs: the share of rows with another label.  errors: the correlation of errors.  of: members in all.
+    """Pairwise agreement. disagreement: share of rows with different labels.  errors: correlation of the errors.
 
-    all_right, none_right: rows that all members, or none of them, get right; of `n`.
+    all_right, none_right: rows that all members, or none of them, predict correctly, of `n`.
+    shown: members in the tables.  total: members in all.
     """
 
-    differs: Shaded
-    errors: Shaded
+    disagreement: ShadedTable
+    errors: ShadedTable
     all_right: int
     none_right: int
     n: int
     shown: int
-    of: int
+    total: int
 
 
 def agreement(names: Sequence[str], members: Sequence[Labelled]) -> Agreement | None:
-    """None for fewer than two members."""
+    """The agreement of the members with these names; None for fewer than two members."""
     if len(members) < 2:
         return None
-    said = np.stack([one.predicted for one in members])
-    hits = (said == members[0].targets).sum(axis=0)
-    said, names, shown = said[:MOST], list(names)[:MOST], members[:MOST]
-    differs = (said[:, None] != said[None]).mean(axis=2)
-    alike = error_correlations(error_covariances(np.stack([one.probs for one in shown]), shown[0].targets))
+    predictions = np.stack([member.predicted for member in members])
+    hits = (predictions == members[0].targets).sum(axis=0)
+    predictions, names, shown = predictions[:MOST], list(names)[:MOST], members[:MOST]
+    disagreement = (predictions[:, None] != predictions[None]).mean(axis=2)
+    correlations = error_correlations(
+        error_covariances(np.stack([member.probs for member in shown]), shown[0].targets)
+    )
     return Agreement(
-        _table("How often two members give a row another label, in shares of the rows", names, differs.tolist()),
-        _table("How alike the errors of two members are: their correlation", names, alike.tolist()),
+        _table(
+            "How often two members give a row another label, in shares of the rows", names, disagreement.tolist()
+        ),
+        _table("How alike the errors of two members are: their correlation", names, correlations.tolist()),
         int((hits == len(members)).sum()),
         int((hits == 0).sum()),
         len(members[0].targets),
@@ -93,17 +98,17 @@ def agreement(names: Sequence[str], members: Sequence[Labelled]) -> Agreement | 
     )
 
 
-def _table(caption: str, names: Sequence[str], values: list[list[float]]) -> Shaded:
-    """Members by members, numbered so that the columns stay narrow; a member beside itself says nothing."""
-    apart = [[None if x == y else value for x, value in enumerate(row)] for y, row in enumerate(values)]
+def _table(caption: str, names: Sequence[str], values: list[list[float]]) -> ShadedTable:
+    """A members-by-members table, diagonal empty; columns are headed by numbers to stay narrow."""
+    off_diagonal = [[None if x == y else value for x, value in enumerate(row)] for y, row in enumerate(values)]
     columns = tuple(str(number) for number in range(1, len(names) + 1))
     rows = [f"{number} {name}" for number, name in enumerate(names, 1)]
-    return Shaded(caption, "member", columns, tuple(zip(rows, from_nothing(apart), strict=True)))
+    return ShadedTable(caption, "member", columns, tuple(zip(rows, shaded_from_zero(off_diagonal), strict=True)))
 
 
 @dataclass(frozen=True)
 class Member:
-    """A line of the members' table. Numbers as `ens combine` gave them; None where it gave none."""
+    """A row of the members' table. Numbers are those recorded by `ens combine`; None if it recorded none."""
 
     id: str
     arch: str
@@ -121,14 +126,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Parts:
-    """An ensemble's record. asked: `auto` where that chose the rule, else the rule itself.
+    """Contents of an ensemble's ensemble.yaml and report.json. requested_rule: `auto`, or the same as `rule`.
 
-    shares: what each member weighs for each class (m, k), where that differs.  tournament: (rule, score, error).
-    against: how it compares with the best member and the plain mean.  advice: who can go, what to train next.
+    shares: weights per member and class (m, k); empty unless the rule has them.  tournament: (rule, score, standard
+    error).  against: sentences comparing it with the best member and the unweighted mean.  advice: sentences on
+    members to drop and the architecture to train next.
     """
 
     rule: str
-    asked: str
+    requested_rule: str
     metric: str
     threshold: float
     temperature: float | None
@@ -141,31 +147,31 @@ class Parts:
 
     @property
     def weighted(self) -> bool:
-        """Whether the rule has a weight for each member."""
-        return any(one.weight is not None for one in self.members)
+        """Whether the rule has one weight per member."""
+        return any(member.weight is not None for member in self.members)
 
     @property
     def gains(self) -> bool:
-        """Whether anything is known of what a member brings."""
-        return any(one.gain is not None for one in self.members)
+        """Whether the gain of any member is known."""
+        return any(member.gain is not None for member in self.members)
 
 
 def parts(subject: Subject) -> Parts | None:
-    """None for a run that is no ensemble. Raises DataError for a broken record."""
+    """The parts of the ensemble in focus; None for another kind of run. Raises DataError for a broken record."""
     if subject.ensemble is None:
         return None
-    told = stored_report(subject.focus)
+    report = stored_report(subject.focus)
     try:
-        return _parts(subject.focus, subject.ensemble, told)
+        return _parts(subject.focus, subject.ensemble, report)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DataError(
             f"{subject.focus.id}/report.json is not as `ens combine` writes it ({one_line(error)}); combine again"
         ) from error
 
 
-def _parts(run: Run, record: Ensemble, told: Mapping[str, Any]) -> Parts:
+def _parts(run: Run, record: Ensemble, report: Mapping[str, Any]) -> Parts:
     value: Any = text.read(run.path / "ensemble.yaml")
-    brought = {part["id"]: part for part in told.get("parts", [])}
+    contributions = {part["id"]: part for part in report.get("parts", [])}
     shares = rules.get(record.rule).shares(record.params)
     return Parts(
         record.rule,
@@ -173,43 +179,43 @@ def _parts(run: Run, record: Ensemble, told: Mapping[str, Any]) -> Parts:
         record.metric,
         record.threshold,
         record.temperature,
-        tuple(_member(entry, brought.get(entry["id"], {})) for entry in value["members"]),
+        tuple(_member(entry, contributions.get(entry["id"], {})) for entry in value["members"]),
         tuple(_member(entry, {}) for entry in value.get("left_out") or []),
         tuple(map(tuple, shares.tolist())) if shares.ndim == 2 else (),
-        tuple((one["rule"], one["score"], one["error"]) for one in told.get("tournament", [])),
-        tuple(str(one["sentence"]) for one in told.get("against", [])),
-        tuple(_advice(told)),
+        tuple((entry["rule"], entry["score"], entry["error"]) for entry in report.get("tournament", [])),
+        tuple(str(entry["sentence"]) for entry in report.get("against", [])),
+        tuple(_advice(report)),
     )
 
 
 def stored_report(run: Run) -> Mapping[str, Any]:
-    """An ensemble's report.json; empty for one that was made before there was one. Raises DataError."""
+    """An ensemble's report.json; empty if missing, as in older ensembles. Raises DataError for a broken file."""
     path = run.path / "report.json"
-    found = read_json(path) if path.is_file() else {}
-    if not isinstance(found, dict):
+    report = read_json(path) if path.is_file() else {}
+    if not isinstance(report, dict):
         raise DataError(f"{path} is not as `ens combine` writes it; combine again")
-    return found
+    return report
 
 
-def _member(entry: Mapping[str, Any], brought: Mapping[str, Any]) -> Member:
+def _member(entry: Mapping[str, Any], contribution: Mapping[str, Any]) -> Member:
     return Member(
         str(entry["id"]),
         str(entry.get("arch", "")),
         entry.get("accuracy"),
         entry.get("weight"),
         str(entry.get("why", "")),
-        **{key: brought.get(key) for key in _BROUGHT},
+        **{key: contribution.get(key) for key in _CONTRIBUTION_KEYS},
         refit=str(entry.get("refit", "")),
     )
 
 
-_BROUGHT = ("gain", "low", "high", "disagreement", "only_right", "seconds_per_image")
+_CONTRIBUTION_KEYS = ("gain", "low", "high", "disagreement", "only_right", "seconds_per_image")
 
 
-def _advice(told: Mapping[str, Any]) -> list[str]:
-    said, shorter = [], told.get("shorter")
+def _advice(report: Mapping[str, Any]) -> list[str]:
+    sentences, shorter = [], report.get("shorter")
     if shorter:
-        who, sentence = told.get("dropped") or shorter.get("dropped", []), str(shorter["sentence"])
-        said.append(f"{sentence[:1].upper()}{sentence[1:]}: {abbreviated(who)}")
-    advice = told.get("advice") or {}
-    return [*said, *([str(advice["sentence"])] if advice.get("sentence") else [])]
+        dropped, sentence = report.get("dropped") or shorter.get("dropped", []), str(shorter["sentence"])
+        sentences.append(f"{sentence[:1].upper()}{sentence[1:]}: {abbreviated(dropped)}")
+    advice = report.get("advice") or {}
+    return [*sentences, *([str(advice["sentence"])] if advice.get("sentence") else [])]

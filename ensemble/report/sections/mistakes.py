@@ -1,6 +1,6 @@
-"""The most confident mistakes, and Grad-CAM heat maps of them.
+"""The most confident mistakes, with Grad-CAM heat maps.
 
-A heat map needs a network: `ensemble.inference.gradcam` writes it into the run, and here it is read by its name.
+`ensemble.inference.gradcam` computes the heat maps with torch and stores them in the run; this module reads them.
 """
 
 from __future__ import annotations
@@ -33,48 +33,51 @@ from ensemble.runs.run import Run
 
 
 def surest_mistakes(rows: Labelled, count: int) -> Ints:
-    """The positions of the wrong rows, the most probable wrong class first; at most `count`, ties by position."""
+    """Indices of at most `count` wrong rows, by descending probability of the predicted class, ties by index."""
     predicted = rows.predicted
     wrong = np.flatnonzero(predicted != rows.targets)
-    sure = rows.probs[wrong, predicted[wrong]]
-    return wrong[np.argsort(-sure, kind="stable")][:count]
+    confidence = rows.probs[wrong, predicted[wrong]]
+    return wrong[np.argsort(-confidence, kind="stable")][:count]
 
 
 def pictures(run: Run, rows: Labelled, count: int) -> list[tuple[Image.Image, str]]:
-    """(image, caption) of each. Raises DataError where the run's data is not where it was, or has changed."""
-    places = surest_mistakes(rows, count)
-    opened = images_of(run)
+    """(image, caption) of the most confident mistakes. Raises DataError if the run's data is missing or changed."""
+    indices = surest_mistakes(rows, count)
+    open_image = images_of(run)
     predicted = rows.predicted
     return [
         (
-            opened(str(rows.ids[at])),
-            f"{_short(str(rows.ids[at]))}\n{rows.classes[rows.targets[at]]}, said"
-            f" {rows.classes[predicted[at]]} {rows.probs[at, predicted[at]]:.2f}",
+            open_image(str(rows.ids[row])),
+            f"{_short(str(rows.ids[row]))}\n{rows.classes[rows.targets[row]]}, said"
+            f" {rows.classes[predicted[row]]} {rows.probs[row, predicted[row]]:.2f}",
         )
-        for at in places.tolist()
+        for row in indices.tolist()
     ]
 
 
 def images_of(run: Run, splits: Sequence[str] = ("train", "valid")) -> Callable[[str], Image.Image]:
-    """id of a row of `splits` -> its upright image, or KeyError. Raises DataError where images are not known."""
+    """A function that maps the id of a row of `splits` to its upright image; it raises KeyError for other ids.
+
+    Raises DataError if no recipe locates the images, or if they have changed.
+    """
     recipe = run.path / "recipe.yaml"
-    source = recipe if recipe.is_file() else next(iter(_parents(run)), recipe)
+    source = recipe if recipe.is_file() else next(iter(_parent_recipes(run)), recipe)
     if not source.is_file():
         raise DataError("no recipe says where its images are")
     dataset = _readable(read_recipe_file(source).data, run.path.parent)
     if dataset.fingerprint != run.fingerprint:
         raise DataError("its images have changed since")
-    places: Mapping[str, str] = {
+    path_of: Mapping[str, str] = {
         str(name): str(path)
         for split in splits
         if split in dataset.splits
         for name, path in zip(dataset.splits[split].ids, dataset.splits[split].paths, strict=True)
     }
-    return lambda name: dataset.open_image(places[name])
+    return lambda name: dataset.open_image(path_of[name])
 
 
 def _readable(spec: DataSpec, folder: Path) -> Dataset:
-    """The data set; without images that can no longer be read, whose rows the fingerprint then tells of."""
+    """The data set; images that have become unreadable are skipped, which changes the fingerprint."""
     try:
         return load_dataset(spec, folder)
     except UnreadableFiles:
@@ -82,25 +85,28 @@ def _readable(spec: DataSpec, folder: Path) -> Dataset:
 
 
 def opener(run: Run) -> Callable[[str], Image.Image]:
-    """The upright image of a file, or of one of the run's labelled rows by its id. Raises DataError for neither."""
+    """A function that maps a file, or the id of a train or valid row of the run, to its upright image.
 
-    rows = lru_cache(images_of)  # listing and checking the data takes long, and happens at the first id alone
+    It raises DataError if the name is neither.
+    """
 
-    def opened(name: str) -> Image.Image:
+    images = lru_cache(images_of)  # listing and hashing the data is slow; done once, at the first id
+
+    def open_image(name: str) -> Image.Image:
         path = Path(name)
         if path.is_file():
             return read_image(path, max_pixels=DataSpec().max_pixels, background=(255, 255, 255))
         try:
-            return rows(run)(name)
+            return images(run)(name)
         except KeyError:
             raise DataError(f"{name!r} is neither a file nor the id of a training or validation row") from None
 
-    return opened
+    return open_image
 
 
-def _parents(run: Run) -> list[Path]:
-    named = [run.path.parent / str(parent["id"]) / "recipe.yaml" for parent in run.facts.get("parents", [])]
-    return [path for path in named if path.is_file()]
+def _parent_recipes(run: Run) -> list[Path]:
+    paths = [run.path.parent / str(parent["id"]) / "recipe.yaml" for parent in run.facts.get("parents", [])]
+    return [path for path in paths if path.is_file()]
 
 
 def _short(name: str, limit: int = 28) -> str:
@@ -109,117 +115,132 @@ def _short(name: str, limit: int = 28) -> str:
 
 COUNT = 12
 MOST_MEMBERS = 3
-"""Members whose Grad-CAM is shown beside an image: those of the largest weight."""
-MOST_VOICES = 6
-"""Members whose probabilities are told beside it."""
+"""Limit of the members whose Grad-CAM is shown per mistake; those with the largest weights."""
+MOST_PROBABILITIES = 6
+"""Limit of the members whose probabilities are listed per mistake."""
 SIDE = 180
-MADE = 2
-"""How maps are made, part of a picture's name: the first way drew attention and tokens as if they were maps."""
+MAP_VERSION = 2
+"""Version of the heat maps, part of the file name; version 1 drew attention and tokens as if they were maps."""
 
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Where the network of `run` looks in the image of row `name` when it is asked about the class `asked`."""
+    """Grad-CAM heat map of `run` for the row with id `name` and the class `class_name`."""
 
     run: Run
     name: str
-    asked: str
+    class_name: str
 
     @property
     def path(self) -> Path:
-        """The PNG: other weights, another row or another class have another name."""
+        """The PNG file; its name is a hash of row, class, weights and version."""
         weights = (self.run.facts.get("files") or {}).get("weights")
-        named = sha256_json([self.name, self.asked, weights, MADE])[:16]
-        return self.run.path / "figures" / "gradcam" / f"{named}.png"
+        digest = sha256_json([self.name, self.class_name, weights, MAP_VERSION])[:16]
+        return self.run.path / "figures" / "gradcam" / f"{digest}.png"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """data: a `data:` URI.  says: its text alternative.  under: its caption."""
+    """An image of the page. data: a `data:` URI."""
 
     data: str
-    says: str
-    under: str
+    alt_text: str
+    caption: str
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A row that was surely wrong. said: (member, probability of the wrong class, of the true one)."""
+    """A wrong row. probability: of the predicted class.
+
+    members: (member, its probability of the predicted class, its probability of the true class).
+    """
 
     id: str
     true: str
-    given: str
+    predicted: str
     probability: float
-    said: tuple[tuple[str, float, float], ...]
+    members: tuple[tuple[str, float, float], ...]
     pictures: tuple[Picture, ...]
 
 
 @dataclass(frozen=True)
 class Mistakes:
-    """wrong: how many rows of `n` are.  why: why there are no images, where there are none."""
+    """The most confident mistakes. wrong: wrong rows, of `n`.  reason: why images are missing, or empty."""
 
     shown: tuple[Mistake, ...]
     wrong: int
     n: int
-    why: str
+    reason: str
 
 
-def mistakes(subject: Subject, found: Evidence, count: int = COUNT) -> Mistakes | None:
-    """The surest first; None where no row has a label."""
-    rows = found.rows
+def mistakes(subject: Subject, evidence: Evidence, count: int = COUNT) -> Mistakes | None:
+    """At most `count` mistakes, most confident first; None without labelled rows."""
+    rows = evidence.rows
     if rows is None:
         return None
     predicted = rows.predicted
-    places = surest_mistakes(rows, count).tolist()
-    images, why = _images(subject, found, [str(rows.ids[at]) for at in places])
-    voices = _voices(subject, found)
-    cams = {(look.name, look.run.id): look for look in heatmaps(subject, found, count)}
+    indices = surest_mistakes(rows, count).tolist()
+    images, reason = _images(subject, evidence, [str(rows.ids[row]) for row in indices])
+    members = _listed_members(subject, evidence)
+    cams = {(heatmap.name, heatmap.run.id): heatmap for heatmap in heatmaps(subject, evidence, count)}
     shown = []
-    for at in places:
-        name, given, true = str(rows.ids[at]), int(predicted[at]), int(rows.targets[at])
-        said = [(run.id, float(one.probs[at, given]), float(one.probs[at, true])) for run, one in voices]
+    for row in indices:
+        name, given, true = str(rows.ids[row]), int(predicted[row]), int(rows.targets[row])
+        member_probs = [
+            (run.id, float(member_rows.probs[row, given]), float(member_rows.probs[row, true]))
+            for run, member_rows in members
+        ]
         mistake = Mistake(
-            name, rows.classes[true], rows.classes[given], float(rows.probs[at, given]), tuple(said), ()
+            name, rows.classes[true], rows.classes[given], float(rows.probs[row, given]), tuple(member_probs), ()
         )
-        pictures = _pictures(mistake, images.get(name), [look for key, look in cams.items() if key[0] == name])
+        pictures = _pictures(
+            mistake, images.get(name), [heatmap for key, heatmap in cams.items() if key[0] == name]
+        )
         shown.append(replace(mistake, pictures=pictures))
-    return Mistakes(tuple(shown), int((predicted != rows.targets).sum()), len(rows.targets), why)
+    return Mistakes(tuple(shown), int((predicted != rows.targets).sum()), len(rows.targets), reason)
 
 
-def _voices(subject: Subject, found: Evidence) -> list[tuple[Run, Labelled]]:
-    """The members whose output on a mistake is told, with their rows."""
+def _listed_members(subject: Subject, evidence: Evidence) -> list[tuple[Run, Labelled]]:
+    """The members whose probabilities are listed per mistake, with their rows."""
     if subject.ensemble is None:
         return []
-    rows = {run.id: one for run, one in zip(subject.members, found.members, strict=False)}
-    return [(run, rows[run.id]) for run in _heaviest(subject, MOST_VOICES) if run.id in rows]
+    rows = {run.id: member_rows for run, member_rows in zip(subject.members, evidence.members, strict=False)}
+    return [(run, rows[run.id]) for run in _heaviest(subject, MOST_PROBABILITIES) if run.id in rows]
 
 
-def heatmaps(subject: Subject, found: Evidence, count: int = COUNT) -> list[Heatmap]:
-    """The pictures that belong to the mistakes, whether they are there yet or not."""
-    rows = found.rows
+def heatmaps(subject: Subject, evidence: Evidence, count: int = COUNT) -> list[Heatmap]:
+    """The heat maps of the mistakes, whether their files exist or not."""
+    rows = evidence.rows
     if rows is None:
         return []
     predicted = rows.predicted
-    asked = [(str(rows.ids[at]), rows.classes[predicted[at]]) for at in surest_mistakes(rows, count).tolist()]
-    holders = [_Holder(run) for run in _heaviest(subject, MOST_MEMBERS)]
-    wanted = [(holder.of(name, found.split), name, given) for name, given in asked for holder in holders]
-    return [Heatmap(run, name, given) for run, name, given in wanted if run is not None]
+    targets = [(str(rows.ids[row]), rows.classes[predicted[row]]) for row in surest_mistakes(rows, count).tolist()]
+    networks = [_HeldOutNetwork(run) for run in _heaviest(subject, MOST_MEMBERS)]
+    candidates = [
+        (network.of(name, evidence.split), name, class_name) for name, class_name in targets for network in networks
+    ]
+    return [Heatmap(run, name, class_name) for run, name, class_name in candidates if run is not None]
 
 
-class _Holder:
-    """Which network of a member has not learnt from a row."""
+class _HeldOutNetwork:
+    """Selects, for a member, the network that was not trained on a given row."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        folds = [one for one in parents(run) if one.is_fold] if run.pools_folds else []
-        self.folds = [(one, frozenset(one.predictions("valid").ids.tolist())) for one in folds if one.has("valid")]
+        folds = [parent for parent in parents(run) if parent.is_fold] if run.pools_folds else []
+        self.folds = [
+            (fold, frozenset(fold.predictions("valid").ids.tolist())) for fold in folds if fold.has("valid")
+        ]
 
     def of(self, name: str, split: str) -> Run | None:
-        """The member itself, or the fold that left the row out; the first fold for a row that none has seen."""
+        """The member itself, or the fold that held the row out; for a row of a test split the first fold.
+
+        None without a stored network.
+        """
         if not self.run.pools_folds:
             return self.run if _has_network(self.run) else None
-        able = [run for run, names in self.folds if split != "valid" or name in names]
-        return next((run for run in able if _has_network(run)), None)
+        candidates = [run for run, names in self.folds if split != "valid" or name in names]
+        return next((run for run in candidates if _has_network(run)), None)
 
 
 def _has_network(run: Run) -> bool:
@@ -232,22 +253,22 @@ def _heaviest(subject: Subject, count: int) -> list[Run]:
     return sorted(subject.members, key=lambda run: -weights.get(run.id, 0.0))[:count]
 
 
-def image_source(subject: Subject, found: Evidence) -> Callable[[str], Image.Image]:
-    """The id of a row -> its upright image, or KeyError. Raises DataError where the images are not known."""
-    splits = ("train", "valid") if found.split == "valid" else (found.split,)
-    able = (one for one in (subject.focus, *subject.members) if (one.path / "recipe.yaml").is_file())
-    return images_of(next(able, subject.focus), splits)
+def image_source(subject: Subject, evidence: Evidence) -> Callable[[str], Image.Image]:
+    """`images_of` the first run in scope with a recipe, for the splits of the evidence. Raises DataError."""
+    splits = ("train", "valid") if evidence.split == "valid" else (evidence.split,)
+    candidates = (run for run in (subject.focus, *subject.members) if (run.path / "recipe.yaml").is_file())
+    return images_of(next(candidates, subject.focus), splits)
 
 
-def _images(subject: Subject, found: Evidence, names: Sequence[str]) -> tuple[dict[str, Image.Image], str]:
-    """name -> image, and why there are none, or no more."""
+def _images(subject: Subject, evidence: Evidence, names: Sequence[str]) -> tuple[dict[str, Image.Image], str]:
+    """(images by row id, reason why some are missing or an empty string)."""
     images: dict[str, Image.Image] = {}
     if not names:
         return images, ""
     try:
-        opened = image_source(subject, found)
+        open_image = image_source(subject, evidence)
         for name in names:
-            images[name] = opened(name)
+            images[name] = open_image(name)
     except KeyError as error:
         return images, f"{error.args[0]} is not among the images of its recipe"
     except (EnsError, OSError) as error:
@@ -256,20 +277,23 @@ def _images(subject: Subject, found: Evidence, names: Sequence[str]) -> tuple[di
 
 
 def _pictures(mistake: Mistake, image: Image.Image | None, cams: Sequence[Heatmap]) -> tuple[Picture, ...]:
-    told = f"{mistake.id}: {mistake.true}, said {mistake.given} with {mistake.probability:.2f}"
-    found = [] if image is None else [Picture(data_uri(image, SIDE), told, "image")]
-    for look in cams:
-        if look.path.is_file():
-            with Image.open(look.path) as opened:
-                where = str(opened.info.get("Description", ""))
-                picture = data_uri(opened.convert("RGB"), SIDE)
-            says = f"Where {look.run.id} looks for {look.asked} in {look.name} (Grad-CAM){where and ': ' + where}"
-            found.append(Picture(picture, says, look.run.arch))
-    return tuple(found)
+    image_text = f"{mistake.id}: {mistake.true}, said {mistake.predicted} with {mistake.probability:.2f}"
+    pictures = [] if image is None else [Picture(data_uri(image, SIDE), image_text, "image")]
+    for heatmap in cams:
+        if heatmap.path.is_file():
+            with Image.open(heatmap.path) as png:
+                description = str(png.info.get("Description", ""))
+                uri = data_uri(png.convert("RGB"), SIDE)
+            alt_text = (
+                f"Where {heatmap.run.id} looks for {heatmap.class_name} in {heatmap.name}"
+                f" (Grad-CAM){description and ': ' + description}"
+            )
+            pictures.append(Picture(uri, alt_text, heatmap.run.arch))
+    return tuple(pictures)
 
 
 def heat_picture(pixels: Pixels, cam: Wide) -> bytes:
-    """A PNG of an image, uint8 (h, w, 3), under its map, float (h, w), with words about where that is high."""
+    """PNG of an image, uint8 (h, w, 3), blended with its heat map, float (h, w); `described` as its Description."""
     info = PngInfo()
     info.add_itxt("Description", described(cam))
     out = io.BytesIO()
@@ -278,15 +302,18 @@ def heat_picture(pixels: Pixels, cam: Wide) -> bytes:
 
 
 def described(cam: Wide) -> str:
-    """Where a map, float (h, w) between 0 and 1, has its middle, and how much of it lies in the image's middle."""
+    """Text with the centroid of a heat map, float (h, w) in [0, 1], and its share in the image's middle quarter."""
+
     total = float(cam.sum())
     if total <= 0:
         return "nowhere in particular"
     height, width = cam.shape
-    down, across = np.mgrid[0:height, 0:width]
+    row_index, column_index = np.mgrid[0:height, 0:width]
     x, y = (
-        100 * float((cam * (at + 0.5)).sum()) / (total * side) for at, side in ((across, width), (down, height))
+        100 * float((cam * (index + 0.5)).sum()) / (total * side)
+        for index, side in ((column_index, width), (row_index, height))
     )
+
     inner = cam[height // 4 : height - height // 4, width // 4 : width - width // 4]
     return (
         f"the middle of the heat is {x:.0f} % from the left and {y:.0f} % from the top, and"

@@ -1,4 +1,4 @@
-"""How to make the same numbers again: commands, versions, recipes, checksums."""
+"""Reproduction section: commands, versions, recipes and checksums."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from ensemble.combine.record import combine_command
 from ensemble.recipe import text
 from ensemble.report.sections.scope import Subject, parents
-from ensemble.runs.origin import ens, made_by
+from ensemble.runs.origin import ens, run_command
 from ensemble.runs.run import Run
 
 _NO_RECIPE = ("import",)
@@ -17,9 +17,9 @@ _NO_RECIPE = ("import",)
 
 @dataclass(frozen=True)
 class Reproduction:
-    """commands: in the order to type them.  versions: (package, versions).  facts: (what, value).
+    """commands: in the order to run them.  versions: (package, versions).  facts: (name, value).
 
-    recipes: (name, the text of the file).  sums: (run, split, sha256 of its predictions).
+    recipes: (name, content of the file).  sums: (run, split, sha256 of its predictions).
     """
 
     commands: tuple[str, ...]
@@ -30,11 +30,11 @@ class Reproduction:
 
 
 def reproduction(subject: Subject) -> Reproduction:
-    """Of the run that is looked at and its members."""
+    """Everything needed to reproduce the run in focus and its members."""
     networks = _networks(subject)
     files = [(subject.recipe.name, subject.recipe)] if subject.recipe and subject.recipe.is_file() else []
-    named = [run for run in _unique([*subject.members, subject.focus]) if run.kind != "ensemble"]
-    files += [(f"{run.id}/recipe.yaml", run.path / "recipe.yaml") for run in named]
+    runs = [run for run in _unique([*subject.members, subject.focus]) if run.kind != "ensemble"]
+    files += [(f"{run.id}/recipe.yaml", run.path / "recipe.yaml") for run in runs]
     if subject.ensemble:
         files.append((f"{subject.focus.id}/ensemble.yaml", subject.focus.path / "ensemble.yaml"))
     return Reproduction(
@@ -51,9 +51,9 @@ def reproduction(subject: Subject) -> Reproduction:
 
 
 def commands(subject: Subject) -> list[str]:
-    """What to type, line by line, where the runs folder is."""
+    """The command lines, to be run in the parent of the runs folder."""
     runs = _unique([*_candidates(subject), *_refits(subject)])
-    lines = [line for run in runs if (line := made_by(run, subject.folder))]
+    lines = [line for run in runs if (line := run_command(run, subject.folder))]
     if subject.ensemble:
         lines.append(combine_command(subject.focus))
     if any(split.split("-")[0] == "test" for split in subject.focus.splits()):
@@ -62,7 +62,7 @@ def commands(subject: Subject) -> list[str]:
 
 
 def _candidates(subject: Subject) -> list[Run]:
-    """The runs that were combined, those that were left out too; else the run alone."""
+    """The candidates of the ensemble, including those left out; for any other run, the run alone."""
     if subject.ensemble is None:
         return [subject.focus]
     value: Any = text.read(subject.focus.path / "ensemble.yaml")
@@ -73,8 +73,8 @@ def _candidates(subject: Subject) -> list[Run]:
 def _refits(subject: Subject) -> list[Run]:
     if subject.ensemble is None:
         return []
-    extra = set(subject.ensemble.sources) - set(subject.ensemble.members)
-    return [run for run in parents(subject.focus) if run.id in extra]
+    refits = set(subject.ensemble.sources) - set(subject.ensemble.members)
+    return [run for run in parents(subject.focus) if run.id in refits]
 
 
 def _unique(runs: Sequence[Run]) -> list[Run]:
@@ -86,12 +86,12 @@ def _networks(subject: Subject) -> list[Run]:
 
 
 def _versions(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Every version that any of the runs was made with."""
-    found: dict[str, set[str]] = {}
+    """(package, all versions recorded by the runs)."""
+    versions_of: dict[str, set[str]] = {}
     for run in runs:
         for package, version in (run.facts.get("versions") or {}).items():
-            found.setdefault(str(package), set()).add(str(version))
-    return [(package, ", ".join(sorted(versions))) for package, versions in found.items()]
+            versions_of.setdefault(str(package), set()).add(str(version))
+    return [(package, ", ".join(sorted(versions))) for package, versions in versions_of.items()]
 
 
 def _facts(subject: Subject, runs: Sequence[Run]) -> list[tuple[str, str]]:
@@ -106,13 +106,14 @@ def _facts(subject: Subject, runs: Sequence[Run]) -> list[tuple[str, str]]:
     lines += [
         (f"fingerprint of {name}", str(value)) for name, value in (facts.get("data", {}).get("tests") or {}).items()
     ]
-    for key, what in (("device", "device"), ("git_commit", "git commit"), ("seed", "seed")):
+    for key, title in (("device", "device"), ("git_commit", "git commit"), ("seed", "seed")):
         values = sorted({str(run.facts[key]) for run in runs if run.facts.get(key) is not None})
-        lines += [(what, ", ".join(values))] if values else []
-    weights = {run.facts["weights"]["source"]: run.facts["weights"]["sha256"] for run in runs if _weights(run)}
+        lines += [(title, ", ".join(values))] if values else []
+    weights = {run.facts["weights"]["source"]: run.facts["weights"]["sha256"] for run in runs if _has_weights(run)}
     return lines + [(f"initial weights {source}", str(digest)) for source, digest in weights.items()]
 
 
-def _weights(run: Run) -> bool:
-    found = run.facts.get("weights")
-    return isinstance(found, dict) and bool(found.get("source")) and bool(found.get("sha256"))
+def _has_weights(run: Run) -> bool:
+    """Whether run.json records the source and checksum of initial weights."""
+    weights = run.facts.get("weights")
+    return isinstance(weights, dict) and bool(weights.get("source")) and bool(weights.get("sha256"))

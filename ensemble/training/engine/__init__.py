@@ -1,1 +1,1 @@
-"""TODO ensemble.training.engine"""
+"""Training loop: data loaders, learner, stages, checkpoints, learning-rate finder, device and numeric format."""

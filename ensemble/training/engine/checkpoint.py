@@ -1,4 +1,4 @@
-"""Checkpoints and random states: everything that a bit-identical resume needs."""
+"""Checkpoints and random states, as needed for a bit-identical resume."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ States = Mapping[str, Any]
 
 
 def seed_everything(seed: int, *salt: object) -> None:
-    """Seed `random`, numpy and torch (every device) from `seed` and what it is for."""
+    """Seed `random`, numpy and torch (all devices) from a hash of `seed` and `salt`, which names the purpose."""
     text = "/".join(str(part) for part in (seed, *salt))
     value = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
     random.seed(value)
@@ -35,7 +35,7 @@ def seed_everything(seed: int, *salt: object) -> None:
 
 
 def random_states(loader_rng: random.Random) -> States:
-    """The states of `random`, numpy, torch, its devices and a loader's own generator, as plain lists."""
+    """States of `random`, numpy, torch, its devices and the loader's own generator, as plain lists."""
     name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
     return {
         "random": _plain(random.getstate()),
@@ -48,7 +48,7 @@ def random_states(loader_rng: random.Random) -> States:
 
 
 def restore_random_states(states: States, loader_rng: random.Random) -> None:
-    """The opposite of `random_states`."""
+    """Restore the states that `random_states` returned."""
     random.setstate(_python_state(states["random"]))
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, np.array(keys, np.uint32), *rest))  # noqa: NPY002
@@ -77,19 +77,19 @@ _PARTS = ("model", "optimizer", "best", "average", "sampler")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state after `epoch` of `stage`.
+    """Training state after `epoch` of `stage`.
 
     model: every weight and buffer by name.  optimizer: its tensors by `<index of the parameter>.<name>`.
-    plain: the optimizer's numbers, in the same names.  states: the random states.  rows: the history so far.
-    best: the weights of the best epoch where those are kept.  average: what an average of weights has so far.
-    sampler: what it knows of the items.  scaler: the numbers of a scaler of losses.
+    scalars: the optimizer's numbers, under the same names.  states: the random states.  rows: the history so far.
+    best: the weights of the best epoch if `keep: best`.  average: state of the weight average.
+    sampler: state of the sampler, such as the losses of the items.  scaler: state of the gradient scaler.
     """
 
     stage: int
     epoch: int
     model: Tensors
     optimizer: Tensors
-    plain: Mapping[str, Any]
+    scalars: Mapping[str, Any]
     states: Mapping[str, Any]
     rows: tuple[Epoch, ...]
     best: Tensors = field(default_factory=dict)
@@ -99,18 +99,18 @@ class Checkpoint:
 
     @property
     def stage_rows(self) -> list[Epoch]:
-        """The rows of the stage that was under way."""
+        """History rows of the current stage."""
         return [row for row in self.rows if row.stage == self.stage]
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write `<folder>/checkpoint/state.safetensors`. Raises EnsError when the disk refuses."""
+    """Write `<folder>/checkpoint/state.safetensors`. Raises EnsError if the file cannot be written."""
     parts = {part: getattr(checkpoint, part) for part in _PARTS}
     tensors = {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
     facts = {
         "stage": checkpoint.stage,
         "epoch": checkpoint.epoch,
-        "plain": checkpoint.plain,
+        "plain": checkpoint.scalars,
         "states": checkpoint.states,
         "rows": [asdict(row) for row in checkpoint.rows],
         "scaler": checkpoint.scaler,
@@ -120,7 +120,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """What `save_checkpoint` wrote last, or None. Raises EnsError for a file that is not a checkpoint."""
+    """The checkpoint in `folder`, or None. Raises EnsError for a file that is not a checkpoint."""
     path = folder / "checkpoint" / "state.safetensors"
     if not path.is_file():
         return None
@@ -138,7 +138,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     return Checkpoint(
         stage=facts["stage"],
         epoch=facts["epoch"],
-        plain=facts["plain"],
+        scalars=facts["plain"],
         states=facts["states"],
         rows=tuple(epoch_from(row) for row in facts["rows"]),
         scaler=facts.get("scaler", {}),
@@ -147,37 +147,37 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Drop the checkpoint of a run that is complete."""
+    """Delete the checkpoint of a complete run."""
     if (folder / "checkpoint").is_dir():
         shutil.rmtree(folder / "checkpoint")
 
 
 def packed(tensors: Mapping[str, Tensor]) -> Tensors:
-    """On the CPU, contiguous and unshared, as safetensors wants them; the values are the same."""
+    """Contiguous copies on the CPU that share no memory, as safetensors requires; same values."""
     return {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()
     }
 
 
 def copied_state(network: nn.Module) -> Tensors:
-    """A copy of every weight and buffer."""
+    """Copies of every weight and buffer by name."""
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
 def optimizer_state(optimizer: Optimizer) -> tuple[Tensors, dict[str, Any]]:
-    """(tensors, numbers) of a fastai optimizer, named `<index of the parameter>.<name>`."""
+    """State of a fastai optimizer as (tensors, scalars), named `<index of the parameter>.<name>`."""
     tensors: Tensors = {}
-    plain: dict[str, Any] = {}
+    scalars: dict[str, Any] = {}
     for index, (parameter, *_) in enumerate(optimizer.all_params()):
         for name, value in optimizer.state[parameter].items():
-            (tensors if isinstance(value, Tensor) else plain)[f"{index}.{name}"] = value
-    return tensors, plain
+            (tensors if isinstance(value, Tensor) else scalars)[f"{index}.{name}"] = value
+    return tensors, scalars
 
 
-def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-    """The opposite of `optimizer_state`; tensors take the device and layout of their parameter."""
+def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
+    """Restore the result of `optimizer_state`; tensors take the device and layout of their parameter."""
     parameters = [parameter for parameter, *_ in optimizer.all_params()]
-    for key, value in {**plain, **tensors}.items():
+    for key, value in {**scalars, **tensors}.items():
         index, name = key.split(".", 1)
         parameter = parameters[int(index)]
         if isinstance(value, Tensor) and value.shape == parameter.shape:

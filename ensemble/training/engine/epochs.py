@@ -1,4 +1,4 @@
-"""Epochs: their record, the callbacks around each, and early stopping."""
+"""History of the epochs, the callbacks of each epoch, and early stopping."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ensemble.runs.history import Epoch
 from ensemble.training.engine.checkpoint import Checkpoint, restore_random_states
 from ensemble.training.methods.losses import hard_targets
 
-CHECKED = 50
-"""Batches after which a GPU is asked whether the loss is finite."""
+CHECK_INTERVAL = 50
+"""Batches between checks on a GPU that the loss is finite."""
 
 
 class _Mean:
-    """Loss and accuracy over the images of one pass, whose sums stay on a GPU until they are asked for."""
+    """Mean loss and accuracy over the images of one pass; the sums stay on the GPU until `values` is called."""
 
     def __init__(self) -> None:
         self.loss: float | Tensor = 0.0
@@ -39,9 +39,9 @@ class _Mean:
 
 
 class History(Callback):  # type: ignore[misc]
-    """Collects an Epoch at each epoch's end and hands it to `on_epoch`; stops at a loss that is not finite.
+    """Passes an Epoch to `on_epoch` after each epoch; raises TrainingFailed if the loss is not finite.
 
-    At once on a processor, within `CHECKED` batches on an NVIDIA GPU.
+    The loss is checked after each batch on a CPU, every `CHECK_INTERVAL` batches on an NVIDIA GPU.
     """
 
     order = 80
@@ -52,31 +52,31 @@ class History(Callback):  # type: ignore[misc]
         self.train_mean, self.valid_mean = _Mean(), _Mean()
 
     def before_epoch(self) -> None:
-        """Start the sums and the clock."""
+        """Reset the sums and the start time."""
         self.train_mean, self.valid_mean = _Mean(), _Mean()
         self.started = time.perf_counter()
 
     def after_pred(self) -> None:
-        """Keep the logits: fastai drops them before `after_batch` of a cancelled batch."""
+        """Store the logits: fastai deletes them before `after_batch` if the batch is cancelled."""
         self.logits = self.learn.pred.detach()
 
     def after_batch(self) -> None:
-        """Add one batch. Raises TrainingFailed on a loss that is not finite."""
+        """Add one batch to the means. Raises TrainingFailed if the loss is not finite."""
         loss = _number(self.learn.loss.detach())
         target = self.learn.yb[0]
         correct = _number((self.logits.argmax(1) == hard_targets(target, self.logits.shape[1])).sum())
         mean = self.train_mean if self.training else self.valid_mean
         mean.add(loss, correct, len(target))
-        if self.training and (isinstance(mean.loss, float) or mean.batches % CHECKED == 0):
+        if self.training and (isinstance(mean.loss, float) or mean.batches % CHECK_INTERVAL == 0):
             self._check()
         self.on_batch()
 
     def after_train(self) -> None:
-        """Raises TrainingFailed when a loss of the last batches was not finite."""
+        """Check the last batches. Raises TrainingFailed if a loss was not finite."""
         self._check()
 
     def _check(self) -> None:
-        loss = float(self.train_mean.loss)  # a sum, which stays what one of its parts is
+        loss = float(self.train_mean.loss)  # a sum with a non-finite term is not finite
         if not math.isfinite(loss):
             raise TrainingFailed(
                 f"the training loss became {loss} in stage {self.stage}, epoch {self.epoch}; lower --lr",
@@ -85,7 +85,7 @@ class History(Callback):  # type: ignore[misc]
             )
 
     def after_epoch(self) -> None:
-        """Make the row, unless fastai skipped the epoch on the way to where a resumed run goes on."""
+        """Build the history row, unless fastai skipped the epoch because a resumed run had completed it."""
         if not self.train_mean.count:
             return
         (train_loss, train_accuracy), (valid_loss, valid_accuracy) = (
@@ -101,85 +101,87 @@ class History(Callback):  # type: ignore[misc]
 
 
 def _number(value: Tensor) -> float | Tensor:
-    """A float; on an NVIDIA GPU float64 (), as reading it would have the GPU wait for the processor."""
+    """A float; on an NVIDIA GPU a float64 tensor (), as `float` would synchronise GPU and CPU."""
     plain = value.as_subclass(Tensor)
     return plain.double() if plain.is_cuda else float(plain)
 
 
 def finite(network: torch.nn.Module) -> bool:
-    """Whether every weight is a finite number."""
+    """Whether every weight and buffer is finite."""
     return all(
         bool(torch.isfinite(value).all()) for value in network.state_dict().values() if value.is_floating_point()
     )
 
 
 def best_epoch(rows: Sequence[Epoch]) -> int:
-    """The position of the row with the lowest validation loss, the earliest of equals; rows of one stage."""
+    """Index of the row with the lowest validation loss, the first of equal ones; rows: of one stage."""
     return min(range(len(rows)), key=lambda i: (_loss(rows[i]), i))
 
 
 def should_stop(rows: Sequence[Epoch], patience: int | None) -> bool:
-    """Whether `patience` epochs have gone by since the lowest validation loss."""
+    """Whether the lowest validation loss is `patience` epochs old; False for None."""
     return patience is not None and bool(rows) and len(rows) - 1 - best_epoch(rows) >= patience
 
 
 def plateaus(rows: Sequence[Epoch], patience: int) -> int:
-    """How often more than `patience` epochs in a row brought no lower validation loss than any before."""
-    lowest, waited, found = float("inf"), 0, 0
+    """Number of times that more than `patience` epochs in a row had no new lowest validation loss."""
+    lowest, bad_epochs, count = float("inf"), 0, 0
     for row in rows:
         if _loss(row) < lowest:
-            lowest, waited = _loss(row), 0
+            lowest, bad_epochs = _loss(row), 0
         else:
-            waited += 1
-        if waited > patience:
-            waited, found = 0, found + 1
-    return found
+            bad_epochs += 1
+        if bad_epochs > patience:
+            bad_epochs, count = 0, count + 1
+    return count
 
 
 def _loss(row: Epoch) -> float:
     return float("inf") if row.valid_loss is None else row.valid_loss
 
 
-class Owner(Protocol):
-    """Who trains: its recipe, the epochs of all stages so far, those of one, and what writes a checkpoint."""
+class Trainer(Protocol):
+    """What CheckpointWriter needs: recipe, history of all stages, history of one stage, writing a checkpoint."""
 
     recipe: Recipe
     rows: list[Epoch]
 
     def stage_rows(self, index: int) -> Sequence[Epoch]: ...
-    def keep(self, stage: int, epoch: int, learner: Learner, last: bool) -> None: ...
+    def write_checkpoint(self, stage: int, epoch: int, learner: Learner, last: bool) -> None: ...
 
 
-class Keeper(Callback):  # type: ignore[misc]
-    """Keeps checkpoints, puts the random states of a resumed run back, stops early when asked.
+class CheckpointWriter(Callback):  # type: ignore[misc]
+    """Writes checkpoints, restores the random states of a resumed run, and implements early stopping.
 
-    The order is after SkipToEpoch (70), which cancels the epochs that are done, and after History (80).
+    Its order is after SkipToEpoch (70), which cancels completed epochs, and after History (80).
     """
 
     order = 90
 
-    def __init__(self, training: Owner, stage: int, resumed: Checkpoint | None) -> None:
+    def __init__(self, trainer: Trainer, stage: int, checkpoint: Checkpoint | None) -> None:
         super().__init__()
-        self.owner, self.stage, self.resumed = training, stage, resumed
+        self.trainer, self.stage, self.checkpoint = trainer, stage, checkpoint
 
     def before_epoch(self) -> None:
-        self.dls.train.epoch = len(self.owner.rows)  # over all stages
-        if self.resumed:
-            restore_random_states(self.resumed.states, self.dls.train.rng)
-            self.resumed = None
+        self.dls.train.epoch = len(self.trainer.rows)  # counted over all stages
+        if self.checkpoint:
+            restore_random_states(self.checkpoint.states, self.dls.train.rng)
+            self.checkpoint = None
 
     def after_epoch(self) -> None:
-        rows = self.owner.stage_rows(self.stage)
-        if not rows or rows[-1].epoch != self.epoch or self.resumed:
-            return  # an epoch that was skipped on the way to where a resumed run goes on
-        stop = should_stop(rows, self.owner.recipe.early_stopping)
-        self.owner.keep(self.stage, self.epoch, self.learn, last=stop or self.epoch + 1 == self.n_epoch)
+        rows = self.trainer.stage_rows(self.stage)
+        if not rows or rows[-1].epoch != self.epoch or self.checkpoint:
+            return  # SkipToEpoch skipped this epoch, as a resumed run had completed it
+        stop = should_stop(rows, self.trainer.recipe.early_stopping)
+        self.trainer.write_checkpoint(
+            self.stage, self.epoch, self.learn, last=stop or self.epoch + 1 == self.n_epoch
+        )
         if stop:
             raise CancelFitException
 
 
 class Validation(Callback):  # type: ignore[misc]
-    """Validates after every so many epochs and after the last; never for None, as a refit has no such rows."""
+    """Validates after every `every` epochs and after the last; never for None: a refit has no validation rows."""
 
     order = -20
 
@@ -193,5 +195,5 @@ class Validation(Callback):  # type: ignore[misc]
 
 
 def is_due(epoch: int, epochs: int, every: int) -> bool:
-    """Whether the validation rows are predicted after this epoch, from 0: every so many, and after the last."""
+    """Whether to validate after `epoch`, from 0: after every `every` epochs and after the last."""
     return (epoch + 1) % every == 0 or epoch + 1 == epochs

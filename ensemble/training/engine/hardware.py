@@ -1,6 +1,6 @@
-"""The device, the threads and the numeric format that train.
+"""Device, number of threads and numeric format of training.
 
-A step takes as long as its slowest thread, and one that shares its core with another process is slow.
+A step takes as long as its slowest thread, and a thread that shares its core with another process is slow.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ensemble.models.network import Network
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device called `name` (`cpu`, `cuda`, `cuda:1`, `mps`), or the best there is. Raises RecipeError."""
+    """The device `name` (`cpu`, `cuda`, `cuda:1`, `mps`), for None or `auto` the best one. Raises RecipeError."""
     if name in (None, "auto"):
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     assert name is not None
@@ -40,7 +40,7 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def describe(device: torch.device) -> str:
-    """`cuda (NVIDIA H200)`, `cpu (2 threads)`."""
+    """The device as text: `cuda (NVIDIA H200)`, `cpu (2 threads)`."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
@@ -48,58 +48,58 @@ def describe(device: torch.device) -> str:
     return str(device)
 
 
-VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""A user who sets one of these has decided."""
-WINDOW = 0.3
-"""Seconds over which other processes' use of the cores is measured."""
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""If one of these is set, the number of threads is the user's choice."""
+BUSY_WINDOW = 0.3
+"""Seconds over which the CPU use of other processes is measured."""
 
 
 @contextmanager
-def free_cores(device: torch.device, begun: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Compute with the threads that a member began with, or with as many as there are free cores, on a CPU.
+def free_cores(device: torch.device, auto: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Context in which a CPU computes with the member's recorded number of threads, or one for each free core.
 
-    begun: the member's `auto` so far: a resumed member keeps its number, as sums of floats depend on it.
-    Gives what is to be recorded there.
+    auto: the member's `auto` so far: a resumed member keeps its number, as sums of floats depend on it.
+    Yields what is to be recorded in `auto`.
     """
     if device.type != "cpu":
         yield {}
         return
     before = torch.get_num_threads()
-    chosen = chosen_threads(begun)
-    torch.set_num_threads(chosen["value"])
+    choice = chosen_threads(auto)
+    torch.set_num_threads(choice["value"])
     try:
-        yield {"threads": chosen}
+        yield {"threads": choice}
     finally:
         torch.set_num_threads(before)
 
 
-def chosen_threads(begun: Mapping[str, Any]) -> dict[str, Any]:
-    """The number and the reason, with what a member's `auto` has so far."""
-    named = [name for name in VARIABLES if name in os.environ]
-    if named:
-        return {"value": torch.get_num_threads(), "why": f"{named[0]} is set"}
+def chosen_threads(auto: Mapping[str, Any]) -> dict[str, Any]:
+    """Number of threads and the reason, as {"value", "why"}; auto: the member's `auto` so far."""
+    set_variables = [name for name in THREAD_VARIABLES if name in os.environ]
+    if set_variables:
+        return {"value": torch.get_num_threads(), "why": f"{set_variables[0]} is set"}
     cores = joblib.cpu_count()
-    if "threads" in begun and begun["threads"]["value"] <= cores:
-        return dict(begun["threads"])
+    if "threads" in auto and auto["threads"]["value"] <= cores:
+        return dict(auto["threads"])
     busy = busy_cores()
     return {"value": threads(cores, busy), "why": f"other processes use {busy:.1f} of {cores} cores"}
 
 
 def threads(cores: int, busy: float) -> int:
-    """The cores that others leave, and at least half: the system gives every process its share."""
+    """Number of threads: the idle cores, at least half of all: the system gives every process its share."""
     return max(round(cores - busy), (cores + 1) // 2)
 
 
-def busy_cores(window: float = WINDOW) -> float:
-    """How many cores' time the other processes took, those that can be seen, in so many seconds."""
+def busy_cores(window: float = BUSY_WINDOW) -> float:
+    """Mean number of cores used by the other visible processes during `window` seconds."""
     before, started = _times(), time.perf_counter()
     time.sleep(window)
-    after, passed = _times(), time.perf_counter() - started
-    return sum(max(0.0, spent - before[pid]) for pid, spent in after.items() if pid in before) / passed
+    after, seconds = _times(), time.perf_counter() - started
+    return sum(max(0.0, spent - before[pid]) for pid, spent in after.items() if pid in before) / seconds
 
 
 def _times() -> dict[int, float]:
-    """Processor seconds by process, without this one."""
+    """CPU seconds by process id, without this process."""
     times = {}
     for process in psutil.process_iter():
         try:
@@ -122,10 +122,11 @@ PAIRS = (
 
 @dataclass(frozen=True)
 class ComputeFormat:
-    """precision: float32, bfloat16 or float16.  layout: default or channels_last.  why: asked for, or measured.
+    """Numeric format of a network.
 
-    compiled: whether torch.compile makes the network's code.  speed: training images a second where measured.
-    graphed: whether a step is a CUDA graph, where the batch is taken as a whole and the network allows it.
+    precision: float32, bfloat16 or float16.  layout: default or channels_last.  why: requested, or measured.
+    compiled: whether torch.compile is used.  speed: training images per second if measured.
+    graphed: whether a step is a CUDA graph, if the batch is not split and the network allows it.
     """
 
     precision: str
@@ -136,25 +137,25 @@ class ComputeFormat:
     speed: float | None = None
 
     def facts(self) -> dict[str, Any]:
-        """What a run records."""
+        """The fields as recorded in run.json."""
         return asdict(self)
 
     @classmethod
     def read(cls, facts: Mapping[str, Any]) -> ComputeFormat:
-        """What `facts` wrote, by this version or a newer one that knows more keys."""
+        """The format that `facts` wrote, by this version or by a newer one with more keys."""
         return cls(**{field.name: facts[field.name] for field in fields(cls) if field.name in facts})
 
 
 def pairs(precision: str, layout: str, device: torch.device) -> list[tuple[str, str]]:
-    """The pairs of precision and layout that a recipe's two keys leave on a device; at least one.
+    """Pairs of precision and layout that a recipe's two keys allow on a device; at least one.
 
-    `auto` never means float16 on a processor, which only pretends to have it, nor bfloat16 on a GPU without it.
+    `auto` excludes float16 on a CPU, which only emulates it, and bfloat16 on a GPU that lacks it.
     """
     if layout == "auto":
-        wanted = [pair for pair in PAIRS if precision in ("auto", pair[0])]
+        candidates = [pair for pair in PAIRS if precision in ("auto", pair[0])]
     else:
-        wanted = [(name, layout) for name in DTYPES if precision in ("auto", name)]
-    return [pair for pair in wanted if precision != "auto" or pair[0] in _native(device)]
+        candidates = [(name, layout) for name in DTYPES if precision in ("auto", name)]
+    return [pair for pair in candidates if precision != "auto" or pair[0] in _native(device)]
 
 
 def _native(device: torch.device) -> tuple[str, ...]:
@@ -165,7 +166,7 @@ def _native(device: torch.device) -> tuple[str, ...]:
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile has what it needs: a compiler of C++ on a processor, Triton on a GPU."""
+    """Whether torch.compile works: it needs a C++ compiler on a CPU, Triton on a GPU."""
     if device.type == "cpu":
         return any(shutil.which(name) for name in ("g++", "clang++", "cl"))
     if device.type != "cuda":
@@ -176,15 +177,15 @@ def can_compile(device: torch.device) -> bool:
 
 
 def forget_compiled() -> None:
-    """Drop the code of networks that are done with: torch keeps a few versions of one function, then no more."""
+    """Drop the compiled code of earlier networks: torch caches only a few versions of each function."""
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
 
 
-def apply_format(network: Network, chosen: ComputeFormat) -> None:
-    """Set the network's precision, lay its weights out, and have its code made where that was chosen."""
-    network.compute_dtype = DTYPES[chosen.precision]
-    network.channels_last = chosen.layout == "channels_last"
+def apply_format(network: Network, compute_format: ComputeFormat) -> None:
+    """Set the network's precision, memory layout, compilation and CUDA graphs."""
+    network.compute_dtype = DTYPES[compute_format.precision]
+    network.channels_last = compute_format.layout == "channels_last"
     network.to(memory_format=torch.channels_last if network.channels_last else torch.contiguous_format)
-    network.compiled, network.graphed = chosen.compiled, chosen.graphed
+    network.compiled, network.graphed = compute_format.compiled, compute_format.graphed
     network.forget_graphs()

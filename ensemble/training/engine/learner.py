@@ -29,77 +29,77 @@ from ensemble.training.methods.optimizers import optimizer
 from ensemble.training.methods.schedules import Rates
 
 
-class _Steps:
-    """A fastai optimizer as torch's GradScaler knows optimizers."""
+class _ScalerOptimizer:
+    """Adapter of a fastai optimizer to the interface that torch's GradScaler expects."""
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """All parameters, in one group: the scaler looks at nothing else."""
+        """All parameters in one group; the scaler reads nothing else."""
         return [{"params": [parameter for parameter, *_ in self.optimizer.all_params()]}]
 
     def step(self) -> None:
-        """One step."""
+        """Take one step of the optimizer."""
         self.optimizer.step()
 
 
-class Smooth(AvgSmoothLoss):  # type: ignore[misc]
-    """fastai's smoothed loss where the loss is: fastai fetches every one from a GPU, which then waits."""
+class SmoothLoss(AvgSmoothLoss):  # type: ignore[misc]
+    """fastai's smoothed loss on the device of the loss: fastai copies each one to the CPU, which blocks the GPU."""
 
     def accumulate(self, learn: Learner) -> None:
-        """One more batch."""
+        """Add the loss of one batch."""
         self.count += 1
         loss = learn.loss.detach().mean()
         self.val: Tensor = torch.lerp(loss, self.val.to(loss.device), self.beta)
 
 
-class Fetched(Callback):  # type: ignore[misc]
-    """Has the recorder's losses in the computer's memory after a fit, as fastai's plots expect them."""
+class FetchLosses(Callback):  # type: ignore[misc]
+    """Moves the recorder's losses to the CPU after a fit, as fastai's plots expect."""
 
     order = 51
 
     def after_fit(self) -> None:
-        """After the recorder (50)."""
+        """Move the losses; runs after the recorder (50)."""
         losses = self.learn.recorder.losses
         if losses:
             self.learn.recorder.losses = list(torch.stack(losses).cpu())
 
 
 class MemberLearner(Learner):  # type: ignore[misc]
-    """A Learner for networks that compute in any format, in as much memory as there is.
+    """A Learner with gradient accumulation, gradient clipping and loss scaling.
 
-    pieces: every batch is taken in so many, one after another, and their gradients are added up. The batches, their
-    augmentation, the schedule and the gradient of a mean loss are those of whole batches; only batch norms see the
-    pieces. Callbacks see one batch: `after_pred` with all logits, one loss, one step.
-    clip: the greatest norm of all gradients together; longer ones are shortened to it; 0 for any.
-    scaler: multiplies the loss, so that float16 gradients do not vanish, and leaves out steps whose gradients
+    pieces: number of pieces of each batch; they run one after another and their gradients are added. The batches,
+    their augmentation, the schedule and the gradient of a mean loss are those of whole batches; only batch norms
+    see pieces. Callbacks see one batch: `after_pred` with all logits, one loss, one step.
+    clip: maximum norm of all gradients together, to which larger ones are scaled down; 0 for no clipping.
+    scaler: scales the loss, so that float16 gradients do not underflow, and skips steps whose gradients
     overflowed (Micikevicius et al. 2018); None for formats with the range of float32.
     """
 
     pieces = 1
     clip = 0.0
     scaler: torch.amp.GradScaler | None = None
-    _known: tuple[Any, ...] = ()
-    _listeners: dict[str, list[Callback]]
+    _callback_ids: tuple[Any, ...] = ()
+    _event_callbacks: dict[str, list[Callback]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.recorder.smooth_loss = Smooth(beta=self.recorder.smooth_loss.beta)
-        self.add_cb(Fetched())
+        self.recorder.smooth_loss = SmoothLoss(beta=self.recorder.smooth_loss.beta)
+        self.add_cb(FetchLosses())
 
     def _call_one(self, event_name: str) -> None:
-        """Tell the callbacks that have something to do at an event, in their order.
+        """Call only the callbacks that implement an event, in their order.
 
-        fastai asks all of them at every event, and each asks the learner for what it lacks, while a GPU has nothing
-        to do. `after_fit` goes to all, as it puts those back to work that were told to rest.
+        fastai calls all of them at every event, and each looks up missing attributes in the learner while the GPU
+        is idle. `after_fit` calls all of them, as it re-enables callbacks whose `run` is False.
         """
-        known = tuple(map(id, self.cbs))
-        if known != self._known:
-            self._known, self._listeners = known, {}
-        if event_name not in self._listeners:
-            self._listeners[event_name] = [
+        callback_ids = tuple(map(id, self.cbs))
+        if callback_ids != self._callback_ids:
+            self._callback_ids, self._event_callbacks = callback_ids, {}
+        if event_name not in self._event_callbacks:
+            self._event_callbacks[event_name] = [
                 callback
                 for callback in self.cbs.sorted("order")
                 if event_name == "after_fit"
@@ -107,24 +107,24 @@ class MemberLearner(Learner):  # type: ignore[misc]
                 or event_name in vars(callback)
                 or hasattr(type(callback), event_name)
             ]
-        for callback in list(self._listeners[event_name]):
+        for callback in list(self._event_callbacks[event_name]):
             callback(event_name)
 
     def _do_one_batch(self) -> None:
         if self.pieces == 1:
             super()._do_one_batch()
             return
-        inputs = len(self.xb)
-        mass = getattr(self.loss_func, "mass", len)  # what the mean of the loss is divided by
-        whole = mass(self.yb[0])
-        # validation takes twice as many images at a time; `chunk` could leave one alone, which no batch norm takes
+        n_inputs = len(self.xb)
+        mass = getattr(self.loss_func, "mass", len)  # the denominator of the mean loss
+        total_mass = mass(self.yb[0])
+        # a validation batch is twice as large; `chunk` could leave a single image, on which batch norm fails
         pieces = self.pieces if self.training else 2 * self.pieces
         preds, losses = [], []
-        for part in zip(*(tensor.tensor_split(pieces) for tensor in (*self.xb, *self.yb)), strict=True):
-            if not len(part[0]):
+        for piece in zip(*(tensor.tensor_split(pieces) for tensor in (*self.xb, *self.yb)), strict=True):
+            if not len(piece[0]):
                 continue
-            pred = self.model(*part[:inputs])
-            loss = self.loss_func(pred, *part[inputs:]) * (mass(part[inputs]) / whole)
+            pred = self.model(*piece[:n_inputs])
+            loss = self.loss_func(pred, *piece[n_inputs:]) * (mass(piece[n_inputs]) / total_mass)
             if self.training:
                 self._scaled(loss).backward()  # type: ignore[no-untyped-call]
             preds.append(pred.detach())
@@ -141,15 +141,15 @@ class MemberLearner(Learner):  # type: ignore[misc]
             self._scaled(self.loss_grad).backward()  # type: ignore[no-untyped-call]
 
     def _step(self) -> None:
-        steps: Any = _Steps(self.opt)
+        adapter: Any = _ScalerOptimizer(self.opt)
         if self.clip:
             if self.scaler is not None:
-                self.scaler.unscale_(steps)
+                self.scaler.unscale_(adapter)
             torch.nn.utils.clip_grad_norm_((parameter for parameter, *_ in self.opt.all_params()), self.clip)
         if self.scaler is None:
             self.opt.step()
         else:
-            self.scaler.step(steps)
+            self.scaler.step(adapter)
             self.scaler.update()
 
     def _scaled(self, loss: Tensor) -> Tensor:
@@ -160,8 +160,8 @@ class MemberLearner(Learner):  # type: ignore[misc]
 class LearnerBuilder:
     """Builds the learners of a member's stages.
 
-    on_batch: called where batches are passed outside training.  pieces: in how many a batch is taken.
-    teacher: whose output a student learns beside the labels.
+    on_batch: called for each batch outside the training loop.  pieces: number of pieces of a batch.
+    teacher: the model whose output a student learns in addition to the labels.
     """
 
     recipe: Recipe
@@ -173,7 +173,7 @@ class LearnerBuilder:
     teacher: Teacher | None = None
 
     def learner(self, stage: Stage) -> Learner:
-        """A learner with a new optimizer, everything frozen that the stage or the recipe keeps as it is."""
+        """A learner with a new optimizer and the parameters frozen that the stage or the recipe excludes."""
         learner = MemberLearner(
             self.loaders,
             self.network,
@@ -182,7 +182,7 @@ class LearnerBuilder:
             splitter=parameter_groups,
             wd=self.recipe.weight_decay,
             path=self.folder,
-            # a head that trains on a frozen body must not move the body's batch norms either
+            # training a head on a frozen body must not update the body's batch norms either
             train_bn=False,
             cbs=[
                 BnFreeze(),
@@ -204,17 +204,17 @@ class LearnerBuilder:
         return learner
 
     def _freeze(self, stage: Stage) -> None:
-        """Freeze what neither the stage nor the recipe lets learn. BnFreeze keeps the statistics of its norms."""
+        """Freeze what the stage or the recipe excludes. BnFreeze keeps the statistics of frozen norms."""
         body, _ = self.network.children()
-        still: set[nn.Parameter] = set()
+        frozen: set[nn.Parameter] = set()
         if isinstance(stage.train, int):
-            still |= set(body.parameters()) - last_parameters(body, stage.train)
-        still |= kept_parameters(body, self.recipe.freeze_norms)
-        for parameter in still:
+            frozen |= set(body.parameters()) - last_parameters(body, stage.train)
+        frozen |= kept_parameters(body, self.recipe.freeze_norms)
+        for parameter in frozen:
             parameter.requires_grad_(False)
 
     def loss(self) -> Loss:
-        """The recipe's loss, with class weights or a teacher where it has them."""
+        """The recipe's loss, with class weights and distillation if it has them."""
         balanced = self.recipe.class_weights == "balanced"
         weights = class_weights(self.loaders.train.lookup.labels, self.loaders.c) if balanced else None
         loss = losses.get(self.recipe.loss)(self.recipe, weights)
@@ -227,17 +227,17 @@ class LearnerBuilder:
         return torch.amp.GradScaler(next(self.network.parameters()).device.type)
 
     def fine_tunes(self, stage: Stage) -> bool:
-        """Whether a stage trains layers of the body that begin with learnt weights."""
+        """Whether a stage trains pretrained layers of the body."""
         return stage.train != "head" and self.recipe.weights != "none"
 
     def group_rates(self, rate: float, stage: Stage, learner: Learner) -> Rates:
-        """The highest rate of each parameter group in a stage."""
+        """Maximum learning rate of each parameter group in a stage."""
         early = (self.recipe.early_rate or 1.0) if self.fine_tunes(stage) else 1.0
         return group_rates(rate, len(learner.opt.param_lists), early)
 
     @property
     def valid_every(self) -> int | None:
-        """Epochs between validations; None where there are no validation rows."""
+        """Epochs between validations; None without validation rows."""
         return self.recipe.valid_every if len(self.loaders.valid_ds) else None
 
     @property
@@ -246,8 +246,8 @@ class LearnerBuilder:
 
 
 def group_rates(rate: float, groups: int, early: float) -> Rates:
-    """The highest rate of each parameter group: `early` times `rate` to `rate` in even ratios.
+    """Maximum learning rate of each parameter group: geometrically spaced from `early` * `rate` to `rate`.
 
-    A network from scratch has the same rate everywhere, early 1: its early layers have as much to learn.
+    A network from scratch has the same rate everywhere, early = 1, as its early layers are random too.
     """
     return np.geomspace(rate / (1 / early), rate, groups) if early != 1 else np.full(groups, rate)

@@ -1,4 +1,4 @@
-"""From a data set to fastai DataLoaders, through a DataBlock, with batches that are looked up at once."""
+"""fastai DataLoaders of a data set, built with a DataBlock; each batch is one indexed look-up."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from torch import Tensor
 
 from ensemble.core.predictions import Ints
 from ensemble.data.dataset import Dataset, Items
-from ensemble.inference.image_batches import Images, ahead, to_device
+from ensemble.inference.image_batches import Images, prefetched, to_device
 from ensemble.recipe.schema import Recipe
 from ensemble.training.methods.augment import ItemTransform, transforms
 from ensemble.training.methods.samplers import Sampler, batch_size, sampler
 
-MOST_AT_ONCE = 16
-"""Batches that are augmented as one on a GPU."""
-SHARE, COPIES = 0.1, 8
-"""Of a GPU's memory, what these may take, and how many copies of them transforms make."""
+MAX_BATCHES_AT_ONCE = 16
+"""Maximum number of batches that are augmented together on a GPU."""
+MEMORY_SHARE, COPIES = 0.1, 8
+"""Share of GPU memory that these batches may use; number of copies that the transforms make of them."""
 
 
 @dataclass(frozen=True)
 class RowItem:
-    """One item as the DataBlock sees it; row: in the images.  target: a class name or float32 (k,)."""
+    """One item of the DataBlock.  row: index into the images.  target: a class name or float32 (k,)."""
 
     row: int
     target: Any
@@ -40,7 +40,7 @@ class RowItem:
 
 @dataclass(frozen=True)
 class _Open:
-    """Row -> uint8 TensorImage (3, size, size)."""
+    """Transform of a row to a uint8 TensorImage (3, size, size)."""
 
     images: Images
 
@@ -53,7 +53,7 @@ def _target(row: RowItem) -> Any:
 
 
 def _valid_rows(rows: Sequence[RowItem]) -> tuple[list[int], list[int]]:
-    """The splitter: training rows, validation rows."""
+    """Splitter: indices of training rows and of validation rows."""
     valid = [i for i, row in enumerate(rows) if row.valid]
     return [i for i, row in enumerate(rows) if not row.valid], valid
 
@@ -62,7 +62,7 @@ def _valid_rows(rows: Sequence[RowItem]) -> tuple[list[int], list[int]]:
 class RowBatches:
     """The items of one loader.
 
-    rows: int64 (n,), in `images`.  targets: (n,), (n, k) or (n, 2k), where the images are.
+    rows: int64 (n,), indices into `images`.  targets: (n,), (n, k) or (n, 2k), on the device of the images.
     labels: int64 (n,), class indices.
     """
 
@@ -72,18 +72,18 @@ class RowBatches:
     labels: Ints
 
     def batch(self, items: Ints) -> tuple[Ints, Tensor, TensorBase]:
-        """The items themselves, their images and their targets."""
+        """`items`, their images and their targets."""
         return items, self.images.batch(self.rows[items]), self.targets[to_device(items, self.targets.device)]
 
 
 class BatchLoader(TfmdDL):  # type: ignore[misc]
-    """fastai's loader of transformed items, whose batches are one look-up each rather than items put together.
+    """fastai's TfmdDL, with each batch read by one look-up instead of collating items.
 
-    at: the numbers, below `items`, of the items in the batch at hand.  epoch: from 0, set by who trains.
-    sampler: which items an epoch shows, where the loader shuffles; each once without one.
-    together: batches that are looked up and transformed as one, then handed out one by one. Transforms draw for
-    every image, so this changes which numbers are drawn, not how they are distributed.
-    Without a `lookup`, as for a `test_dl` of other items, it is fastai's own.
+    batch_items: indices, below `items`, of the items in the current batch.  items: the number of items.
+    epoch: from 0, set by the training loop.  sampler: chooses the items of an epoch if the loader shuffles.
+    together: number of batches that are looked up and transformed together, then yielded one by one. Transforms
+    draw random numbers for each image, so this changes the numbers drawn, not their distribution.
+    Without `lookup`, as for a `test_dl` of other items, it behaves as TfmdDL.
     """
 
     def __init__(
@@ -95,61 +95,61 @@ class BatchLoader(TfmdDL):  # type: ignore[misc]
         together: int = 1,
         **kwargs: Any,
     ) -> None:
-        self.lookup, self.sampler, self.at, self.epoch = lookup, sampler, np.empty(0, np.int64), 0
+        self.lookup, self.sampler, self.batch_items, self.epoch = lookup, sampler, np.empty(0, np.int64), 0
         self.together = together
         self.items = len(lookup.rows) if lookup else 0
         super().__init__(dataset, **kwargs)
         if self.sampler and self.shuffle:
-            self.n = self.sampler.count  # fastai's: items an epoch
+            self.n = self.sampler.count  # fastai's attribute: items per epoch
 
     def get_idxs(self) -> list[int]:
-        """The numbers of an epoch's items."""
+        """Indices of the items of an epoch, in order."""
         if self.sampler and self.shuffle:
             return self.sampler.draw(self.rng)
-        found: list[int] = super().get_idxs()
-        return found
+        indices: list[int] = super().get_idxs()
+        return indices
 
     def new(self, dataset: Any = None, cls: Any = None, **kwargs: Any) -> Any:
-        """As fastai's; a loader of the same items keeps the look-up."""
+        """As TfmdDL.new; a loader of the same items keeps look-up and sampler."""
         if dataset is None or dataset is self.dataset:
             kwargs = {"lookup": self.lookup, "sampler": self.sampler, "together": self.together, **kwargs}
         return super().new(dataset, cls, **kwargs)
 
     def before_iter(self) -> None:
-        """Transforms that ask what items a batch holds ask the loader that is at work: loaders share transforms."""
+        """Set the active loader in item transforms, as loaders share their transforms."""
         super().before_iter()
         for transform in getattr(self.after_batch, "fs", ()):
             if isinstance(transform, ItemTransform):
                 transform.loader = self if self.lookup else None
 
     def create_batches(self, samps: Iterable[int]) -> Iterator[Any]:
-        """Batches before `after_batch`: uint8 images (n, 3, size, size) and their targets."""
+        """Yield batches before `after_batch`: uint8 images (n, 3, size, size) and their targets."""
         if self.lookup is None:
             yield from super().create_batches(samps)
             return
         lookup, chunks = self.lookup, self._chunks(list(samps))
 
-        def made() -> Iterator[tuple[Ints, Tensor, TensorBase]]:
+        def load_batches() -> Iterator[tuple[Ints, Tensor, TensorBase]]:
             return (lookup.batch(np.array(chunk, np.int64)) for chunk in chunks)
 
-        for items, images, targets in ahead(made) if lookup.images.slow else made():
-            self.at = items
+        for items, images, targets in prefetched(load_batches) if lookup.images.slow else load_batches():
+            self.batch_items = items
             yield TensorImage(images), targets
 
     def __iter__(self) -> Iterator[Any]:
-        """Batches after `after_batch`."""
+        """Yield batches after `after_batch`."""
         if self.lookup is None or self.together == 1:
             yield from super().__iter__()
             return
-        for several in super().__iter__():
-            at = self.at
-            for start in range(0, len(at), self.bs):
+        for batches in super().__iter__():
+            items = self.batch_items
+            for start in range(0, len(items), self.bs):
                 part = slice(start, start + self.bs)
-                self.at = at[part]
-                yield tuple(one[part] for one in several)
+                self.batch_items = items[part]
+                yield tuple(tensor[part] for tensor in batches)
 
     def _chunks(self, items: list[int]) -> list[list[int]]:
-        """The items of an epoch as they are looked up: a batch, or several, at a time."""
+        """Split the items of an epoch into look-ups of `together` batches each."""
         if self.drop_last:
             items = items[: len(items) // self.bs * self.bs]
         chunks: list[list[int]] = list(chunked(items, self.bs * self.together))
@@ -159,10 +159,10 @@ class BatchLoader(TfmdDL):  # type: ignore[misc]
 def data_block(
     recipe: Recipe, dataset: Dataset, images: Images, mean: Sequence[float], std: Sequence[float]
 ) -> DataBlock:
-    """The DataBlock of a member: its images, its vocabulary, its augmentation, its own statistics.
+    """The DataBlock of a member: images, vocabulary, augmentation and normalisation.
 
-    The vocabulary is passed on (strings would sort 1, 10, 2), and so are mean and std (`vision_learner`
-    would add one member's to the next).
+    The vocabulary is passed explicitly (as strings, classes would sort 1, 10, 2), and so are mean and std
+    (`vision_learner` would add those of one member to those of the next).
     """
     assert recipe.image_size is not None and recipe.augment is not None
     soft = dataset.splits["train"].soft is not None
@@ -190,41 +190,47 @@ def data_loaders(
     *,
     device: torch.device,
 ) -> DataLoaders:
-    """Training and validation loaders of one member, with batches of `batch_size`; seed everything before calling.
+    """Training and validation loaders of one member; the caller seeds everything before.
 
     Raises DataError for fewer than two training images.
     """
     train = dataset.splits["train"]
-    chosen = sampler(recipe, train.targets, len(dataset.classes))
-    taken = batch_size(recipe, train.targets, len(dataset.classes))
+    train_sampler = sampler(recipe, train.targets, len(dataset.classes))
+    size = batch_size(recipe, train.targets, len(dataset.classes))
     together = batches_at_once(recipe, device)
-    parts = [split for split in ("train", "valid") if split in dataset.splits]
-    rows = {split: images.rows(dataset.splits[split].paths.tolist()) for split in parts}
-    items = [row for split in parts for row in _rows(dataset.splits[split], rows[split], dataset, split)]
-    lookups = [_lookup(images, rows[split], dataset.splits[split]) for split in parts]
+    splits = [split for split in ("train", "valid") if split in dataset.splits]
+    rows = {split: images.rows(dataset.splits[split].paths.tolist()) for split in splits}
+    items = [row for split in splits for row in _rows(dataset.splits[split], rows[split], dataset, split)]
+    lookups = [_lookup(images, rows[split], dataset.splits[split]) for split in splits]
     if len(lookups) == 1:
         lookups.append(_lookup(images, np.empty(0, np.int64), train.take(np.empty(0, np.int64))))
     return data_block(recipe, dataset, images, mean, std).dataloaders(
         items,
-        bs=taken,
-        val_bs=taken * 2,
+        bs=size,
+        val_bs=size * 2,
         num_workers=0,
         device=device,
         dl_type=BatchLoader,
-        dl_kwargs=[{"lookup": lookups[0], "sampler": chosen, "together": together}, {"lookup": lookups[1]}],
+        dl_kwargs=[{"lookup": lookups[0], "sampler": train_sampler, "together": together}, {"lookup": lookups[1]}],
     )
 
 
 def batches_at_once(recipe: Recipe, device: torch.device) -> int:
-    """How many training batches are augmented as one: several on a GPU, for which one is hardly any work.
+    """Number of training batches that are augmented together: more than one on a GPU, which a single one underuses.
 
-    As many as a share of its memory leaves room for, with the copies that transforms make of them.
+    As many as fit into a share of its memory, including the copies that transforms make.
     """
     assert recipe.image_size is not None
     if device.type != "cuda":
         return 1
-    batch = recipe.batch_size * 3 * recipe.image_size**2 * 4 * COPIES
-    return max(1, min(MOST_AT_ONCE, int(SHARE * torch.cuda.get_device_properties(device).total_memory) // batch))
+    batch_bytes = recipe.batch_size * 3 * recipe.image_size**2 * 4 * COPIES
+    return max(
+        1,
+        min(
+            MAX_BATCHES_AT_ONCE,
+            int(MEMORY_SHARE * torch.cuda.get_device_properties(device).total_memory) // batch_bytes,
+        ),
+    )
 
 
 def _rows(items: Items, rows: Ints, dataset: Dataset, split: str) -> list[RowItem]:
@@ -237,9 +243,13 @@ def _lookup(images: Images, rows: Ints, items: Items) -> RowBatches:
 
 
 def _targets(items: Items) -> TensorBase:
-    """Class indices (n,), probabilities (n, k), or for a student (n, 2k): the label's, then the teacher's."""
-    if items.taught is not None:
-        label = np.eye(items.taught.shape[1], dtype=np.float32)[items.targets] if items.soft is None else items.soft
-        return TensorBase(torch.from_numpy(np.concatenate([label, items.taught], axis=1)))
+    """Class indices (n,), probabilities (n, k), or for a student (n, 2k): label and teacher probabilities."""
+    if items.teacher_probs is not None:
+        label = (
+            np.eye(items.teacher_probs.shape[1], dtype=np.float32)[items.targets]
+            if items.soft is None
+            else items.soft
+        )
+        return TensorBase(torch.from_numpy(np.concatenate([label, items.teacher_probs], axis=1)))
     hard = items.soft is None
     return TensorCategory(torch.from_numpy(items.targets)) if hard else TensorBase(torch.from_numpy(items.soft))

@@ -1,1 +1,1 @@
-"""TODO ensemble.training.jobs"""
+"""Training jobs: planning, time estimates, speed probes, training one or several members, and their records."""

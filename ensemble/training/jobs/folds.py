@@ -1,4 +1,4 @@
-"""A `folds` run: the out-of-fold predictions of its members pooled, and the mean of what they say of the test."""
+"""`folds` runs: pooled out-of-fold predictions of the members, and the mean of their test predictions."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ensemble.training.jobs.record import new_facts, write_facts
 
 
 def pool_folds(job: Job, dataset: Dataset) -> None:
-    """Make the run of a `folds` job whose members are complete."""
+    """Write the run of a `folds` job whose members are complete."""
     runs = [part.run for part in job.parts]
-    found = {"valid": pooled([run.predictions("valid") for run in runs])}
+    predictions_by_split = {"valid": pooled([run.predictions("valid") for run in runs])}
     for split in dataset.tests:
-        found[split] = mean([run.predictions(split) for run in runs])
+        predictions_by_split[split] = mean([run.predictions(split) for run in runs])
     members = [run.facts for run in runs]
     facts = new_facts(job, dataset, members[0]["device"]) | {
         "parents": [parent_facts(run) for run in runs],
@@ -37,19 +37,19 @@ def pool_folds(job: Job, dataset: Dataset) -> None:
         "seconds_per_image": round(sum(facts["seconds_per_image"] for facts in members), 7),
     }
     write_atomically(job.path / "recipe.yaml", text.dump(as_mapping(job.recipe)))
-    for split, predictions in found.items():
+    for split, predictions in predictions_by_split.items():
         save(job.path / f"{split}.npz", predictions)
     write_facts(job.path, facts)
     write_metrics(job.run)
 
 
 def pool_students(job: Job) -> None:
-    """The validation rows of a student for all rows: what its folds say of the rows that each never saw."""
+    """Write the validation predictions of a student of all rows: the out-of-fold predictions of its folds."""
     save(job.path / "valid.npz", pooled([part.run.predictions("valid") for part in job.parts]))
 
 
 def pool_new_tests(job: Job, dataset: Dataset, context: TrainingContext) -> list[str]:
-    """Pool again where the members have predicted test sets that the complete run does not know; their names."""
+    """Pool again if the members have predicted test sets that the complete run lacks; returns their names."""
     splits = new_tests(job, dataset)
     if splits:
         pool_folds(job, dataset)
@@ -57,9 +57,9 @@ def pool_new_tests(job: Job, dataset: Dataset, context: TrainingContext) -> list
 
 
 def pooled(parts: list[Predictions]) -> Predictions:
-    """Every row once, in the order of the ids; the parts hold disjoint rows of the same classes."""
+    """Concatenated predictions, sorted by id; the parts have disjoint rows and the same classes."""
     classes = parts[0].classes
-    checked_apart(parts)
+    check_disjoint(parts)
     parts = [align(part, part.ids, classes) for part in parts]
     ids = np.concatenate([part.ids for part in parts])
     order = np.argsort(ids)
@@ -75,15 +75,15 @@ def pooled(parts: list[Predictions]) -> Predictions:
     )
 
 
-def checked_apart(parts: list[Predictions]) -> None:
-    """Raise DataError when a row is in two of the parts."""
+def check_disjoint(parts: list[Predictions]) -> None:
+    """Raise DataError if a row is in two of the parts."""
     ids, counts = np.unique(np.concatenate([part.ids for part in parts]), return_counts=True)
     if (counts > 1).any():
         raise DataError(f"rows in two folds: {first_few(ids[counts > 1])}; train the folds again with --retry")
 
 
 def mean(parts: list[Predictions]) -> Predictions:
-    """The mean of the probabilities that several models gave for the same rows, in float64."""
+    """Mean of the probabilities of several models for the same rows, computed in float64."""
     first = parts[0]
     probs = stacked([align(part, first.ids, first.classes) for part in parts]).mean(axis=0, dtype=np.float64)
     return replace(first, probs=probs.astype(np.float32))

@@ -1,4 +1,4 @@
-"""One member from a job to a complete run: train, predict, record. Interrupted anywhere, it goes on from there."""
+"""Turns the job of one member into a complete run: train, predict, record; resumable after any interruption."""
 
 from __future__ import annotations
 
@@ -36,31 +36,31 @@ from ensemble.training.jobs.estimate import best_format
 from ensemble.training.jobs.plan import Job, TrainingContext
 from ensemble.training.jobs.progress import ProgressWatcher
 from ensemble.training.jobs.record import new_facts, write_facts
-from ensemble.training.methods.samplers import batch_size, shown, smaller_batch
+from ensemble.training.methods.samplers import batch_size, epoch_class_counts, smaller_batch
 
 SAMPLE = 5_000
-"""Images from which a first layer that is computed rather than learnt is computed."""
+"""Number of images used to compute a first layer that is not learnt."""
 
 
 def train_member(job: Job, dataset: Dataset, context: TrainingContext) -> None:
-    """Make the run of a `member`, `refit` or `student` job, whose lock the caller holds.
+    """Train and write the run of a `member`, `refit` or `student` job, whose lock the caller holds.
 
     dataset: the job's own view of the data (a fold's, or pooled for a refit).
-    Raises TrainingFailed when the loss is not finite, having marked the run failed.
+    Raises TrainingFailed if the loss is not finite, after marking the run as failed.
     """
-    begun = job.path / "run.json"
-    auto = read_json(begun)["auto"] if begun.is_file() else {}
-    with free_cores(context.device, auto) as chosen:
-        _train_member(job, dataset, context, chosen)
+    path = job.path / "run.json"
+    auto = read_json(path)["auto"] if path.is_file() else {}
+    with free_cores(context.device, auto) as threads:
+        _train_member(job, dataset, context, threads)
 
 
-def _train_member(job: Job, dataset: Dataset, context: TrainingContext, chosen: Mapping[str, Any]) -> None:
+def _train_member(job: Job, dataset: Dataset, context: TrainingContext, threads: Mapping[str, Any]) -> None:
     facts = new_facts(job, dataset, describe(context.device))
-    facts["auto"] |= chosen
-    taught_by = [] if job.teacher is None else [job.teacher.run]
-    facts["parents"] = [parent_facts(run) for run in (*taught_by, *(part.run for part in job.parts))]
-    facts["shown"] = _shown(job, dataset)
-    _say_batch(job, dataset, context, facts)
+    facts["auto"] |= threads
+    teacher_runs = [] if job.teacher is None else [job.teacher.run]
+    facts["parents"] = [parent_facts(run) for run in (*teacher_runs, *(part.run for part in job.parts))]
+    facts["shown"] = _class_counts(job, dataset)
+    _note_batch_size(job, dataset, context, facts)
     bar = ProgressWatcher(job.path.name, job.recipe, context.listener, context.tracker.epoch)
     with bar as watcher, _marking_failure(job):
         images = context.images(job.recipe, "train", watcher.reading)
@@ -69,12 +69,12 @@ def _train_member(job: Job, dataset: Dataset, context: TrainingContext, chosen: 
             try:
                 _train(job, dataset, network, images, watcher, facts)
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or not _takes_less(job, context, facts):
+                if not out_of_memory(error) or not _reduce_memory(job, context, facts):
                     raise
             else:
                 break
             del network, images
-            gc.collect()  # a Learner and its callbacks hold each other, and the network
+            gc.collect()  # a Learner and its callbacks are a reference cycle that holds the network
             images = context.images(job.recipe, "train", watcher.reading)
             network = initial_network(job, dataset, images, context.device, facts)
         load_weights(network, job.path / "weights.safetensors", facts["files"]["weights"])
@@ -86,7 +86,7 @@ def _train_member(job: Job, dataset: Dataset, context: TrainingContext, chosen: 
 
 
 def _warn(job: Job, dataset: Dataset, context: TrainingContext, facts: dict[str, Any]) -> None:
-    """Record and say what the history says against the member; a refit has no rows to be evaluated on."""
+    """Record and report the warnings of the history; a refit has no validation rows and thus none."""
     if "valid" not in dataset.splits:
         return
     targets = dataset.splits["valid"].targets
@@ -99,7 +99,7 @@ def _warn(job: Job, dataset: Dataset, context: TrainingContext, facts: dict[str,
 
 
 def predict_new_tests(job: Job, dataset: Dataset, context: TrainingContext) -> list[str]:
-    """Predict the test sets that a complete run has not seen, or that have changed since; their names."""
+    """Predict the test sets that are new to a complete run or have changed since; returns their names."""
     facts = dict(job.run.facts)
     splits = new_tests(job, dataset)
     if splits:
@@ -108,28 +108,28 @@ def predict_new_tests(job: Job, dataset: Dataset, context: TrainingContext) -> l
             load_weights(network, job.path / "weights.safetensors", facts["files"]["weights"])
             apply_format(network, ComputeFormat.read(facts["auto"]["format"]))
             _predict(job, dataset, splits, network.to(context.device), context, watcher, facts)
-        keep_data(job)
+        update_data(job)
         _finish(job.run, dataset, facts)
     return splits
 
 
-def keep_data(job: Job) -> None:
-    """Record where the images now are and how they are read, for all that comes after without being told again."""
+def update_data(job: Job) -> None:
+    """Update the `data` section of the run's recipe.yaml, which later commands read by default."""
     path = job.path / "recipe.yaml"
-    kept = text.read(path)
-    write_atomically(path, text.dump({**kept, "data": as_mapping(job.recipe)["data"]}))
+    recipe = text.read(path)
+    write_atomically(path, text.dump({**recipe, "data": as_mapping(job.recipe)["data"]}))
 
 
 def new_tests(job: Job, dataset: Dataset) -> list[str]:
-    """The test sets that are not those which the run has predicted."""
-    known = job.run.facts["data"]["tests"]
-    return [split for split, content in dataset.test_fingerprints.items() if known.get(split) != content]
+    """Names of the test sets that the run has not predicted in their current state."""
+    run_tests = job.run.facts["data"]["tests"]
+    return [split for split, content in dataset.test_fingerprints.items() if run_tests.get(split) != content]
 
 
 def initial_network(
     job: Job, dataset: Dataset, images: Images, device: torch.device, facts: dict[str, Any]
 ) -> Network:
-    """The network with its initial weights, in the format that was chosen for it."""
+    """The network with its initial weights, in its compute format, which is chosen and recorded if new."""
     stats = lookup(job.recipe.arch).stats
     facts |= {"mean": list(stats.mean), "std": list(stats.std)}
     seed_everything(job.recipe.seed, "weights")
@@ -140,34 +140,34 @@ def initial_network(
     network.to(device)
     if "format" not in facts["auto"]:
         parent = job.parts[0].run.facts["auto"] if job.parts else {}
-        chosen = (
+        compute_format = (
             ComputeFormat.read(parent["format"])
             if "format" in parent
             else best_format(job, dataset, network, device)
         )
-        facts["auto"]["format"] = chosen.facts()
+        facts["auto"]["format"] = compute_format.facts()
     apply_format(network, ComputeFormat.read(facts["auto"]["format"]))
     facts["parameters"] = sum(parameter.numel() for parameter in network.parameters())
     return network
 
 
-def _shown(job: Job, dataset: Dataset) -> dict[str, list[int]]:
-    """The training images of each class, and how often an epoch shows one of them."""
+def _class_counts(job: Job, dataset: Dataset) -> dict[str, list[int]]:
+    """Number of training images of each class, and of those that an epoch shows."""
     targets, k = dataset.splits["train"].targets, len(dataset.classes)
     before = np.bincount(targets, minlength=k)
-    return {"before": before.tolist(), "after": shown(job.recipe, targets, k).tolist()}
+    return {"before": before.tolist(), "after": epoch_class_counts(job.recipe, targets, k).tolist()}
 
 
-def _say_batch(job: Job, dataset: Dataset, context: TrainingContext, facts: dict[str, Any]) -> None:
-    """Say and record where a batch is smaller than the recipe asks for."""
+def _note_batch_size(job: Job, dataset: Dataset, context: TrainingContext, facts: dict[str, Any]) -> None:
+    """Report and record a batch size below that of the recipe."""
     targets, k = dataset.splits["train"].targets, len(dataset.classes)
-    if why := smaller_batch(job.recipe, targets, k):
-        facts["auto"]["batch_size"] = {"value": batch_size(job.recipe, targets, k), "why": why}
-        context.listener.note(f"{job.path.name}: {why}")
+    if reason := smaller_batch(job.recipe, targets, k):
+        facts["auto"]["batch_size"] = {"value": batch_size(job.recipe, targets, k), "why": reason}
+        context.listener.note(f"{job.path.name}: {reason}")
 
 
 def _sample(dataset: Dataset, images: Images, stats: Stats) -> Iterator[Tensor]:
-    """Batches of normalised training images from all over the set, at most `SAMPLE` in all."""
+    """Yield batches of normalised training images, evenly spaced over the set, at most `SAMPLE` in total."""
     paths = dataset.splits["train"].paths
     rows = images.rows(paths[np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).astype(int)].tolist())
     for start in range(0, len(rows), 128):
@@ -182,23 +182,25 @@ def _train(
     watcher: ProgressWatcher,
     facts: dict[str, Any],
 ) -> None:
-    """Train every stage, from the last checkpoint where there is one; write weights, history and finder's curve."""
+    """Train every stage, from the last checkpoint if any; write weights, history and the finder's curve."""
     seed_everything(job.recipe.seed, "loaders")
     device = next(network.parameters()).device
     loaders = data_loaders(job.recipe, dataset, images, facts["mean"], facts["std"], device=device)
 
-    def decide(stage: int, curve: Curve) -> None:
+    def record_curve(stage: int, curve: Curve) -> None:
         facts["auto"].setdefault("lr", {})[str(stage)] = {"value": curve.suggestion, "why": curve.reason}
         write_atomically(job.path / "lr_find.csv", curves_csv({stage: curve}))
         write_facts(job.path, facts)
 
-    # a network for all rows has none to validate on: the rates are those that its parts were justified with
-    found = (job.parts[0].run.facts if job.parts else facts)["auto"].get("lr", {})
-    rates = {int(stage): float(choice["value"]) for stage, choice in found.items()}
+    # a network for all rows has no validation rows: it takes the rates of its first part
+    parent_rates = (job.parts[0].run.facts if job.parts else facts)["auto"].get("lr", {})
+    rates = {int(stage): float(choice["value"]) for stage, choice in parent_rates.items()}
     write_atomically(job.path / "recipe.yaml", text.dump(as_mapping(job.recipe)))
     write_facts(job.path, facts)
     pieces = facts["auto"].get("batch", {}).get("pieces", 1)
-    training = Training(job.recipe, network, loaders, job.path, rates, decide, watcher, pieces, teacher=job.teacher)
+    training = Training(
+        job.recipe, network, loaders, job.path, rates, record_curve, watcher, pieces, teacher=job.teacher
+    )
     rows = training.run()
     if not finite(network):
         raise TrainingFailed("a weight is not finite after training; lower --lr")
@@ -208,16 +210,17 @@ def _train(
     facts |= {
         "bytes": (job.path / "weights.safetensors").stat().st_size,
         "seconds": round(sum(row.seconds for row in rows), 3),
-        "auto": {**facts["auto"], **training.decided},
-        "rates": {str(stage): rate for stage, rate in training.used.items()},
+        "auto": {**facts["auto"], **training.decisions},
+        "rates": {str(stage): rate for stage, rate in training.used_rates.items()},
     }
     write_facts(job.path, facts)
 
 
-def _takes_less(job: Job, context: TrainingContext, facts: dict[str, Any]) -> bool:
-    """After memory ran out: whether training may begin again with less of it, which is said and recorded.
+def _reduce_memory(job: Job, context: TrainingContext, facts: dict[str, Any]) -> bool:
+    """Reduce memory use after an out-of-memory error, report and record it; whether training can restart.
 
-    First the squares leave the device; then a batch is taken in twice as many pieces, of two images at least.
+    First the images are removed from the device; then a batch is split into twice as many pieces, of at least two
+    images each.
     """
     if context.clear_device():
         context.listener.note(f"{job.path.name}: memory ran out; the images leave the {context.device.type}")
@@ -226,16 +229,16 @@ def _takes_less(job: Job, context: TrainingContext, facts: dict[str, Any]) -> bo
     batch = facts["auto"].get("batch_size", {}).get("value", job.recipe.batch_size)
     if batch < 4 * pieces:
         return False
-    why = f"memory ran out with {batch // pieces} images at a time; taking half as many"
-    facts["auto"]["batch"] = {"pieces": 2 * pieces, "why": why}
+    reason = f"memory ran out with {batch // pieces} images at a time; taking half as many"
+    facts["auto"]["batch"] = {"pieces": 2 * pieces, "why": reason}
     write_facts(job.path, facts)
-    context.listener.note(f"{job.path.name}: {why}")
+    context.listener.note(f"{job.path.name}: {reason}")
     return True
 
 
 @contextmanager
 def _marking_failure(job: Job) -> Iterator[None]:
-    """Numbers that are not finite mark the run failed; a full disk or a kill does not."""
+    """Mark the run as failed on TrainingFailed (values that are not finite), not on a full disk or a kill."""
     try:
         yield
     except TrainingFailed as error:
@@ -253,7 +256,7 @@ def _predict(
     watcher: ProgressWatcher,
     facts: dict[str, Any],
 ) -> None:
-    """Write the predictions of `splits`; files of an earlier attempt are made again."""
+    """Write the predictions of `splits`; files of an earlier attempt are overwritten."""
     seconds, count = 0.0, 0
     for split in splits:
         items = dataset.splits[split]
@@ -273,35 +276,37 @@ def _predict(
         seconds, count = seconds + time.perf_counter() - started, count + len(items)
         save(job.path / f"{split}.npz", _predictions(job.path.name, items, dataset, probs))
         if split == "valid" and job.recipe.tta != "none":
-            _say_gain(job, items, plain, probs, context, facts)
+            _note_tta_gain(job, items, plain, probs, context, facts)
     if count:
         facts["seconds_per_image"] = round(seconds / count, 7)
 
 
-def _say_gain(
+def _note_tta_gain(
     job: Job, items: Items, plain: Floats, probs: Floats, context: TrainingContext, facts: dict[str, Any]
 ) -> None:
-    """Record and say what the views of test-time augmentation add to the image as it is, on validation rows."""
-    one, all_views = (float((found.argmax(1) == items.targets).mean()) for found in (plain, probs))
+    """Record and report the validation accuracy with test-time augmentation against that of the plain image."""
+    plain_accuracy, tta_accuracy = (float((rows.argmax(1) == items.targets).mean()) for rows in (plain, probs))
     count = len(views.get(job.recipe.tta))
-    facts["tta"] = {"views": count, "accuracy": {"one_view": one, "all_views": all_views}}
-    context.listener.note(f"{job.path.name}: {count} views, validation accuracy {one:.4f} -> {all_views:.4f}")
+    facts["tta"] = {"views": count, "accuracy": {"one_view": plain_accuracy, "all_views": tta_accuracy}}
+    context.listener.note(
+        f"{job.path.name}: {count} views, validation accuracy {plain_accuracy:.4f} -> {tta_accuracy:.4f}"
+    )
 
 
 def _predictions(source: str, items: Items, dataset: Dataset, probs: Any) -> Predictions:
-    known = bool((items.targets >= 0).any())
+    labelled = bool((items.targets >= 0).any())
     return Predictions(
         ids=items.ids,
         probs=probs,
         classes=dataset.classes,
-        targets=items.targets if known else None,
+        targets=items.targets if labelled else None,
         groups=items.groups,
         source=source,
     )
 
 
 def _finish(run: Run, dataset: Dataset, facts: dict[str, Any]) -> None:
-    """Write run.json once more and metrics.json last: now the run is complete."""
+    """Write run.json and, last, metrics.json, which completes the run."""
     sizes = {split: len(items) for split, items in dataset.splits.items()}
     facts["data"] = {**facts["data"], "tests": dict(dataset.test_fingerprints), "sizes": sizes}
     write_facts(run.path, facts)
@@ -310,7 +315,7 @@ def _finish(run: Run, dataset: Dataset, facts: dict[str, Any]) -> None:
 
 
 def write_metrics(run: Run) -> None:
-    """metrics.json: every metric of every split that has labels. It is what makes a run complete."""
-    found = {split: split_metrics(run.predictions(split)) for split in run.splits()}
-    scores = {"schema": SCHEMA, **{split: values for split, values in found.items() if values}}
+    """Write metrics.json: every metric of every labelled split. Its existence marks a run as complete."""
+    metrics = {split: split_metrics(run.predictions(split)) for split in run.splits()}
+    scores = {"schema": SCHEMA, **{split: values for split, values in metrics.items() if values}}
     write_json(run.path / "metrics.json", scores)

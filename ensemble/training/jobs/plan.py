@@ -1,4 +1,4 @@
-"""What a command trains: the directory of each run, its state, and what all runs share."""
+"""Plan of a command: the jobs to train with their run directories, and the context that all jobs share."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from ensemble.tracking import NullTracker, Tracker
 
 @dataclass(frozen=True)
 class Job:
-    """One run to be made.
+    """One run to train.
 
-    kind: member, folds, refit or student.  hash: the full sha256.  weights: the initial weights, None from scratch.
-    parts: the folds of a `folds` run or of a student, or the member that justifies a `refit`; they come first.
-    teacher: whom a student learns from.
+    kind: member, folds, refit or student.  hash: the full sha256.  weights: initial weights, None from scratch.
+    parts: the folds of a `folds` run or of a student, or the member that a `refit` repeats; trained first.
+    teacher: the model that a student learns from.
     """
 
     recipe: Recipe
@@ -44,20 +44,20 @@ class Job:
 
     @property
     def run(self) -> Run:
-        """The run that this job makes, there or not."""
+        """The run of this job, whether it exists or not."""
         return Run(self.path)
 
     def all(self) -> Iterator[Job]:
-        """This job and what it needs, in the order in which they are trained."""
+        """Yield this job and the jobs that it needs, in training order."""
         for part in self.parts:
             yield from part.all()
         yield self
 
 
 def plan(recipe: Recipe, fingerprint: str, folder: Path, teacher: Teacher | None = None) -> Job:
-    """The job of one resolved recipe, of a student where there is a teacher. Raises RecipeError or MissingWeights.
+    """The job of one resolved recipe; a student's if `teacher` is given. Raises RecipeError or MissingWeights.
 
-    A student with folds is one network for all rows, whose parts say how good it is on rows that they never saw.
+    A student with folds is one network trained on all rows; its parts give its out-of-fold predictions.
     """
     if recipe.arch in architectures:
         architectures.get(recipe.arch)
@@ -85,19 +85,21 @@ def plan(recipe: Recipe, fingerprint: str, folder: Path, teacher: Teacher | None
 
 
 def _path(folder: Path, name: str, full_hash: str) -> Path:
-    """The run's directory; a run that was made under another name is the same run."""
+    """The run's directory; that of an existing run with the same hash, whatever its name."""
     suffix = f"-{full_hash[:8]}"
-    same = [run.path for run in all_runs(folder) if run.id.endswith(suffix) and run.facts.get("hash") == full_hash]
-    return same[0] if same else folder / f"{name}{suffix}"
+    existing = [
+        run.path for run in all_runs(folder) if run.id.endswith(suffix) and run.facts.get("hash") == full_hash
+    ]
+    return existing[0] if existing else folder / f"{name}{suffix}"
 
 
 def view_of(job: Job, dataset: Dataset) -> Dataset:
-    """The data set as this job sees it."""
-    view = _divided(job, dataset)
-    return view if job.teacher is None else job.teacher.taught(view)
+    """The job's view of the data set: its splits, with soft labels for a student."""
+    dataset_view = _split_view(job, dataset)
+    return dataset_view if job.teacher is None else job.teacher.with_soft_labels(dataset_view)
 
 
-def _divided(job: Job, dataset: Dataset) -> Dataset:
+def _split_view(job: Job, dataset: Dataset) -> Dataset:
     if job.kind == "refit" or (job.kind == "student" and job.parts):
         return refit_of(dataset)
     if job.recipe.folds is None:
@@ -111,23 +113,23 @@ def _divided(job: Job, dataset: Dataset) -> Dataset:
 
 
 def preprocess_of(recipe: Recipe) -> Preprocess:
-    """What a resolved recipe makes of every image."""
+    """Image preprocessing of a resolved recipe."""
     assert recipe.image_size is not None
     return Preprocess(recipe.image_size, recipe.resize, recipe.preprocess)
 
 
 def cache_folder(runs: Path) -> Path:
-    """Where the stores of a runs folder lie."""
+    """Folder of the image stores of a runs folder."""
     return runs / ".data" / "squares"
 
 
 @dataclass
 class TrainingContext:
-    """The data set, the device, and the images once they are decoded.
+    """Data set, device, and decoded images, shared by all jobs of a command.
 
-    folder: where stores of squares lie.  squares: what all members want, so that an image is decoded once for all.
-    listener: told of notes and progress.
-    tracker: told of every run.
+    folder: of the image stores.  squares: preprocessings of all members, so that each image is decoded only once.
+    listener: receives notes and progress.
+    tracker: receives every run.
     """
 
     dataset: Dataset
@@ -141,35 +143,37 @@ class TrainingContext:
     _may_place: bool = True
 
     def decode(self) -> None:
-        """Make every store that is wanted, so that other processes find them."""
+        """Create every required image store, so that other processes can open it."""
         for split in self.dataset.splits:
             for square in self.squares:
                 self._open(split, square, None)
 
     def images(self, recipe: Recipe, split: str, progress: Progress | None = None) -> Images:
-        """The images of `split` as this recipe wants them. Train and valid are one: folds divide them anew."""
+        """Images of `split` preprocessed for a recipe. Train and valid share a store, as folds split them anew."""
         key = self._open(split, preprocess_of(recipe), progress)
-        _, wanted = key
-        # squares of other sizes are those of other members
-        self._placed = {place: images for place, images in self._placed.items() if place[1] == wanted}
+        _, preprocess = key
+        # images with another preprocessing belong to other members
+        self._placed = {
+            placed_key: images for placed_key, images in self._placed.items() if placed_key[1] == preprocess
+        }
         if key not in self._placed and self._may_place:
-            taken = sum(images.pixels.nbytes for images in self._placed.values())
-            placed = device_images(self._opened[key], self.device, taken)
+            used_bytes = sum(images.pixels.nbytes for images in self._placed.values())
+            placed = device_images(self._opened[key], self.device, used_bytes)
             if placed:
                 self._placed[key] = placed
         return self._placed.get(key) or CachedImages(self._opened[key])
 
-    def _open(self, split: str, wanted: Preprocess, progress: Progress | None) -> tuple[str, Preprocess]:
+    def _open(self, split: str, preprocess: Preprocess, progress: Progress | None) -> tuple[str, Preprocess]:
         splits = [name for name in self.dataset.splits if name == split or {name, split} <= {"train", "valid"}]
-        key = splits[0], wanted
+        key = splits[0], preprocess
         if key not in self._opened:
-            every = tuple(dict.fromkeys([wanted, *self.squares]))
-            found = open_images(self.dataset, splits, every, self.folder, progress, self.listener.note)
-            self._opened |= {(splits[0], square): one for square, one in zip(every, found, strict=True)}
+            preprocesses = tuple(dict.fromkeys([preprocess, *self.squares]))
+            stores = open_images(self.dataset, splits, preprocesses, self.folder, progress, self.listener.note)
+            self._opened |= {(splits[0], square): store for square, store in zip(preprocesses, stores, strict=True)}
         return key
 
     def clear_device(self) -> bool:
-        """Take the squares off the device, for good, as memory ran out there. Whether there were any."""
-        there, self._may_place = bool(self._placed), False
+        """Remove the images from the device permanently, after it ran out of memory; whether there were any."""
+        had_images, self._may_place = bool(self._placed), False
         self._placed = {}
-        return there
+        return had_images

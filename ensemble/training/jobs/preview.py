@@ -1,4 +1,4 @@
-"""Before any training: the curve of the learning-rate finder, and augmented images."""
+"""Previews without training: the learning-rate finder's curve, and augmented images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ensemble.training.methods.samplers import smaller_batch
 
 
 def augmented(pixels: Pixels, policy: str, seed: int = 0) -> Pixels:
-    """uint8 (n, size, size, 3) after one draw of `policy`. Raises RecipeError for a policy that does not exist."""
+    """Images, uint8 (n, size, size, 3), augmented once with `policy`. Raises RecipeError for an unknown policy."""
     seed_everything(seed, "sheet", policy)
     pipeline = Pipeline([IntToFloatTensor(), *transforms(policy, pixels.shape[1])], split_idx=0)
     batch = pipeline(TensorImage(torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)))
@@ -39,21 +39,21 @@ def augmented(pixels: Pixels, policy: str, seed: int = 0) -> Pixels:
 
 
 def rate_curve(job: Job, dataset: Dataset, context: TrainingContext) -> Curve:
-    """What `lr: auto` of this job's first stage would see, with the very same seeds."""
+    """The finder's curve for `lr: auto` in this job's first stage, with the same seeds as in training."""
     with ProgressWatcher(f"{job.path.name} finder", job.recipe, context.listener) as watcher:
         images = context.images(job.recipe, "train", watcher.reading)
         facts = new_facts(job, dataset, describe(context.device))
         network = initial_network(job, dataset, images, context.device, facts)
-        if why := smaller_batch(job.recipe, dataset.splits["train"].targets, len(dataset.classes)):
-            context.listener.note(f"{job.path.name}: {why}")
+        if reason := smaller_batch(job.recipe, dataset.splits["train"].targets, len(dataset.classes)):
+            context.listener.note(f"{job.path.name}: {reason}")
         seed_everything(job.recipe.seed, "loaders")
         loaders = data_loaders(job.recipe, dataset, images, facts["mean"], facts["std"], device=context.device)
         return Training(job.recipe, network, loaders, job.path, {}, lambda *_: None, watcher).curve()
 
 
 def write_curve(curve: Curve, stem: Path) -> tuple[Path, Path]:
-    """Write `<stem>.csv` and `<stem>.png`; their paths."""
-    from matplotlib.figure import Figure  # a Figure of its own: pyplot would want a display
+    """Write `<stem>.csv` and `<stem>.png`; returns their paths."""
+    from matplotlib.figure import Figure  # not pyplot, which needs a display
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()

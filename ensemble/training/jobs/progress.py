@@ -1,4 +1,4 @@
-"""The progress of one member: steps of a bar, and a line for each epoch, told to a listener."""
+"""Progress of one member for a listener: steps of a progress bar and one line per epoch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ensemble.runs.history import Epoch
 
 
 class ProgressWatcher:
-    """Tells a listener how one member trains. Use as a context.
+    """Reports the training of one member to a listener; a context manager.
 
     on_epoch: called with the number of epochs done, from 1 over all stages, and the epoch's row.
     """
@@ -37,22 +37,22 @@ class ProgressWatcher:
         self.listener.__exit__(kind, error, trace)
 
     def resumed(self, epochs: int) -> None:
-        """So many epochs were done before an interruption."""
+        """Set the number of epochs that a resumed run had completed."""
         self.done = self.before = epochs
 
     def stage(self, index: int, stage: Stage, batches: int) -> None:
-        """A stage begins; `batches` training batches an epoch."""
+        """Start a stage; batches: training batches per epoch."""
         self._begin(f"{self.name} {stage.train}")
-        # a first guess, corrected after an epoch with its validation
+        # without validation batches at first; corrected after each epoch
         self.total = self.steps + batches * (self.epochs - self.done)
 
     def batch(self) -> None:
-        """One batch is done, of training, validation or the finder."""
+        """Count one batch of training, validation or the finder."""
         self.steps += 1
         self.listener.progress(self.task, self.steps, self.total)
 
     def epoch(self, row: Epoch) -> None:
-        """An epoch is done: its line, and how many steps are left."""
+        """Report a completed epoch and update the total number of steps."""
         self.done += 1
         self.total = int(self.steps / (self.done - self.before) * (self.epochs - self.before))
         self.listener.epoch(self.name, describe(row, self.done, self.epochs))
@@ -60,7 +60,7 @@ class ProgressWatcher:
             self.on_epoch(self.done, row)
 
     def reading(self, done: int, total: int) -> None:
-        """`done` of `total` images have been read."""
+        """Report that `done` of `total` images have been read."""
         self._begin(f"{self.name} reading images")
         self.listener.progress(self.task, done, total)
         if done == total:
@@ -73,7 +73,7 @@ class ProgressWatcher:
 
 
 def describe(row: Epoch, done: int, total: int) -> str:
-    """One line for an epoch; `done` counts from 1 over all stages."""
+    """Text line of an epoch; `done` counts from 1 over all stages."""
     parts = [f"epoch {done}/{total}", f"stage {row.stage}", f"loss {row.train_loss:.4f}"]
     parts.append(f"accuracy {row.train_accuracy:.4f}")
     if row.valid_loss is not None and row.valid_accuracy is not None:

@@ -1,4 +1,4 @@
-"""run.json of a trained run: what was asked, chosen and measured."""
+"""Content of run.json of a trained run: settings, automatic choices and measurements."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _PACKAGES = ("fastai", "torch", "torchvision", "timm", "pillow", "scikit-learn")
 
 
 def training_versions() -> dict[str, str]:
-    """What may change a number above the waterline, beside what may below it."""
-    found = versions()
+    """Versions of the software that may affect training results, without packages that are not installed."""
+    installed = versions()
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def git_commit() -> str | None:
-    """The commit of the working directory, with `-dirty` where files differ; None outside a repository."""
+    """Commit of the working directory, with `-dirty` if files differ; None outside a repository."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
             capture_output=True,
             text=True,
@@ -43,11 +43,11 @@ def git_commit() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return process.stdout.strip() or None
 
 
 def new_facts(job: Job, dataset: Dataset, device: str) -> dict[str, Any]:
-    """What is known before the first step; an interrupted run keeps what it had."""
+    """Content of run.json before the first training step; an interrupted run keeps its earlier content."""
     path = job.path / "run.json"
     facts: dict[str, Any] = {
         "schema": SCHEMA,
@@ -69,21 +69,21 @@ def new_facts(job: Job, dataset: Dataset, device: str) -> dict[str, Any]:
         "weights": None if job.weights is None else {"sha256": job.weights.sha256, "source": job.weights.source},
         **({} if job.teacher is None else {"teacher": {"run": job.teacher.run.id, **job.teacher.hashed()}}),
         "auto": {},
-        # members that had the validation rows to learn from gave a student its labels
+        # a student's soft labels come from members that may have used the validation rows
         "chosen_on_valid": [*chosen_on_valid(job.recipe), *(["soft labels"] if job.teacher else [])],
     }
     if not path.is_file():
         return facts
-    begun = read_json(path)
-    changed = {key: facts[key] for key in ("device", "versions") if begun.get(key) != facts[key]}
-    if changed:  # bit identity is promised for the same versions and machine only
-        begun["resumed"] = [*begun.get("resumed", []), {"at": facts["created"], **changed}]
-    # the test sets, and what is known of copies, may have changed since; everything else is as it was begun
-    return {**facts, **begun, "data": facts["data"], "leaks": facts["leaks"]}
+    stored = read_json(path)
+    changed = {key: facts[key] for key in ("device", "versions") if stored.get(key) != facts[key]}
+    if changed:  # results are bit-identical only with the same versions on the same machine
+        stored["resumed"] = [*stored.get("resumed", []), {"at": facts["created"], **changed}]
+    # test sets and leaks may have changed since; everything else stays as at the start of the run
+    return {**facts, **stored, "data": facts["data"], "leaks": facts["leaks"]}
 
 
 def data_facts(job: Job, dataset: Dataset) -> dict[str, Any]:
-    """The data set's form, fingerprints and sizes."""
+    """Form, fingerprints and sizes of the data set."""
     return {
         "form": job.recipe.data.form,
         "fingerprint": dataset.fingerprint,

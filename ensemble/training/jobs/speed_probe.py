@@ -1,4 +1,4 @@
-"""How fast a network is in which format, by a short probe that is remembered for this machine."""
+"""Speed of a network by numeric format, measured by a short probe that is cached for this machine."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from ensemble.models.layers import kept_parameters, set_mode
 from ensemble.models.network import Network
 from ensemble.recipe.schema import Recipe
 from ensemble.training.engine.hardware import ComputeFormat, apply_format, can_compile, describe, pairs
-from ensemble.training.jobs.timing import STEPS, Alone, Steps, pixels, rate, wait
+from ensemble.training.jobs.timing import STEPS, LoadCheck, Steps, random_batch, rate, wait
 
 T = TypeVar("T")
 
-WORTH_ROUNDING = 1.05
-"""How much faster a format of fewer bits must be than one of more: a probe of a few steps is not exact."""
-WORTH_COMPILING = 1800.0
-"""Seconds of training below which code that is made for the network has no time to pay."""
-_SHAPE = {"arch", "stem", "image_size", "filters", "kernel", "block_depth", "dense", "batch_norm"}
-_SPEED = {"freeze_norms", "fast_convolutions"}
-_PROBE = 5
-"""Raised when what is measured changes, so that remembered answers are asked again."""
+MIN_ROUNDING_SPEEDUP = 1.05
+"""Minimum speed-up for a format of lower precision, as a probe of a few steps is not exact."""
+MIN_COMPILING_SECONDS = 1800.0
+"""Minimum seconds of training for torch.compile to be tried: shorter ones cannot make up for compilation."""
+_SHAPE_KEYS = {"arch", "stem", "image_size", "filters", "kernel", "block_depth", "dense", "batch_norm"}
+_SPEED_KEYS = {"freeze_norms", "fast_convolutions"}
+_PROBE_VERSION = 5
+"""Version of the probe; incremented when the measurement changes, which invalidates cached results."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Images a second: training the head alone, training everything, validating, and predicting in float32."""
+    """Images per second: training only the head, training all layers, validating, and predicting in float32."""
 
     head: float
     all: float
@@ -43,38 +43,40 @@ class Speed:
 
 
 def choose_format(recipe: Recipe, network: Network, device: torch.device) -> ComputeFormat:
-    """The fastest of the formats that the recipe leaves, without torch.compile, and the network in it.
+    """The fastest of the formats that the recipe allows, without torch.compile.
 
-    What is measured is remembered for architecture, size, device, threads and torch version, so that the same
-    recipe computes the same thing on the same machine. Its speed is not, where other work slowed it down.
+    The choice is cached by architecture, size, device, threads and torch version, so that the same recipe has the
+    same results on the same machine. Its speed is left out if other processes slowed the measurement down.
     """
-    wanted = pairs(recipe.precision, recipe.layout, device)
+    candidates = pairs(recipe.precision, recipe.layout, device)
     graphed = device.type == "cuda"
-    if len(wanted) == 1:
-        asked = "auto" not in (recipe.precision, recipe.layout)
-        why = "asked for" if asked else "the only one that this device is good at"
-        return ComputeFormat(*wanted[0], why=why, graphed=graphed)
+    if len(candidates) == 1:
+        requested = "auto" not in (recipe.precision, recipe.layout)
+        reason = "asked for" if requested else "the only one that this device is good at"
+        return ComputeFormat(*candidates[0], why=reason, graphed=graphed)
 
     def measure() -> dict[str, Any]:
-        _keep_norms(recipe, network)
+        _freeze_norms(recipe, network)
         speeds = {}
-        x = pixels(recipe, device)
-        alone = Alone(device)
-        for pair in wanted:
+        x = random_batch(recipe, device)
+        load_check = LoadCheck(device)
+        for pair in candidates:
             apply_format(network, ComputeFormat(*pair, why="", graphed=graphed))
             speeds[pair] = rate(network, x, training=True)
         best = _best(speeds)
-        found = ", ".join(f"{precision} {layout} {speed:.0f}" for (precision, layout), speed in speeds.items())
-        known = speeds[best] if alone.was else None
-        return ComputeFormat(*best, why=f"training images a second: {found}", graphed=graphed, speed=known).facts()
+        figures = ", ".join(f"{precision} {layout} {speed:.0f}" for (precision, layout), speed in speeds.items())
+        measured_speed = speeds[best] if load_check.undisturbed else None
+        return ComputeFormat(
+            *best, why=f"training images a second: {figures}", graphed=graphed, speed=measured_speed
+        ).facts()
 
-    return _remembered("formats", [network_key(recipe), _machine(device)], network, measure, ComputeFormat.read)
+    return _cached("formats", [network_key(recipe), _machine(device)], network, measure, ComputeFormat.read)
 
 
 def _best(speeds: Mapping[tuple[str, str], float]) -> tuple[str, str]:
-    """The fastest pair of precision and layout; a float16 or bfloat16 only where it is clearly faster.
+    """The fastest pair of precision and layout; float16 or bfloat16 only if faster by MIN_ROUNDING_SPEEDUP.
 
-    speeds: images a second, in the order of preference.
+    speeds: images per second, in order of preference.
     """
     fastest: dict[str, tuple[str, str]] = {}
     for pair, speed in speeds.items():
@@ -82,86 +84,86 @@ def _best(speeds: Mapping[tuple[str, str], float]) -> tuple[str, str]:
             fastest[pair[0]] = pair
     best, *others = fastest.values()
     for pair in others:
-        if speeds[pair] > WORTH_ROUNDING * speeds[best]:
+        if speeds[pair] > MIN_ROUNDING_SPEEDUP * speeds[best]:
             best = pair
     return best
 
 
-def measure_speed(recipe: Recipe, network: Network, device: torch.device, chosen: ComputeFormat) -> Speed:
-    """How fast `network`, which is in the format `chosen`, trains and predicts.
+def measure_speed(recipe: Recipe, network: Network, device: torch.device, compute_format: ComputeFormat) -> Speed:
+    """Speed of `network`, which is in `compute_format`, in training and prediction.
 
-    Remembered as formats are, but for what was measured while other work kept the processors busy.
+    Cached like the choice of format, unless other processes used the CPU during the measurement.
     """
-    alone = Alone(device)
+    load_check = LoadCheck(device)
 
     def measure() -> dict[str, Any]:
-        _keep_norms(recipe, network)
-        x = pixels(recipe, device)
+        _freeze_norms(recipe, network)
+        x = random_batch(recipe, device)
         body, _ = network.children()
-        everything = chosen.speed or rate(network, x, training=True)
+        all_layers = compute_format.speed or rate(network, x, training=True)
         valid = rate(network, x, training=False)
         for parameter in body.parameters():
             parameter.requires_grad_(False)
         head = rate(network, x, training=True)
         network.compute_dtype = None
         predict = rate(network, x, training=False)
-        return asdict(Speed(head, everything, valid, predict))
+        return asdict(Speed(head, all_layers, valid, predict))
 
-    key = [network_key(recipe), _machine(device), chosen.precision, chosen.layout]
-    return _remembered("speeds", key, network, measure, lambda facts: Speed(**facts), lambda: alone.was)
+    key = [network_key(recipe), _machine(device), compute_format.precision, compute_format.layout]
+    return _cached("speeds", key, network, measure, lambda facts: Speed(**facts), lambda: load_check.undisturbed)
 
 
 def compiling_pays(recipe: Recipe, network: Network, device: torch.device, seconds: float) -> tuple[bool, str]:
-    """Whether torch.compile shortens a training of `seconds`, by at least a twentieth, and the figures.
+    """Whether torch.compile shortens a training of `seconds` by at least 5 %, and the measurements as text.
 
-    Nothing is tried for trainings below half an hour, nor where there is no compiler.
+    Not tried for trainings below half an hour or without a compiler.
     """
-    if seconds < WORTH_COMPILING or not can_compile(device):
+    if seconds < MIN_COMPILING_SECONDS or not can_compile(device):
         return False, ""
 
     def measure() -> dict[str, Any]:
-        _keep_norms(recipe, network)
-        x = pixels(recipe, device)
+        _freeze_norms(recipe, network)
+        x = random_batch(recipe, device)
         plain = rate(network, x, training=True)
         network.compiled = True
-        # it warns of a CUDA that a machine without a GPU does not have
+        # it warns of missing CUDA on a machine without a GPU
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         started = time.perf_counter()
         try:
             set_mode(network, True)
             Steps(network, training=True)(x)
-            making = time.perf_counter() - started
-            made = rate(network, x, training=True)
-        except Exception as error:  # whatever a compiler stumbles over, the plain network works
+            compile_seconds = time.perf_counter() - started
+            compiled = rate(network, x, training=True)
+        except Exception as error:  # a compiler may fail in any way; the uncompiled network works
             return {"making": 0.0, "gain": 0.0, "why": f"torch.compile failed ({type(error).__name__})"}
-        why = f"torch.compile {made:.0f} against {plain:.0f} images a second after {making:.0f} s"
-        return {"making": making, "gain": made / plain, "why": why}
+        reason = f"torch.compile {compiled:.0f} against {plain:.0f} images a second after {compile_seconds:.0f} s"
+        return {"making": compile_seconds, "gain": compiled / plain, "why": reason}
 
     dtype = str(network.compute_dtype)
     key = [network_key(recipe), _machine(device), dtype, network.channels_last]
-    found = _remembered("compiled", key, network, measure, lambda facts: facts)
-    pays = found["gain"] > 0 and found["making"] + seconds / found["gain"] < 0.95 * seconds
-    return pays, str(found["why"])
+    result = _cached("compiled", key, network, measure, lambda facts: facts)
+    pays = result["gain"] > 0 and result["making"] + seconds / result["gain"] < 0.95 * seconds
+    return pays, str(result["why"])
 
 
 def training_pace(recipe: Recipe, network: Network, device: torch.device) -> Callable[[float, float], float]:
-    """What trains `network` on a random batch from a time (of `time.time`) on, for some seconds: images a second.
+    """A function that measures training on a random batch: (start by `time.time`, seconds) to images per second.
 
-    It gives 0 where that time has passed. Several processes that are given the same time thus run together.
+    It returns 0 if the start has passed. Processes that receive the same start thus measure simultaneously.
     """
-    x = pixels(recipe, device)
-    _keep_norms(recipe, network)
+    x = random_batch(recipe, device)
+    _freeze_norms(recipe, network)
     set_mode(network, True)
     step = Steps(network, training=True)
-    if device.type != "cpu":  # what only the first step takes long for
+    if device.type != "cpu":  # the first step includes one-time set-up
         step(x)
         wait(device)
 
     def measured(begin: float, seconds: float) -> float:
-        left = begin - time.time()
-        if left < 0:
+        delay = begin - time.time()
+        if delay < 0:
             return 0.0
-        time.sleep(left)
+        time.sleep(delay)
         steps = 0
         while time.time() < begin + seconds:
             for _ in range(STEPS):
@@ -173,24 +175,24 @@ def training_pace(recipe: Recipe, network: Network, device: torch.device) -> Cal
     return measured
 
 
-def _keep_norms(recipe: Recipe, network: Network) -> None:
-    """As in the stages that take most of the time."""
+def _freeze_norms(recipe: Recipe, network: Network) -> None:
+    """Freeze the norms that the recipe freezes, as in the stages that take most of the time."""
     for parameter in kept_parameters(network[0], recipe.freeze_norms):
         parameter.requires_grad_(False)
 
 
 def network_key(recipe: Recipe) -> str:
-    """What recipes whose networks are equally fast have in common."""
+    """Hash of the recipe keys that determine the speed of the network."""
     return sha256_json(
-        [recipe.model_dump(include=_SHAPE | _SPEED), recipe.precision, recipe.layout, recipe.batch_size]
+        [recipe.model_dump(include=_SHAPE_KEYS | _SPEED_KEYS), recipe.precision, recipe.layout, recipe.batch_size]
     )
 
 
 def _machine(device: torch.device) -> list[Any]:
-    return [_PROBE, describe(device), torch.__version__, torch.backends.cpu.get_cpu_capability()]
+    return [_PROBE_VERSION, describe(device), torch.__version__, torch.backends.cpu.get_cpu_capability()]
 
 
-def _remembered(
+def _cached(
     folder: str,
     key: list[Any],
     network: Network,
@@ -198,26 +200,26 @@ def _remembered(
     read: Callable[[Any], T],
     keep: Callable[[], bool] = lambda: True,
 ) -> T:
-    """What `measure`, which leaves no trace in `network`, once found for `key`, as `read` understands it.
+    """The cached result of `measure` for `key`, converted by `read`; `network` is restored after a measurement.
 
-    keep: asked after a measurement, whether to remember it.
+    keep: called after a measurement; whether to cache it.
     """
     path = user_cache_path("ensemble") / folder / f"{sha256_json(key)[:16]}.json"
     with contextlib.suppress(DataError, KeyError, TypeError):
         return read(read_json(path))
-    with _untouched(network):
-        found = measure()
+    with _restored(network):
+        result = measure()
     if keep():
-        with contextlib.suppress(EnsError):  # a cache that cannot be written costs a measurement, not a run
-            write_json(path, found)
-    return read(found)
+        with contextlib.suppress(EnsError):  # an unwritable cache only costs another measurement
+            write_json(path, result)
+    return read(result)
 
 
 @contextlib.contextmanager
-def _untouched(network: Network) -> Iterator[None]:
-    """Afterwards buffers and format are as before, there are no gradients, and the same parameters learn."""
+def _restored(network: Network) -> Iterator[None]:
+    """Context that restores buffers, format and `requires_grad` of the network and clears the gradients."""
     buffers = {name: value.clone() for name, value in network.named_buffers()}
-    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     before = network.compute_dtype, network.channels_last, network.compiled, network.graphed
     try:
         yield
@@ -225,7 +227,7 @@ def _untouched(network: Network) -> Iterator[None]:
         network.compute_dtype, network.channels_last, network.compiled, network.graphed = before
         network.forget_graphs()
         network.zero_grad(set_to_none=True)
-        for parameter in learning:
+        for parameter in trainable:
             parameter.requires_grad_(True)
         for name, value in network.named_buffers():
             value.copy_(buffers[name])

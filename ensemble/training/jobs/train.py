@@ -1,4 +1,4 @@
-"""Train every member that a command asks for: what is complete is left, what fails does not stop the others."""
+"""Training of all members of a command: complete runs are kept, and a failed member does not stop the others."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from ensemble.training.methods.schedules import schedules
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one job: `error` is None where its run is complete."""
+    """Result of one job: `error` is None if its run is complete."""
 
     job: Job
     error: EnsError | None = None
 
 
 def check_names(recipes: Sequence[Recipe]) -> None:
-    """Refuse names that no registry knows, for every member at once, before anything is trained."""
+    """Raise RecipeError for unknown names and incompatible settings of all members, before anything is trained."""
     problems = [f"{recipe.name}: {problem}" for recipe in recipes for problem in _unknown_names(recipe)]
     if problems:
         raise RecipeError("; ".join(dict.fromkeys(problems)))
@@ -84,9 +84,9 @@ def _unknown_names(recipe: Recipe) -> Iterator[RecipeError]:
 def plans(
     recipes: Sequence[Recipe], fingerprint: str, folder: Path, teacher: Teacher | None = None
 ) -> tuple[list[Job], dict[str, EnsError]]:
-    """The jobs of all recipes, each once, and by member's name the errors of weights that cannot be had.
+    """Jobs of all recipes without duplicates, and the errors of missing weights by member name.
 
-    teacher: the jobs are those of its students.
+    teacher: if given, the jobs train students of it.
     """
     check_names(recipes)
     jobs: dict[str, Job] = {}
@@ -102,7 +102,7 @@ def plans(
 
 
 def run_of(recipe: Recipe, fingerprint: str, folder: Path) -> Run | None:
-    """The complete run of a recipe, where there is one."""
+    """The complete run of a recipe, or None."""
     try:
         run = plan(recipe, fingerprint, folder).run
     except MissingWeights:
@@ -120,17 +120,17 @@ def train(
     listener: Listener,
     track: Tracking | None = None,
 ) -> list[Outcome]:
-    """Train every job in turn. An error ends its own job and those that need it; the others go on."""
+    """Train the jobs one after another. An error ends its own job and those that need it; the others continue."""
     context = open_context(jobs, dataset, folder, device=device, listener=listener, track=track)
     outcomes = []
-    several = RemainingTime(jobs)
-    for top in jobs:
-        if line := several.left():
+    remaining = RemainingTime(jobs)
+    for job in jobs:
+        if line := remaining.left():
             listener.note(line)
-        outcome = train_one(top, context, folder, retry)
+        outcome = train_job(job, context, folder, retry)
         if outcome.error is not None and len(jobs) > 1:
-            listener.note(f"{top.path.name} failed, the others go on: {one_line(outcome.error)}")
-        several.ended(top)
+            listener.note(f"{job.path.name} failed, the others go on: {one_line(outcome.error)}")
+        remaining.ended(job)
         outcomes.append(outcome)
     return outcomes
 
@@ -144,34 +144,34 @@ def open_context(
     listener: Listener,
     track: Tracking | None = None,
 ) -> TrainingContext:
-    """What `jobs` share."""
+    """Build the context that `jobs` share: device, images to decode, tracker."""
     keep_freed_memory()
-    unfinished = {preprocess_of(job.recipe) for top in jobs for job in top.all() if not job.run.complete}
-    chosen, squares = choose_device(device), cache_folder(folder)
+    unfinished = {preprocess_of(job.recipe) for root in jobs for job in root.all() if not job.run.complete}
+    torch_device, stores_folder = choose_device(device), cache_folder(folder)
     tracker: Tracker = track.open(listener.note) if track and jobs else NullTracker()
-    return TrainingContext(dataset, chosen, squares, sorted(unfinished), listener, tracker=tracker)
+    return TrainingContext(dataset, torch_device, stores_folder, sorted(unfinished), listener, tracker=tracker)
 
 
-def train_one(top: Job, context: TrainingContext, folder: Path, retry: bool) -> Outcome:
-    """Train a job and all that it needs; whatever fails is in the outcome."""
+def train_job(root: Job, context: TrainingContext, folder: Path, retry: bool) -> Outcome:
+    """Train a job and all that it needs; an error is returned in the outcome."""
     error: EnsError | None = None
-    for job in top.all():
+    for job in root.all():
         try:
             if error is None:
-                _one(job, context, folder, retry)
+                _process(job, context, folder, retry)
         except EnsError as problem:
             error = problem
-        except (OSError, RuntimeError, ValueError) as problem:  # torch's own, such as memory that ran out
+        except (OSError, RuntimeError, ValueError) as problem:  # errors of torch, such as out of memory
             error = EnsError(f"{type(problem).__name__}: {problem}")
             error.__cause__ = problem
-        gc.collect()  # fastai's learners hold their network in a circle
+        gc.collect()  # fastai's learners are in reference cycles with their network
         give_freed_memory_back()
         forget_compiled()
-    return Outcome(top, error)
+    return Outcome(root, error)
 
 
 def failure(errors: Mapping[str, EnsError], done: int) -> MembersFailed:
-    """One error for all, by what failed: its code is that of the errors where they agree, else 1."""
+    """One error for all failed members; its exit code is that of the errors if they agree, else 1."""
     text = "; ".join(f"{name}: {one_line(error)}" for name, error in errors.items())
     codes = {error.exit_code for error in errors.values()}
     total = len(errors) + done
@@ -181,29 +181,29 @@ def failure(errors: Mapping[str, EnsError], done: int) -> MembersFailed:
     return summary
 
 
-def _one(job: Job, context: TrainingContext, folder: Path, retry: bool) -> None:
+def _process(job: Job, context: TrainingContext, folder: Path, retry: bool) -> None:
     with locked(folder, job.path.name):
-        for left in job.path.glob(".*.tmp"):  # half a file of a process that was killed
-            left.unlink()
+        for path in job.path.glob(".*.tmp"):  # an incomplete file of a killed process
+            path.unlink()
         if job.run.failed:
             if not retry:
                 raise EnsError("it failed before (see its failed.json); type --retry to train it again")
-            shutil.rmtree(job.path)  # its checkpoint would only lead to the same failure again
+            shutil.rmtree(job.path)  # resuming from its checkpoint would fail again
         view = view_of(job, context.dataset)
         if job.run.complete:
-            fresh = (pool_new_tests if job.kind == "folds" else predict_new_tests)(job, view, context)
+            predicted = (pool_new_tests if job.kind == "folds" else predict_new_tests)(job, view, context)
             context.listener.note(
-                f"{job.path.name} is complete" + (f"; predicted {', '.join(fresh)}" if fresh else "")
+                f"{job.path.name} is complete" + (f"; predicted {', '.join(predicted)}" if predicted else "")
             )
             remove_checkpoint(job.path)
         else:
             context.tracker.began(job.path.name, job.hash, job.kind, as_mapping(job.recipe))
-            with _telling_of_the_end(context.tracker):
-                _make(job, view, context)
+            with _reporting_stop(context.tracker):
+                _train_or_pool(job, view, context)
         context.tracker.finished(job.run)
 
 
-def _make(job: Job, view: Dataset, context: TrainingContext) -> None:
+def _train_or_pool(job: Job, view: Dataset, context: TrainingContext) -> None:
     if job.kind == "folds":
         pool_folds(job, view)
         return
@@ -213,7 +213,7 @@ def _make(job: Job, view: Dataset, context: TrainingContext) -> None:
 
 
 @contextmanager
-def _telling_of_the_end(tracker: Tracker) -> Iterator[None]:
+def _reporting_stop(tracker: Tracker) -> Iterator[None]:
     try:
         yield
     except BaseException as error:

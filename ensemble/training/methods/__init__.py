@@ -1,1 +1,1 @@
-"""TODO ensemble.training.methods"""
+"""Registered training methods: augmentation, mixing, losses, optimizers, samplers, schedules, weight averages."""

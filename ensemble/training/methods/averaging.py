@@ -1,4 +1,4 @@
-"""Averages of the weights over the steps or epochs of training, by name."""
+"""Weight averaging over the steps or epochs of training, by name."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ensemble.training.engine.checkpoint import Tensors, copied_state
 
 
 class Average(Callback):  # type: ignore[misc]
-    """Weights as the last step left them, and what every average of weights has.
+    """Base class of weight averages; by itself it keeps the weights of the last step.
 
-    epochs: of the stage that it follows.
+    epochs: of the stage.
     """
 
     def __init__(self, recipe: Recipe, epochs: int) -> None:
@@ -28,22 +28,22 @@ class Average(Callback):  # type: ignore[misc]
         self.recipe, self.epochs = recipe, epochs
 
     def state(self) -> Tensors:
-        """What a resumed training must bring along."""
+        """State to save in a checkpoint."""
         return {}
 
     def restore(self, state: Tensors) -> None:
-        """The opposite of `state`."""
+        """Restore the result of `state`."""
 
     def finish(self, learner: Learner, seed: Callable[[str], None]) -> dict[str, Any]:
-        """Give the network its final weights, after the last epoch, and say what was decided.
+        """Set the network's final weights after the last epoch; returns decisions for run.json.
 
-        seed: seeds everything for a purpose.
+        seed: called with a purpose, seeds all generators.
         """
         return {}
 
     @property
     def first(self) -> int:
-        """The first epoch whose end counts, for averages over epochs: a quarter of them unless the recipe says."""
+        """The first averaged epoch: the last `average_epochs` are averaged, by default a quarter of all."""
         return self.epochs - min(self.epochs, self.recipe.average_epochs or max(1, self.epochs // 4))
 
 
@@ -53,14 +53,14 @@ averages.register("none")(Average)
 
 @averages.register("lookahead")
 class Lookahead(Average):
-    """Every five steps the weights move to between where they were then and where they are (Zhang et al. 2019).
+    """Lookahead (Zhang et al. 2019): every five steps the weights are interpolated with those of five steps before.
 
-    They go all the way at first and 23 % of it at the end: the share kept is 0.95^5 times the cube of the progress
-    (Jordan 2024). Batch-norm statistics go along. It also happens at the end of each epoch, so that then nothing
-    is left to be saved.
+    The share of the earlier weights is 0.95^5 times the cube of the progress (Jordan 2024), from 0 to 77 %.
+    Batch-norm statistics are interpolated too. It also runs at the end of each epoch, so that checkpoints need no
+    extra state.
     """
 
-    every, most = 5, 0.95**5
+    every, max_kept = 5, 0.95**5
 
     def before_fit(self) -> None:
         self.steps, self.slow = 0, Tensors()
@@ -72,15 +72,15 @@ class Lookahead(Average):
         if self.training:
             self.steps += 1
             if self.steps % self.every == 0:
-                self._move()
+                self._interpolate_weights()
 
     def after_train(self) -> None:
         if self.steps % self.every:
-            self._move()
+            self._interpolate_weights()
 
     @torch.no_grad()
-    def _move(self) -> None:
-        kept = self.most * float(self.pct_train) ** 3
+    def _interpolate_weights(self) -> None:
+        kept = self.max_kept * float(self.pct_train) ** 3
         for name, fast in self.model.state_dict().items():
             if fast.is_floating_point():
                 slow = self.slow[name]
@@ -89,43 +89,43 @@ class Lookahead(Average):
 
 
 class _Running(Average):
-    """A mean of states that is updated as training goes. count: of what is in it."""
+    """Running mean of network states.  count: number of averaged states."""
 
     def __init__(self, recipe: Recipe, epochs: int) -> None:
         super().__init__(recipe, epochs)
         self.count, self.mean = 0, Tensors()
 
     def state(self) -> Tensors:
-        """The mean, and the count under an empty name."""
+        """The mean by name, and the count under the empty name."""
         return {**self.mean, "": torch.tensor(self.count)} if self.mean else {}
 
     def restore(self, state: Tensors) -> None:
-        """The opposite of `state`."""
+        """Restore the result of `state`."""
         self.mean = {name: value for name, value in state.items() if name}
         self.count = int(state[""]) if state else 0
 
     def _add(self, share: float) -> None:
-        """Move the mean towards the network by a share of the way; all the way from nothing."""
+        """Interpolate the mean towards the network's state by `share`; the first call copies the state."""
         self.count += 1
-        now = self.model.state_dict()
+        current = self.model.state_dict()
         if not self.mean:
             self.mean = copied_state(self.model)
         for name, value in self.mean.items():
-            self.mean[name] = value = value.to(now[name].device)  # a checkpoint's lie on the CPU
-            _approach(value, now[name], share)
+            self.mean[name] = value = value.to(current[name].device)  # tensors of a checkpoint are on the CPU
+            _interpolate(value, current[name], share)
 
 
 @averages.register("ema")
 class Exponential(_Running):
-    """The exponential moving average over the steps, of weights and batch-norm statistics (Polyak & Juditsky 1992).
+    """Exponential moving average over the steps of weights and batch-norm statistics (Polyak & Juditsky 1992).
 
-    A step keeps `average_decay` of it, less at first: (1 + t) / (10 + t) at most after t steps, as in TensorFlow.
-    Validation looks at the average.
+    The decay is `average_decay`, but at most (1 + t) / (10 + t) after t steps, as in TensorFlow.
+    Validation uses the average.
     """
 
     def __init__(self, recipe: Recipe, epochs: int) -> None:
         super().__init__(recipe, epochs)
-        self.own = Tensors()
+        self.own_weights = Tensors()
 
     def after_batch(self) -> None:
         if self.training:
@@ -133,18 +133,18 @@ class Exponential(_Running):
             self._add(1 - min(self.recipe.average_decay, (1 + steps) / (10 + steps)))
 
     def before_validate(self) -> None:
-        self.own = {}
+        self.own_weights = {}
         if self.mean:
-            self.own = copied_state(self.model)
+            self.own_weights = copied_state(self.model)
             self.model.load_state_dict(self.mean)
 
     def after_validate(self) -> None:
-        if self.own:
-            self.model.load_state_dict(self.own)
-            self.own = {}
+        if self.own_weights:
+            self.model.load_state_dict(self.own_weights)
+            self.own_weights = {}
 
     def finish(self, learner: Learner, seed: Callable[[str], None]) -> dict[str, Any]:
-        """The average is the network."""
+        """Load the average into the network."""
         if self.mean:
             learner.model.load_state_dict(self.mean)
         return {}
@@ -152,9 +152,9 @@ class Exponential(_Running):
 
 @averages.register("swa")
 class Stochastic(_Running):
-    """The plain mean of the weights at the ends of the last epochs (Izmailov et al. 2018).
+    """Stochastic weight averaging: mean of the weights after each of the last epochs (Izmailov et al. 2018).
 
-    Batch-norm statistics are then taken anew, in one pass over the training batches; those that are frozen stay.
+    Batch-norm statistics are then recomputed in one pass over the training batches; frozen ones are kept.
     """
 
     def after_train(self) -> None:
@@ -162,70 +162,72 @@ class Stochastic(_Running):
             self._add(1 / (self.count + 1))
 
     def finish(self, learner: Learner, seed: Callable[[str], None]) -> dict[str, Any]:
-        """The mean is the network, with statistics of its own."""
+        """Load the mean into the network and recompute batch-norm statistics."""
         if not self.mean:
             return {}
         learner.model.load_state_dict(self.mean)
-        still = {norm: copied_state(norm) for norm in norms(learner.model) if _is_frozen(norm)}
+        frozen = {norm: copied_state(norm) for norm in norms(learner.model) if _is_frozen(norm)}
         seed("norms")
         update_bn(learner.dls.train, learner.model, next(learner.model.parameters()).device)
-        for norm, before in still.items():
-            norm.load_state_dict(before)
+        for norm, norm_state in frozen.items():
+            norm.load_state_dict(norm_state)
         return {"swa": {"epochs": self.count}}
 
 
 @averages.register("soup")
 class Soup(Average):
-    """The greedy soup of the weights at the ends of the last epochs (Wortsman et al. 2022).
+    """Greedy soup of the weights after each of the last epochs (Wortsman et al. 2022).
 
-    From the best on the validation rows on, weights join the mean where it does not get worse by them.
+    In order of validation accuracy, weights are added to the mean if its validation accuracy does not decrease.
     """
 
     def __init__(self, recipe: Recipe, epochs: int) -> None:
         super().__init__(recipe, epochs)
-        self.kept: dict[int, Tensors] = {}
+        self.epoch_weights: dict[int, Tensors] = {}
 
     def state(self) -> Tensors:
-        """The weights of each epoch by `<epoch>/<name>`."""
-        return {f"{epoch}/{name}": value for epoch, state in self.kept.items() for name, value in state.items()}
+        """Weights of each epoch by `<epoch>/<name>`."""
+        return {
+            f"{epoch}/{name}": value for epoch, state in self.epoch_weights.items() for name, value in state.items()
+        }
 
     def restore(self, state: Tensors) -> None:
-        """The opposite of `state`."""
-        self.kept = {}
+        """Restore the result of `state`."""
+        self.epoch_weights = {}
         for key, value in state.items():
             epoch, name = key.split("/", 1)
-            self.kept.setdefault(int(epoch), {})[name] = value
+            self.epoch_weights.setdefault(int(epoch), {})[name] = value
 
     def after_train(self) -> None:
         if self.epoch >= self.first:
-            self.kept[self.epoch] = copied_state(self.model)
+            self.epoch_weights[self.epoch] = copied_state(self.model)
 
     def finish(self, learner: Learner, seed: Callable[[str], None]) -> dict[str, Any]:
-        """The soup is the network."""
+        """Load the soup into the network."""
 
         def score(state: Tensors) -> float:
             learner.model.load_state_dict(state)
             return _accuracy(learner)
 
-        scores = {epoch: score(state) for epoch, state in self.kept.items()}
+        scores = {epoch: score(state) for epoch, state in self.epoch_weights.items()}
         order = sorted(scores, key=lambda epoch: (-scores[epoch], -epoch))
         if not order:
             return {}
-        taken, best = order[:1], scores[order[0]]
+        selected, best = order[:1], scores[order[0]]
         for epoch in order[1:]:
-            tried = score(_mean(self.kept[one] for one in (*taken, epoch)))
-            if tried >= best:
-                taken, best = [*taken, epoch], tried
-        learner.model.load_state_dict(_mean(self.kept[one] for one in taken))
-        return {"soup": {"epochs": sorted(taken), "of": sorted(scores), "valid_accuracy": best}}
+            accuracy = score(_mean(self.epoch_weights[soup_epoch] for soup_epoch in (*selected, epoch)))
+            if accuracy >= best:
+                selected, best = [*selected, epoch], accuracy
+        learner.model.load_state_dict(_mean(self.epoch_weights[soup_epoch] for soup_epoch in selected))
+        return {"soup": {"epochs": sorted(selected), "of": sorted(scores), "valid_accuracy": best}}
 
 
 def _is_frozen(norm: nn.Module) -> bool:
     return not any(parameter.requires_grad for parameter in norm.parameters())
 
 
-def _approach(mean: Tensor, value: Tensor, share: float) -> None:
-    """Move `mean` towards `value` by a share of the way; counters are copied."""
+def _interpolate(mean: Tensor, value: Tensor, share: float) -> None:
+    """Interpolate `mean` in place towards `value` by `share`; integer counters are copied."""
     if mean.is_floating_point():
         mean.lerp_(value.detach(), share)
     else:
@@ -233,22 +235,22 @@ def _approach(mean: Tensor, value: Tensor, share: float) -> None:
 
 
 def _mean(states: Iterable[Tensors]) -> Tensors:
-    """The plain mean of states; counters are those of the last."""
+    """Arithmetic mean of states; integer counters are those of the last."""
     mean: Tensors = {}
     for count, state in enumerate(states, 1):
         mean = mean or {name: value.clone() for name, value in state.items()}
         for name, value in mean.items():
-            _approach(value, state[name], 1 / count)
+            _interpolate(value, state[name], 1 / count)
     return mean
 
 
 @torch.no_grad()
 def _accuracy(learner: Learner) -> float:
-    """The share of the validation rows that the network gets right."""
+    """Validation accuracy of the network."""
     learner.model.eval()
     correct, count = 0, 0
     for x, y in learner.dls.valid:
-        hard = y.argmax(1) if y.ndim == 2 else y
-        correct += int((learner.model(x).argmax(1) == hard).sum())
-        count += len(hard)
+        labels = y.argmax(1) if y.ndim == 2 else y
+        correct += int((learner.model(x).argmax(1) == labels).sum())
+        count += len(labels)
     return correct / count

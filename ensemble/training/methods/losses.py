@@ -1,4 +1,4 @@
-"""Losses by name. A loss compares logits (n, k) with class indices (n,) or probabilities (n, k)."""
+"""Losses by name. A loss takes logits (n, k) and class indices (n,) or probabilities (n, k)."""
 
 from __future__ import annotations
 
@@ -19,47 +19,48 @@ losses: Registry[Callable[[Recipe, Tensor | None], Loss]] = Registry("loss")
 
 
 def class_weights(targets: Ints, n_classes: int) -> Tensor:
-    """float32 (k,): n / (k n_c), so that every class counts the same and the mean item counts one.
+    """Class weights n / (k n_c), float32 (k,): all classes have the same total weight, the mean item has weight 1.
 
-    targets: int64 (n,).  As scikit-learn's `balanced`; a class without items counts nothing.
+    targets: int64 (n,).  As scikit-learn's `balanced`; a class without items has weight 0.
     """
     counts = np.bincount(targets, minlength=n_classes)
     return torch.from_numpy((len(targets) / (n_classes * np.maximum(counts, 1)) * (counts > 0)).astype(np.float32))
 
 
 def hard_targets(targets: Tensor, classes: int) -> Tensor:
-    """Class indices (n,); a student's targets hold what its teacher says behind the labels."""
+    """Class indices (n,); of a student's targets (n, 2k), the last k columns (the teacher's) are ignored."""
     return targets[:, :classes].argmax(1) if targets.ndim == 2 else targets
 
 
 class Weighted(nn.Module):
-    """The weighted mean over the images of `of_classes`, (n, k), the loss were it that class, by the targets.
+    """Weighted mean over the images of the expected loss under the target probabilities.
 
-    weights: float (k,).  The same for a class index and for the probabilities (n, k) that say as much, so mixed
-    images are weighted by what they are mixed of; torch's own divides by n where targets are probabilities.
+    class_losses: logits to losses (n, k), one for each class as target.  weights: float (k,).
+    Class indices and one-hot probabilities give the same value, so mixed images have mixed weights; torch's
+    cross-entropy divides by n instead if targets are probabilities.
     """
 
-    def __init__(self, of_classes: Callable[[Tensor], Tensor], weights: Tensor | None, smoothing: float) -> None:
+    def __init__(self, class_losses: Callable[[Tensor], Tensor], weights: Tensor | None, smoothing: float) -> None:
         super().__init__()
-        self.of_classes, self.weights, self.smoothing = of_classes, weights, smoothing
+        self.class_losses, self.weights, self.smoothing = class_losses, weights, smoothing
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """float (): logits (n, k), targets (n,) or (n, k)."""
-        wanted = self._probabilities(targets, logits)
-        weights = self._weights(wanted)
-        smooth = (1 - self.smoothing) * wanted + self.smoothing / wanted.shape[1]
-        return (weights * smooth * self.of_classes(logits)).sum() / (weights * wanted).sum()
+        """The loss, float (), of logits (n, k) and targets (n,) or (n, k)."""
+        probs = self._probabilities(targets, logits)
+        weights = self._weights(probs)
+        smooth = (1 - self.smoothing) * probs + self.smoothing / probs.shape[1]
+        return (weights * smooth * self.class_losses(logits)).sum() / (weights * probs).sum()
 
     def mass(self, targets: Tensor) -> float:
-        """What the mean is divided by: the weights of the items together. Parts of a batch add up by it."""
+        """Total weight of the items, the denominator of the mean; used to combine the pieces of a batch."""
         if targets.ndim == 1:
-            return float(len(targets) if self.weights is None else self._on(targets.device)[targets].sum())
+            return float(len(targets) if self.weights is None else self._weights_on(targets.device)[targets].sum())
         return float((self._weights(targets) * targets).sum())
 
-    def _weights(self, wanted: Tensor) -> Tensor:
-        return torch.ones_like(wanted[:1]) if self.weights is None else self._on(wanted.device)[None]
+    def _weights(self, probs: Tensor) -> Tensor:
+        return torch.ones_like(probs[:1]) if self.weights is None else self._weights_on(probs.device)[None]
 
-    def _on(self, device: torch.device) -> Tensor:
+    def _weights_on(self, device: torch.device) -> Tensor:
         assert self.weights is not None
         self.weights = self.weights.to(device)
         return self.weights
@@ -72,11 +73,11 @@ class Weighted(nn.Module):
 
 
 class Distilled(nn.Module):
-    """(1 - alpha) `hard` + alpha T^2 cross-entropy of softmax(logits / T) with what a teacher says at that T.
+    """Distillation: (1 - alpha) `hard` + alpha T^2 cross-entropy of softmax(logits / T) with the teacher's at T.
 
-    T^2 gives both parts gradients of one size (Hinton et al. 2015).  Training targets are float (n, 2k): of each
-    image the label's probabilities, then the teacher's, softened. Other targets, of validation rows, are for
-    `hard` alone.
+    T^2 gives both terms gradients of equal scale (Hinton et al. 2015).  Training targets are float (n, 2k): label
+    probabilities, then the teacher's probabilities at temperature T. For other targets, of validation rows, the
+    loss is `hard`.
     """
 
     def __init__(self, hard: Loss, temperature: float, alpha: float) -> None:
@@ -84,13 +85,13 @@ class Distilled(nn.Module):
         self.hard, self.temperature, self.alpha = hard, temperature, alpha
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """float (): logits (n, k), targets (n, 2k), (n,) or (n, k)."""
+        """The loss, float (), of logits (n, k) and targets (n, 2k), (n,) or (n, k)."""
         k = logits.shape[1]
         if targets.ndim == 1 or targets.shape[1] == k:
             return self.hard(logits, targets)
-        label, said = targets[:, :k].to(logits.dtype), targets[:, k:].to(logits.dtype)
-        soft = -(said * (logits / self.temperature).log_softmax(1)).sum(1).mean()
-        return (1 - self.alpha) * self.hard(logits, label) + self.alpha * self.temperature**2 * soft
+        label, teacher_probs = targets[:, :k].to(logits.dtype), targets[:, k:].to(logits.dtype)
+        distillation = -(teacher_probs * (logits / self.temperature).log_softmax(1)).sum(1).mean()
+        return (1 - self.alpha) * self.hard(logits, label) + self.alpha * self.temperature**2 * distillation
 
 
 @losses.register("cross-entropy")
@@ -103,10 +104,10 @@ def cross_entropy(recipe: Recipe, weights: Tensor | None) -> Loss:
 
 @losses.register("focal")
 def focal(recipe: Recipe, weights: Tensor | None) -> Loss:
-    """Cross-entropy times (1 - p)^`focal_gamma`, p the probability of the class (Lin et al. 2017)."""
+    """Focal loss: cross-entropy times (1 - p)^`focal_gamma`, p the target's probability (Lin et al. 2017)."""
 
-    def of_classes(logits: Tensor) -> Tensor:
+    def class_losses(logits: Tensor) -> Tensor:
         logs = logits.log_softmax(1)
         return -((1 - logs.exp()) ** recipe.focal_gamma) * logs
 
-    return Weighted(of_classes, weights, recipe.label_smoothing)
+    return Weighted(class_losses, weights, recipe.label_smoothing)

@@ -1,4 +1,4 @@
-"""fastai's optimizers in one pass over the memory, by name."""
+"""fastai optimizers on torch's fused kernels, by name."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ optimizers: Registry[Callable[[Recipe], Callable[..., Optimizer]]] = Registry("o
 
 
 class Fused(Optimizer):  # type: ignore[misc]
-    """A fastai optimizer (groups, scheduled hyper-parameters, decoupled weight decay) over torch's fused kernels.
+    """A fastai optimizer (groups, scheduled hyper-parameters, decoupled weight decay) on torch's fused kernels.
 
-    Where fastai makes a dozen passes a parameter in Python, this makes one over each group.
+    It makes one pass over each group, while fastai makes a dozen passes over each parameter in Python.
     """
 
     def zero_grad(self) -> None:
-        """Drop the gradients, rather than write zeros into them."""
+        """Set the gradients to None instead of zero."""
         for parameter, *_ in self.all_params():
             parameter.grad = None
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
-        """One step for every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         for group, hyper in zip(self.param_lists, self.hypers, strict=True):
             for decays, parameters in self._by_decay(group).items():
                 grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -45,15 +45,15 @@ class Fused(Optimizer):  # type: ignore[misc]
     def update(
         self, parameters: list[nn.Parameter], grads: list[Tensor], hyper: dict[str, float], decays: bool
     ) -> None:
-        """One step. decays: False for biases and what belongs to norms, which fastai does not decay."""
+        """Take one step.  decays: False for biases and parameters of norms, which fastai does not decay."""
         raise NotImplementedError
 
     def _by_decay(self, group: Any) -> dict[bool, list[nn.Parameter]]:
-        found: dict[bool, list[nn.Parameter]] = defaultdict(list)
+        groups: dict[bool, list[nn.Parameter]] = defaultdict(list)
         for parameter in group:
             if parameter.grad is not None:
-                found[self.state[parameter].get("do_wd", True)].append(parameter)
-        return found
+                groups[self.state[parameter].get("do_wd", True)].append(parameter)
+        return groups
 
 
 class FusedAdam(Fused):
@@ -70,10 +70,10 @@ class FusedAdam(Fused):
         states = [self._state(parameter) for parameter in parameters]
         fused = parameters[0].device.type in FUSED
         averages = [state["grad_avg"] for state in states], [state["sqr_avg"] for state in states]
-        turned, turned_grads, means, squares = _as_they_lie(parameters, grads, *averages)
+        views, grad_views, means, squares = _channels_last_views(parameters, grads, *averages)
         self.kernel(
-            turned,
-            turned_grads,
+            views,
+            grad_views,
             means,
             squares,
             [],
@@ -99,15 +99,15 @@ class FusedAdam(Fused):
 
 
 class FusedAdamL2(FusedAdam):
-    """The same with weight decay as a part of the gradient, as torch's `Adam` has it (Kingma & Ba 2015)."""
+    """FusedAdam with weight decay added to the gradient, as in torch's `Adam` (Kingma & Ba 2015)."""
 
     kernel = staticmethod(adam_kernel)
 
 
 class FusedSGD(Fused):
-    """Gradient descent with Nesterov momentum (Sutskever et al. 2013), decay decoupled as in fastai: lr, mom, wd.
+    """SGD with Nesterov momentum (Sutskever et al. 2013), decoupled weight decay as in fastai: lr, mom, wd.
 
-    bias_lr: how many times the rate biases and what belongs to norms have.
+    bias_lr: factor of the rate for biases and parameters of norms.
     """
 
     def __init__(self, params: Any, lr: float, mom: float = 0.9, bias_lr: float = 1.0) -> None:
@@ -121,12 +121,12 @@ class FusedSGD(Fused):
         if decays and hyper["wd"]:
             torch._foreach_mul_(list[Tensor](parameters), 1 - rate * hyper["wd"])
         fused = parameters[0].device.type in FUSED
-        # from zeros, torch's nesterov would take the first step with the gradient as it is: so does this
+        # as in torch, with a zero average the first Nesterov step uses the plain gradient
         averages = [self._average(parameter) for parameter in parameters]
-        turned, turned_grads, means = _as_they_lie(parameters, grads, averages)
+        views, grad_views, means = _channels_last_views(parameters, grads, averages)
         sgd(
-            turned,
-            turned_grads,
+            views,
+            grad_views,
             list[Tensor | None](means),
             fused=fused,
             foreach=False if fused else None,
@@ -146,11 +146,11 @@ class FusedSGD(Fused):
 
 
 class Muon(FusedSGD):
-    """Steps of filters made orthogonal (Jordan et al. 2024), gradient descent as `FusedSGD` for all else.
+    """Muon: orthogonalised steps for filters (Jordan et al. 2024), `FusedSGD` for all other parameters.
 
-    The filters are those that a batch norm follows and that mix channels, each layer as a matrix (filters, inputs).
-    Their momentum is 0.6 by Nesterov, their matrix keeps the length sqrt(filters), they do not decay, and
-    `filter_lr` times the rate is thus the share by which they change: 0.24 from scratch, as in the authors'
+    The filters are those that are followed by a batch norm and mix channels, as a matrix (filters, inputs) per
+    layer. They have Nesterov momentum 0.6 and no weight decay, and the norm of their matrix is kept at
+    sqrt(filters), so `filter_lr` times the rate is their relative change: 0.24 from scratch, as in the authors'
     "airbench94_muon", where three Newton-Schulz iterations in bfloat16 are enough.
     """
 
@@ -165,43 +165,45 @@ class Muon(FusedSGD):
     def update(
         self, parameters: list[nn.Parameter], grads: list[Tensor], hyper: dict[str, float], decays: bool
     ) -> None:
-        # importing it takes half a second, which other optimizers need not wait for
+        # the import takes half a second, which other optimizers do not need
         from timm.optim.muon import zeropower_via_newtonschulz
 
         pairs = list(zip(parameters, grads, strict=True))
         filters = [pair for pair in pairs if _is_filter(pair[0])]
         others = [pair for pair in pairs if not _is_filter(pair[0])]
         if others:
-            super().update([one for one, _ in others], [grad for _, grad in others], hyper, decays)
+            super().update([weight for weight, _ in others], [grad for _, grad in others], hyper, decays)
         for parameter, grad in filters:
             average = self._average(parameter).mul_(self.momentum).add_(grad)
-            ahead = grad.add(average, alpha=self.momentum).flatten(1)
-            step = zeropower_via_newtonschulz(ahead, self.steps, [self.coefficients])
+            nesterov_grad = grad.add(average, alpha=self.momentum).flatten(1)
+            step = zeropower_via_newtonschulz(nesterov_grad, self.steps, [self.coefficients])
             parameter.mul_(len(parameter) ** 0.5 / parameter.norm())
             parameter.add_(step.view_as(parameter), alpha=-self.filter_lr * float(hyper["lr"]))
 
 
-def _as_they_lie(parameters: Sequence[Tensor], *others: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Parameters and what belongs to each; filters whose channels lie last are turned so that they are contiguous.
+def _channels_last_views(parameters: Sequence[Tensor], *states: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Parameters and their state tensors, with channels-last filters permuted to be contiguous.
 
-    They are the same numbers in the same places. torch's fused kernels for processors copy all else back and forth.
+    The permuted tensors are views of the same memory; torch's fused CPU kernels copy non-contiguous tensors.
     """
     if parameters[0].is_cuda:
-        return [list(column) for column in (parameters, *others)]
-    turned = []
-    for row in zip(parameters, *others, strict=True):
-        last = all(one.ndim == 4 and one.is_contiguous(memory_format=torch.channels_last) for one in row)
-        turned.append([one.permute(0, 2, 3, 1) for one in row] if last else list(row))
-    return [list(column) for column in zip(*turned, strict=True)]
+        return [list(column) for column in (parameters, *states)]
+    views = []
+    for row in zip(parameters, *states, strict=True):
+        channels_last = all(
+            tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last) for tensor in row
+        )
+        views.append([tensor.permute(0, 2, 3, 1) for tensor in row] if channels_last else list(row))
+    return [list(column) for column in zip(*views, strict=True)]
 
 
 def _is_filter(parameter: nn.Parameter) -> bool:
-    """Not those of a depthwise convolution, which are vectors."""
+    """Whether Muon applies: a scale-free filter, not of a depthwise convolution, whose filters are vectors."""
     return is_scale_free(parameter) and parameter.shape[1] > 1
 
 
 def optimizer(recipe: Recipe) -> Callable[..., Optimizer]:
-    """What fastai's Learner takes as `opt_func`. Raises RecipeError for a name that does not exist."""
+    """The `opt_func` for fastai's Learner. Raises RecipeError for an unknown name."""
     return optimizers.get(recipe.optimizer)(recipe)
 
 
@@ -213,24 +215,24 @@ def adam(recipe: Recipe) -> Callable[..., Optimizer]:
 
 @optimizers.register("adamw")
 def decoupled_adam(recipe: Recipe) -> Callable[..., Optimizer]:
-    """The same by its other name: fastai's Adam decouples the decay."""
+    """Alias of `adam`, as fastai's Adam has decoupled weight decay."""
     return adam(recipe)
 
 
 @optimizers.register("adam-l2")
 def coupled_adam(recipe: Recipe) -> Callable[..., Optimizer]:
-    """Adam whose weight decay is a part of the gradient, as in torch and Keras."""
+    """Adam with weight decay added to the gradient, as in torch and Keras."""
     return FusedAdamL2 if recipe.momentum is None else partial(FusedAdamL2, mom=recipe.momentum)
 
 
 @optimizers.register("sgd")
 def nesterov(recipe: Recipe) -> Callable[..., Optimizer]:
-    """SGD with Nesterov momentum, 0.9 unless `momentum` says otherwise, and `bias_lr` times the rate for biases."""
+    """SGD with Nesterov momentum, `momentum` or 0.9, and `bias_lr` times the rate for biases."""
     return partial(FusedSGD, mom=0.9 if recipe.momentum is None else recipe.momentum, bias_lr=recipe.bias_lr)
 
 
 @optimizers.register("muon")
 def muon(recipe: Recipe) -> Callable[..., Optimizer]:
-    """Orthogonal steps for filters that a batch norm follows, `filter_lr` times the rate; SGD for the rest."""
+    """Muon for filters followed by a batch norm, with `filter_lr` times the rate; SGD for the rest."""
     momentum = 0.9 if recipe.momentum is None else recipe.momentum
     return partial(Muon, mom=momentum, bias_lr=recipe.bias_lr, filter_lr=recipe.filter_lr)

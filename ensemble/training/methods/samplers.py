@@ -1,4 +1,4 @@
-"""Samplers: which training items an epoch shows."""
+"""Samplers, by name: they choose the training items of an epoch."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ensemble.core.predictions import Floats, Ints
 from ensemble.core.registry import Registry
 from ensemble.recipe.schema import Recipe
 
-SHARE = 0.5
-"""Of what is learnt well, what `pruned` leaves out unless `prune` says another share."""
+DEFAULT_SHARE = 0.5
+"""Default of `prune`: the share of the well-learnt items that `pruned` leaves out."""
 
 
 class Sampler(Protocol):
-    """count: how many items an epoch shows.  draw: their numbers, in the order in which they are shown."""
+    """count: number of items of an epoch.  draw: their indices, in the order of the epoch."""
 
     @property
     def count(self) -> int: ...
@@ -34,92 +34,92 @@ samplers: Registry[Callable[[Recipe, Ints, int], Sampler | None]] = Registry("sa
 
 
 def sampler(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
-    """The recipe's sampler for items with class indices `targets` (n,); None for each item once.
+    """The recipe's sampler for items with class indices `targets` (n,); None: each item once.
 
-    Raises RecipeError for a name that does not exist, DataError for a class without items.
+    Raises RecipeError for an unknown name, DataError for a class without items.
     """
     return samplers.get(recipe.sampler)(recipe, targets, n_classes)
 
 
-def shown(recipe: Recipe, targets: Ints, n_classes: int) -> Ints:
-    """How many items of each class an epoch shows, int64 (k,), expected where it is drawn."""
+def epoch_class_counts(recipe: Recipe, targets: Ints, n_classes: int) -> Ints:
+    """Number of items of each class in an epoch, int64 (k,); the expected number if they are drawn."""
     counts = np.bincount(targets, minlength=n_classes)
-    chosen = sampler(recipe, targets, n_classes)
-    if chosen is None or isinstance(chosen, Pruned):
+    epoch_sampler = sampler(recipe, targets, n_classes)
+    if epoch_sampler is None or isinstance(epoch_sampler, Pruned):
         return counts
-    if isinstance(chosen, OverSampler):
-        return chosen.wanted
-    return np.full(n_classes, round(chosen.count / n_classes))
+    if isinstance(epoch_sampler, OverSampler):
+        return epoch_sampler.class_counts
+    return np.full(n_classes, round(epoch_sampler.count / n_classes))
 
 
 def batch_size(recipe: Recipe, targets: Ints, n_classes: int) -> int:
-    """Images a batch: as many as the recipe asks for, or as an epoch shows where these are fewer.
+    """Batch size: the recipe's, or the number of images of an epoch if that is smaller.
 
-    fastai leaves out a last batch that is not full, so a larger one would train on nothing. It also means that no
-    batch norm ever sees a batch of one. Raises DataError where an epoch shows one image only.
+    fastai drops an incomplete last batch, so a larger batch would train on nothing. Thus batch norm never has a
+    batch of one image either. Raises DataError if an epoch has fewer than two images.
     """
-    chosen = sampler(recipe, targets, n_classes)
-    images = chosen.count if chosen else len(targets)
+    epoch_sampler = sampler(recipe, targets, n_classes)
+    images = epoch_sampler.count if epoch_sampler else len(targets)
     if images < 2:
         raise DataError(f"{images} training image found, two or more expected; add images, or set fewer folds")
     return min(recipe.batch_size, images)
 
 
 def smaller_batch(recipe: Recipe, targets: Ints, n_classes: int) -> str:
-    """The line that says why a batch is smaller than the recipe asks for, or nothing."""
-    taken = batch_size(recipe, targets, n_classes)
-    if taken == recipe.batch_size:
+    """Message with the reason for a batch smaller than the recipe's; empty if it is not."""
+    size = batch_size(recipe, targets, n_classes)
+    if size == recipe.batch_size:
         return ""
-    return f"a batch of {recipe.batch_size} is more than the {taken} training images of an epoch; {taken} are taken"
+    return f"a batch of {recipe.batch_size} is more than the {size} training images of an epoch; {size} are taken"
 
 
 @dataclass(frozen=True)
 class WeightedSampler:
-    """As many items as there are, drawn with replacement so that every class is as likely as any other."""
+    """Draws as many items as there are, with replacement, with equal probability for every class."""
 
     targets: Ints
     n_classes: int
 
     @property
     def count(self) -> int:
-        """Items an epoch."""
+        """Number of items of an epoch."""
         return len(self.targets)
 
     def draw(self, rng: random.Random) -> list[int]:
-        """The numbers of an epoch's items."""
+        """Indices of the items of an epoch."""
         counts = np.bincount(self.targets, minlength=self.n_classes)
         return rng.choices(range(self.count), weights=(1 / counts[self.targets]).tolist(), k=self.count)
 
 
 @dataclass(frozen=True)
 class OverSampler:
-    """Every class at least as often as `wanted` says, each item about as often as the next of its class.
+    """Draws `class_counts` items of each class, each item of a class about equally often.
 
-    wanted: int64 (k,).  A class that has more items than wanted shows others of them in each epoch.
+    class_counts: int64 (k,).  A class with more items than that has a new random subset in each epoch.
     """
 
     targets: Ints
-    wanted: Ints
+    class_counts: Ints
 
     @property
     def count(self) -> int:
-        """Items an epoch."""
-        return int(self.wanted.sum())
+        """Number of items of an epoch."""
+        return int(self.class_counts.sum())
 
     def draw(self, rng: random.Random) -> list[int]:
-        """The numbers of an epoch's items."""
-        chosen: list[int] = []
-        for label, wanted in enumerate(self.wanted.tolist()):
+        """Indices of the items of an epoch, shuffled."""
+        indices: list[int] = []
+        for label, count in enumerate(self.class_counts.tolist()):
             items = np.flatnonzero(self.targets == label).tolist()
-            chosen += items * (wanted // len(items)) + rng.sample(items, wanted % len(items))
-        rng.shuffle(chosen)
-        return chosen
+            indices += items * (count // len(items)) + rng.sample(items, count % len(items))
+        rng.shuffle(indices)
+        return indices
 
 
 class Pruned:
-    """Each item once, but for some of the well learnt ones: those whose loss, when last seen, was below the mean.
+    """Draws each item once, except for a share of the well-learnt ones, whose last loss was below the mean.
 
-    losses: float32 (n,), infinite for what was not seen yet.  share: of the well learnt, what an epoch leaves out.
+    losses: float32 (n,), last loss of each item, infinite before the first.  share: left out of the well-learnt.
     """
 
     def __init__(self, items: int, share: float) -> None:
@@ -128,58 +128,60 @@ class Pruned:
 
     @property
     def count(self) -> int:
-        """Items of the epoch that was chosen last."""
+        """Number of items of the epoch chosen last."""
         return len(self.chosen)
 
     def choose(self, rng: random.Random, *, least: int) -> None:
-        """Choose the items of the next epoch, at least so many."""
-        seen = np.isfinite(self.losses)
-        easy = seen & (self.losses < self.losses[seen].mean()) if seen.any() else seen
+        """Choose the items of the next epoch, at least `least`."""
+        has_loss = np.isfinite(self.losses)
+        easy = has_loss & (self.losses < self.losses[has_loss].mean()) if has_loss.any() else has_loss
         hard = np.flatnonzero(~easy).tolist()
-        few = max(round((1 - self.share) * int(easy.sum())), least - len(hard))
-        self.chosen = hard + rng.sample(np.flatnonzero(easy).tolist(), few)
+        n_kept = max(round((1 - self.share) * int(easy.sum())), least - len(hard))
+        self.chosen = hard + rng.sample(np.flatnonzero(easy).tolist(), n_kept)
 
-    def see(self, items: Ints, losses: Floats) -> None:
-        """Remember the losses of items."""
+    def record(self, items: Ints, losses: Floats) -> None:
+        """Store the losses of items."""
         self.losses[items] = losses
 
     def draw(self, rng: random.Random) -> list[int]:
-        """The numbers of the chosen items, shuffled."""
+        """Indices of the chosen items, shuffled."""
         return rng.sample(self.chosen, len(self.chosen))
 
 
 @samplers.register("none")
 def none(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
-    """Every item once an epoch."""
+    """Each item once per epoch."""
     return None
 
 
 @samplers.register("weighted")
 def weighted(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
-    """Drawn with replacement, every class as likely as any other."""
-    _none_empty(targets, n_classes)
+    """Items drawn with replacement, with equal probability for every class."""
+    _class_counts(targets, n_classes)
     return WeightedSampler(targets, n_classes)
 
 
 @samplers.register("oversample")
 def oversample(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
-    """Every class at least `sampler_count` times, the median class's count unless given; what augments makes the
-    copies differ. Larger classes are left as they are, or cut to it with `sampler_cut`.
+    """At least `sampler_count` items of each class, by default the median class count; augmentation makes repeated
+    items differ. Larger classes are unchanged, or reduced to that count with `sampler_cut`.
     """
-    counts = _none_empty(targets, n_classes)
-    middle = recipe.sampler_count or int(np.median(counts))
-    return OverSampler(targets, np.full_like(counts, middle) if recipe.sampler_cut else np.maximum(counts, middle))
+    counts = _class_counts(targets, n_classes)
+    minimum = recipe.sampler_count or int(np.median(counts))
+    return OverSampler(
+        targets, np.full_like(counts, minimum) if recipe.sampler_cut else np.maximum(counts, minimum)
+    )
 
 
 @samplers.register("pruned")
 def pruned(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
-    """Without a share, `prune`, of the well learnt items in each epoch, chosen anew each time; the first epoch and
-    the last eighth show all (after InfoBatch, Qin et al. 2024, whose weights for those that stay are left out).
+    """Each epoch leaves out a random share, `prune`, of the well-learnt items; the first epoch and the last eighth
+    have all (after InfoBatch, Qin et al. 2024, without its gradient weights for the remaining items).
     """
-    return Pruned(len(targets), recipe.prune or SHARE)
+    return Pruned(len(targets), recipe.prune or DEFAULT_SHARE)
 
 
-def _none_empty(targets: Ints, n_classes: int) -> Ints:
+def _class_counts(targets: Ints, n_classes: int) -> Ints:
     counts = np.bincount(targets, minlength=n_classes)
     if not counts.all():
         empty = int((counts == 0).sum())
@@ -187,14 +189,14 @@ def _none_empty(targets: Ints, n_classes: int) -> Ints:
     return counts
 
 
-LAST = 1 / 8
-"""Of the epochs, those at the end that show everything, so that the network ends on the data as they are."""
+FINAL_SHARE = 1 / 8
+"""Share of the epochs, at the end, that have all items, so that training ends on the original distribution."""
 
 
 class Pruning(Callback):  # type: ignore[misc]
-    """Has the sampler of the training loader choose each epoch's items, and tells it their losses.
+    """Calls the training loader's sampler to choose the items of each epoch, and passes it their losses.
 
-    The order is after what restores the random state of a resumed run (90): the choice depends on it.
+    Its order is after CheckpointWriter (90), which restores the random state of a resumed run: the choice uses it.
     """
 
     order = 95
@@ -204,31 +206,31 @@ class Pruning(Callback):  # type: ignore[misc]
         self.sampler = sampler
 
     def before_epoch(self) -> None:
-        """Choose. fastai asks the loader for its length before it draws."""
+        """Choose the items here, as fastai reads the loader's length before it draws."""
         loader = self.dls.train
-        last = self.epoch >= (1 - LAST) * self.n_epoch
-        self.sampler.choose(loader.rng, least=loader.items if last else loader.bs)
+        final = self.epoch >= (1 - FINAL_SHARE) * self.n_epoch
+        self.sampler.choose(loader.rng, least=loader.items if final else loader.bs)
         loader.n = self.sampler.count
 
     def after_pred(self) -> None:
-        """Remember the cross-entropy of each image of the batch; mixed ones count by what they are mixed of."""
+        """Store the cross-entropy of each image of the batch, for mixed images with their mixed targets."""
         if not self.training:
             return
         with torch.no_grad():
             targets = self.yb[0].as_subclass(Tensor)
             losses = functional.cross_entropy(self.pred.as_subclass(Tensor).float(), targets, reduction="none")
-        self.sampler.see(self.dls.train.at, losses.cpu().numpy())
+        self.sampler.record(self.dls.train.batch_items, losses.cpu().numpy())
 
 
-def pruning(sampler: object, resumed: Mapping[str, Tensor]) -> list[Callback]:
-    """The callback for a sampler that prunes, none for others. resumed: the state that a checkpoint has."""
+def pruning(sampler: object, state: Mapping[str, Tensor]) -> list[Callback]:
+    """The callback for a pruning sampler, none for others.  state: from a checkpoint, empty without one."""
     if not isinstance(sampler, Pruned):
         return []
-    if resumed:
-        sampler.losses = resumed["losses"].numpy()
+    if state:
+        sampler.losses = state["losses"].numpy()
     return [Pruning(sampler)]
 
 
 def state_of(sampler: object) -> dict[str, Tensor]:
-    """What a checkpoint needs of a sampler."""
+    """State of a sampler for a checkpoint."""
     return {"losses": torch.from_numpy(sampler.losses)} if isinstance(sampler, Pruned) else {}

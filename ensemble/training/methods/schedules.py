@@ -1,4 +1,4 @@
-"""Learning-rate schedules by name: a schedule gives the hyper-parameters as functions of the stage's progress."""
+"""Learning-rate schedules by name: a schedule returns hyper-parameters as functions of the stage's progress."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Scheduled = dict[str, Callable[[float], Any]]
 
 
 @dataclass(frozen=True)
-class Leg:
-    """What a schedule is made for.
+class StageSettings:
+    """Settings of a training stage for a schedule.
 
-    rates: the highest rate of each parameter group.  head_only: the body is frozen.  fine_tuning: the body was
-    pretrained.  epochs: of the stage.  step: epochs between reductions.  factor: what a reduction leaves.
-    patience: epochs without a better validation loss before one.  rows: the stage's epochs so far.
+    rates: maximum rate of each parameter group.  head_only: the body is frozen.  fine_tuning: the body is
+    pretrained.  epochs: of the stage.  step: epochs between reductions.  factor: of the rate at a reduction.
+    patience: epochs without a lower validation loss before a reduction.  rows: returns the stage's history so far.
     """
 
     rates: Rates
@@ -38,7 +38,7 @@ class Leg:
     rows: Callable[[], Sequence[Epoch]] = tuple
 
 
-Schedule = Callable[[Leg], Scheduled]
+Schedule = Callable[[StageSettings], Scheduled]
 
 schedules: Registry[Schedule] = Registry("schedule")
 
@@ -46,60 +46,60 @@ MOMENTA = (0.95, 0.85, 0.95)
 
 
 @schedules.register("one-cycle")
-def one_cycle(leg: Leg) -> Scheduled:
-    """Up and down again by cosines (Smith 2018), with the proportions of fastai's `fine_tune`.
+def one_cycle(settings: StageSettings) -> Scheduled:
+    """One-cycle: cosine warm-up and annealing (Smith 2018), with the settings of fastai's `fine_tune`.
 
-    The head warms up nearly all the way (0.99), everything that was pretrained starts from a fifth, a network
-    from scratch from a twenty-fifth.
+    The warm-up takes 99 % of the stage for the head, else 30 %; it starts at 1/5 of the rate for a pretrained body,
+    else at 1/25.
     """
-    start, div = (0.99, 25.0) if leg.head_only else (0.3, 5.0) if leg.fine_tuning else (0.3, 25.0)
+    warmup, div = (0.99, 25.0) if settings.head_only else (0.3, 5.0) if settings.fine_tuning else (0.3, 25.0)
     return {
-        "lr": combined_cos(start, leg.rates / div, leg.rates, leg.rates / 1e5),
-        "mom": combined_cos(start, *MOMENTA),
+        "lr": combined_cos(warmup, settings.rates / div, settings.rates, settings.rates / 1e5),
+        "mom": combined_cos(warmup, *MOMENTA),
     }
 
 
 @schedules.register("constant")
-def constant(leg: Leg) -> Scheduled:
-    """The same rates from the first batch to the last."""
-    return {"lr": SchedNo(leg.rates, leg.rates)}
+def constant(settings: StageSettings) -> Scheduled:
+    """Constant rates."""
+    return {"lr": SchedNo(settings.rates, settings.rates)}
 
 
 @schedules.register("triangle")
-def triangle(leg: Leg) -> Scheduled:
-    """In straight lines from a fifth of the rates up to them after 23 %, and down to 7 % (Jordan 2024)."""
-    up, down = SchedLin(0.2 * leg.rates, leg.rates), SchedLin(leg.rates, 0.07 * leg.rates)
-    return {"lr": combine_scheds([0.23, 0.77], [up, down])}
+def triangle(settings: StageSettings) -> Scheduled:
+    """Linear from 1/5 of the rates to the rates at 23 % of the stage, then linear to 7 % (Jordan 2024)."""
+    warmup, decay = SchedLin(0.2 * settings.rates, settings.rates), SchedLin(settings.rates, 0.07 * settings.rates)
+    return {"lr": combine_scheds([0.23, 0.77], [warmup, decay])}
 
 
 @schedules.register("linear")
-def linear(leg: Leg) -> Scheduled:
-    """In a straight line from the rates down to nothing."""
-    return {"lr": SchedLin(leg.rates, 0.0 * leg.rates)}
+def linear(settings: StageSettings) -> Scheduled:
+    """Linear from the rates to 0."""
+    return {"lr": SchedLin(settings.rates, 0.0 * settings.rates)}
 
 
 @schedules.register("cosine")
-def cosine(leg: Leg) -> Scheduled:
-    """From the rates down to nothing by half a cosine (Loshchilov & Hutter 2017, without restarts)."""
-    return {"lr": SchedCos(leg.rates, 0.0 * leg.rates)}
+def cosine(settings: StageSettings) -> Scheduled:
+    """Cosine annealing from the rates to 0 (Loshchilov & Hutter 2017, without restarts)."""
+    return {"lr": SchedCos(settings.rates, 0.0 * settings.rates)}
 
 
 @schedules.register("step")
-def step(leg: Leg) -> Scheduled:
-    """Reduced to a tenth (`rate_factor`) after every seventh epoch (`step_epochs`), as torch's StepLR."""
+def step(settings: StageSettings) -> Scheduled:
+    """Rates times `rate_factor` (0.1) after every `step_epochs` (7) epochs, as torch's StepLR."""
 
     def rates(progress: float) -> Rates:
-        # an epoch's first batch is a hair's breadth off its place
-        reductions = math.floor(progress * leg.epochs / leg.step + 1e-6)
-        return leg.rates * leg.factor**reductions
+        # the progress at an epoch's first batch has a rounding error
+        reductions = math.floor(progress * settings.epochs / settings.step + 1e-6)
+        return settings.rates * settings.factor**reductions
 
     return {"lr": rates}
 
 
 @schedules.register("plateau")
-def plateau(leg: Leg) -> Scheduled:
-    """Reduced to a tenth (`rate_factor`) after more than `patience` epochs without a new lowest validation loss.
+def plateau(settings: StageSettings) -> Scheduled:
+    """Rates times `rate_factor` (0.1) after more than `patience` epochs without a new lowest validation loss.
 
-    As torch's ReduceLROnPlateau with threshold 0, but a function of the history: a resumed run decides the same.
+    As torch's ReduceLROnPlateau with threshold 0, but a function of the history, so that a resumed run agrees.
     """
-    return {"lr": lambda progress: leg.rates * leg.factor ** plateaus(leg.rows(), leg.patience)}
+    return {"lr": lambda progress: settings.rates * settings.factor ** plateaus(settings.rows(), settings.patience)}

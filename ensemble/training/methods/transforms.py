@@ -1,4 +1,4 @@
-"""Augmentations of a batch of images."""
+"""Augmentation transforms of a batch of images."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ensemble.core.predictions import Ints
 
 
 class BatchTransform(RandTransform):  # type: ignore[misc]
-    """Changes a training batch, float (n, c, h, w) between 0 and 1, to one of the same shape, in `changed`.
+    """Base class: `changed` transforms a training batch, float (n, c, h, w) between 0 and 1, to the same shape.
 
-    It draws from torch's global generator, on the batch's device, a value for each image.
+    Random numbers are drawn for each image from torch's global generator, on the batch's device.
     """
 
     split_idx, order = 0, 30
@@ -27,47 +27,47 @@ class BatchTransform(RandTransform):  # type: ignore[misc]
         super().__init__(p=1.0)
 
     def before_call(self, b: Any, split_idx: int) -> None:
-        """Nothing is drawn here: `changed` draws for the whole batch at once."""
+        """Enable the transform; `changed` draws random numbers for the whole batch at once."""
         self.do = True
 
     def encodes(self, x: TensorImage) -> TensorImage:
-        """The batch changed; a single image, as `show_batch` may hand on, as it is."""
+        """The transformed batch; a single image, as `show_batch` may pass, is returned unchanged."""
         return x.as_subclass(type(x)) if x.ndim != 4 else type(x)(self.changed(x.as_subclass(Tensor)))
 
     def changed(self, x: Tensor) -> Tensor:
-        """float (n, c, h, w) to the same shape."""
+        """Transform float (n, c, h, w) to the same shape."""
         raise NotImplementedError
 
 
 class Loader(Protocol):
-    """at: int64 (n,), the numbers of the items in the batch at hand.  epoch: from 0.  items: how many there are."""
+    """batch_items: int64 (n,), indices of the items in the current batch.  epoch: from 0.  items: their number."""
 
-    at: Ints
+    batch_items: Ints
     epoch: int
     items: int
 
 
 class ItemTransform(BatchTransform):
-    """A transform that asks its loader, which sets itself here, what items the batch holds and in which epoch."""
+    """A transform that depends on the items of the batch and the epoch; the active loader sets `loader`."""
 
     loader: Loader | None = None
 
 
 class Automatic(BatchTransform):
-    """A transform of single uint8 images, drawn anew for each image of the batch."""
+    """Applies a torchvision transform of single uint8 images to each image of the batch."""
 
     def __init__(self, operation: v2.Transform) -> None:
         super().__init__()
         self.operation = operation
 
     def changed(self, x: Tensor) -> Tensor:
-        """float (n, c, h, w) between 0 and 1 to the same shape, in steps of 1/255."""
+        """Transform float (n, c, h, w) between 0 and 1 to the same shape, in steps of 1/255."""
         pixels = (x * 255).round().to(torch.uint8)
         return torch.stack([self.operation(image) for image in pixels]).to(x.dtype) / 255
 
 
 class AlternateFlip(ItemTransform):
-    """Mirror each image in every other epoch, beginning at random: no side is seen twice in a row (Jordan 2024)."""
+    """Horizontal flip of each image in every other epoch; whether in even or odd ones is random (Jordan 2024)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,17 +75,17 @@ class AlternateFlip(ItemTransform):
         self.first = np.empty(0, np.int64)
 
     def changed(self, x: Tensor) -> Tensor:
-        """float (n, c, h, w) to the same shape; as it is where no loader says what it holds."""
+        """Transform float (n, c, h, w) to the same shape; unchanged without a loader."""
         if self.loader is None:
             return x
         if len(self.first) != self.loader.items:
             self.first = np.random.default_rng(self.salt).integers(0, 2, self.loader.items)
-        turned = torch.from_numpy((self.first[self.loader.at] + self.loader.epoch) % 2 == 1).to(x.device)
-        return torch.where(turned[:, None, None, None], x.flip(-1), x)
+        flipped = torch.from_numpy((self.first[self.loader.batch_items] + self.loader.epoch) % 2 == 1).to(x.device)
+        return torch.where(flipped[:, None, None, None], x.flip(-1), x)
 
 
 class FlipShift(BatchTransform):
-    """Mirror each image with probability `flip` and move it by up to `shift` pixels, mirrored at the border.
+    """Horizontal flip with probability `flip` and shift by up to `shift` pixels, with reflection padding.
 
     One gather for the whole batch.
     """
@@ -95,47 +95,47 @@ class FlipShift(BatchTransform):
         self.flip, self.shift = flip, shift
 
     def changed(self, x: Tensor) -> Tensor:
-        """float (n, c, h, w) to the same shape."""
+        """Transform float (n, c, h, w) to the same shape."""
         return flip_shift(x, self.flip, self.shift)
 
 
 class UpsideDown(BatchTransform):
-    """Turn each image upside down with probability `p`."""
+    """Vertical flip with probability `p`."""
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        self.share = p
+        self.probability = p
 
     def changed(self, x: Tensor) -> Tensor:
-        """float (n, c, h, w) to the same shape."""
-        turned = torch.rand(len(x), device=x.device) < self.share
-        return torch.where(turned[:, None, None, None], x.flip(-2), x)
+        """Transform float (n, c, h, w) to the same shape."""
+        flipped = torch.rand(len(x), device=x.device) < self.probability
+        return torch.where(flipped[:, None, None, None], x.flip(-2), x)
 
 
 def flip_shift(x: Tensor, flip: float, shift: int) -> Tensor:
-    """x (n, c, h, w), each image mirrored with probability `flip` and moved by -shift..shift pixels."""
+    """x (n, c, h, w) with each image flipped with probability `flip` and shifted by -shift..shift pixels."""
     n, _, h, w = x.shape
-    rows = _moved(n, h, shift, x.device)
-    columns = _moved(n, w, shift, x.device)
-    mirrored = torch.rand(n, device=x.device) < flip
-    columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+    rows = _shifted_positions(n, h, shift, x.device)
+    columns = _shifted_positions(n, w, shift, x.device)
+    flipped = torch.rand(n, device=x.device) < flip
+    columns = torch.where(flipped[:, None], columns.flip(1), columns)
     images = torch.arange(n, device=x.device)[:, None, None]
-    # indexing with the channel last keeps the three values of a pixel together in memory
-    moved = x.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]]
-    return moved.permute(0, 3, 1, 2)
+    # indexing in channels-last order copies the three values of a pixel together
+    shifted = x.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]]
+    return shifted.permute(0, 3, 1, 2)
 
 
-def _moved(n: int, length: int, shift: int, device: torch.device) -> Tensor:
-    """int64 (n, length): the positions 0..length-1 moved by a random step and reflected at the ends."""
+def _shifted_positions(n: int, length: int, shift: int, device: torch.device) -> Tensor:
+    """Positions 0..length-1, shifted by a random step per image and reflected at the ends, int64 (n, length)."""
     steps = torch.randint(-shift, shift + 1, (n, 1), device=device)
-    place = (torch.arange(length, device=device) + steps).abs()
-    return (length - 1) - (length - 1 - place).abs()
+    positions = (torch.arange(length, device=device) + steps).abs()
+    return (length - 1) - (length - 1 - positions).abs()
 
 
 class Cutout(BatchTransform):
-    """Hide a square of `side` pixels at a random place of each image by the batch's mean (DeVries & Taylor 2017).
+    """Cutout (DeVries & Taylor 2017): a random square of side `side` in each image is set to the batch mean.
 
-    At the border a part of the square lies outside.
+    Near the border, part of the square may be outside the image.
     """
 
     order = 40
@@ -145,58 +145,58 @@ class Cutout(BatchTransform):
         self.side = side
 
     def changed(self, x: Tensor) -> Tensor:
-        """float (n, c, h, w) to the same shape."""
-        rows, columns = (_around(len(x), length, self.side, x.device) for length in x.shape[2:])
+        """Transform float (n, c, h, w) to the same shape."""
+        rows, columns = (_mask_around(len(x), length, self.side, x.device) for length in x.shape[2:])
         hidden = (rows[:, :, None] & columns[:, None, :])[:, None]
         return torch.where(hidden, x.mean(dim=(0, 2, 3))[:, None, None], x)
 
 
-def _around(n: int, length: int, side: int, device: torch.device) -> Tensor:
-    """bool (n, length): the `side` places around a random one."""
+def _mask_around(n: int, length: int, side: int, device: torch.device) -> Tensor:
+    """Mask of `side` positions around a random one, bool (n, length)."""
     first = torch.randint(0, length, (n, 1), device=device) - side // 2
-    place = torch.arange(length, device=device)
-    return (place >= first) & (place < first + side)
+    positions = torch.arange(length, device=device)
+    return (positions >= first) & (positions < first + side)
 
 
 GREY = (0.299, 0.587, 0.114)
-"""How bright each primary is, ITU-R 601, as Pillow's `L`."""
+"""Luma weights of red, green and blue, ITU-R 601, as in Pillow's mode `L`."""
 
 
 class Noise(BatchTransform):
-    """Gaussian noise on every value, of a strength between nothing and `most` (of 1) for each image."""
+    """Gaussian noise on every value, with a standard deviation per image drawn between 0 and `max_strength`."""
 
     order = 50
 
-    def __init__(self, most: float = 0.08) -> None:
+    def __init__(self, max_strength: float = 0.08) -> None:
         super().__init__()
-        self.most = most
+        self.max_strength = max_strength
 
     def changed(self, x: Tensor) -> Tensor:
-        """float (n, c, h, w) to the same shape."""
-        strength = self.most * torch.rand(len(x), 1, 1, 1, device=x.device)
+        """Transform float (n, c, h, w) to the same shape."""
+        strength = self.max_strength * torch.rand(len(x), 1, 1, 1, device=x.device)
         return (x + strength * torch.randn_like(x)).clamp(0, 1)
 
 
 class Grey(BatchTransform):
-    """Take the colour from each image with probability `p`."""
+    """Conversion to greyscale with probability `p`."""
 
     order = 45
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        self.share = p
+        self.probability = p
 
     def changed(self, x: Tensor) -> Tensor:
-        """float (n, 3, h, w) to the same shape."""
+        """Transform float (n, 3, h, w) to the same shape."""
         weights = torch.tensor(GREY, device=x.device, dtype=x.dtype).view(1, 3, 1, 1)
-        chosen = torch.rand(len(x), 1, 1, 1, device=x.device) < self.share
-        return torch.where(chosen, (x * weights).sum(1, keepdim=True).expand_as(x), x)
+        mask = torch.rand(len(x), 1, 1, 1, device=x.device) < self.probability
+        return torch.where(mask, (x * weights).sum(1, keepdim=True).expand_as(x), x)
 
 
 class Deform(BatchTransform):
-    """Smooth elastic deformation (Ronneberger et al. 2015): a coarse grid moved at random, bicubic in between.
+    """Smooth elastic deformation (Ronneberger et al. 2015): a coarse grid of random displacements, bicubic between.
 
-    grid: points a side.  strength: the standard deviation of their moves, of the image's side.
+    grid: points per side.  strength: standard deviation of the displacements, as a share of the image's side.
     """
 
     order = 35
@@ -206,11 +206,13 @@ class Deform(BatchTransform):
         self.grid, self.strength = grid, strength
 
     def changed(self, x: Tensor) -> Tensor:
-        """float (n, c, h, w) to the same shape, mirrored at the border."""
+        """Transform float (n, c, h, w) to the same shape, with reflection padding."""
         n, _, h, w = x.shape
-        # places are counted from -1 to 1, so a side is 2 long
-        moves = 2 * self.strength * torch.randn(n, 2, self.grid, self.grid, device=x.device, dtype=x.dtype)
-        moves = functional.interpolate(moves, (h, w), mode="bicubic", align_corners=True)
-        straight = torch.eye(2, 3, device=x.device, dtype=x.dtype).expand(n, 2, 3)
-        places = functional.affine_grid(straight, [n, 1, h, w], align_corners=False) + moves.permute(0, 2, 3, 1)
-        return functional.grid_sample(x, places, padding_mode="reflection", align_corners=False)
+        # coordinates range from -1 to 1, so a side has length 2
+        offsets = 2 * self.strength * torch.randn(n, 2, self.grid, self.grid, device=x.device, dtype=x.dtype)
+        offsets = functional.interpolate(offsets, (h, w), mode="bicubic", align_corners=True)
+        identity = torch.eye(2, 3, device=x.device, dtype=x.dtype).expand(n, 2, 3)
+        coordinates = functional.affine_grid(identity, [n, 1, h, w], align_corners=False) + offsets.permute(
+            0, 2, 3, 1
+        )
+        return functional.grid_sample(x, coordinates, padding_mode="reflection", align_corners=False)
