@@ -94,7 +94,8 @@ class Members(Sequence[Model]):
     def _repr_html_(self) -> str:
         from ensemble.report.fragments import fragment
 
-        return fragment("Members", [], self.table(), [line for model in self.models for line in model.warnings])
+        notes = [f"{model.id}: {line}" for model in self.models for line in model.warnings]
+        return fragment("Members", [], self.table(), notes)
 
 
 @dataclass(frozen=True)

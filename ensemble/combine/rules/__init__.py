@@ -101,7 +101,7 @@ class Rule:
 
 rules: Registry[Rule] = Registry(
     "combining rule",
-    modules=("ensemble.combine.rules.means", "ensemble.combine.rules.stack", "ensemble.combine.rule_selection"),
+    modules=("ensemble.combine.rules.means", "ensemble.combine.rules.stack", "ensemble.combine.rules.auto"),
 )
 
 
