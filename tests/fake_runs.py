@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.files import write_json
-from ensemble.predictions import Predictions, save
+from ensemble.core.files import write_json
+from ensemble.core.predictions import Predictions, save
 from ensemble.runs.run import Run
 from ensemble.runs.writing import parent_facts, split_metrics
 

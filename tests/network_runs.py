@@ -10,8 +10,8 @@ from fake_runs import CLASSES, predictions
 from fake_runs import run as write
 from PIL import Image
 
-from ensemble.files import sha256_file
-from ensemble.predictions import align
+from ensemble.core.files import sha256_file
+from ensemble.core.predictions import align
 from ensemble.recipe import text
 from ensemble.runs.run import Run
 
@@ -21,7 +21,7 @@ def network_run(folder: Path, name: str, seed: int, classes: list[str] | None = 
     import torch
 
     from ensemble.models.network import build_network
-    from ensemble.models.weights import save_weights
+    from ensemble.models.state_dict import save_weights
     from ensemble.recipe.resolve import as_mapping, resolved
     from ensemble.recipe.schema import DataSpec, Recipe
 

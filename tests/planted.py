@@ -19,7 +19,7 @@ from PIL import Image, ImageEnhance
 from scipy.ndimage import gaussian_filter
 
 from ensemble.check.near import LARGE, SMALL, near_pairs
-from ensemble.data.pixels import Square
+from ensemble.data.preprocess import Preprocess
 
 Array = npt.NDArray[np.float64]
 
@@ -258,7 +258,7 @@ def planted(seed: int, size: int, sources: int, family: int = 12) -> Iterator[Pl
 def found_and_right(size: int, seed: int, sources: int, family: int = 12) -> dict[str, Any]:
     """Recall by kind, of all and of all but crops; precision. A mirrored pair counts only when it is called so."""
     pictures = list(planted(seed, size, sources, family))
-    square = Square(LARGE if size >= LARGE else SMALL, "squash")
+    square = Preprocess(LARGE if size >= LARGE else SMALL, "squash")
     found = near_pairs(np.stack([square.of(one.image) for one in pictures]))
     pairs = dict(zip(zip(found.first.tolist(), found.second.tolist(), strict=True), found.mirrored, strict=True))
     original: dict[str, int] = {}

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from ensemble.architectures import HALF, IMAGENET, Architecture, architectures, lookup, refuse_unfit
-from ensemble.errors import RecipeError
+from ensemble.core.errors import RecipeError
+from ensemble.recipe.architectures import HALF, IMAGENET, Architecture, architectures, lookup, refuse_unfit
 from ensemble.recipe.schema import Recipe
 
 MISSION = ["vgg19", "vgg19_bn", "resnet34", "densenet121", "efficientnet_b0"]
@@ -17,7 +17,7 @@ MISSION = ["vgg19", "vgg19_bn", "resnet34", "densenet121", "efficientnet_b0"]
 def test_listing_and_looking_up_imports_no_network_library() -> None:
     code = (
         "import sys\n"
-        "from ensemble.architectures import architectures, lookup\n"
+        "from ensemble.recipe.architectures import architectures, lookup\n"
         "assert all(lookup(name).stats for name in architectures.names())\n"
         "slow = {'torch', 'torchvision', 'timm', 'fastai', 'pydantic', 'numpy'}\n"
         "assert not slow & set(sys.modules), slow & set(sys.modules)\n"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensemble.cli.params import Duration
+from ensemble.cli.options import Duration
 from ensemble.recipe.schema import Recipe, Stage
 
 pytestmark = pytest.mark.slow  # the module under test imports torch
@@ -27,8 +27,8 @@ def recipes(*archs: str) -> list[Recipe]:
     budget=st.floats(0.4, 5000),
 )
 def test_what_is_chosen_fits_and_nothing_more_would(archs: list[str], costs: list[float], budget: float) -> None:
-    from ensemble.errors import RecipeError
-    from ensemble.training.budget import SHARES, choose
+    from ensemble.core.errors import RecipeError
+    from ensemble.training.jobs.estimate import SHARES, choose
 
     seconds = [[share * cost for cost in costs[: len(archs)]] for share in SHARES]
     try:
@@ -45,21 +45,21 @@ def test_what_is_chosen_fits_and_nothing_more_would(archs: list[str], costs: lis
 
 
 def test_everything_is_taken_whole_where_it_fits() -> None:
-    from ensemble.training.budget import choose
+    from ensemble.training.jobs.estimate import choose
 
     choice = choose(recipes(*ARCHS, "vgg19"), [[100] * 4, [75] * 4, [50] * 4], 400)
     assert (choice.shares, choice.seconds) == (dict.fromkeys(range(4), 1.0), 400)
 
 
 def test_other_architectures_come_before_other_seeds() -> None:
-    from ensemble.training.budget import choose
+    from ensemble.training.jobs.estimate import choose
 
     choice = choose(recipes("vgg19", "vgg19", "resnet34", "densenet121"), [[100] * 4] * 3, 300)
     assert choice.shares == {0: 1.0, 2: 1.0, 3: 1.0}
 
 
 def test_epochs_are_given_up_where_members_are_worth_more() -> None:
-    from ensemble.training.budget import choose
+    from ensemble.training.jobs.estimate import choose
 
     # whole: one architecture of three; halved: two of them, at 1 / sqrt(2) each
     choice = choose(recipes(*ARCHS), [[100] * 3, [75] * 3, [50] * 3], 100)
@@ -76,7 +76,7 @@ def test_epochs_are_given_up_where_members_are_worth_more() -> None:
     ("budget", "expected"), [(100, {0: 1.0, 1: 0.5, 2: 0.5}), (50, {0: 1.0, 1: 0.5}), (10, {0: 1.0}), (200, None)]
 )
 def test_what_is_complete_costs_nothing_and_is_kept_whole(budget: float, expected: dict[int, float] | None) -> None:
-    from ensemble.training.budget import choose
+    from ensemble.training.jobs.estimate import choose
 
     choice = choose(recipes(*ARCHS), [[0, 100, 100], [75, 75, 75], [50, 50, 50]], budget)
     assert choice.shares == (expected or dict.fromkeys(range(3), 1.0))
@@ -84,7 +84,7 @@ def test_what_is_complete_costs_nothing_and_is_kept_whole(budget: float, expecte
 
 @pytest.mark.parametrize(("share", "epochs"), [(1.0, 8), (0.75, 6), (0.5, 4), (0.01, 1)])
 def test_only_the_epochs_of_the_whole_network_are_shortened(share: float, epochs: int) -> None:
-    from ensemble.training.budget import shortened
+    from ensemble.training.jobs.estimate import shortened
 
     (plain,) = recipes("vgg19")
     short = shortened(plain, share)
@@ -113,6 +113,6 @@ def test_what_is_no_time_is_refused(text: str) -> None:
     ("seconds", "text"), [(3.2, "3 s"), (89, "89 s"), (91, "2 min"), (3600, "60 min"), (5460, "1 h 31 min")]
 )
 def test_times_are_written(seconds: float, text: str) -> None:
-    from ensemble.training.budget import duration
+    from ensemble.training.jobs.estimate import format_duration
 
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text

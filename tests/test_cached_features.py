@@ -9,19 +9,19 @@ import pytest
 import torch
 from few_digits import Watched, few_digits
 
-from ensemble.data.pixels import Square
-from ensemble.data.squares import open_squares
+from ensemble.data.image_cache import open_images
+from ensemble.data.preprocess import Preprocess
+from ensemble.inference.image_batches import CachedImages
 from ensemble.models.network import Network, build_network
 from ensemble.recipe.file import contradictions
 from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import DataSpec, Recipe
 from ensemble.runs.history import Epoch
-from ensemble.training.estimate import estimate
-from ensemble.training.loaders import data_loaders
-from ensemble.training.lookup import FromSquares
-from ensemble.training.loop import Training
-from ensemble.training.probe import Speed
-from ensemble.training.seeds import seed_everything
+from ensemble.training.engine.checkpoint import seed_everything
+from ensemble.training.engine.loaders import data_loaders
+from ensemble.training.engine.loop import Training
+from ensemble.training.jobs.estimate import estimate
+from ensemble.training.jobs.speed_probe import Speed
 
 pytestmark = pytest.mark.slow  # they import fastai, which takes seconds
 
@@ -44,13 +44,13 @@ def recipe(**keys: Any) -> Recipe:
 def training(folder: Path, given: Recipe, watched: Watched, pieces: int = 1) -> Training:
     """A training that goes on from what is in `folder`."""
     data = few_digits(TRAIN, VALID)
-    (squares,) = open_squares(data, ["train", "valid"], [Square(SIZE, "squash")], folder / "squares")
+    (squares,) = open_images(data, ["train", "valid"], [Preprocess(SIZE, "squash")], folder / "squares")
     seed_everything(0, "weights")
     network = build_network(given, 10)
     network.compute_dtype = torch.bfloat16 if given.precision == "bfloat16" else None
     seed_everything(0, "loaders")
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)
-    loaders = data_loaders(given, data, FromSquares(squares), mean, std, device=torch.device("cpu"))
+    loaders = data_loaders(given, data, CachedImages(squares), mean, std, device=torch.device("cpu"))
     return Training(given, network, loaders, folder, {}, lambda *_: None, watched, pieces)
 
 
@@ -110,7 +110,7 @@ def test_where_memory_is_short_features_are_computed_in_pieces_too(tmp_path: Pat
 def test_a_training_that_is_interrupted_anywhere_ends_with_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
-    monkeypatch.setattr("ensemble.training.loop.CHECKPOINT_SHARE", 1e9)  # a checkpoint after every epoch
+    monkeypatch.setattr("ensemble.training.engine.loop.CHECKPOINT_SHARE", 1e9)  # a checkpoint after every epoch
     whole, _, _ = trained(tmp_path / "whole", recipe())
     with pytest.raises(KeyboardInterrupt):
         training(tmp_path / "parts", recipe(), Watched(stop_at)).run()

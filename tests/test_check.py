@@ -24,14 +24,14 @@ from ensemble.check.copies import Copies, copies, grouped
 from ensemble.check.files import Headers, oddities
 from ensemble.check.hashes import Proposals, hashes_of, proposals
 from ensemble.check.items import all_items
-from ensemble.check.labels import label_issues, run_to_ask, why_not_judged
-from ensemble.check.leaks import described, leaks, leaks_for_training, merged, of_folds, total
+from ensemble.check.labels import best_run_for_labels, label_issues, why_unusable
 from ensemble.check.near import NearPairs, near_pairs, overlay, prepare
 from ensemble.cli import run as ens
-from ensemble.data.guess import guess_spec
+from ensemble.core.files import write_json
+from ensemble.core.predictions import Predictions
+from ensemble.data.detect_form import guess_spec
+from ensemble.data.leaks import described, leaks, leaks_for_training, merged, of_folds, total
 from ensemble.data.load import load_dataset
-from ensemble.files import write_json
-from ensemble.predictions import Predictions
 from ensemble.report.check_page import spread_out
 from ensemble.runs.leaderboard import leaderboard
 from ensemble.runs.run import all_runs
@@ -68,7 +68,7 @@ def test_registration_finds_scale_and_shift(scale: tuple[float, float], shift: t
     zero = np.zeros((1, 2), np.float32)
     found = overlaid(prepared(a), prepared(b), *registered(a, b, zero, zero))
     assert found.scale[0] == pytest.approx(scale, abs=0.02) and found.shift[0] == pytest.approx(shift, abs=0.02)
-    assert found.whole[0] > 0.97 and found.detail[0] > 0.9
+    assert found.correlation[0] > 0.97 and found.detail[0] > 0.9
 
 
 def test_constant_pictures_are_no_pair_and_nothing_divides_by_zero() -> None:
@@ -82,7 +82,7 @@ def test_pairs_that_no_look_stands_leave_nothing() -> None:
     pictures = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)
     one = np.zeros(1, np.int64)
     kept, found = overlay(prepare(pictures), Proposals(one, one + 1, one.astype(bool)))
-    assert len(kept) == 0 and found.whole.shape == (0,)
+    assert len(kept) == 0 and found.correlation.shape == (0,)
 
 
 def test_pictures_that_look_alike_are_not_all_laid_over_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_proposals_are_those_of_every_pair_compared() -> None:
             expected |= {(i, j, bool(mirrored)) for i, j in np.argwhere(bits <= radius).tolist() if i < j}
     assert set(zip(found.first.tolist(), found.second.tolist(), found.mirrored.tolist(), strict=True)) == expected
     assert len(found) == len(expected) >= n / 3
-    assert 0 < len(proposals(hashes, most=100)) < len(found)
+    assert 0 < len(proposals(hashes, limit=100)) < len(found)
 
 
 # ---- a data set with something of everything ----
@@ -425,7 +425,7 @@ def test_labels_are_judged_only_by_what_is_better_than_the_largest_class(
     said = np.where(np.arange(n) < right, targets, 1 - targets)
     ids = np.array([f"i{row}" for row in range(n)])
     probs = np.eye(2, dtype=np.float32)[said] * 0.98 + np.float32(0.01)
-    why = why_not_judged(Predictions(ids, probs, np.array(["ant", "bee"]), targets))
+    why = why_unusable(Predictions(ids, probs, np.array(["ant", "bee"]), targets))
     assert (why == "") == judges
     assert judges or (f"{right} of {n}" in why and f"({largest} of {n})" in why)
 
@@ -443,11 +443,11 @@ def test_a_member_at_chance_judges_no_labels(photos: Path, capfd: pytest.Capture
 
 
 def test_folds_are_asked_before_a_better_member(tmp_path: Path) -> None:
-    assert run_to_ask(tmp_path, "a" * 64) is None
+    assert best_run_for_labels(tmp_path, "a" * 64) is None
     member(tmp_path, "good-00000001", 1, skill=0.95)
     member(tmp_path, "other-00000002", 1, skill=0.99, data={"form": "folders", "fingerprint": "b" * 64})
     folds = member(tmp_path, "folds-00000003", 2, skill=0.6, kind="folds")
-    assert run_to_ask(tmp_path, "a" * 64) == folds
+    assert best_run_for_labels(tmp_path, "a" * 64) == folds
 
 
 def test_labels_are_judged_once_a_run_is_there(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,11 +9,11 @@ import pytest
 from fake_runs import contents, member, predictions, run
 
 from ensemble.cli import run as ens
-from ensemble.cli.tables import table
+from ensemble.cli.terminal import table
+from ensemble.core.files import read_json, write_json
+from ensemble.core.predictions import save
+from ensemble.core.table import duration, interval, millions
 from ensemble.data.digits import DIGITS_FINGERPRINT
-from ensemble.files import read_json, write_json
-from ensemble.predictions import save
-from ensemble.report.amounts import duration, interval, millions
 
 
 def made_before(run):
@@ -128,7 +128,7 @@ def test_import_then_combine(here, capsys):
 
 
 def test_a_full_disk_leaves_the_run_incomplete(here, capsys, monkeypatch):
-    from ensemble import files
+    from ensemble.core import files
 
     real = files._write
 
@@ -165,7 +165,7 @@ def test_ls_of_nothing_failures_and_folds(tmp_path, capsys, monkeypatch):
 
 
 def test_a_run_in_use_is_locked(here, capsys):
-    from ensemble.runs.lock import locked
+    from ensemble.runs.run import locked
 
     assert ens(["combine"]) == 0
     made = capsys.readouterr().out.splitlines()[-1]

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
+from ensemble.combine.aligned import Split
 from ensemble.combine.crossfit import folds_of
-from ensemble.combine.fitting import Plan, Pool, best_alone, decide_in_fold
-from ensemble.combine.intervals import bootstrap, interval, wilson
-from ensemble.combine.members import Split
+from ensemble.combine.evaluate import evaluate
+from ensemble.combine.fit import Plan, Pool, best_alone, decide_in_fold
 from ensemble.combine.rules import accuracies, rules
-from ensemble.combine.scores import judge
-from ensemble.errors import DataError, NothingPassed
+from ensemble.core.errors import DataError, NothingPassed
 from ensemble.metrics import metrics
+from ensemble.stats.intervals import bootstrap, interval, wilson
 
 ACCURACY = metrics.get("accuracy")
 
@@ -43,7 +43,7 @@ def test_the_targets_of_a_fold_do_not_move_its_predictions(seed, fold, per_arch)
         with pytest.MonkeyPatch.context() as patch:  # the real folds are stratified by the targets
             patch.setattr("ensemble.combine.crossfit.folds_of", lambda *rows, **options: folds)
             try:
-                return judge(chosen, split(probs, targets), [ACCURACY]).crossfitted
+                return evaluate(chosen, split(probs, targets), [ACCURACY]).crossfitted
             except NothingPassed:
                 return reject()
 
@@ -72,9 +72,9 @@ def test_cross_fitting_is_what_doing_it_by_hand_gives(per_arch, grouped):
     groups = np.array([f"g{i // 4}" for i in range(60)]) if grouped else None
     rows = split(probs, targets, groups)
     bar = float(np.sort(accuracies(probs, targets))[-2]) - 0.01
-    judged = judge(plan(4, threshold=bar, per_arch=per_arch), rows, [ACCURACY])
+    evaluation = evaluate(plan(4, threshold=bar, per_arch=per_arch), rows, [ACCURACY])
     expected, chosen = by_hand(probs, targets, folds_of(rows.ids, targets, groups), bar, per_arch)
-    assert judged.crossfitted == pytest.approx(expected, abs=1e-6)
+    assert evaluation.crossfitted == pytest.approx(expected, abs=1e-6)
     # the bar is one that not every fold gives the same answer to
     assert len(set(chosen)) == 1 if per_arch else len(set(chosen)) > 1
 
@@ -83,7 +83,7 @@ def test_groups_divide_the_folds_and_widen_the_interval_of_the_score():
     probs, targets = stack(3, 40, 3, 1)
     many, answers = np.tile(probs, (1, 5, 1)), np.tile(targets, 5)
     groups = np.array([f"g{i % 40}" for i in range(200)])
-    whole, alone = (judge(plan(3), split(many, answers, given), [ACCURACY]) for given in (groups, None))
+    whole, alone = (evaluate(plan(3), split(many, answers, given), [ACCURACY]) for given in (groups, None))
     assert whole.crossfitted.tobytes() != alone.crossfitted.tobytes()
     wide, narrow = (one.scores["accuracy"][1] for one in (whole, alone))  # the plain mean, the same in both
     assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
@@ -92,10 +92,10 @@ def test_groups_divide_the_folds_and_widen_the_interval_of_the_score():
 def test_rows_without_a_target_are_predicted_by_the_full_fit():
     probs, targets = stack(3, 40, 3, 7)
     targets[::7] = -1
-    judged = judge(plan(3), split(probs, targets), [ACCURACY])
+    evaluation = evaluate(plan(3), split(probs, targets), [ACCURACY])
     unknown = targets == -1
-    assert judged.crossfitted[unknown].tobytes() == judged.apparent[unknown].tobytes()
-    assert judged.crossfitted[~unknown].tobytes() != judged.apparent[~unknown].tobytes()
+    assert evaluation.crossfitted[unknown].tobytes() == evaluation.apparent[unknown].tobytes()
+    assert evaluation.crossfitted[~unknown].tobytes() != evaluation.apparent[~unknown].tobytes()
 
 
 def test_choosing_among_noise_looks_good_only_apparently():
@@ -103,7 +103,7 @@ def test_choosing_among_noise_looks_good_only_apparently():
     gaps, honest = [], []
     for seed in range(20):
         probs, targets = stack(50, 60, 2, seed)
-        best = judge(plan(50), split(probs, targets), [ACCURACY]).scores["accuracy"][2]
+        best = evaluate(plan(50), split(probs, targets), [ACCURACY]).scores["accuracy"][2]
         gaps.append(best.apparent - best.honest)
         honest.append(best.honest)
     assert np.mean(gaps) > 0.08

@@ -12,8 +12,8 @@ from fake_runs import contents, member, predictions, rewritten, run
 from ensemble.combine.candidates import candidates, named, newest_ensemble
 from ensemble.combine.ensembler import combine
 from ensemble.combine.record import read_ensemble
-from ensemble.errors import DataError, MismatchedRuns, NothingPassed, RecipeError
-from ensemble.files import read_json, write_json
+from ensemble.core.errors import DataError, MismatchedRuns, NothingPassed, RecipeError
+from ensemble.core.files import read_json, write_json
 from ensemble.metrics import labels
 from ensemble.recipe.schema import CombineSpec
 from ensemble.runs.run import Run

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, sem
 from scipy.stats import t as student
 
-from ensemble.combine.comparison import compare, mcnemar
-from ensemble.combine.intervals import interval
-from ensemble.combine.paired import difference, differences, drawn_scores
 from ensemble.metrics import find, metrics
+from ensemble.stats.comparison import compare, mcnemar
+from ensemble.stats.intervals import difference, differences, drawn_scores, interval
 
 ACCURACY = metrics.get("accuracy")
 BY_ROWS = ["accuracy", "log_loss", "brier"]
@@ -111,7 +110,7 @@ def test_rows_that_come_several_times_in_one_group_say_it_once(name):
 def test_few_rows_have_the_textbook_standard_error():
     (ours, theirs), targets = members(2, 9, seed=4)
     brier = metrics.get("brier")
-    gaps = brier.of(ours, targets) - brier.of(theirs, targets)
+    gaps = brier.view(ours, targets) - brier.view(theirs, targets)
     found = difference(brier, ours, theirs, targets, None)
     assert found.se == pytest.approx(sem(gaps))
     assert (found.low, found.high) == pytest.approx(student.interval(0.95, 8, found.value, found.se), rel=0.02)
@@ -121,7 +120,7 @@ def test_correlated_errors_make_a_difference_surer():
     apart = [members(2, 400, seed=5, shared=shared, own=0.5) for shared in (0, 2)]
     loose, close = (difference(metrics.get("brier"), *pair, targets, None).se for pair, targets in apart)
     (ours, theirs), targets = apart[1]
-    unpaired = np.hypot(*[np.std(metrics.get("brier").of(one, targets)) / 20 for one in (ours, theirs)])
+    unpaired = np.hypot(*[np.std(metrics.get("brier").view(one, targets)) / 20 for one in (ours, theirs)])
     assert close < 0.6 * unpaired and loose > 0
 
 
@@ -189,7 +188,7 @@ def test_mcnemar_by_group_counts_all_ways_to_swap_groups(balances):
 @pytest.mark.parametrize(("size", "name"), [(1, "accuracy"), (5, "accuracy"), (1, "log_loss"), (4, "log_loss")])
 def test_no_difference_is_seldom_taken_for_one(size, name, monkeypatch):
     """Two members of the same skill: p-values are at least about as large as uniform ones, and not all near 1."""
-    monkeypatch.setattr("ensemble.combine.comparison.MOST_DRAWS", 250)
+    monkeypatch.setattr("ensemble.stats.comparison.MOST_DRAWS", 250)
     p_values = []
     for seed in range(200):
         (ours, theirs), targets = members(2, 120, seed=seed)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ensemble.combine.advice import Advice, advise, error_covariances
 from ensemble.combine.contributions import contributions, only_right
+from ensemble.combine.member_elimination import Elimination, eliminate_members
 from ensemble.combine.report import Part, Report
-from ensemble.combine.shorter import Shorter, shorter
 from ensemble.metrics import find, labels, metrics
 
 ACCURACY, BRIER = metrics.get("accuracy"), metrics.get("brier")
@@ -67,7 +67,7 @@ def brought(metric, probs, targets, groups=None):
 
 def shortened(metric, probs, targets, costs=None, groups=None):
     mean = Mean(probs)
-    return shorter(metric, mean(()), mean, targets, groups, costs or [None] * len(probs))
+    return eliminate_members(metric, mean(()), mean, targets, groups, costs or [None] * len(probs))
 
 
 @pytest.mark.parametrize("name", ["accuracy", "log_loss", "macro_f1", "roc_auc"])
@@ -152,7 +152,7 @@ def test_members_that_all_help_stay():
 def test_what_is_kept_is_as_good(seed, name):
     probs, targets = members(9, 1500, seed=seed, own=np.linspace(0.4, 1.5, 9), shared=2.0)
     metric, mean = metrics.get(name), Mean(probs)
-    found = shorter(metric, mean(()), mean, targets, None, [1.0] * 9)
+    found = eliminate_members(metric, mean(()), mean, targets, None, [1.0] * 9)
     if found is None:
         return
     change = metric(mean(found.dropped), targets) - metric(mean(()), targets)
@@ -168,7 +168,7 @@ def test_a_loss_that_is_small_but_sure_is_not_as_good():
     whole, wrong = Mean(probs)(()), np.eye(3)[(targets + 1) % 3]
     rest = 0.998 * whole + 0.002 * wrong
     assert 0 < BRIER(rest, targets) - BRIER(whole, targets) < 0.01 * BRIER(whole, targets)
-    assert shorter(BRIER, whole, lambda gone: rest, targets, None, [1.0, 1.0]) is None
+    assert eliminate_members(BRIER, whole, lambda gone: rest, targets, None, [1.0, 1.0]) is None
 
 
 def test_gains_at_hand_save_calls_and_few_candidates_are_tried():
@@ -176,8 +176,8 @@ def test_gains_at_hand_save_calls_and_few_candidates_are_tried():
     gains = [one.gain for one in brought(ACCURACY, probs, targets)]
     fresh, told = Mean(probs), Mean(probs)
     whole, costs = Mean(probs)(()), [1.0] * 30
-    found = shorter(ACCURACY, whole, fresh, targets, None, costs)
-    assert found == shorter(ACCURACY, whole, told, targets, None, costs, gains)
+    found = eliminate_members(ACCURACY, whole, fresh, targets, None, costs)
+    assert found == eliminate_members(ACCURACY, whole, told, targets, None, costs, gains)
     assert len(fresh.asked) - len(told.asked) == 30
     assert len(told.asked) <= 3 * 30
 
@@ -302,7 +302,7 @@ def test_advice_on_anything_is_sound(m, seed):
 @pytest.mark.parametrize(("count", "named"), [(1, "drop it: a"), (3, "drop it: keep d")])
 def test_whichever_list_is_shorter_is_shown(count, named):
     parts = tuple(Part(name, 0.0, 0.0, 0.0, 0.1, 0, None) for name in "abcd")
-    fewer = Shorter(tuple(range(count)), 0.0, 0.0, 0.0, None, "drop it")
+    fewer = Elimination(tuple(range(count)), 0.0, 0.0, 0.0, None, "drop it")
     advice = Advice((), True, "stop")
     made = Report("accuracy", 10, (), (), parts, fewer, tuple("abcd"[:count]), advice)
     assert made.sentences() == [named, "stop"]

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.combine.order import agreed_order
+from ensemble.combine.arrays import fixed_order
+from ensemble.combine.calibration import apply_temperature, fit_temperature
 from ensemble.combine.rules import normalised, rules, stored_weights
-from ensemble.combine.temperature import fit_temperature, heated
-from ensemble.errors import RecipeError
+from ensemble.core.errors import RecipeError
 from ensemble.metrics import metrics
 
 
@@ -60,8 +60,8 @@ def row_by_row(name, m, n, k, seed):
 @given(n=st.integers(1, 40), k=st.integers(2, 20), seed=st.integers(0, 99), temperature=st.floats(0.05, 20))
 def test_a_temperature_works_row_by_row_and_keeps_the_order(n, k, seed, temperature):
     probs = stack(1, n, k, seed)[0][0].astype(np.float64)
-    together = heated(probs, temperature)
-    alone = np.concatenate([heated(probs[i : i + 1], temperature) for i in range(n)])
+    together = apply_temperature(probs, temperature)
+    alone = np.concatenate([apply_temperature(probs[i : i + 1], temperature) for i in range(n)])
     assert together.tobytes() == alone.tobytes()
     assert np.abs(together.sum(axis=1) - 1).max() < 1e-12
     order = np.argsort(probs, axis=1)
@@ -71,17 +71,17 @@ def test_a_temperature_works_row_by_row_and_keeps_the_order(n, k, seed, temperat
 @given(seed=st.integers(0, 50), true=st.floats(0.2, 5))
 def test_the_fitted_temperature_is_the_best_on_a_fine_grid(seed, true):
     probs, targets = stack(1, 200, 4, seed)
-    probs = heated(probs[0].astype(np.float64), true)
+    probs = apply_temperature(probs[0].astype(np.float64), true)
     log_loss = metrics.get("log_loss")
-    found = log_loss(heated(probs, fit_temperature(probs, targets)), targets)
-    assert found <= min(log_loss(heated(probs, t), targets) for t in np.geomspace(0.05, 20, 60)) + 1e-6
+    found = log_loss(apply_temperature(probs, fit_temperature(probs, targets)), targets)
+    assert found <= min(log_loss(apply_temperature(probs, t), targets) for t in np.geomspace(0.05, 20, 60)) + 1e-6
 
 
 def test_temperature_is_found_again():
     random = np.random.default_rng(1)
     honest = random.dirichlet(np.full(3, 0.5), 20_000)
     targets = (honest.cumsum(axis=1) > random.random((20_000, 1))).argmax(axis=1)
-    assert fit_temperature(heated(honest, 0.5), targets) == pytest.approx(2, rel=0.05)
+    assert fit_temperature(apply_temperature(honest, 0.5), targets) == pytest.approx(2, rel=0.05)
 
 
 def test_a_rule_without_weights_says_so():
@@ -107,6 +107,6 @@ def test_a_tie_of_orders_is_settled_by_content():
     natural, plain, odd = (np.array(names) for names in (["2", "10"], ["10", "2"], ["b", "a"]))
     for orders, first in (((natural, plain), natural), ((odd, odd[::-1]), odd[::-1])):
         for several in (orders, orders[::-1]):
-            assert agreed_order(several).tolist() == first.tolist()
+            assert fixed_order(several).tolist() == first.tolist()
     x, y = np.array(["b", "c", "a"]), np.array(["c", "a", "b"])
-    assert agreed_order([x, y]).tolist() == agreed_order([y, x]).tolist() == ["b", "c", "a"]
+    assert fixed_order([x, y]).tolist() == fixed_order([y, x]).tolist() == ["b", "c", "a"]

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from ensemble.combine.arrays import enough_rows, sampled
 from ensemble.combine.ensembler import combine
-from ensemble.combine.fitting import Plan, Pool, decide
+from ensemble.combine.fit import Plan, Pool, decide
+from ensemble.combine.rule_selection import MOST_COEFFICIENTS, candidate_rules, too_large
 from ensemble.combine.rules import Rule, rules
-from ensemble.combine.tournament import MOST_COEFFICIENTS, contestants, too_large
+from ensemble.core.registry import Registry
 from ensemble.metrics import metrics
-from ensemble.registry import Registry
 from tests import fake_runs
 
 N = 150_000
@@ -69,11 +69,11 @@ def test_classes_in_a_period_leave_the_log_loss_on_new_rows_as_promised(name: st
 def test_auto_leaves_out_what_has_too_many_coefficients(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert too_large(30, 1_000) == ("stack",)
     assert too_large(9, 100) == ()
-    monkeypatch.setattr("ensemble.combine.tournament.MOST_COEFFICIENTS", 10)
+    monkeypatch.setattr("ensemble.combine.rule_selection.MOST_COEFFICIENTS", 10)
     runs = [fake_runs.member(tmp_path, f"net{seed}-0000000{seed}", seed) for seed in range(3)]
     combined = combine(runs, folder=tmp_path, rule="auto")
     assert "stack" not in [entry.rule for entry in combined.report.tournament]
-    assert len(combined.report.tournament) == len(contestants()) - 1
+    assert len(combined.report.tournament) == len(candidate_rules()) - 1
     assert any("auto left out stack: too large for 3 members and 3 classes" in note for note in combined.notes)
 
 

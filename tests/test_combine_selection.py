@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensemble.combine.selection import select
-from ensemble.errors import NothingPassed
+from ensemble.combine.fit import select
+from ensemble.core.errors import NothingPassed
 
 CASES = [
     # archs, accuracies, threshold, per_arch, kept

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.combine.simplex import mixture, quadratic
+from ensemble.combine.arrays import mixture, quadratic
 
 sizes = {"m": st.integers(1, 9), "seed": st.integers(0, 10_000)}
 

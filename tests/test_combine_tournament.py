@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ensemble.combine.aligned import Split
+from ensemble.combine.contributions import WithoutMembers
 from ensemble.combine.crossfit import ENOUGH_ROWS, repeated_folds
-from ensemble.combine.fitting import Plan, Pool, decide
-from ensemble.combine.members import Split
-from ensemble.combine.reduced import Reduced
+from ensemble.combine.evaluate import evaluate
+from ensemble.combine.fit import Plan, Pool, decide
+from ensemble.combine.rule_selection import RuleScore, candidate_rules, simplest
 from ensemble.combine.rules import rules
-from ensemble.combine.scores import judge
-from ensemble.combine.tournament import Entry, contestants, simplest
 from ensemble.metrics import metrics
 
 ACCURACY, LOG_LOSS = metrics.get("accuracy"), metrics.get("log_loss")
@@ -39,7 +39,7 @@ def plan(m, rule="auto", metric=ACCURACY, **options):
 
 
 def entries(*rows):
-    return [Entry(f"rule{index}", *row) for index, row in enumerate(rows)]
+    return [RuleScore(f"rule{index}", *row) for index, row in enumerate(rows)]
 
 
 @pytest.mark.parametrize(
@@ -59,23 +59,23 @@ def test_the_simplest_within_one_standard_error_wins(rows, metric, chosen):
 
 
 def test_the_plain_mean_is_the_simplest_and_every_rule_competes():
-    names = [rule.name for rule in contestants()]
+    names = [rule.name for rule in candidate_rules()]
     assert names[0] == "uniform"
     assert sorted(names) == sorted(set(rules.names()) - {"auto"})
 
 
 def test_clones_are_averaged():
     probs, targets = pool([0.5])
-    judged = judge(plan(4), split(np.repeat(probs, 4, axis=0), targets), [ACCURACY])
-    assert judged.fitted.rule.name == "uniform"
-    assert {entry.rule for entry in judged.tournament} == {rule.name for rule in contestants()}
+    evaluation = evaluate(plan(4), split(np.repeat(probs, 4, axis=0), targets), [ACCURACY])
+    assert evaluation.fitted.rule.name == "uniform"
+    assert {entry.rule for entry in evaluation.tournament} == {rule.name for rule in candidate_rules()}
 
 
 def test_members_of_mixed_strength_are_not():
     probs, targets = pool([0.2, 4, 4, 4, 4], n=600)
-    judged = judge(plan(5), split(probs, targets), [ACCURACY])
-    ours, plain, _ = judged.scores["accuracy"]
-    assert judged.fitted.rule.name != "uniform"
+    evaluation = evaluate(plan(5), split(probs, targets), [ACCURACY])
+    ours, plain, _ = evaluation.scores["accuracy"]
+    assert evaluation.fitted.rule.name != "uniform"
     assert ours.honest > plain.honest + 0.02
 
 
@@ -85,7 +85,7 @@ def test_the_choice_of_the_rule_is_no_free_lunch():
     for seed in range(4):
         random = np.random.default_rng(seed)
         probs = random.dirichlet(np.ones(2), (8, 60)).astype(np.float32)
-        score = judge(plan(8), split(probs, random.integers(0, 2, 60)), [ACCURACY]).scores["accuracy"][0]
+        score = evaluate(plan(8), split(probs, random.integers(0, 2, 60)), [ACCURACY]).scores["accuracy"][0]
         apparent.append(score.apparent)
         honest.append(score.honest)
     assert abs(np.mean(honest) - 0.5) < 0.1
@@ -96,12 +96,12 @@ def test_the_choice_of_the_rule_is_no_free_lunch():
 def test_the_table_is_what_each_rule_scores_alone(metric):
     probs, targets = pool([0.3, 1, 2], n=120)
     rows = split(probs, targets)
-    table = {entry.rule: entry.score for entry in judge(plan(3, metric=metric), rows, [metric]).tournament}
+    table = {entry.rule: entry.score for entry in evaluate(plan(3, metric=metric), rows, [metric]).tournament}
     for name in ("accuracy", "greedy", "stack"):
         chosen = plan(3, name, metric)
         if name == "accuracy":  # in the tournament all have a temperature
             chosen = Plan(chosen.ids, chosen.archs, chosen.rule, calibrate=True, metric=metric)
-        alone = metric(judge(chosen, rows, [metric]).crossfitted, targets)
+        alone = metric(evaluate(chosen, rows, [metric]).crossfitted, targets)
         assert table[name] == pytest.approx(alone, abs=1e-12)
 
 
@@ -117,39 +117,41 @@ def test_other_folds_are_tried_where_rows_are_few():
 
 def test_the_honest_score_is_the_mean_over_repeats():
     probs, targets = pool([0.5, 1, 3], n=90)
-    judged = judge(plan(3, "convex"), split(probs, targets), [ACCURACY])
-    repeats = [ACCURACY(one, targets) for one in judged.ours.honest]
+    evaluation = evaluate(plan(3, "convex"), split(probs, targets), [ACCURACY])
+    repeats = [ACCURACY(one, targets) for one in evaluation.ensemble.honest]
     assert len(repeats) == 3
-    assert judged.scores["accuracy"][0].honest == pytest.approx(np.mean(repeats))
+    assert evaluation.scores["accuracy"][0].honest == pytest.approx(np.mean(repeats))
 
 
 @pytest.mark.parametrize("name", [name for name in rules.names() if name != "auto"])
 def test_nobody_left_out_is_the_ensemble_itself(name):
     probs, targets = pool([0.4, 1, 2, 3], n=100)
     rows = split(probs, targets)
-    judged = judge(plan(4, name), rows, [ACCURACY])
-    known = judged.folds.known()
-    reduced = Reduced(judged.fitted.selection.kept, judged, Pool(probs, targets), known, heat=True)
-    assert reduced(()) == pytest.approx(judged.crossfitted[known], abs=1e-5)
+    evaluation = evaluate(plan(4, name), rows, [ACCURACY])
+    known = evaluation.folds.known()
+    reduced = WithoutMembers(
+        evaluation.fitted.selection.kept, evaluation, Pool(probs, targets), known, refit_temperature=True
+    )
+    assert reduced(()) == pytest.approx(evaluation.crossfitted[known], abs=1e-5)
     # a rule that decides on each member by itself is refitted by leaving one out
     if name in ("uniform", "accuracy"):
-        fewer = judge(plan(3, name), split(probs[1:], targets), [ACCURACY])
+        fewer = evaluate(plan(3, name), split(probs[1:], targets), [ACCURACY])
         ours, theirs = reduced((0,)), fewer.crossfitted[known]
         assert ours == pytest.approx(theirs, abs=1e-5)
     for gone in ((0,), (1, 2), (0, 1, 2)):
         left = reduced(gone)
         assert np.isfinite(left).all()
         assert np.abs(left.sum(axis=1) - 1).max() < 1e-5
-        assert (left != judged.crossfitted[known]).any()
+        assert (left != evaluation.crossfitted[known]).any()
 
 
 def test_the_best_member_alone_when_all_the_weight_goes():
     probs, targets = pool([0.01, 5, 5], n=200)
-    judged = judge(plan(3, "convex"), split(probs, targets), [ACCURACY])
-    known = judged.folds.known()
-    reduced = Reduced((0, 1, 2), judged, Pool(probs, targets), known, heat=False)
+    evaluation = evaluate(plan(3, "convex"), split(probs, targets), [ACCURACY])
+    known = evaluation.folds.known()
+    reduced = WithoutMembers((0, 1, 2), evaluation, Pool(probs, targets), known, refit_temperature=False)
     rest = reduced((0,))
-    assert ACCURACY(rest, targets[known]) < ACCURACY(judged.crossfitted[known], targets[known]) - 0.1
+    assert ACCURACY(rest, targets[known]) < ACCURACY(evaluation.crossfitted[known], targets[known]) - 0.1
 
 
 @pytest.mark.parametrize("name", rules.names())
@@ -159,7 +161,7 @@ def test_rules_say_the_same_of_permuted_rows(name):
     order = np.random.default_rng(1).permutation(60)
     rows = split(probs, targets)
     moved = Split(rows.ids[order], rows.classes, probs[:, order], targets[order], None)
-    one, other = (judge(plan(3, name), given, [ACCURACY]) for given in (rows, moved))
+    one, other = (evaluate(plan(3, name), given, [ACCURACY]) for given in (rows, moved))
     assert one.fitted.params.keys() == other.fitted.params.keys()
     assert all(one.fitted.params[key].tobytes() == other.fitted.params[key].tobytes() for key in one.fitted.params)
     assert one.fitted.temperature == other.fitted.temperature
@@ -242,18 +244,18 @@ def test_a_member_that_says_nothing_brings_nothing_to_a_calibrated_ensemble(name
     probs, targets = pool([0.3, 0.6], n=300, sharpness=2)
     with_nobody = np.concatenate([probs, np.full((1, 300, 3), 1 / 3, np.float32)])
     chosen = replace(plan(3, name, LOG_LOSS), calibrate=True)
-    judged = judge(chosen, split(with_nobody, targets), [LOG_LOSS])
-    alone = judge(replace(plan(2, name, LOG_LOSS), calibrate=True), split(probs, targets), [LOG_LOSS])
-    known = judged.folds.known()
-    rest = Reduced((0, 1, 2), judged, Pool(with_nobody, targets), known, heat=True)((2,))
+    evaluation = evaluate(chosen, split(with_nobody, targets), [LOG_LOSS])
+    alone = evaluate(replace(plan(2, name, LOG_LOSS), calibrate=True), split(probs, targets), [LOG_LOSS])
+    known = evaluation.folds.known()
+    rest = WithoutMembers((0, 1, 2), evaluation, Pool(with_nobody, targets), known, refit_temperature=True)((2,))
     assert rest == pytest.approx(alone.crossfitted[known], abs=1e-4)
 
 
 def test_what_leaving_out_a_class_expert_leaves_of_the_others():
     probs, targets = pool([0.4, 1, 2], n=120)
-    judged = judge(plan(3, "per-class"), split(probs, targets), [ACCURACY])
-    known = judged.folds.known()
-    reduced = Reduced((0, 1, 2), judged, Pool(probs, targets), known, heat=True)
+    evaluation = evaluate(plan(3, "per-class"), split(probs, targets), [ACCURACY])
+    known = evaluation.folds.known()
+    reduced = WithoutMembers((0, 1, 2), evaluation, Pool(probs, targets), known, refit_temperature=True)
     assert all(np.abs(reduced(gone).sum(axis=1) - 1).max() < 1e-5 for gone in ((0,), (1,), (2,), (0, 1)))
 
 

@@ -19,14 +19,13 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
 from ensemble.cli import run as ens
-from ensemble.errors import DataError, MismatchedRuns
-from ensemble.predictions import Predictions
+from ensemble.core.errors import DataError, MismatchedRuns
+from ensemble.core.predictions import Predictions
 from ensemble.report import figures
 from ensemble.report.classes import Labelled, balance, class_scores, confusion, labelled
-from ensemble.report.course import course
-from ensemble.report.members import conclusion, members_csv, members_markdown, ranked, sides
-from ensemble.report.mistakes import surest_mistakes
-from ensemble.report.pair import Pair
+from ensemble.report.compare import Pair, conclusion, members_csv, members_markdown, ranked, sides
+from ensemble.report.sections.mistakes import surest_mistakes
+from ensemble.report.sections.training import training_summary
 from ensemble.runs.history import Epoch, history
 from ensemble.runs.run import Run
 
@@ -80,16 +79,18 @@ def point(epoch: int, train: float, valid: float | None, valid_loss: float | Non
 
 
 def test_a_course_says_how_far_and_how_fast() -> None:
-    told = course([point(1, 0.5, 0.6, 1.0), point(2, 0.8, 0.76, 0.5), point(3, 0.97, 0.8, 0.6)])
+    told = training_summary([point(1, 0.5, 0.6, 1.0), point(2, 0.8, 0.76, 0.5), point(3, 0.97, 0.8, 0.6)])
     assert told is not None
-    assert (told.epochs, told.best_train, told.best_valid, told.fast) == (3, 0.97, 0.8, 2)
+    assert (told.epochs, told.best_train, told.best_valid, told.epochs_to_target) == (3, 0.97, 0.8, 2)
     assert told.gap == pytest.approx(0.17) and told.overfits
     assert told.lowest_train_loss == pytest.approx(1 - 0.97 / 2)
-    calm = course([point(1, 0.5, 0.6, 1.0), point(2, 0.9, 0.7, 0.5)])
+    calm = training_summary([point(1, 0.5, 0.6, 1.0), point(2, 0.9, 0.7, 0.5)])
     assert calm is not None and calm.overfits is False  # the loss is at its lowest
-    assert course([]) is None
-    blind = course([point(1, 0.5, None, None)])
-    assert blind is not None and (blind.best_valid, blind.gap, blind.overfits, blind.fast) == (None,) * 4
+    assert training_summary([]) is None
+    blind = training_summary([point(1, 0.5, None, None)])
+    assert (
+        blind is not None and (blind.best_valid, blind.gap, blind.overfits, blind.epochs_to_target) == (None,) * 4
+    )
 
 
 def test_a_history_is_read_back_and_a_broken_one_refused(tmp_path: Path) -> None:
@@ -262,11 +263,11 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_grad_cam_looks_where_the_answer_is(trained: str, capfd: pytest.CaptureFixture[str]) -> None:
     import torch
 
-    from ensemble.models.gradcam import grad_cam
-    from ensemble.models.trained import load_trained
+    from ensemble.inference.gradcam import grad_cam
+    from ensemble.inference.model import load_network
 
     run = Run(Path("runs") / trained)
-    network = load_trained(run, torch.device("cpu"))
+    network = load_network(run, torch.device("cpu"))
     right = 0
     for path in sorted(Path("photos/valid").rglob("*.png")):
         pixels = network.square.of(Image.open(path))

@@ -11,10 +11,10 @@ from fake_runs import contents, member, run
 from PIL import Image
 
 from ensemble.cli import run as ens
+from ensemble.core.files import read_json, write_json
+from ensemble.core.predictions import Predictions
 from ensemble.data.digits import DIGITS_FINGERPRINT
 from ensemble.data.load import load_dataset
-from ensemble.files import read_json, write_json
-from ensemble.predictions import Predictions
 from ensemble.recipe import text
 from ensemble.recipe.schema import DataSpec, Recipe
 from ensemble.runs.run import Run

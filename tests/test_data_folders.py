@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensemble.data.guess import guess_spec
+from ensemble.core.errors import DataError
+from ensemble.data.detect_form import guess_spec
 from ensemble.data.load import load_dataset
-from ensemble.errors import DataError
 from ensemble.recipe.schema import DataSpec
 
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody pulls the plug here, and syncing would take most of the time of these tests."""
-    monkeypatch.setattr("ensemble.files.os.fsync", lambda handle: None)
+    monkeypatch.setattr("ensemble.core.files.os.fsync", lambda handle: None)
 
 
 def draw(path: Path, value: int = 0) -> None:

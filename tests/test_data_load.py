@@ -15,21 +15,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensemble.data import digests
-from ensemble.data.dataset import Dataset, Items
-from ensemble.data.digests import UnreadableFiles
+from ensemble.core.errors import DataError, EnsError, RecipeError
+from ensemble.data import file_hashes
+from ensemble.data.dataset import Dataset, Items, fingerprint
+from ensemble.data.detect_form import guess_spec
 from ensemble.data.digits import DIGITS_FINGERPRINT, digits_dataset
-from ensemble.data.fingerprint import fingerprint
-from ensemble.data.guess import guess_spec
+from ensemble.data.file_hashes import UnreadableFiles
 from ensemble.data.load import current_fingerprint, fold_of, load_dataset, refit_of
-from ensemble.errors import DataError, EnsError, RecipeError
 from ensemble.recipe.schema import DataSpec
 
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody pulls the plug here, and syncing would take most of the time of these tests."""
-    monkeypatch.setattr("ensemble.files.os.fsync", lambda handle: None)
+    monkeypatch.setattr("ensemble.core.files.os.fsync", lambda handle: None)
 
 
 @pytest.fixture
@@ -148,13 +147,13 @@ def test_skipping_every_image_of_a_class_is_refused(photos: Path) -> None:
 
 def test_files_are_read_once_and_again_when_they_change(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    truly = digests.examined
+    truly = file_hashes.examined
 
     def counted(path: Path, **keys: object):
         read.append(path.name)
         return truly(path, **keys)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(digests, "examined", counted)
+    monkeypatch.setattr(file_hashes, "examined", counted)
     progress: list[tuple[int, int]] = []
     runs = photos.parent / "runs"
     first = load_dataset(spec(photos), runs, progress=lambda done, total: progress.append((done, total)))
@@ -217,7 +216,7 @@ def test_an_unwritable_memory_changes_nothing(photos: Path, monkeypatch: pytest.
     def full(path: Path, content: object) -> Path:
         raise EnsError("cannot write: No space left on device")
 
-    monkeypatch.setattr(digests, "write_atomically", full)
+    monkeypatch.setattr(file_hashes, "write_atomically", full)
     assert current_fingerprint(spec(photos), photos.parent / "new runs") == first.fingerprint
 
 
@@ -343,8 +342,7 @@ def test_guesses_that_cannot_be_made_say_what_is_there(tmp_path: Path) -> None:
 def test_the_fingerprint_covers_groups_and_soft_labels() -> None:
     from dataclasses import replace
 
-    from ensemble.data.dataset import Items
-    from ensemble.data.fingerprint import fingerprint
+    from ensemble.data.dataset import Items, fingerprint
 
     names = np.array(["x", "y"])
     items = Items(

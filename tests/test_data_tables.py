@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from ensemble.core.errors import EnsError
 from ensemble.data.columns import one_hot_labels, soft_rows
 from ensemble.data.load import load_dataset
-from ensemble.errors import EnsError
 from ensemble.recipe.schema import DataSpec
 
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody pulls the plug here, and syncing would take most of the time of these tests."""
-    monkeypatch.setattr("ensemble.files.os.fsync", lambda handle: None)
+    monkeypatch.setattr("ensemble.core.files.os.fsync", lambda handle: None)
 
 
 def images(root: Path, *names: str) -> Path:

@@ -18,12 +18,12 @@ from fake_runs import FINGERPRINT, predictions, run
 
 from ensemble.cli import run as ens
 from ensemble.combine.ensembler import combine
-from ensemble.combine.gain import kept, ratio_interval
-from ensemble.combine.teaching import Teacher, refuse_unfit_student, softened, teacher_of
+from ensemble.core.errors import DataError, MismatchedRuns, RecipeError
+from ensemble.core.predictions import load
 from ensemble.data.dataset import Dataset, Items
-from ensemble.errors import DataError, MismatchedRuns, RecipeError
+from ensemble.distill.evaluate import ratio_interval, retained_gain
+from ensemble.distill.teacher import Teacher, refuse_unfit_student, softened, teacher_of
 from ensemble.metrics import find
-from ensemble.predictions import load
 from ensemble.recipe.resolve import resolved, run_hash
 from ensemble.recipe.schema import Recipe
 
@@ -48,16 +48,16 @@ TARGETS = predictions(600, 0).targets
 @pytest.mark.parametrize("metric", ["accuracy", "log_loss", "roc_auc"])
 def test_a_student_as_good_as_the_ensemble_keeps_all_and_one_as_good_as_the_baseline_nothing(metric: str) -> None:
     ensemble, baseline = scored(0.9, 1), scored(0.5, 2)
-    everything = kept(find(metric, CLASSES), ensemble, ensemble, baseline, TARGETS, None)
-    nothing = kept(find(metric, CLASSES), ensemble, baseline, baseline, TARGETS, None)
+    everything = retained_gain(find(metric, CLASSES), ensemble, ensemble, baseline, TARGETS, None)
+    nothing = retained_gain(find(metric, CLASSES), ensemble, baseline, baseline, TARGETS, None)
     assert (everything.share, nothing.share) == (pytest.approx(1), pytest.approx(0))
     assert everything.gain.value > 0  # an improvement, whatever the metric's direction
     assert everything.low == pytest.approx(1, abs=1e-6) and everything.high == pytest.approx(1, abs=1e-6)
-    half = kept(find(metric, CLASSES), ensemble, (ensemble + baseline) / 2, baseline, TARGETS, None)
+    half = retained_gain(find(metric, CLASSES), ensemble, (ensemble + baseline) / 2, baseline, TARGETS, None)
     assert half.low is not None and half.high is not None and half.share is not None
     assert half.low < half.share < half.high
     assert f"keeps {100 * half.share:.0f} %" in half.sentences[0]
-    other = kept(find(metric, CLASSES), ensemble, ensemble, baseline, TARGETS, None, flattered=True)
+    other = retained_gain(find(metric, CLASSES), ensemble, ensemble, baseline, TARGETS, None, optimistic=True)
     assert "keeps at most 100 %" in other.sentences[0] and other.sentences[1].startswith("Student, flattered")
 
 
@@ -65,10 +65,10 @@ def test_a_gain_that_may_be_noise_has_a_ratio_without_an_interval_and_says_so() 
     baseline, ensemble = scored(0.7, 1), scored(0.7, 1)
     wrong = np.flatnonzero(baseline.argmax(1) != TARGETS)[:2]
     ensemble[wrong] = np.eye(3)[TARGETS[wrong]]
-    found = kept(find("accuracy", CLASSES), ensemble, scored(0.7, 3), baseline, TARGETS, None)
+    found = retained_gain(find("accuracy", CLASSES), ensemble, scored(0.7, 3), baseline, TARGETS, None)
     assert found.share is not None and found.low is None and found.high is None
     assert "could be noise" in found.sentences[0]
-    worse = kept(find("accuracy", CLASSES), baseline, baseline, ensemble, TARGETS, None)
+    worse = retained_gain(find("accuracy", CLASSES), baseline, baseline, ensemble, TARGETS, None)
     assert worse.share is None
     assert "no gain to keep" in worse.sentences[0]
     json.dumps(worse.facts(), allow_nan=False)
@@ -78,8 +78,8 @@ def test_groups_widen_the_interval() -> None:
     rows = np.repeat(np.arange(60), 10)  # each image ten times
     ensemble, student, baseline = (scored(skill, seed, 60)[rows] for skill, seed in ((0.9, 1), (0.7, 2), (0.4, 3)))
     targets, names = predictions(60, 0).targets[rows], np.array([f"g{row}" for row in rows])
-    alone = kept(find("accuracy", CLASSES), ensemble, student, baseline, targets, None)
-    grouped = kept(find("accuracy", CLASSES), ensemble, student, baseline, targets, names)
+    alone = retained_gain(find("accuracy", CLASSES), ensemble, student, baseline, targets, None)
+    grouped = retained_gain(find("accuracy", CLASSES), ensemble, student, baseline, targets, names)
     assert grouped.share == alone.share
     assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
 
@@ -129,9 +129,9 @@ def test_a_teacher_gives_every_training_row_its_own_labels_whatever_the_order(tm
     assert notes == []
     said = load(made.path / "valid.npz")
     row = {name: at for at, name in enumerate(said.ids.tolist())}
-    train = teacher.taught(data).splits["train"]
-    np.testing.assert_allclose(train.taught, said.probs[[row[name] for name in train.ids]], rtol=1e-6)
-    assert teacher.taught(data).splits["valid"].taught is None
+    train = teacher.with_soft_labels(data).splits["train"]
+    np.testing.assert_allclose(train.teacher_probs, said.probs[[row[name] for name in train.ids]], rtol=1e-6)
+    assert teacher.with_soft_labels(data).splits["valid"].teacher_probs is None
     random = np.random.default_rng(0)
     rows, columns = random.permutation(60), random.permutation(3)
     other = replace(
@@ -143,7 +143,7 @@ def test_a_teacher_gives_every_training_row_its_own_labels_whatever_the_order(tm
     )
     again = Teacher(made, other, 1, 0.5)
     assert again.sha256 == teacher.sha256
-    np.testing.assert_array_equal(again.taught(data).splits["train"].taught, train.taught)
+    np.testing.assert_array_equal(again.with_soft_labels(data).splits["train"].teacher_probs, train.teacher_probs)
     nudged = teacher.rows.probs.copy()
     nudged[7] = nudged[7][::-1]
     assert Teacher(made, replace(teacher.rows, probs=nudged), 1, 0.5).sha256 != teacher.sha256
@@ -207,7 +207,7 @@ def test_the_loss_is_the_labels_and_the_teachers_mixed() -> None:
     torch = pytest.importorskip("torch")
     from torch.nn import functional
 
-    from ensemble.training.losses import Distilled, losses
+    from ensemble.training.methods.losses import Distilled, losses
 
     hard = losses.get("cross-entropy")(resolved(Recipe(arch="resnet18", label_smoothing=0.1)), None)
     logits = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
@@ -217,7 +217,7 @@ def test_the_loss_is_the_labels_and_the_teachers_mixed() -> None:
     found = Distilled(hard, 2.0, 0.3)(logits, targets)
     soft = functional.cross_entropy(logits / 2, said)
     assert found.item() == pytest.approx((0.7 * hard(logits, label) + 0.3 * 4 * soft).item(), rel=1e-5)
-    # rows that are looked at, not learnt from, are judged by their labels
+    # rows that are looked at, not learnt from, are evaluated by their labels
     assert Distilled(hard, 2.0, 0.3)(logits, label).item() == hard(logits, label).item()
     # softmax(z / T) is p at that T where z = log p: there, and only there, the teacher's part has no gradient
     perfect = torch.from_numpy(np.log(predictions(8, 1).probs)).requires_grad_()
@@ -350,7 +350,7 @@ def test_what_the_teacher_says_decides_the_weights_and_the_id_and_the_order_of_i
     student, _ = distilled(capfd, "--epochs", "1")
     weights = (student / "weights.safetensors").read_bytes()
     (teacher,) = Path("runs").glob("ensemble-*")
-    from ensemble.predictions import save
+    from ensemble.core.predictions import save
 
     rows = load(teacher / "valid.npz")
     order = np.random.default_rng(0).permutation(len(rows))

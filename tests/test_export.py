@@ -17,14 +17,14 @@ from network_runs import many_kinds, network_run, picture, see_through
 from PIL import Image
 
 from ensemble.cli import run as ens
-from ensemble.combine.committee import committee
+from ensemble.combine.calibration import fit_temperature
 from ensemble.combine.ensembler import combine
-from ensemble.combine.fitting import applied
+from ensemble.combine.fit import applied
+from ensemble.combine.predicting_members import predicting_members
 from ensemble.combine.rules import rules
-from ensemble.combine.temperature import fit_temperature
-from ensemble.errors import DataError, EnsError
-from ensemble.files import sha256_file
-from ensemble.report.headline import headline
+from ensemble.core.errors import DataError, EnsError
+from ensemble.core.files import sha256_file
+from ensemble.runs.leaderboard import headline
 from ensemble.runs.run import Run
 
 ROOT = Path(__file__).parents[1]
@@ -101,8 +101,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_script_has_forty_lines_and_repeats_our_steps() -> None:
-    from ensemble.data.filters import NEEDS_SCIKIT_IMAGE, filters
-    from ensemble.data.pixels import resizes
+    from ensemble.data.preprocess import NEEDS_SCIKIT_IMAGE, filters, resizes
     from ensemble.export.predict_anywhere import STEPS
 
     script = ROOT / "ensemble" / "export" / "predict_anywhere.py"
@@ -115,7 +114,7 @@ def test_the_script_has_forty_lines_and_repeats_our_steps() -> None:
 
 
 def test_a_missing_package_is_named_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ensemble.export.onnxfile import check_extra
+    from ensemble.export.session import check_extra
 
     check_extra()
     monkeypatch.setitem(sys.modules, "onnxscript", None)
@@ -279,28 +278,28 @@ def test_what_cannot_be_exported_leaves_nothing(
 def test_every_view_and_a_computed_layer_are_in_the_graph(here: Path, tta: str) -> None:
     import torch
 
-    from ensemble.export.onnxfile import write_onnx
+    from ensemble.export.onnx_graph import write_onnx
     from ensemble.export.parity import compare
     from ensemble.export.session import OnnxModel
-    from ensemble.models.panel import load_panel
+    from ensemble.inference.model import load_ensemble
 
     keys: dict[str, Any] = {"arch": "speednet", "filters": (8, 8, 8), "dense": None, "image_size": 33}
     run = network_run(here / "runs", "speed-00000001", 1, tta=tta, **keys)
-    panel = load_panel(committee(run), torch.device("cpu"))
-    write_onnx(panel, here / "model.onnx")
-    pixels = {one: np.stack([one.of(picture(seed)) for seed in range(11)]) for one in panel.squares}
-    found = compare(panel, OnnxModel(here / "model.onnx"), pixels, real=True)
+    loaded = load_ensemble(predicting_members(run), torch.device("cpu"))
+    write_onnx(loaded, here / "model.onnx")
+    pixels = {one: np.stack([one.of(picture(seed)) for seed in range(11)]) for one in loaded.squares}
+    found = compare(loaded, OnnxModel(here / "model.onnx"), pixels, real=True)
     assert found.difference < 5e-5 and found.same == found.n == 11
     other = network_run(here / "runs", "other-00000002", 2, **keys)
-    stranger = load_panel(committee(other), torch.device("cpu"))
+    stranger = load_ensemble(predicting_members(other), torch.device("cpu"))
     assert compare(stranger, OnnxModel(here / "model.onnx"), pixels, real=True).difference > 1e-2
 
 
 @pytest.mark.slow
 def test_weights_too_large_for_one_file_lie_beside_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ensemble.export import onnxfile
+    from ensemble.export import onnx_graph
 
-    monkeypatch.setattr(onnxfile, "ONE_FILE", 100)
+    monkeypatch.setattr(onnx_graph, "ONE_FILE", 100)
     run = network_run(here / "runs", "net-00000001", 1)
     assert ens(["export", run.id, "--zip", "net.zip"]) == 0
     with zipfile.ZipFile(here / "net.zip") as archive:

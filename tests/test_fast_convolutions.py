@@ -14,9 +14,8 @@ timm = pytest.importorskip("timm")
 
 from networks import UsedTwice, trained_for_long  # noqa: E402
 
-from ensemble.models.depth import kept_parameters, set_mode  # noqa: E402
-from ensemble.models.depthwise import Depthwise  # noqa: E402
-from ensemble.models.fast_convolutions import FastConvolutions  # noqa: E402
+from ensemble.models.fast_convolutions import Depthwise, FastConvolutions  # noqa: E402
+from ensemble.models.layers import kept_parameters, set_mode  # noqa: E402
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7])

@@ -11,10 +11,10 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from ensemble import files
-from ensemble.errors import EnsError, RunLocked
-from ensemble.files import sha256_file, write_atomically
-from ensemble.runs.lock import locked
+from ensemble.core import files
+from ensemble.core.errors import EnsError, RunLocked
+from ensemble.core.files import sha256_file, write_atomically
+from ensemble.runs.run import locked
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

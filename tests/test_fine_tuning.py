@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ensemble.errors import RecipeError
+from ensemble.core.errors import RecipeError
 from ensemble.recipe.file import build
 from ensemble.recipe.resolve import hashed_keys, resolved, training_stages
 from ensemble.recipe.schema import DataSpec, Recipe
@@ -104,7 +104,7 @@ def test_rescaled_filters_compute_what_they_did(torch: Any, arch: str, training:
     import timm
     from networks import trained_for_long
 
-    from ensemble.models.rescaling import rescale_filters
+    from ensemble.models.layers import rescale_filters
 
     torch.manual_seed(1)
     network = timm.create_model(arch, num_classes=0)
@@ -123,7 +123,7 @@ def test_what_a_norm_multiplies_rescaled_filters_by_is_one(torch: Any) -> None:
     import timm
     from networks import trained_for_long
 
-    from ensemble.models.rescaling import rescale_filters
+    from ensemble.models.layers import rescale_filters
 
     network = timm.create_model("resnet18", num_classes=0)
     trained_for_long(network)
@@ -138,7 +138,7 @@ def test_what_a_norm_multiplies_rescaled_filters_by_is_one(torch: Any) -> None:
 def test_a_network_that_would_compute_something_else_is_left_as_it_is(torch: Any) -> None:
     from networks import UsedTwice
 
-    from ensemble.models.rescaling import rescale_filters
+    from ensemble.models.layers import rescale_filters
 
     network = UsedTwice()
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -155,7 +155,7 @@ def test_the_fitted_head_is_scikit_learns_regression(torch: Any) -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    from ensemble.training.regression import Regression
+    from ensemble.training.engine.features import Regression
 
     draw = np.random.default_rng(0)
     targets = draw.integers(0, 3, 300)
@@ -176,7 +176,7 @@ def test_the_fitted_head_is_scikit_learns_regression(torch: Any) -> None:
 
 @slow
 def test_the_penalty_is_strong_where_features_say_nothing_and_weak_where_they_say_all(torch: Any) -> None:
-    from ensemble.training.regression import Regression
+    from ensemble.training.engine.features import Regression
 
     def chosen(signal: float) -> float:
         torch.manual_seed(2)
@@ -194,7 +194,7 @@ def test_the_penalty_is_strong_where_features_say_nothing_and_weak_where_they_sa
 @slow
 @pytest.mark.parametrize("classes", [2, 5])
 def test_a_constant_feature_and_two_rows_are_no_trouble(torch: Any, classes: int) -> None:
-    from ensemble.training.regression import Regression
+    from ensemble.training.engine.features import Regression
 
     layer = torch.nn.Linear(3, classes)
     features = torch.tensor([[1.0, 7.0, 0.0], [2.0, 7.0, 0.0]])
@@ -227,13 +227,13 @@ def epochs(*accuracies: tuple[int, float]) -> list[Any]:
 def test_a_member_that_lost_what_its_head_knew_or_has_hardly_learnt_says_so(
     accuracies: Any, said: str | None
 ) -> None:
-    from ensemble.runs.warnings import warnings as found
+    from ensemble.runs.history import warnings as found
 
     lines = found(epochs(*accuracies), [0], 400, 0.3)
     assert (said is None and not lines) or (said is not None and any(said in line for line in lines))
 
 
 def test_without_validation_there_is_nothing_to_say() -> None:
-    from ensemble.runs.warnings import warnings as found
+    from ensemble.runs.history import warnings as found
 
     assert found([], [0], 400, 0.3) == [] and found(epochs((0, None)), [0], 400, 0.3) == []  # type: ignore[arg-type]

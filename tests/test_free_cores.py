@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from ensemble.waiting import ROUNDS, VARIABLES
+from ensemble.core.parallel import SPIN_COUNT, WAIT_VARIABLES
 
 
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> Any:
-    from ensemble.training import threads
+    from ensemble.training.engine import hardware
 
-    for name in threads.VARIABLES:
+    for name in hardware.THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(threads.joblib, "cpu_count", lambda: 8)
-    monkeypatch.setattr(threads, "busy_cores", lambda: 2.6)
-    return threads
+    monkeypatch.setattr(hardware.joblib, "cpu_count", lambda: 8)
+    monkeypatch.setattr(hardware, "busy_cores", lambda: 2.6)
+    return hardware
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def _work(seconds: float) -> None:
 
 
 def test_other_processes_are_counted_and_this_one_is_not() -> None:
-    from ensemble.training.threads import busy_cores
+    from ensemble.training.engine.hardware import busy_cores
 
     process = multiprocessing.get_context("spawn").Process(target=_work, args=(20.0,))
     process.start()
@@ -98,11 +98,11 @@ def test_other_processes_are_counted_and_this_one_is_not() -> None:
         process.join()
 
 
-@pytest.mark.parametrize("given", [None, *VARIABLES])
+@pytest.mark.parametrize("given", [None, *WAIT_VARIABLES])
 def test_threads_wait_briefly_where_the_user_has_not_decided(given: str | None) -> None:
-    env = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    env = {name: value for name, value in os.environ.items() if name not in WAIT_VARIABLES}
     code = "import os\nfrom ensemble.cli import main\ntry: main(['--version'])\nexcept SystemExit: pass\n"
-    code += f"print([os.environ.get(name) for name in {VARIABLES!r}])"
+    code += f"print([os.environ.get(name) for name in {WAIT_VARIABLES!r}])"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=env if given is None else {**env, given: "7"},
@@ -110,5 +110,7 @@ def test_threads_wait_briefly_where_the_user_has_not_decided(given: str | None) 
         text=True,
         check=True,
     )
-    expected = [None, str(ROUNDS)] if given is None else ["7" if name == given else None for name in VARIABLES]
+    expected = (
+        [None, str(SPIN_COUNT)] if given is None else ["7" if name == given else None for name in WAIT_VARIABLES]
+    )
     assert done.stdout.splitlines()[-1] == str(expected)

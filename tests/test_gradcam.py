@@ -9,7 +9,7 @@ import pytest
 from network_runs import network_run, picture
 
 from ensemble.cli import run as ens
-from ensemble.report.sections.looks import Look
+from ensemble.report.sections.mistakes import Heatmap
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ def network(arch: str, size: int) -> Any:
 def test_the_places_of_a_map_are_those_of_the_image(arch: str, size: int, channels: int, side: int) -> None:
     import torch
 
-    from ensemble.models.gradcam import _features, grad_cam, why_no_map
+    from ensemble.inference.gradcam import _features, grad_cam, why_no_map
 
     model, x = network(arch, size), torch.randn(1, 3, size, size)
     assert why_no_map(model, size) == ""
@@ -70,8 +70,8 @@ def test_the_places_of_a_map_are_those_of_the_image(arch: str, size: int, channe
 def test_tokens_are_no_map(arch: str) -> None:
     import torch
 
-    from ensemble.errors import DataError
-    from ensemble.models.gradcam import grad_cam, why_no_map
+    from ensemble.core.errors import DataError
+    from ensemble.inference.gradcam import grad_cam, why_no_map
 
     size = 240 if "240" in arch else 224
     model = network(arch, size)
@@ -99,10 +99,10 @@ def test_explain_refuses_a_transformer_and_draws_nothing(vit: Any, capfd: pytest
 def test_a_report_leaves_the_pictures_of_a_transformer_out(vit: Any) -> None:
     import torch
 
-    from ensemble.models.looks import draw_looks
+    from ensemble.inference.gradcam import draw_heatmaps
 
-    look = Look(vit, "a.png", vit.facts["classes"][0])
-    (line,) = draw_looks([look], lambda name: picture(1), torch.device("cpu"))
+    look = Heatmap(vit, "a.png", vit.facts["classes"][0])
+    (line,) = draw_heatmaps([look], lambda name: picture(1), torch.device("cpu"))
     assert line.startswith("vit-00000001: no Grad-CAM (") and "tokens" in line and not look.path.exists()
 
 
@@ -111,12 +111,12 @@ def test_a_service_of_a_transformer_says_that_it_draws_nothing(vit: Any) -> None
     import torch
     from fastapi.testclient import TestClient
 
-    from ensemble.combine.committee import committee
+    from ensemble.combine.predicting_members import predicting_members
     from ensemble.serve.app import create_app
-    from ensemble.serve.limits import Limits
-    from ensemble.serve.of_run import load_run
+    from ensemble.serve.predictor import Limits
+    from ensemble.serve.run_predictor import load_run
 
-    model = load_run(committee(vit), torch.device("cpu"), 0.9)
+    model = load_run(predicting_members(vit), torch.device("cpu"), 0.9)
     with TestClient(create_app(model, Limits()), base_url="http://127.0.0.1") as client:
         answer = client.post("/explain", files={"images": ("a.png", Path("a.png").read_bytes())})
         assert answer.status_code == 501 and "tokens" in answer.json()["error"]

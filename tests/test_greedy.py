@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.combine.greedy import decisions, greedy_weights, losses, select
-from ensemble.combine.greedy.ragged import ragged
+from ensemble.combine.greedy import greedy_weights, label_scorers, scorers, select
+from ensemble.combine.greedy.label_scorers import ragged
 from ensemble.metrics import find, metrics
 
 NAMES = [*metrics.names(), "roc_auc:b", "accuracy+kappa"]
@@ -69,7 +69,7 @@ def problems(draw, ties=None):
     return probs, targets
 
 
-@pytest.mark.parametrize(("small", "together"), [(0, 0), (decisions.SMALL, 0), (0, select.TOGETHER)])
+@pytest.mark.parametrize(("small", "together"), [(0, 0), (label_scorers.SMALL, 0), (0, select.TOGETHER)])
 @pytest.mark.parametrize("name", NAMES)
 @FEW
 @given(problem=problems(), rounds=st.integers(1, 12))
@@ -77,7 +77,7 @@ def test_a_climb_is_the_naive_climb(name, small, together, problem, rounds):
     probs, targets = problem
     metric = metric_of(name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decisions, "SMALL", small)
+        patch.setattr(label_scorers, "SMALL", small)
         patch.setattr(select, "TOGETHER", together)
         found = greedy_weights(probs, targets, metric, rounds=rounds, bags=0)
     assert found == pytest.approx(naive(probs, targets, metric, rounds), abs=1e-12)
@@ -90,10 +90,10 @@ def test_blocks_and_copies_change_nothing(name, problem):
     # one number a block, cells read where they are, and none left out for being few
     whole = greedy_weights(*problem, metrics.get(name), bags=3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decisions, "COPY", -1)
-        patch.setattr(decisions, "BLOCK", 1)
-        patch.setattr(decisions, "SMALL", 0)
-        patch.setattr(losses, "BLOCK", 1)
+        patch.setattr(label_scorers, "COPY", -1)
+        patch.setattr(label_scorers, "BLOCK", 1)
+        patch.setattr(label_scorers, "SMALL", 0)
+        patch.setattr(scorers, "BLOCK", 1)
         patch.setattr(select, "TOGETHER", 0)
         assert greedy_weights(*problem, metrics.get(name), bags=3).tobytes() == whole.tobytes()
 

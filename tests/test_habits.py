@@ -19,7 +19,7 @@ from fake_runs import member, predictions, run
 
 from ensemble.cli import COMMANDS, cli
 from ensemble.cli import run as ens
-from ensemble.cli.tables import table
+from ensemble.cli.terminal import table
 from ensemble.combine.ensembler import combine
 from ensemble.runs.run import Run
 
@@ -221,7 +221,7 @@ def test_every_command_that_prints_a_result_prints_it_as_json() -> None:
         options = {option for param in command.params for option in param.opts}
         if "--json" not in options:
             lacking.append(name)
-    assert set(lacking) <= {"completion", "serve"}
+    assert set(lacking) <= {"completion", "help", "serve"}
     assert importlib.import_module("ensemble.cli.run").command.params
 
 
@@ -373,7 +373,7 @@ def test_combining_tells_how_many_fits_are_left(home: Path, rule: str) -> None:
 
 
 def test_what_is_left_of_many_runs_is_told_in_the_measure_of_their_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ensemble.training.several import Several
+    from ensemble.training.jobs.estimate import RemainingTime
 
     class Job:
         kind, parts = "member", ()
@@ -391,7 +391,7 @@ def test_what_is_left_of_many_runs_is_told_in_the_measure_of_their_epochs(monkey
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     short, long = Job(2), Job(8)
-    several = Several([short, long])  # type: ignore[list-item]
+    several = RemainingTime([short, long])  # type: ignore[list-item]
     assert several.left() == ""
     clock[0] = 60
     several.ended(short)  # type: ignore[arg-type]

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ensemble.core.errors import DataError
 from ensemble.data.images import ImageReader, problem_with, read_image
-from ensemble.errors import DataError
 
 CAP = 1_000_000
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)

@@ -12,15 +12,15 @@ from fake_runs import FINGERPRINT, contents, member, predictions, run
 from ensemble.combine.candidates import candidates
 from ensemble.combine.ensembler import combine
 from ensemble.combine.rules import rules
-from ensemble.data.csvrows import read_rows
+from ensemble.core.errors import DataError, MismatchedRuns, RecipeError
+from ensemble.core.files import read_json, write_json
+from ensemble.core.predictions import Predictions, save
+from ensemble.data.csv_files import read_rows
 from ensemble.data.dataset import Dataset, Items
-from ensemble.errors import DataError, MismatchedRuns, RecipeError
-from ensemble.files import read_json, write_json
-from ensemble.predictions import Predictions, save
 from ensemble.runs.import_files import read_predictions
 from ensemble.runs.imports import import_run
 from ensemble.runs.run import Run
-from ensemble.submit.sheet import Sheet
+from ensemble.submit.formats import Sheet
 
 
 @pytest.fixture(autouse=True)

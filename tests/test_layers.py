@@ -15,7 +15,12 @@ from ensemble.cli import run as ens
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "ensemble"
-ABOVE = ("models", "training", "inference", "export", "serve")
+LAYERS = (
+    *("core", "recipe", "metrics", "stats", "data", "runs", "tracking", "check", "combine", "distill", "submit"),
+    *("report", "models", "inference", "training", "export", "serve", "api", "cli"),
+)
+"""The packages, the lowest first: a module imports from its own layer and from lower ones."""
+ABOVE = ("models", "inference", "training", "export", "serve")
 NETWORK_LIBRARIES = {"torch", "torchvision", "fastai", "timm"}
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -39,8 +44,10 @@ def test_importing_everything_below_the_line_loads_no_network_library() -> None:
 
 
 def test_a_service_of_an_export_loads_no_network_library() -> None:
-    names = [name for name in MODULES if name.startswith("ensemble.serve") and name != "ensemble.serve.of_run"]
-    assert len(names) > 10
+    names = [
+        name for name in MODULES if name.startswith("ensemble.serve") and name != "ensemble.serve.run_predictor"
+    ]
+    assert len(names) > 8
     code = (
         f"import sys\nfor name in {names!r}: __import__(name)\n"
         f"print(sorted({NETWORK_LIBRARIES!r} & set(sys.modules)))"
@@ -49,16 +56,37 @@ def test_a_service_of_an_export_loads_no_network_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", [name for name in BELOW if not name.startswith("ensemble.cli")])
-def test_nothing_below_the_line_names_what_is_above_it(name: str) -> None:
-    """Lazy imports inside functions count too; architecture records alone may reach their builders lazily."""
-    if name == "ensemble.architectures":
-        return
-    above = tuple(f"ensemble.{part}" for part in (*ABOVE, "cli"))
+def imports_of(name: str) -> set[str]:
+    """The modules of the package that a module imports, inside functions and for type checkers too."""
+    imported: set[str] = set()
     for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        assert not [found for found in names if found.startswith(above) or found.split(".")[0] in NETWORK_LIBRARIES]
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            submodules = {f"{module}.{alias.name}" for alias in node.names}
+            imported |= (submodules & set(MODULES)) or {module}
+    return {module for module in imported if module.split(".")[0] in ("ensemble", *NETWORK_LIBRARIES)}
+
+
+def layer(name: str) -> int:
+    return LAYERS.index(name.split(".")[1])
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if "." in name])
+def test_no_module_imports_from_a_higher_layer(name: str) -> None:
+    for imported in imports_of(name) - {"ensemble"}:
+        if imported.split(".")[0] in NETWORK_LIBRARIES:
+            assert name not in BELOW, f"{name} is below the waterline and imports {imported}"
+        else:
+            assert layer(imported) <= layer(name), f"{name} imports {imported}, which is in a higher layer"
+
+
+def test_no_circle_of_imports() -> None:
+    remaining = {name: imports_of(name) & set(MODULES) - {name} for name in MODULES}
+    while free := {name for name, imports in remaining.items() if not imports & set(remaining)}:
+        remaining = {name: imports for name, imports in remaining.items() if name not in free}
+    assert not remaining, "these modules import each other, or import those that do"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -78,9 +106,28 @@ def test_help_lists_every_command(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.list_commands(None) == list(COMMANDS)  # type: ignore[arg-type]
 
 
-def test_every_place_that_the_readme_names_exists() -> None:
-    for place in re.findall(r"`((?:ensemble|recipes|tests|submissions)/[\w./-]+)`", README):
+PAGES = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", *sorted((PACKAGE / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_place_and_link_of_a_page_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for place in re.findall(r"`((?:ensemble|recipes|tests|submissions)/[\w./-]+)`", text):
         assert (ROOT / place).exists(), place
+    for link in re.findall(r"\]\((?!http)([^)#]+)", text):
+        assert (page.parent / link).exists(), link
+
+
+def test_the_readme_is_short_and_every_command_has_a_page(capfd: pytest.CaptureFixture[str]) -> None:
+    assert len(README.splitlines()) <= 150
+    assert ens(["help"]) == 0
+    topics = {line.split()[0] for line in capfd.readouterr().out.splitlines()}
+    assert set(COMMANDS) - {"help"} <= topics
+    for topic in topics:
+        assert ens(["help", topic]) == 0
+        assert capfd.readouterr().out.startswith("# ")
+    assert ens(["help", "combin"]) == 2
+    assert capfd.readouterr().err == "ens: no topic 'combin'; did you mean 'combine'?\n"
 
 
 def test_nothing_unpickles() -> None:

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from ensemble.cli import run as ens
-from ensemble.data.guess import guess_spec
+from ensemble.core.errors import DataError, EnsError
+from ensemble.data.detect_form import guess_spec
+from ensemble.data.inputs import named_images
 from ensemble.data.load import load_dataset
-from ensemble.data.named import named_images
-from ensemble.data.splitnames import role_of, split_names
-from ensemble.errors import DataError, EnsError
+from ensemble.data.split_names import role_of, split_names
 from ensemble.recipe.file import read_recipe_file
 from ensemble.recipe.schema import DataSpec, SubmitSpec
 

@@ -18,28 +18,27 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms import v2
 
+from ensemble.core.errors import DataError, RecipeError
 from ensemble.data.digits import digits_dataset
-from ensemble.data.filters import filtered, filters
-from ensemble.data.pixels import Square
-from ensemble.data.squares import key, open_squares
-from ensemble.errors import DataError, RecipeError
-from ensemble.inference import views
-from ensemble.models.depth import last_layers, last_parameters, layers
+from ensemble.data.image_cache import cache_key, open_images
+from ensemble.data.preprocess import Preprocess, filtered, filters
+from ensemble.inference.forward import views
+from ensemble.inference.image_batches import CachedImages
+from ensemble.models.layers import last_layers, last_parameters, layers
 from ensemble.models.network import build_network
 from ensemble.recipe.file import contradictions
 from ensemble.recipe.resolve import chosen_on_valid, resolved
 from ensemble.recipe.schema import DataSpec, Recipe
 from ensemble.runs.history import Epoch
-from ensemble.training.augment import policies, transforms
-from ensemble.training.averaging import Exponential, Soup, Stochastic
-from ensemble.training.loaders import BatchLoader, data_loaders
-from ensemble.training.lookup import FromSquares
-from ensemble.training.losses import Weighted, class_weights, losses
-from ensemble.training.progressive import progressive, share_of_pixels, sides
-from ensemble.training.samplers import OverSampler, Pruned, WeightedSampler, sampler, shown
-from ensemble.training.schedules import Leg, schedules
-from ensemble.training.seeds import seed_everything
-from ensemble.training.stopping import plateaus
+from ensemble.training.engine.checkpoint import seed_everything
+from ensemble.training.engine.epochs import plateaus
+from ensemble.training.engine.loaders import BatchLoader, data_loaders
+from ensemble.training.methods.augment import policies, transforms
+from ensemble.training.methods.averaging import Exponential, Soup, Stochastic
+from ensemble.training.methods.losses import Weighted, class_weights, losses
+from ensemble.training.methods.progressive import progressive, share_of_pixels, sides
+from ensemble.training.methods.samplers import OverSampler, Pruned, WeightedSampler, epoch_class_counts, sampler
+from ensemble.training.methods.schedules import StageSettings, schedules
 
 pytestmark = pytest.mark.slow  # they import fastai, which takes seconds
 
@@ -74,10 +73,10 @@ def test_oversampling_shows_each_class_as_often_as_asked_and_its_items_alike(
 
 def test_without_a_count_the_middle_class_says_how_often() -> None:
     labels = np.repeat([0, 1, 2], [3, 10, 50])
-    assert shown(recipe(sampler="oversample"), labels, 3).tolist() == [10, 10, 50]
-    assert shown(recipe(sampler="oversample", sampler_cut=True), labels, 3).tolist() == [10, 10, 10]
-    assert shown(recipe(), labels, 3).tolist() == [3, 10, 50]
-    assert shown(recipe(sampler="weighted"), labels, 3).tolist() == [21, 21, 21]
+    assert epoch_class_counts(recipe(sampler="oversample"), labels, 3).tolist() == [10, 10, 50]
+    assert epoch_class_counts(recipe(sampler="oversample", sampler_cut=True), labels, 3).tolist() == [10, 10, 10]
+    assert epoch_class_counts(recipe(), labels, 3).tolist() == [3, 10, 50]
+    assert epoch_class_counts(recipe(sampler="weighted"), labels, 3).tolist() == [21, 21, 21]
 
 
 def test_the_weighted_sampler_draws_every_class_alike() -> None:
@@ -97,7 +96,7 @@ def test_pruning_leaves_out_a_share_of_what_is_learnt_well_and_nothing_else(
     pruned = Pruned(items, share)
     pruned.choose(rng, least=0)
     assert sorted(pruned.draw(rng)) == list(range(items))
-    pruned.see(np.arange(len(seen)), seen)
+    pruned.record(np.arange(len(seen)), seen)
     pruned.choose(rng, least=min(least, items))
     drawn = pruned.draw(rng)
     assert len(drawn) == len(set(drawn)) == pruned.count
@@ -115,16 +114,16 @@ def test_a_class_without_items_cannot_be_balanced(name: str) -> None:
 @pytest.mark.parametrize("name", ["weighted", "oversample"])
 def test_a_loader_shows_what_its_sampler_draws_and_validates_on_everything(tmp_path: Path, name: str) -> None:
     data = digits_dataset()
-    (squares,) = open_squares(data, ["train", "valid"], [Square(16, "squash")], tmp_path)
+    (squares,) = open_images(data, ["train", "valid"], [Preprocess(16, "squash")], tmp_path)
     seed_everything(0, "loaders")
     given_ = recipe(sampler=name, sampler_count=200 if name == "oversample" else None, batch_size=50)
     mean = (0.5, 0.5, 0.5)
-    dls = data_loaders(given_, data, FromSquares(squares), mean, mean, device=torch.device("cpu"))
+    dls = data_loaders(given_, data, CachedImages(squares), mean, mean, device=torch.device("cpu"))
     expected = 2000 if name == "oversample" else len(data.splits["train"])
     for _ in range(2):
         items, labels = [], []
         for _, y in dls.train:
-            items += dls.train.at.tolist()
+            items += dls.train.batch_items.tolist()
             labels += y.tolist()
         assert len(items) == expected // 50 * 50
         assert labels == data.splits["train"].targets[items].tolist()
@@ -321,14 +320,16 @@ def test_other_filters_have_other_squares(tmp_path: Path) -> None:
     data = digits_dataset()
     names = list(data.content.values())[:3]
     keys = {
-        key(data, names, Square(16, "squash", some))
+        cache_key(data, names, Preprocess(16, "squash", some))
         for some in ((), ("grey",), ("grey", "clahe"), ("clahe", "grey"))
     }
     assert len(keys) == 4
-    plain, edged = open_squares(data, ["train"], [Square(16, "squash"), Square(16, "squash", ("edges",))], tmp_path)
+    plain, edged = open_images(
+        data, ["train"], [Preprocess(16, "squash"), Preprocess(16, "squash", ("edges",))], tmp_path
+    )
     rows = np.arange(5)
     assert not np.array_equal(plain.take(rows), edged.take(rows))
-    (again,) = open_squares(data, ["train"], [Square(16, "squash", ("edges",))], tmp_path)
+    (again,) = open_images(data, ["train"], [Preprocess(16, "squash", ("edges",))], tmp_path)
     assert np.array_equal(again.take(rows), edged.take(rows))
 
 
@@ -374,7 +375,7 @@ def row(epoch: int, loss: float) -> Epoch:
 @pytest.mark.parametrize("epochs", [1, 6, 7, 8, 15, 30])
 @pytest.mark.parametrize("batches", [1, 3, 7, 100])
 def test_step_is_torchs(epochs: int, batches: int) -> None:
-    rates = schedules.get("step")(Leg(np.array([1.0]), epochs=epochs))["lr"]
+    rates = schedules.get("step")(StageSettings(np.array([1.0]), epochs=epochs))["lr"]
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     theirs = torch.optim.lr_scheduler.StepLR(optimizer, step_size=7)
@@ -392,7 +393,7 @@ def test_plateau_is_torchs(losses_: list[int], patience: int) -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=patience, threshold=0.0, eps=0.0)
     rows: list[Epoch] = []
-    rates = schedules.get("plateau")(Leg(np.array([1.0]), patience=patience, rows=lambda: rows))["lr"]
+    rates = schedules.get("plateau")(StageSettings(np.array([1.0]), patience=patience, rows=lambda: rows))["lr"]
     for epoch, loss in enumerate(losses_):
         rows.append(row(epoch, float(loss)))
         theirs.step(float(loss))
@@ -401,7 +402,7 @@ def test_plateau_is_torchs(losses_: list[int], patience: int) -> None:
 
 
 def test_cosine_falls_from_the_rate_to_nothing() -> None:
-    rates = schedules.get("cosine")(Leg(np.array([2.0])))["lr"]
+    rates = schedules.get("cosine")(StageSettings(np.array([2.0])))["lr"]
     assert [float(rates(place)[0]) for place in (0.0, 0.5, 1.0)] == pytest.approx([2.0, 1.0, 0.0])
 
 
@@ -429,14 +430,14 @@ def trained(tmp_path: Path, average: Any, epochs: int = 4) -> tuple[list[dict[st
     from fastai.callback.core import Callback
     from fastai.learner import Learner
 
-    from ensemble.training.checkpoint import copied_state
+    from ensemble.training.engine.checkpoint import copied_state
 
     data = digits_dataset()
-    (squares,) = open_squares(data, ["train", "valid"], [Square(16, "squash")], tmp_path)
+    (squares,) = open_images(data, ["train", "valid"], [Preprocess(16, "squash")], tmp_path)
     seed_everything(0, "loaders")
     mean = (0.5, 0.5, 0.5)
     given_ = recipe(batch_size=200, filters=(4, 8), batch_norm=True)
-    dls = data_loaders(given_, data, FromSquares(squares), mean, mean, device=torch.device("cpu"))
+    dls = data_loaders(given_, data, CachedImages(squares), mean, mean, device=torch.device("cpu"))
     network = build_network(given_, 10)
     states: list[dict[str, Tensor]] = []
     by_step = isinstance(average, Exponential)
@@ -497,7 +498,7 @@ def test_stochastic_averaging_is_the_mean_of_the_last_epochs_with_new_statistics
 
 
 def test_the_soup_is_not_worse_than_its_best_ingredient(tmp_path: Path) -> None:
-    from ensemble.training.averaging import _accuracy
+    from ensemble.training.methods.averaging import _accuracy
 
     average = Soup(recipe(average="soup", average_epochs=3), 4)
     states, learner = trained(tmp_path, average)
@@ -558,11 +559,11 @@ def test_the_network_sees_the_sides_of_the_epochs(tmp_path: Path) -> None:
     from fastai.learner import Learner
 
     data = digits_dataset()
-    (squares,) = open_squares(data, ["train", "valid"], [Square(16, "squash")], tmp_path)
+    (squares,) = open_images(data, ["train", "valid"], [Preprocess(16, "squash")], tmp_path)
     given_ = recipe(arch="speednet", batch_size=200, filters=(4, 8), progressive=8)
     mean = (0.5, 0.5, 0.5)
     seed_everything(0, "loaders")
-    dls = data_loaders(given_, data, FromSquares(squares), mean, mean, device=torch.device("cpu"))
+    dls = data_loaders(given_, data, CachedImages(squares), mean, mean, device=torch.device("cpu"))
     network = build_network(given_, 10)
     seen: list[tuple[bool, int]] = []
     network.register_forward_pre_hook(lambda module, args: seen.append((module.training, args[0].shape[-1])))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as theirs
 
-from ensemble.errors import RecipeError
+from ensemble.core.errors import RecipeError
 from ensemble.metrics import SMALLEST, absent, check_name, find, labels, metrics, score
 
 CLASSES = ["melanoma", "seborrheic_keratosis", "nevus", "a:b", "a+b"]
@@ -134,7 +134,7 @@ def test_a_view_can_be_drawn_from(case, seed):
     rows = np.random.default_rng(seed).integers(0, len(targets), len(targets))
     names = [*metrics.names(), "roc_auc:nevus", "roc_auc+kappa", "roc_auc:nevus+roc_auc+accuracy", "ece+log_loss"]
     for metric in (find(name, CLASSES) for name in names if "nevus" not in name or probs.shape[1] > 2):
-        drawn = metric.summary(metric.of(probs, targets)[rows], targets[rows])
+        drawn = metric.summary(metric.view(probs, targets)[rows], targets[rows])
         assert drawn == pytest.approx(metric(probs[rows], targets[rows]), nan_ok=True, **exact)
 
 
@@ -145,7 +145,7 @@ def test_the_mean_of_the_rows_is_the_score(case):
     assert have == {"accuracy", "log_loss", "brier"}
     for name in (*have, "log_loss+brier"):
         metric = find(name, CLASSES)
-        values = metric.rows(metric.of(probs, targets), targets)
+        values = metric.rows(metric.view(probs, targets), targets)
         assert (values.shape, values.dtype) == (targets.shape, np.float64)
         assert values.mean() == pytest.approx(metric(probs, targets), **exact)
     assert find("accuracy+kappa", CLASSES).rows is None
@@ -309,7 +309,7 @@ def test_absent_classes_are_named():
 def test_drawing_a_thousand_times_is_quick():
     random = np.random.default_rng(0)
     probs, targets = softmax(random.normal(size=(5000, 10))).astype(np.float32), random.integers(0, 10, 5000)
-    view, started = metrics.get("roc_auc").of(probs, targets), time.process_time()
+    view, started = metrics.get("roc_auc").view(probs, targets), time.process_time()
     for _ in range(1000):
         rows = random.integers(0, 5000, 5000)
         metrics.get("roc_auc").summary(view[rows], targets[rows])

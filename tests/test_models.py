@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ensemble.architectures import architectures, lookup
-from ensemble.errors import RecipeError
+from ensemble.core.errors import RecipeError
+from ensemble.recipe.architectures import architectures, lookup
 from ensemble.recipe.schema import Recipe
 
 pytestmark = pytest.mark.slow

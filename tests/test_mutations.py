@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from ensemble.combine.ensembler import Combined, combine
 from ensemble.combine.record import read_ensemble
 from ensemble.combine.rules import rules
-from ensemble.errors import DataError
+from ensemble.core.errors import DataError
+from ensemble.core.predictions import Predictions, checked
 from ensemble.metrics import find
-from ensemble.predictions import Predictions, checked
 from ensemble.runs.run import Run
 
 M, N = 3, 36

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from ensemble.combine.ensembler import combine
 from ensemble.combine.rules import rules
-from ensemble.errors import DataError
-from ensemble.predictions import Predictions, as_npz, load
+from ensemble.core.errors import DataError
+from ensemble.core.predictions import Predictions, as_npz, load
 from ensemble.runs.imports import read_predictions
 from ensemble.runs.run import Run
 

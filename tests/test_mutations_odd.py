@@ -12,11 +12,11 @@ import pytest
 from fake_runs import run
 
 from ensemble.combine.ensembler import Combined, combine
-from ensemble.combine.intervals import wilson
 from ensemble.combine.rules import rules
-from ensemble.errors import DataError
-from ensemble.predictions import Predictions
+from ensemble.core.errors import DataError
+from ensemble.core.predictions import Predictions
 from ensemble.runs.run import Run
+from ensemble.stats.intervals import wilson
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.slow]
 

@@ -15,11 +15,11 @@ from ensemble.models.network import Network, build_network
 from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import DataSpec, Recipe
 from ensemble.runs.history import Epoch
-from ensemble.training.formats import Format, apply_format
-from ensemble.training.loaders import data_loaders
-from ensemble.training.loop import Training
-from ensemble.training.seeds import seed_everything
-from ensemble.training.workshop import Workshop
+from ensemble.training.engine.checkpoint import seed_everything
+from ensemble.training.engine.hardware import ComputeFormat, apply_format
+from ensemble.training.engine.loaders import data_loaders
+from ensemble.training.engine.loop import Training
+from ensemble.training.jobs.plan import TrainingContext
 
 pytestmark = [
     pytest.mark.gpu,
@@ -38,13 +38,13 @@ def recipe(**keys: Any) -> Recipe:
 
 
 def training(
-    folder: Path, given: Recipe, chosen: Format, watched: Watched | None = None, pieces: int = 1
+    folder: Path, given: Recipe, chosen: ComputeFormat, watched: Watched | None = None, pieces: int = 1
 ) -> Training:
     data = few_digits(TRAIN, VALID)
     seed_everything(0, "weights")
     network = build_network(given, 10).to(GPU)
     apply_format(network, chosen)
-    images = Workshop(data, GPU, folder / "squares").images(given, "train")
+    images = TrainingContext(data, GPU, folder / "squares").images(given, "train")
     seed_everything(0, "loaders")
     loaders = data_loaders(given, data, images, MEAN, STD, device=GPU)
     return Training(given, network, loaders, folder, {}, lambda *_: None, watched or Watched(), pieces)
@@ -69,7 +69,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_steps_as_graphs_are_the_steps_as_they_are(tmp_path: Path, precision: str) -> None:
     given, found = recipe(), []
     for graphed in (False, True):
-        chosen = Format(precision, "channels_last", "", graphed=graphed)
+        chosen = ComputeFormat(precision, "channels_last", "", graphed=graphed)
         one = training(tmp_path / str(graphed), given, chosen)
         captured = []
         rows = one.run() if not graphed else _run_counting(one, captured)
@@ -97,7 +97,10 @@ def _run_counting(one: Training, captured: list[int]) -> list[Epoch]:
 
 
 def test_a_resumed_run_has_the_bits_of_one_that_was_not_stopped(tmp_path: Path) -> None:
-    given, chosen = recipe(augment="flip-shift", dropout=0.5), Format("bfloat16", "channels_last", "", graphed=True)
+    given, chosen = (
+        recipe(augment="flip-shift", dropout=0.5),
+        ComputeFormat("bfloat16", "channels_last", "", graphed=True),
+    )
     whole = training(tmp_path / "whole", given, chosen)
     whole.run()
     batches = len(whole.loaders.train) + len(whole.loaders.valid)
@@ -110,7 +113,7 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_not_stopped(tmp_path: Path) 
 
 
 def test_what_is_taken_in_pieces_goes_without_graphs(tmp_path: Path) -> None:
-    one = training(tmp_path, recipe(), Format("float32", "channels_last", "", graphed=True), pieces=2)
+    one = training(tmp_path, recipe(), ComputeFormat("float32", "channels_last", "", graphed=True), pieces=2)
     captured: list[int] = []
     rows = _run_counting(one, captured)
     assert not captured  # a graph's second step would write over the gradients of its first
@@ -120,10 +123,10 @@ def test_what_is_taken_in_pieces_goes_without_graphs(tmp_path: Path) -> None:
 def test_a_gpu_shows_the_batches_that_a_processor_shows(tmp_path: Path) -> None:
     given, data, found = recipe(augment="none", batch_size=50), few_digits(TRAIN, VALID), []
     for device in (torch.device("cpu"), GPU):
-        images = Workshop(data, device, tmp_path).images(given, "train")
+        images = TrainingContext(data, device, tmp_path).images(given, "train")
         seed_everything(0, "loaders")
         dls = data_loaders(given, data, images, MEAN, STD, device=device)
-        found.append([(dls.train.at, x.cpu(), y.cpu()) for x, y in dls.train])
+        found.append([(dls.train.batch_items, x.cpu(), y.cpu()) for x, y in dls.train])
     for (at, x, y), (other_at, other_x, other_y) in zip(*found, strict=True):
         np.testing.assert_array_equal(at, other_at)
         torch.testing.assert_close(x, other_x)
@@ -131,17 +134,17 @@ def test_a_gpu_shows_the_batches_that_a_processor_shows(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
-    from ensemble.errors import TrainingFailed
+    from ensemble.core.errors import TrainingFailed
 
     given = recipe(lr=99.0, optimizer="sgd", epochs=4)
     with pytest.raises(TrainingFailed, match="lower --lr"):
-        training(tmp_path, given, Format("float32", "channels_last", "", graphed=True)).run()
+        training(tmp_path, given, ComputeFormat("float32", "channels_last", "", graphed=True)).run()
 
 
 def test_a_batch_of_training_waits_for_the_gpu_nowhere(tmp_path: Path) -> None:
     """Every wait leaves the GPU without work until the processor has caught up."""
     given = recipe(augment="none", epochs=1, frozen_epochs=0, weights="none", valid_every=1)
-    one = training(tmp_path, given, Format("bfloat16", "channels_last", "", graphed=True))
+    one = training(tmp_path, given, ComputeFormat("bfloat16", "channels_last", "", graphed=True))
     watched = Watched()
 
     def batch() -> None:
@@ -161,7 +164,7 @@ def test_a_network_that_waits_for_the_gpu_trains_without_graphs(tmp_path: Path) 
         def forward(self, x: Tensor) -> Tensor:
             return x * (1.0 if float(x.detach().mean()) < 1e9 else 0.0)
 
-    one = training(tmp_path, recipe(dropout=0.5), Format("bfloat16", "channels_last", "", graphed=True))
+    one = training(tmp_path, recipe(dropout=0.5), ComputeFormat("bfloat16", "channels_last", "", graphed=True))
     one.network[1].insert(0, Waits())
     captured: list[int] = []
     assert len(_run_counting(one, captured)) == 3

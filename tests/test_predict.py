@@ -18,15 +18,20 @@ from PIL import Image
 from scipy.stats import entropy as scipys_entropy
 
 from ensemble.cli import run as ens
-from ensemble.combine.calibration import Calibration, Least, least_covered
-from ensemble.combine.committee import committee, honest_rows
-from ensemble.combine.conformal import calibrated, mean_coverage
+from ensemble.combine.calibration import calibrated, mean_coverage
 from ensemble.combine.ensembler import combine
-from ensemble.data.named import named_images
-from ensemble.errors import DataError, MismatchedRuns, RecipeError
-from ensemble.metrics.uncertainty import disagreement, entropy
-from ensemble.predictions import load
-from ensemble.report.answers import Layout, Unsure
+from ensemble.combine.predicting_members import (
+    Calibration,
+    LeastCovered,
+    honest_rows,
+    least_covered,
+    predicting_members,
+)
+from ensemble.core.errors import DataError, MismatchedRuns, RecipeError
+from ensemble.core.predictions import load
+from ensemble.data.inputs import named_images
+from ensemble.metrics.classification import disagreement, entropy
+from ensemble.report.prediction_output import Layout, Uncertainty
 from ensemble.runs.run import Run
 
 RULES = ["uniform", "accuracy", "log-odds", "logit-mean", "rank", "convex", "greedy", "per-class", "stack"]
@@ -136,7 +141,7 @@ def test_a_class_that_is_covered_less_is_named() -> None:
     probs = np.stack([np.where(targets == 0, sure, 1 - sure), np.where(targets == 0, 1 - sure, sure)], 1)
     sets = calibrated(probs, targets, 0.95)
     least = least_covered(sets, probs, targets, ("many", "few"))
-    assert least == Least("few", pytest.approx(0.5, abs=0.02), 100)
+    assert least == LeastCovered("few", pytest.approx(0.5, abs=0.02), 100)
     assert "of few, the least, sets hold 5" in Calibration(sets, 0.95, least=least).warning
     even = np.full((1000, 2), 0.5)
     assert least_covered(calibrated(even, targets, 0.95), even, targets, ("many", "few")) is None
@@ -159,7 +164,7 @@ def test_no_class_is_named_by_chance() -> None:
 
 def test_a_row_says_all_classes_or_the_best(here: Path) -> None:
     probs = np.array([[0.1, 0.2, 0.7], [0.4, 0.4, 0.2]], np.float32)
-    unsure = Unsure(np.array([0.5, 1.0]), np.array([0.1, 0.0]), probs > 0.3)
+    unsure = Uncertainty(np.array([0.5, 1.0]), np.array([0.1, 0.0]), probs > 0.3)
     layout = Layout(("a", "b;,", "c"), None, "csv", True)
     said = rows(layout.head() + layout.rows(["x,1", "y"], probs, unsure))
     assert said[0] == {
@@ -211,16 +216,16 @@ def test_imports_are_refused_by_name(here: Path, capfd: pytest.CaptureFixture[st
 def test_a_refit_is_calibrated_on_the_member_before_it(here: Path) -> None:
     before = member(here / "runs", "net-00000001", 1)
     after = write(here / "runs", "net-full-00000002", {"test": predictions(5, 3)}, kind="refit", parents=[before])
-    found, why = honest_rows(committee(after))
+    found, why = honest_rows(predicting_members(after))
     assert len(found) == 60 and why == "of net-00000001, before the refit"
     alone = write(here / "runs", "net-00000003", {"valid": predictions(5, 3, labelled=False)})
     with pytest.raises(DataError, match="no labelled validation rows"):
-        honest_rows(committee(alone))
+        honest_rows(predicting_members(alone))
 
 
 def test_members_who_carry_nothing_are_not_asked(here: Path) -> None:
     runs = [member(here / "runs", f"net{i}-0000000{i}", i, skill=skill) for i, skill in ((1, 0.95), (2, 0.3))]
-    found = committee(combine(runs, folder=here / "runs", rule="greedy").run)
+    found = predicting_members(combine(runs, folder=here / "runs", rule="greedy").run)
     assert [run.id for run in found.networks] == ["net1-00000001"] and found.used == (0,)
     probs = np.stack([run.predictions("test").probs for run in runs])
     scrambled = np.stack([probs[0], np.full_like(probs[1], 1 / 3)])
@@ -231,7 +236,7 @@ def test_members_who_carry_nothing_are_not_asked(here: Path) -> None:
 def test_a_committee_is_what_combine_wrote(here: Path, rule: str) -> None:
     runs = [member(here / "runs", f"net{i}-0000000{i}", i) for i in (1, 2, 3)]
     made = combine(runs, folder=here / "runs", rule=rule)
-    found = committee(made.run)
+    found = predicting_members(made.run)
     probs = np.stack([one.run.predictions("test").probs for one in found.members])
     assert np.array_equal(found.combined(probs), made.run.predictions("test").probs)
     assert found.weights.sum() == pytest.approx(1)
@@ -264,7 +269,7 @@ def test_what_is_read_is_not_written_over(here: Path, capfd: pytest.CaptureFixtu
 def test_many_kinds_of_images_through_an_ensemble(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Members of other sizes, views, filters and class orders; what cannot be read is listed."""
     from ensemble.data.images import read_image
-    from ensemble.models.trained import load_trained
+    from ensemble.inference.model import load_network
 
     runs = [
         network_run(here / "runs", "one-00000001", 1, tta="flips", resize="pad"),
@@ -283,10 +288,10 @@ def test_many_kinds_of_images_through_an_ensemble(here: Path, capfd: pytest.Capt
 
     import torch
 
-    from ensemble.inference import predict
+    from ensemble.inference.forward import predict
 
-    trained = [load_trained(run, torch.device("cpu")) for run in runs]
-    found = committee(made.run)
+    trained = [load_network(run, torch.device("cpu")) for run in runs]
+    found = predicting_members(made.run)
     for path in paths:
         members = []
         for run, one in zip(runs, trained, strict=True):
@@ -308,11 +313,11 @@ def test_many_kinds_of_images_through_an_ensemble(here: Path, capfd: pytest.Capt
 
 @pytest.mark.slow
 def test_each_image_is_decoded_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ensemble.models import panel
+    from ensemble.inference import model
 
     opened: list[str] = []
-    read = panel.read_image
-    monkeypatch.setattr(panel, "read_image", lambda path, **keys: [opened.append(path.name), read(path, **keys)][1])
+    read = model.read_image
+    monkeypatch.setattr(model, "read_image", lambda path, **keys: [opened.append(path.name), read(path, **keys)][1])
     runs = [network_run(here / "runs", f"net{i}-0000000{i}", i, image_size=12 + 4 * i) for i in (1, 2, 3)]
     made = combine(runs, folder=here / "runs")
     for i in range(5):

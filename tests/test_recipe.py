@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ensemble.cli.demo import DEMO
-from ensemble.errors import RecipeError
+from ensemble.core.errors import RecipeError
 from ensemble.recipe import text
 from ensemble.recipe.file import build, read_recipe_file
 from ensemble.recipe.resolve import as_mapping, hashed_keys, run_hash, training_stages

@@ -29,15 +29,14 @@ from ensemble.cli import run as ens
 from ensemble.combine.candidates import candidates
 from ensemble.combine.ensembler import combine
 from ensemble.combine.rules import rules
-from ensemble.errors import DataError
-from ensemble.files import read_json, write_json
-from ensemble.predictions import Predictions
+from ensemble.core.errors import DataError
+from ensemble.core.files import read_json, write_json
+from ensemble.core.predictions import Predictions
 from ensemble.report.figures import overlaid
-from ensemble.report.page import data_uri
-from ensemble.report.report_page import Page, report_page
-from ensemble.report.sections.evidence import evidence
-from ensemble.report.sections.looks import heat_picture, looks
-from ensemble.report.sections.subject import about_data, about_run
+from ensemble.report.html import data_uri
+from ensemble.report.page import Page, report_page
+from ensemble.report.sections.mistakes import heat_picture, heatmaps
+from ensemble.report.sections.scope import about_data, about_run, evidence
 from ensemble.runs.imports import import_run
 from ensemble.runs.run import Run, all_runs
 
@@ -139,7 +138,7 @@ def plots() -> None:
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "plots" not in request.fixturenames:
         empty = '<svg width="1pt" height="1pt" viewBox="0 0 1 1" xmlns="x" version="1.1"></svg>'
-        monkeypatch.setattr("ensemble.report.ink._drawn", lambda *_: empty)
+        monkeypatch.setattr("ensemble.report.svg._drawn", lambda *_: empty)
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     monkeypatch.setattr("ensemble.combine.crossfit.MOST_REPEATS", 1)
 
@@ -362,7 +361,7 @@ def test_a_student_is_said_to_look_too_good_and_is_made_again_by_distilling(tmp_
     assert words[:1] + words[3:5] == ["ens", "distill", student.facts["teacher"]["run"]]
     assert words[-2:] == ["--temperature=2.0", "--alpha=0.9"] and "train" not in words
     # the student has learnt from every row: its folds draw where they look
-    wanted = looks(about_run(student), evidence(about_run(student)), 60)
+    wanted = heatmaps(about_run(student), evidence(about_run(student)), 60)
     assert wanted and all(look.name in set(look.run.predictions("valid").ids.tolist()) for look in wanted)
     assert {look.run.id for look in wanted} == {f"net-student-fold{i}-0000000{i}" for i in range(2)}
 
@@ -441,7 +440,7 @@ def test_images_are_counted_and_the_class_that_is_found_least_is_named(tmp_path:
 
 
 def test_an_import_without_targets_says_why_there_is_no_score(tmp_path: Path) -> None:
-    from ensemble.predictions import save
+    from ensemble.core.predictions import save
 
     valid = save(tmp_path / "v.npz", predictions(9, 1, labelled=False))
     made = import_run("their's vit & co", folder=tmp_path / "runs", valid=valid).run
@@ -579,11 +578,13 @@ def test_a_page_full_of_pictures_stays_below_six_megabytes(tmp_path: Path, monke
     for run in runs:
         (run.path / "weights.safetensors").write_bytes(b"")
         (run.path / "recipe.yaml").write_text("arch: net\n")
-    monkeypatch.setattr("ensemble.report.sections.looks.images_of", lambda *_: lambda name: Image.fromarray(noise))
+    monkeypatch.setattr(
+        "ensemble.report.sections.mistakes.images_of", lambda *_: lambda name: Image.fromarray(noise)
+    )
     subject = about_run(made)
     found = evidence(subject)
     heat = heat_picture(noise[:224, :224], random.random((224, 224)))
-    for look in looks(subject, found):
+    for look in heatmaps(subject, found):
         look.path.parent.mkdir(parents=True, exist_ok=True)
         look.path.write_bytes(heat)
     html = report_page(subject, found).html
@@ -672,7 +673,7 @@ def test_grad_cam_pictures_are_found_by_row_class_and_weights(tmp_path: Path) ->
     (one.path / "recipe.yaml").write_text("arch: net\n")
     subject = about_run(one)
     found = evidence(subject)
-    wanted = looks(subject, found, 3)
+    wanted = heatmaps(subject, found, 3)
     assert len(wanted) == 3 and not any(look.path.exists() for look in wanted)
     wanted[1].path.parent.mkdir(parents=True)
     heat = np.zeros((20, 20))
@@ -681,7 +682,7 @@ def test_grad_cam_pictures_are_found_by_row_class_and_weights(tmp_path: Path) ->
     html = report_page(subject, found, pictures=3, undrawn=["net-2: no Grad-CAM (it has <no> map)"]).html
     assert "net-2: no Grad-CAM (it has <no> map)." in checked(html).text
     (shown,) = [attributes for tag, attributes in checked(html).tags if tag == "img"]
-    assert f"looks for {wanted[1].asked} in {wanted[1].name}" in str(shown["alt"])
+    assert f"looks for {wanted[1].class_name} in {wanted[1].name}" in str(shown["alt"])
     assert "75 % from the left and 25 % from the top" in str(shown["alt"])
     assert str(shown["src"]) == data_uri(overlaid(np.zeros((20, 20, 3), np.uint8), heat), 180)
 

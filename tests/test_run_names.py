@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.data.named import named_images
-from ensemble.errors import DataError, RecipeError
-from ensemble.runs.named import named_run
+from ensemble.core.errors import DataError, RecipeError
+from ensemble.data.inputs import named_images
+from ensemble.runs.origin import named_run
 from ensemble.runs.writing import run_id
 from tests import fake_runs
 

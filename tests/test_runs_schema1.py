@@ -15,17 +15,17 @@ import pytest
 from click.testing import CliRunner
 from fake_runs import contents
 
-from ensemble.cli.context import Settings
 from ensemble.cli.ls import command as ls
+from ensemble.cli.terminal import Settings
 from ensemble.combine.candidates import candidates
 from ensemble.combine.ensembler import combine
 from ensemble.combine.record import read_ensemble
-from ensemble.errors import DataError
-from ensemble.files import read_json, write_json
-from ensemble.predictions import read_arrays
+from ensemble.core.errors import DataError
+from ensemble.core.files import read_json, write_json
+from ensemble.core.predictions import read_arrays
 from ensemble.recipe.file import read_recipe_file
 from ensemble.recipe.schema import SubmitSpec
-from ensemble.runs.named import named_run
+from ensemble.runs.origin import named_run
 from ensemble.runs.run import KINDS, Run, all_runs
 from ensemble.submit.submission import submit
 

@@ -22,20 +22,17 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from ensemble.cli import run as ens
-from ensemble.combine.calibration import Calibration
-from ensemble.combine.conformal import Conformal
-from ensemble.combine.opinion import Opinion
-from ensemble.data.pixels import Square
-from ensemble.errors import EnsError
-from ensemble.extras import require
+from ensemble.combine.calibration import Conformal
+from ensemble.combine.predicting_members import Calibration, EnsembleOutput
+from ensemble.core.errors import EnsError, require
+from ensemble.data.preprocess import Preprocess
 from ensemble.serve.app import create_app
-from ensemble.serve.batching import Batcher
 from ensemble.serve.decoding import Decoder
-from ensemble.serve.limits import Limits
-from ensemble.serve.predictor import Facts, Map, Reading, Squares, Voice
+from ensemble.serve.predictor import Facts, HeatMap, Limits, Reading, ServedMember, Squares
+from ensemble.serve.service import Batcher
 
 CLASSES = ("red", "green <b>", "blue ünï")
-SQUARES = (Square(8, "squash"), Square(6, "pad", ("smooth",)))
+SQUARES = (Preprocess(8, "squash"), Preprocess(6, "pad", ("smooth",)))
 
 
 class Colours:
@@ -46,7 +43,7 @@ class Colours:
             "run": "colours-00000001",
             "kind": "ensemble",
             "classes": CLASSES,
-            "members": (Voice("one-1", "mean", 0.5), Voice("two-2", "mean", 0.5)),
+            "members": (ServedMember("one-1", "mean", 0.5), ServedMember("two-2", "mean", 0.5)),
             "weights": np.array([0.5, 0.5]),
             "rule": "uniform",
             "temperature": None,
@@ -64,19 +61,19 @@ class Colours:
         self.gate.set()
         self.began = threading.Event()
 
-    def opinion(self, pixels: Squares) -> Opinion:
+    def output(self, pixels: Squares) -> EnsembleOutput:
         self.began.set()
         assert self.gate.wait(20)
         self.sizes.append(len(pixels[SQUARES[0]]))
         means = np.stack([pixels[square].astype(np.float64).mean((1, 2)) + 1 for square in SQUARES])
         members = (means / means.sum(2, keepdims=True)).astype(np.float32)
-        return Opinion(members.mean(0), members)
+        return EnsembleOutput(members.mean(0), members)
 
-    def maps(self, pixels: Squares, c: int) -> Sequence[Map]:
+    def maps(self, pixels: Squares, c: int) -> Sequence[HeatMap]:
         picture = pixels[SQUARES[0]][0]
         heat = np.zeros(picture.shape[:2], np.float32)
         heat[:, c] = 1
-        return [Map("one-1", picture, heat), Map("two-2", picture, None, "it has no places")]
+        return [HeatMap("one-1", picture, heat), HeatMap("two-2", picture, None, "it has no places")]
 
 
 def flat(colour: tuple[int, int, int]) -> bytes:
@@ -178,7 +175,7 @@ def test_maps_are_drawn_for_a_class(client: TestClient) -> None:
 
 def test_what_is_not_there_is_said(client: TestClient) -> None:
     lone = Colours(
-        members=(Voice("one-1", "mean", None),),
+        members=(ServedMember("one-1", "mean", None),),
         weights=np.ones(1),
         calibration=None,
         no_calibration="no validation row of this run has a label",
@@ -186,7 +183,7 @@ def test_what_is_not_there_is_said(client: TestClient) -> None:
         score=None,
         medical=True,
     )
-    lone.opinion = lambda pixels: Opinion(  # type: ignore[method-assign]
+    lone.output = lambda pixels: EnsembleOutput(  # type: ignore[method-assign]
         np.array([[0.5, 0.3, 0.2]], np.float32), np.array([[[0.5, 0.3, 0.2]]], np.float32)
     )
     with client_of(lone) as alone:
@@ -345,9 +342,9 @@ def test_a_decoder_that_somebody_ends_is_begun_again() -> None:
     reading = Reading(SQUARES, None, 1_000_000)
     decoder = Decoder(reading, 20)
     try:
-        assert list(decoder.ask(RED)) == list(SQUARES)
+        assert list(decoder.decode(RED)) == list(SQUARES)
         decoder.process.kill()
-        assert list(decoder.ask(RED)) == list(SQUARES)
+        assert list(decoder.decode(RED)) == list(SQUARES)
     finally:
         decoder.close()
 
@@ -419,7 +416,7 @@ def test_what_comes_while_it_computes_goes_together() -> None:
             assert gate.wait(5)
             return [2 * one for one in asked]
 
-        batcher: Batcher[int, int] = Batcher(compute, most=4)
+        batcher: Batcher[int, int] = Batcher(compute, max_batch=4)
         batcher.start()
         asked = [asyncio.create_task(batcher(i)) for i in range(8)]
         await asyncio.sleep(0.05)
@@ -441,7 +438,7 @@ def test_an_error_of_a_batch_is_told_to_each_and_the_next_is_answered() -> None:
                 raise ArithmeticError("negative")
             return asked
 
-        batcher: Batcher[int, int] = Batcher(compute, most=4)
+        batcher: Batcher[int, int] = Batcher(compute, max_batch=4)
         batcher.start()
         said = await asyncio.gather(batcher(-1), batcher(2), return_exceptions=True)
         said.append(await batcher(3))
@@ -493,10 +490,10 @@ def test_a_model_that_takes_too_long_is_a_503_and_one_that_fails_a_500() -> None
         model.gate.set()
         assert soon_fine(client)
 
-        def broken(pixels: Squares) -> Opinion:
+        def broken(pixels: Squares) -> EnsembleOutput:
             raise RuntimeError("patient-4711")
 
-        model.opinion = broken  # type: ignore[method-assign]
+        model.output = broken  # type: ignore[method-assign]
         answer = send(client, RED)
         assert answer.status_code == 500 and answer.json() == {"error": "unexpected RuntimeError"}
 

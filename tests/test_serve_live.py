@@ -30,11 +30,11 @@ from processes import HEARS_SIGNALS
 from starlette.testclient import TestClient
 
 from ensemble.cli import run as ens
-from ensemble.combine.committee import committee
 from ensemble.combine.ensembler import combine
-from ensemble.runs.named import named_run
+from ensemble.combine.predicting_members import predicting_members
+from ensemble.runs.origin import named_run
 from ensemble.serve.app import create_app
-from ensemble.serve.limits import Limits
+from ensemble.serve.predictor import Limits
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -117,11 +117,11 @@ def send(address: str, *paths: Path) -> Any:
 def test_a_run_says_what_ens_predict_says(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     import torch
 
-    from ensemble.serve.of_run import load_run
+    from ensemble.serve.run_predictor import load_run
 
     name = (here / "name").read_text()
     said = lines_of(capfd, name, "photos")
-    model = load_run(committee(named_run(here / "runs", name)), torch.device("cpu"), 0.9)
+    model = load_run(predicting_members(named_run(here / "runs", name)), torch.device("cpu"), 0.9)
     with TestClient(create_app(model, Limits(files=40)), base_url="http://127.0.0.1") as client:
 
         def asked(*paths: str) -> list[dict[str, Any]]:
@@ -169,7 +169,7 @@ def test_an_export_says_it_without_torch(here: Path, source: str, capfd: pytest.
 
 
 def test_an_export_of_before_is_served_with_what_it_has(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from ensemble.serve.of_export import load_export
+    from ensemble.serve.onnx_predictor import load_export
 
     old = here / "old"
     old.mkdir()

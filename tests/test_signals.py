@@ -34,7 +34,7 @@ BUSY = {
 
 def started(what: str) -> subprocess.Popen[str]:
     code = (
-        "import time, ensemble.cli as cli, ensemble.cli.signals as signals\n"
+        "import time, ensemble.cli as cli, ensemble.cli.terminal as signals\n"
         f"signals.GRACE = {GRACE}\n"
         "def work(args):\n" + "".join(f"    {line}\n" for line in BUSY[what].splitlines()) + "    return 0\n"
         "cli.run = work\ncli.main([])\n"

@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ensemble.data import store as stores
+from ensemble.core.errors import DataError, RecipeError
+from ensemble.data import cache_store as stores
+from ensemble.data.cache_store import LIMIT_VARIABLE
 from ensemble.data.dataset import Dataset, Items
-from ensemble.data.pixels import Square, resizes
-from ensemble.data.squares import Squares, Store, Stream, key, open_squares
-from ensemble.data.store import LIMIT_VARIABLE
-from ensemble.errors import DataError, RecipeError
+from ensemble.data.image_cache import PreprocessedImages, StoredImages, StreamedImages, cache_key, open_images
+from ensemble.data.preprocess import Preprocess, resizes
 
-SMALL, PADDED = Square(8, "squash"), Square(12, "pad")
+SMALL, PADDED = Preprocess(8, "squash"), Preprocess(12, "pad")
 
 
 class Folder:
@@ -53,13 +53,13 @@ def folder() -> Folder:
     return Folder({f"{i}.png": random.integers(0, 256, (9 + i, 14, 3), dtype=np.uint8) for i in range(7)})
 
 
-def pixels(folder: Folder, square: Square, path: str) -> np.ndarray:
+def pixels(folder: Folder, square: Preprocess, path: str) -> np.ndarray:
     return np.asarray(resizes.get(square.resize)(Image.fromarray(folder.pictures[path]), square.size))
 
 
-def opened(folder: Folder, where: Path, *squares: Square, **splits: list[str]) -> list[Squares]:
+def opened(folder: Folder, where: Path, *squares: Preprocess, **splits: list[str]) -> list[PreprocessedImages]:
     found = splits or {"train": sorted(folder.pictures)}
-    return open_squares(folder.dataset(**found), list(found), squares or [SMALL], where)
+    return open_images(folder.dataset(**found), list(found), squares or [SMALL], where)
 
 
 @pytest.mark.parametrize("limit", ["64", "0"])
@@ -68,7 +68,7 @@ def test_squares_are_the_images_in_any_order(
 ) -> None:
     monkeypatch.setenv(LIMIT_VARIABLE, limit)
     for square, found in zip((SMALL, PADDED), opened(folder, tmp_path, SMALL, PADDED), strict=True):
-        assert isinstance(found, Store if limit == "64" else Stream)
+        assert isinstance(found, StoredImages if limit == "64" else StreamedImages)
         paths = ["5.png", "0.png", "5.png", "3.png"]
         taken = found.take(found.rows(paths))
         assert taken.dtype == np.uint8
@@ -78,7 +78,7 @@ def test_squares_are_the_images_in_any_order(
 
 
 def test_each_image_is_decoded_once_for_all_sizes(folder: Folder, tmp_path: Path) -> None:
-    opened(folder, tmp_path, SMALL, PADDED, Square(16, "crop"))
+    opened(folder, tmp_path, SMALL, PADDED, Preprocess(16, "crop"))
     assert sorted(folder.opened) == sorted(folder.pictures)
 
 
@@ -96,7 +96,7 @@ def test_a_store_that_is_there_is_opened(folder: Folder, tmp_path: Path) -> None
 def test_copies_of_an_image_are_stored_once(folder: Folder, tmp_path: Path) -> None:
     folder.pictures["copy.png"] = folder.pictures["0.png"]
     (found,) = opened(folder, tmp_path)
-    assert isinstance(found, Store) and len(found.pixels) == 7
+    assert isinstance(found, StoredImages) and len(found.pixels) == 7
     assert (found.take(found.rows(["copy.png"])) == found.take(found.rows(["0.png"]))).all()
 
 
@@ -104,11 +104,11 @@ def test_changed_content_size_mode_and_background_have_names_of_their_own(folder
     data = folder.dataset(train=["0.png"])
     digests = ["aa", "bb"]
     names = [
-        key(data, digests, SMALL),
-        key(data, digests[:1], SMALL),
-        key(data, digests, Square(9, "squash")),
-        key(data, digests, Square(8, "pad")),
-        key(replace(data, background=(0, 0, 0)), digests, SMALL),
+        cache_key(data, digests, SMALL),
+        cache_key(data, digests[:1], SMALL),
+        cache_key(data, digests, Preprocess(9, "squash")),
+        cache_key(data, digests, Preprocess(8, "pad")),
+        cache_key(replace(data, background=(0, 0, 0)), digests, SMALL),
     ]
     assert len(set(names)) == 5
 
@@ -180,7 +180,7 @@ def test_an_image_that_cannot_be_read_leaves_nothing_behind(folder: Folder, tmp_
     data = folder.dataset(train=sorted(folder.pictures))
     del folder.pictures["4.png"]
     with pytest.raises(DataError, match=r"4\.png: no such file"):
-        open_squares(data, ["train"], [SMALL], tmp_path)
+        open_images(data, ["train"], [SMALL], tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == []
 
 
@@ -189,10 +189,10 @@ def test_beyond_the_limit_images_are_decoded_each_time_and_a_note_says_so(
 ) -> None:
     monkeypatch.setenv(LIMIT_VARIABLE, "1e-6")  # a thousand bytes; seven squares take 1,344
     notes: list[str] = []
-    (found,) = open_squares(
+    (found,) = open_images(
         folder.dataset(train=sorted(folder.pictures)), ["train"], [SMALL], tmp_path, None, notes.append
     )
-    assert isinstance(found, Stream)
+    assert isinstance(found, StreamedImages)
     assert folder.opened == []
     assert notes and "1.3 kB of squares are above the limit of 1.0 kB" in notes[0] and LIMIT_VARIABLE in notes[0]
 
@@ -200,18 +200,18 @@ def test_beyond_the_limit_images_are_decoded_each_time_and_a_note_says_so(
 def test_a_full_disk_streams(folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "SPARE", 1 << 60)
     notes: list[str] = []
-    (found,) = open_squares(folder.dataset(train=["0.png"]), ["train"], [SMALL], tmp_path, None, notes.append)
-    assert isinstance(found, Stream)
+    (found,) = open_images(folder.dataset(train=["0.png"]), ["train"], [SMALL], tmp_path, None, notes.append)
+    assert isinstance(found, StreamedImages)
     assert "do not fit on a disk" in notes[0]
 
 
 def test_a_disk_that_refuses_streams(folder: Folder, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     notes: list[str] = []
-    (found,) = open_squares(
+    (found,) = open_images(
         folder.dataset(train=["0.png"]), ["train"], [SMALL], tmp_path / "file", None, notes.append
     )
-    assert isinstance(found, Stream)
+    assert isinstance(found, StreamedImages)
     assert "cannot write" in notes[0]
     assert found.take(np.array([0])).shape == (1, 8, 8, 3)
 
@@ -228,7 +228,7 @@ def test_a_limit_that_is_no_number_is_refused(
 def test_what_was_not_used_for_longest_makes_room(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes = [Square(size, "squash") for size in (8, 9, 10)]
+    sizes = [Preprocess(size, "squash") for size in (8, 9, 10)]
     for age, square in enumerate(sizes):
         opened(folder, tmp_path, square)
         (facts,) = (path for path in tmp_path.glob("*.json") if json.loads(path.read_text())["size"] == square.size)
@@ -259,7 +259,7 @@ def test_the_small_squares_are_stored_where_not_all_fit(
 ) -> None:
     monkeypatch.setenv(LIMIT_VARIABLE, str(7 * SMALL.bytes / 1e9))
     padded, small = opened(folder, tmp_path, PADDED, SMALL)
-    assert isinstance(small, Store) and isinstance(padded, Stream)
+    assert isinstance(small, StoredImages) and isinstance(padded, StreamedImages)
     for square, found in ((PADDED, padded), (SMALL, small)):
         assert (found.take(found.rows(["6.png"]))[0] == pixels(folder, square, "6.png")).all()
 
@@ -270,13 +270,13 @@ def test_other_stores_make_room_on_a_short_disk(
     opened(folder, tmp_path, PADDED)
     monkeypatch.setattr(stores, "_free", lambda folder: stores.SPARE + 7 * SMALL.bytes - 1)
     (small,) = opened(folder, tmp_path, SMALL)
-    assert isinstance(small, Store)
+    assert isinstance(small, StoredImages)
     assert len(list(tmp_path.glob("*.u8"))) == 1
 
 
 def test_what_is_written_to_the_pixels_stays_out_of_the_file(folder: Folder, tmp_path: Path) -> None:
     (found,) = opened(folder, tmp_path)
-    assert isinstance(found, Store)
+    assert isinstance(found, StoredImages)
     before = found.take(np.arange(7))
     found.pixels[:] = 0
     (again,) = opened(folder, tmp_path)
@@ -294,7 +294,7 @@ def test_half_a_store_of_a_process_that_is_gone_is_removed(folder: Folder, tmp_p
 
 def test_progress_counts_every_image(folder: Folder, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    open_squares(
+    open_images(
         folder.dataset(train=sorted(folder.pictures)), ["train"], [SMALL], tmp_path, lambda *pair: seen.append(pair)
     )
     assert seen == [(done, 7) for done in range(1, 8)]

@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ensemble.combine.ensembler import combine
-from ensemble.errors import DataError, RecipeError
-from ensemble.files import read_json, sha256_file
+from ensemble.core.errors import DataError, RecipeError
+from ensemble.core.files import read_json, sha256_file
+from ensemble.core.predictions import Predictions
 from ensemble.metrics import labels
-from ensemble.predictions import Predictions
 from ensemble.recipe.schema import SubmitSpec
 from ensemble.runs.run import Run
-from ensemble.submit.sheet import Sheet, numbers, zipped
+from ensemble.submit.formats import Sheet, numbers, zipped
 from ensemble.submit.submission import check, submit
 from ensemble.submit.template import fill, read_template
 

@@ -15,13 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ensemble.cli import run as ens
-from ensemble.errors import EnsError, RecipeError
+from ensemble.core.errors import EnsError, RecipeError
+from ensemble.core.table import as_csv, markdown
 from ensemble.recipe.file import RecipeFile, build
-from ensemble.recipe.grid import grid_of, label
-from ensemble.recipe.search import Trial, search
-from ensemble.report.sweep import Scored, SweepTable
-from ensemble.report.tables import as_csv, markdown
-from ensemble.report.trials import TrialTable
+from ensemble.recipe.trials import Trial, grid_of, label, search
+from ensemble.report.sections.sweeps import TrialTable
+from ensemble.report.sweep import ScoredCell, SweepTable
 
 
 def read(raw: dict[str, Any]) -> Any:
@@ -85,7 +84,7 @@ def test_the_table_shows_every_cell_and_the_best_in_bold(scores: list[list[float
     axes = {"augment": ("none", "flip"), "epochs": ("1", "2", "3")}
     places = [(a, e) for a in axes["augment"] for e in axes["epochs"]]
     cells = {
-        place: Scored(place, tuple(mine), tuple(f"r{i}" for i in range(len(mine))))
+        place: ScoredCell(place, tuple(mine), tuple(f"r{i}" for i in range(len(mine))))
         for place, mine in zip(places, scores, strict=True)
     }
     table = SweepTable("accuracy", higher, axes, cells, 100, 3)
@@ -103,10 +102,10 @@ def test_the_table_shows_every_cell_and_the_best_in_bold(scores: list[list[float
 
 def test_a_cell_without_a_run_is_empty_and_one_axis_is_a_column() -> None:
     axes = {"augment": ("none", "flip"), "epochs": ("1", "2")}
-    cell = Scored(("none", "2"), (0.5,), ("r",))
+    cell = ScoredCell(("none", "2"), (0.5,), ("r",))
     table = SweepTable("accuracy", True, axes, {cell.place: cell}, 10, 0)
     assert table.markdown().splitlines()[2].replace(" ", "") == "|none||**0.5000**|"
-    one = SweepTable("kappa", True, {"lr": ("0.1",)}, {("0.1",): Scored(("0.1",), (0.25,), ("r",))}, 10, 0)
+    one = SweepTable("kappa", True, {"lr": ("0.1",)}, {("0.1",): ScoredCell(("0.1",), (0.25,), ("r",))}, 10, 0)
     assert one.csv() == "lr,kappa\n0.1,0.25\n"
     assert table.picture().startswith(b"\x89PNG") and one.picture().startswith(b"\x89PNG")
 

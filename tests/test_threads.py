@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.data import threads as module
-from ensemble.data.threads import ROUND, TRIED, threaded
+from ensemble.core import parallel as module
+from ensemble.core.parallel import CHUNK, TIMED_ITEMS, threaded_map
 
 
 @settings(max_examples=25)
-@given(st.integers(0, 3 * ROUND), st.integers(1, 70), st.booleans())
+@given(st.integers(0, 3 * CHUNK), st.integers(1, 70), st.booleans())
 def test_each_is_done_once_and_comes_in_order(count: int, threads: int, slow: bool) -> None:
     done: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "WORTH", 0.0 if slow else 1.0)
-        found = list(threaded(lambda item: (done.append(item), -item)[1], range(count), threads))
+        patch.setattr(module, "MIN_THREAD_SECONDS", 0.0 if slow else 1.0)
+        found = list(threaded_map(lambda item: (done.append(item), -item)[1], range(count), threads))
     assert found == [-item for item in range(count)]
     assert sorted(done) == list(range(count))
 
@@ -29,13 +29,13 @@ def test_only_what_takes_long_is_done_by_many_threads() -> None:
         time.sleep(seconds)
         return threading.get_ident()
 
-    assert len(set(threaded(who, [0.0] * 200, 4))) == 1
-    assert len(set(threaded(who, [0.002] * 200, 4))) > 1
+    assert len(set(threaded_map(who, [0.0] * 200, 4))) == 1
+    assert len(set(threaded_map(who, [0.002] * 200, 4))) > 1
 
 
 @pytest.mark.parametrize("worth", [0.0, 1.0])
 def test_an_error_is_raised_and_little_is_done_after_it(worth: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WORTH", worth)
+    monkeypatch.setattr(module, "MIN_THREAD_SECONDS", worth)
     done: list[int] = []
 
     def stumble(item: int) -> int:
@@ -45,5 +45,5 @@ def test_an_error_is_raised_and_little_is_done_after_it(worth: float, monkeypatc
         return item
 
     with pytest.raises(ValueError, match="fifty"):
-        list(threaded(stumble, range(100 * ROUND), 2))
-    assert len(done) <= ROUND + TRIED
+        list(threaded_map(stumble, range(100 * CHUNK), 2))
+    assert len(done) <= CHUNK + TIMED_ITEMS

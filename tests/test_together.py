@@ -16,18 +16,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from listeners import Noted
 from processes import HEARS_SIGNALS
 
+from ensemble.core.errors import RunLocked
 from ensemble.data.digits import digits_dataset
-from ensemble.data.pixels import Square
-from ensemble.data.squares import Store, open_squares
-from ensemble.errors import RunLocked
+from ensemble.data.image_cache import StoredImages, open_images
+from ensemble.data.preprocess import Preprocess
 from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import DataSpec, Recipe
-from ensemble.runs.lock import locked
-from ensemble.training.plan import Job
-from ensemble.training.together import best_count, independent, train_all
-from ensemble.training.train import plans, train
+from ensemble.runs.run import locked
+from ensemble.training.jobs.parallel import best_count, independent, train_all
+from ensemble.training.jobs.plan import Job
+from ensemble.training.jobs.train import plans, train
 
 pytestmark = pytest.mark.slow
 
@@ -81,12 +82,12 @@ def test_members_trained_together_are_those_trained_alone(tmp_path: Path) -> Non
     # as many as each of two processes has: another number of threads adds up in another order
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     try:
-        train(alone, data, tmp_path / "alone", device="cpu", retry=False, note=notes.append)
+        train(alone, data, tmp_path / "alone", device="cpu", retry=False, listener=Noted(notes))
     finally:
         torch.set_num_threads(threads)
     together = jobs(tmp_path / "together", *wanted)
     outcomes = train_all(
-        together, data, tmp_path / "together", workers=2, device="cpu", retry=False, note=notes.append
+        together, data, tmp_path / "together", workers=2, device="cpu", retry=False, listener=Noted(notes)
     )
     assert [outcome.job.path.name for outcome in outcomes] == [job.path.name for job in together]
     assert all(outcome.error is None for outcome in outcomes), [str(outcome.error) for outcome in outcomes]
@@ -99,7 +100,7 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     data, notes = digits_dataset(), list[str]()
     two = jobs(tmp_path, {}, {"seed": 1})
     with locked(tmp_path, two[0].path.name):
-        outcomes = train_all(two, data, tmp_path, workers=2, device="cpu", retry=False, note=notes.append)
+        outcomes = train_all(two, data, tmp_path, workers=2, device="cpu", retry=False, listener=Noted(notes))
     assert outcomes[0].error is not None
     assert outcomes[0].error.exit_code == RunLocked.exit_code
     assert "is in use by process" in str(outcomes[0].error)
@@ -108,10 +109,10 @@ def test_one_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
 
 
 def test_what_is_measured_is_the_pace_of_several_processes(tmp_path: Path) -> None:
-    from ensemble.training.together import Setup, _pool
+    from ensemble.training.jobs.parallel import WorkerSetup, _pool
 
     (job,) = jobs(tmp_path, {})
-    with _pool(Setup(digits_dataset(), tmp_path, "cpu", False, 1), 2) as pool:
+    with _pool(WorkerSetup(digits_dataset(), tmp_path, "cpu", False, 1), 2) as pool:
         for count in (1, 2):
             assert pool.pace(job, count) > 0
             assert len(multiprocessing.active_children()) == count  # no more are begun than are needed
@@ -119,8 +120,8 @@ def test_what_is_measured_is_the_pace_of_several_processes(tmp_path: Path) -> No
 
 def _decode(folder: Path, barrier: Any, notes: Any) -> None:
     barrier.wait()
-    (found,) = open_squares(digits_dataset(), ["train"], [Square(24, "squash")], folder, note=notes.append)
-    assert isinstance(found, Store)
+    (found,) = open_images(digits_dataset(), ["train"], [Preprocess(24, "squash")], folder, note=notes.append)
+    assert isinstance(found, StoredImages)
 
 
 def test_two_processes_that_want_the_same_store_make_it_once(tmp_path: Path) -> None:

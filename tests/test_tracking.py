@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from fake_runs import predictions, run
 
+from ensemble import tracking
 from ensemble.cli import run as ens
-from ensemble.errors import EnsError
+from ensemble.core.errors import EnsError
 from ensemble.runs.run import Run
-from ensemble.tracking import base
-from ensemble.tracking.values import allowed, artifacts, flat, scores
+from ensemble.tracking.base import allowed, artifacts, flat, scores
 
 SMALL = ["--arch", "customnet", "--set", "filters=[4, 8]", "--image-size", "16", "--lr", "0.01", "--device", "cpu"]
 SMALL += ["--set", "precision=float32", "--set", "layout=default", "--epochs", "3"]
@@ -65,9 +65,9 @@ def test_weights_and_predictions_are_not_copied_unless_asked(tmp_path: Path) -> 
 def test_a_missing_package_is_told_before_anything_is_trained(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(base, "find_spec", lambda name: None)
+    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     with pytest.raises(EnsError, match="pip install mlflow-skinny"):
-        base.tracking(tmp_path, False)
+        tracking.tracking("mlflow", tmp_path, False)
 
 
 def test_when_off_nothing_is_imported_and_nothing_is_written(tmp_path: Path) -> None:

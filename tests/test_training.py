@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ensemble.cli import run as ens
-from ensemble.predictions import Predictions, load
+from ensemble.core.predictions import Predictions, load
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +62,7 @@ def test_a_member_learns_and_its_files_agree(here: Path, capfd: pytest.CaptureFi
 
 
 def test_a_loss_that_is_not_finite_fails_its_member_alone(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from ensemble.training.losses import losses
+    from ensemble.training.methods.losses import losses
 
     if "broken" not in losses:
         losses.register("broken")(lambda recipe, weights: lambda logits, targets: logits.sum() * float("nan"))
@@ -268,8 +268,8 @@ def test_validation_may_wait_for_every_third_epoch_and_the_last(
 def test_a_dry_run_says_how_long_and_a_budget_keeps_to_it(
     here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ensemble.training import estimate
-    from ensemble.training.probe import Speed
+    from ensemble.training.jobs import estimate
+    from ensemble.training.jobs.speed_probe import Speed
 
     # 32 training images in 4 batches, 12 + 8 others: 2 epochs of 64 s with 12 s each, and 20 s of predicting
     monkeypatch.setattr(estimate, "measure_speed", lambda *_: Speed(1.0, 1.0, 1.0, 1.0))
@@ -322,7 +322,7 @@ RESUMED = {
 def test_a_fast_training_interrupted_after_any_epoch_ends_with_the_same_bits(
     here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, keys: list[str]
 ) -> None:
-    from ensemble.training.progress import ProgressWatcher
+    from ensemble.training.jobs.progress import ProgressWatcher
 
     words = [
         "train",
@@ -353,7 +353,7 @@ def test_a_fast_training_interrupted_after_any_epoch_ends_with_the_same_bits(
             resumed.append(self.before)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("ensemble.training.loop.CHECKPOINT_SHARE", 1e9)  # a checkpoint after every epoch
+    monkeypatch.setattr("ensemble.training.engine.loop.CHECKPOINT_SHARE", 1e9)  # a checkpoint after every epoch
     for _ in range(3):
         with monkeypatch.context() as patch:
             patch.setattr(ProgressWatcher, "batch", until_the_second_batch_of_the_next_epoch)

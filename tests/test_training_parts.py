@@ -11,13 +11,13 @@ from fastai.optimizer import Adam
 from torch import nn
 
 from ensemble.runs.history import Epoch
-from ensemble.training.augment.flips import flip_shift
-from ensemble.training.finder import FALLBACK, USUAL, VALLEY, knee_of, suggest_knee, suggest_valley
-from ensemble.training.optimizers import FusedAdam, _as_they_lie
-from ensemble.training.schedules import Leg, schedules
-from ensemble.training.seeds import random_states, restore_random_states, seed_everything
-from ensemble.training.stage_learner import group_rates
-from ensemble.training.stopping import best_epoch, should_stop
+from ensemble.training.engine.checkpoint import random_states, restore_random_states, seed_everything
+from ensemble.training.engine.epochs import best_epoch, should_stop
+from ensemble.training.engine.learner import group_rates
+from ensemble.training.engine.lr_finder import DEFAULT_RATE, FALLBACK, VALLEY, knee_of, suggest_knee, suggest_valley
+from ensemble.training.methods.optimizers import FusedAdam, _channels_last_views
+from ensemble.training.methods.schedules import StageSettings, schedules
+from ensemble.training.methods.transforms import flip_shift
 
 pytestmark = pytest.mark.slow  # they import fastai, which takes seconds
 
@@ -57,7 +57,7 @@ def test_filters_with_channels_last_are_handed_on_contiguous_and_uncopied() -> N
     last = [torch.randn(4, 3, 5, 5).contiguous(memory_format=torch.channels_last) for _ in range(2)]
     mixed = [last[0].clone(), torch.randn(4, 3, 5, 5)]
     vectors = [torch.randn(4), torch.randn(4)]
-    first, second = _as_they_lie([last[0], mixed[0], vectors[0]], [last[1], mixed[1], vectors[1]])
+    first, second = _channels_last_views([last[0], mixed[0], vectors[0]], [last[1], mixed[1], vectors[1]])
     for turned, given in ((first[0], last[0]), (second[0], last[1])):
         assert turned.is_contiguous() and turned.data_ptr() == given.data_ptr()
         assert torch.equal(turned, given.permute(0, 2, 3, 1))
@@ -100,16 +100,19 @@ def test_the_knee_is_where_the_loss_begins_to_rise() -> None:
             found = knee_of(list(rates), list(losses))
             assert found is not None and knee / 2 < found < knee * 2
             suggestion = suggest_knee(list(rates), list(losses)).suggestion
-            assert suggestion == pytest.approx(min(found, (found * USUAL) ** 0.5))
+            assert suggestion == pytest.approx(min(found, (found * DEFAULT_RATE) ** 0.5))
 
 
 def test_a_curve_that_says_nothing_gives_the_usual_rate() -> None:
     noise = np.random.default_rng(0)
     rates = list(np.geomspace(1e-5, 1e-2, 50))
     flat = suggest_knee(rates, list(noise.normal(1, 0.3, 50)))
-    assert (flat.suggestion, flat.reason) == (USUAL, "the loss hardly depends on the rate; the usual rate instead")
+    assert (flat.suggestion, flat.reason) == (
+        DEFAULT_RATE,
+        "the loss hardly depends on the rate; the usual rate instead",
+    )
     assert "ran away" in suggest_knee(rates[:12], [1.0] * 12).reason
-    assert suggest_knee(rates[:12], [1.0] * 12, usual=0.1).suggestion == 0.1
+    assert suggest_knee(rates[:12], [1.0] * 12, default=0.1).suggestion == 0.1
 
 
 def rows(*losses: float | None) -> list[Epoch]:
@@ -130,7 +133,7 @@ def test_rates_differ_by_group_only_when_fine_tuning() -> None:
 
 
 def test_one_cycle_rises_then_falls_to_almost_nothing() -> None:
-    lr = schedules.get("one-cycle")(Leg(np.array([1.0])))["lr"]
+    lr = schedules.get("one-cycle")(StageSettings(np.array([1.0])))["lr"]
     assert lr(0.0) == pytest.approx([1 / 25])
     assert lr(0.3) == pytest.approx([1.0])
     assert lr(1.0) == pytest.approx([1e-5])

@@ -21,22 +21,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ensemble.data.digits import digits_dataset
-from ensemble.data.pixels import Square
-from ensemble.data.squares import Stream, open_squares
-from ensemble.inference import normalised, predict, views
-from ensemble.models.lengths import is_scale_free, mark_scale_free
+from ensemble.data.image_cache import StreamedImages, open_images
+from ensemble.data.preprocess import Preprocess
+from ensemble.inference.forward import normalised, predict, views
+from ensemble.inference.image_batches import CachedImages, prefetched
+from ensemble.models.custom_networks import Block, Norm, Whitening
+from ensemble.models.layers import is_scale_free, mark_scale_free
 from ensemble.models.network import build_network, fit_to_images, parameter_groups
-from ensemble.models.speednet import Block, Norm, Whitening
 from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import DataSpec, Recipe
-from ensemble.training.augment.flips import AlternateFlip
-from ensemble.training.averaging import Lookahead
-from ensemble.training.formats import can_compile
-from ensemble.training.loaders import data_loaders
-from ensemble.training.lookup import FromSquares, ahead
-from ensemble.training.optimizers import FusedSGD, Muon
-from ensemble.training.schedules import Leg, schedules
-from ensemble.training.seeds import seed_everything
+from ensemble.training.engine.checkpoint import seed_everything
+from ensemble.training.engine.hardware import can_compile
+from ensemble.training.engine.loaders import data_loaders
+from ensemble.training.methods.averaging import Lookahead
+from ensemble.training.methods.optimizers import FusedSGD, Muon
+from ensemble.training.methods.schedules import StageSettings, schedules
+from ensemble.training.methods.transforms import AlternateFlip
 
 pytestmark = pytest.mark.slow  # they import fastai, which takes seconds
 
@@ -48,13 +48,13 @@ def recipe(**keys: Any) -> Recipe:
     return resolved(Recipe(data=DataSpec(), **(base | keys)))
 
 
-def loaders(folder: Path, *, stream: bool = False, **keys: Any) -> tuple[DataLoaders, FromSquares]:
+def loaders(folder: Path, *, stream: bool = False, **keys: Any) -> tuple[DataLoaders, CachedImages]:
     data = digits_dataset()
-    (squares,) = open_squares(data, ["train", "valid"], [Square(16, "squash")], folder)
+    (squares,) = open_images(data, ["train", "valid"], [Preprocess(16, "squash")], folder)
     if stream:
         paths = tuple(data.splits["train"].paths.tolist() + data.splits["valid"].paths.tolist())
-        squares = Stream(Square(16, "squash"), data.open_image, paths)
-    images = FromSquares(squares)
+        squares = StreamedImages(Preprocess(16, "squash"), data.open_image, paths)
+    images = CachedImages(squares)
     seed_everything(0, "loaders")
     return data_loaders(recipe(**keys), data, images, MEAN, STD, device=torch.device("cpu")), images
 
@@ -65,10 +65,10 @@ def test_a_batch_is_what_its_items_are(tmp_path: Path, stream: bool) -> None:
     for loader, shuffled in ((dls.train, True), (dls.valid, False)):
         order = []
         for x, y in loader:
-            order += loader.at.tolist()
+            order += loader.batch_items.tolist()
             if len(order) > 200:
                 continue  # of the rest the order is enough
-            for position, item in enumerate(loader.at.tolist()):
+            for position, item in enumerate(loader.batch_items.tolist()):
                 image, target = loader.dataset[item]
                 expected = (
                     image.as_subclass(Tensor).float() / 255 - torch.tensor(MEAN).view(3, 1, 1)
@@ -112,12 +112,12 @@ def test_what_is_made_ahead_keeps_its_order_its_errors_and_no_thread() -> None:
                 raise ValueError("here")
             yield i
 
-    assert list(ahead(lambda: counted(None))) == list(range(20))
+    assert list(prefetched(lambda: counted(None))) == list(range(20))
     got: list[int] = []
     with pytest.raises(ValueError, match="here"):
-        got.extend(ahead(lambda: counted(7)))
+        got.extend(prefetched(lambda: counted(7)))
     before = threading.active_count()
-    first = ahead(lambda: counted(None))
+    first = prefetched(lambda: counted(None))
     assert next(first) == 0
     first.close()
     time.sleep(0.3)
@@ -125,22 +125,22 @@ def test_what_is_made_ahead_keeps_its_order_its_errors_and_no_thread() -> None:
 
 
 def test_squares_on_a_device_are_the_same_batches(tmp_path: Path) -> None:
-    from ensemble.training.lookup import OnDevice, on_device
+    from ensemble.inference.image_batches import DeviceImages, device_images
 
     _, images = loaders(tmp_path)
-    there = OnDevice(images.squares, torch.from_numpy(images.squares.pixels))  # the processor is a device too
+    there = DeviceImages(images.squares, torch.from_numpy(images.squares.pixels))  # the processor is a device too
     rows = np.array([5, 0, 5, 9])
     assert torch.equal(there.batch(rows), images.batch(rows))
     assert there.batch(rows).is_contiguous(memory_format=torch.channels_last)
     assert (there.rows(["3", "4"]) == images.rows(["3", "4"])).all()
-    assert on_device(images.squares, torch.device("cpu"), 0) is None
+    assert device_images(images.squares, torch.device("cpu"), 0) is None
 
 
 @pytest.mark.parametrize("together", [3, 100])
 def test_batches_that_are_made_together_are_those_that_are_made_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int
 ) -> None:
-    from ensemble.training import loaders as module
+    from ensemble.training.engine import loaders as module
 
     seen = []
     for count in (1, together):
@@ -148,7 +148,7 @@ def test_batches_that_are_made_together_are_those_that_are_made_alone(
         monkeypatch.setattr(module, "transforms", lambda *_: [AlternateFlip()])  # it asks which items it has
         dls, _ = loaders(tmp_path, batch_size=50)
         dls.train.epoch = 3
-        epoch = [(dls.train.at.copy(), x, y) for x, y in dls.train]
+        epoch = [(dls.train.batch_items.copy(), x, y) for x, y in dls.train]
         assert len(epoch) == len(dls.train) == 1078 // 50
         assert len(list(dls.valid)) == len(dls.valid)
         seen.append(epoch)
@@ -165,7 +165,7 @@ def test_a_loader_of_the_training_items_for_predicting_mirrors_the_right_ones(tm
     plain = dls.train.new(shuffle=False, drop_last=False)
     batches = list(plain)
     assert sum(len(x) for x, _ in batches) == len(dls.train.dataset)
-    assert plain.at.tolist() == list(range(len(dls.train.dataset)))[-len(batches[-1][0]) :]
+    assert plain.batch_items.tolist() == list(range(len(dls.train.dataset)))[-len(batches[-1][0]) :]
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.85])
@@ -286,12 +286,12 @@ def test_filters_are_marked_where_a_norm_of_theirs_follows() -> None:
 
 
 def test_the_line_falls_from_the_rate_to_nothing() -> None:
-    rate = schedules.get("linear")(Leg(np.array([2.0])))["lr"]
+    rate = schedules.get("linear")(StageSettings(np.array([2.0])))["lr"]
     assert [float(rate(place)[0]) for place in (0, 0.25, 1)] == pytest.approx([2.0, 1.5, 0.0])
 
 
 def test_the_triangle_starts_at_a_fifth_peaks_and_ends_at_7_percent() -> None:
-    rate = schedules.get("triangle")(Leg(np.array([2.0])))["lr"]
+    rate = schedules.get("triangle")(StageSettings(np.array([2.0])))["lr"]
     assert [float(rate(place)[0]) for place in (0, 0.23, 1)] == pytest.approx([0.4, 2.0, 0.14])
     assert [float(rate(place)[0]) for place in (0.115, 0.615)] == pytest.approx([1.2, 1.07])
 
@@ -299,7 +299,7 @@ def test_the_triangle_starts_at_a_fifth_peaks_and_ends_at_7_percent() -> None:
 def test_alternate_flip_mirrors_every_image_in_every_other_epoch() -> None:
     class Loader:
         items, epoch = 50, 0
-        at = np.arange(50)
+        batch_items = np.arange(50)
 
     torch.manual_seed(0)
     flip, loader = AlternateFlip(), Loader()
@@ -313,7 +313,7 @@ def test_alternate_flip_mirrors_every_image_in_every_other_epoch() -> None:
         seen.append(mirrored)
     assert 10 < int(seen[0].sum()) < 40
     assert all(torch.equal(one, ~other) for one, other in itertools.pairwise(seen))
-    loader.at = np.array([3, 3, 9])
+    loader.batch_items = np.array([3, 3, 9])
     loader.epoch = 0
     again = flip.encodes(x[:3]).as_subclass(Tensor)
     expected = [x[i].flip(-1) if seen[0][item] else x[i] for i, item in enumerate((3, 3, 9))]
@@ -407,8 +407,8 @@ def test_a_deeper_block_adds_what_its_first_convolution_gives() -> None:
 
 
 def test_speednet_reads_back_what_it_saved(tmp_path: Path) -> None:
-    from ensemble.files import sha256_file
-    from ensemble.models.weights import load_weights, save_weights
+    from ensemble.core.files import sha256_file
+    from ensemble.models.state_dict import load_weights, save_weights
 
     torch.manual_seed(0)
     network = build_network(recipe(), 10)
@@ -437,7 +437,7 @@ def test_predictions_do_not_depend_on_the_batch(tmp_path: Path) -> None:
 
 
 def test_a_batch_in_pieces_gives_the_gradients_of_the_whole(tmp_path: Path) -> None:
-    from ensemble.training.learner import MemberLearner
+    from ensemble.training.engine.learner import MemberLearner
 
     weights, losses = [], []
     for pieces in (1, 2, 8):
@@ -459,10 +459,10 @@ def test_a_batch_in_pieces_gives_the_gradients_of_the_whole(tmp_path: Path) -> N
 def test_sums_that_stay_on_a_gpu_are_the_same_and_a_loss_that_is_not_finite_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int | None, batches: int
 ) -> None:
-    from ensemble.errors import TrainingFailed
+    from ensemble.core.errors import TrainingFailed
     from ensemble.runs.history import Epoch
-    from ensemble.training import history as module
-    from ensemble.training.learner import MemberLearner
+    from ensemble.training.engine import epochs as module
+    from ensemble.training.engine.learner import MemberLearner
 
     def trained() -> tuple[list[Epoch], int]:
         rows: list[Epoch] = []
@@ -483,7 +483,7 @@ def test_sums_that_stay_on_a_gpu_are_the_same_and_a_loss_that_is_not_finite_is_f
             assert broken is not None
         return rows, len(seen)
 
-    monkeypatch.setattr(module, "CHECKED", 10)
+    monkeypatch.setattr(module, "CHECK_INTERVAL", 10)
     alone, at_once = trained()
     monkeypatch.setattr(module, "_number", lambda value: value.as_subclass(Tensor).double())
     there, later = trained()
@@ -501,7 +501,7 @@ def test_sums_that_stay_on_a_gpu_are_the_same_and_a_loss_that_is_not_finite_is_f
 def test_callbacks_are_told_what_fastai_tells_them(tmp_path: Path) -> None:
     from fastai.callback.core import Callback
 
-    from ensemble.training.learner import MemberLearner
+    from ensemble.training.engine.learner import MemberLearner
 
     def told(kind: type[Learner]) -> list[str]:
         found: list[str] = []
@@ -556,7 +556,7 @@ def test_callbacks_are_told_what_fastai_tells_them(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_taken_for_memory_that_ran_out(error: BaseException, expected: bool) -> None:
-    from ensemble.models.memory import out_of_memory
+    from ensemble.inference.forward import out_of_memory
 
     assert out_of_memory(error) is expected
 
@@ -579,7 +579,7 @@ def test_predicting_halves_a_batch_that_does_not_fit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pieces", [1, 3])
 def test_a_scaled_loss_takes_the_same_steps_and_leaves_out_those_that_overflow(tmp_path: Path, pieces: int) -> None:
-    from ensemble.training.learner import MemberLearner
+    from ensemble.training.engine.learner import MemberLearner
 
     def large(logits: Tensor, targets: Tensor) -> Tensor:
         return 1e4 * functional.cross_entropy(logits, targets)
@@ -618,7 +618,7 @@ def test_a_scaled_loss_takes_the_same_steps_and_leaves_out_those_that_overflow(t
     ],
 )
 def test_the_formats_that_a_recipe_leaves_on_a_processor(precision: str, layout: str, expected: list[str]) -> None:
-    from ensemble.training.formats import pairs
+    from ensemble.training.engine.hardware import pairs
 
     assert [" ".join(pair) for pair in pairs(precision, layout, torch.device("cpu"))] == expected
 
@@ -630,57 +630,63 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_probe_changes_nothing_and_is_asked_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ensemble.training import probe, timing
-    from ensemble.training.formats import apply_format
+    from ensemble.training.engine.hardware import apply_format
+    from ensemble.training.jobs import speed_probe, timing
 
     cpu = torch.device("cpu")
-    monkeypatch.setattr(timing, "OWN", 0.0)
+    monkeypatch.setattr(timing, "MIN_CPU_SHARE", 0.0)
     torch.manual_seed(0)
     network = build_network(recipe(), 10)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    chosen = probe.choose_format(recipe(), network, cpu)
+    chosen = speed_probe.choose_format(recipe(), network, cpu)
     assert chosen.why.startswith("training images a second: float32 default ")
     assert chosen.speed and chosen.speed > 0
     apply_format(network, chosen)
-    speed = probe.measure_speed(recipe(), network, cpu, chosen)
+    speed = speed_probe.measure_speed(recipe(), network, cpu, chosen)
     assert min(speed.head, speed.all, speed.valid, speed.predict) > 0
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
-    monkeypatch.setattr(probe, "rate", None)
-    assert probe.choose_format(recipe(), network, cpu) == chosen
-    assert probe.measure_speed(recipe(), network, cpu, chosen) == speed
+    monkeypatch.setattr(speed_probe, "rate", None)
+    assert speed_probe.choose_format(recipe(), network, cpu) == chosen
+    assert speed_probe.measure_speed(recipe(), network, cpu, chosen) == speed
     for path in cache.rglob("*.json"):
         path.write_text("{")
     with pytest.raises(TypeError):
-        probe.choose_format(recipe(), network, cpu)
+        speed_probe.choose_format(recipe(), network, cpu)
 
 
 def test_a_speed_that_other_work_slowed_down_is_measured_again_and_the_format_stays(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ensemble.training import probe, timing
-    from ensemble.training.formats import Format
+    from ensemble.training.engine.hardware import ComputeFormat
+    from ensemble.training.jobs import speed_probe, timing
 
     cpu, network = torch.device("cpu"), build_network(recipe(), 10)
     rates = iter([20.0, 10.0, *range(1, 9)])
-    monkeypatch.setattr(probe, "rate", lambda *_, **__: next(rates))
-    monkeypatch.setattr(probe, "pairs", lambda *_: [("float32", layout) for layout in ("default", "channels_last")])
-    monkeypatch.setattr(timing, "OWN", math.inf)  # no processors give so much
-    chosen = probe.choose_format(recipe(), network, cpu)
+    monkeypatch.setattr(speed_probe, "rate", lambda *_, **__: next(rates))
+    monkeypatch.setattr(
+        speed_probe, "pairs", lambda *_: [("float32", layout) for layout in ("default", "channels_last")]
+    )
+    monkeypatch.setattr(timing, "MIN_CPU_SHARE", math.inf)  # no processors give so much
+    chosen = speed_probe.choose_format(recipe(), network, cpu)
     assert chosen.layout == "default"
     assert chosen.speed is None
-    assert probe.choose_format(recipe(), network, cpu) == chosen
-    first = probe.measure_speed(recipe(), network, cpu, chosen)
-    assert probe.measure_speed(recipe(), network, cpu, chosen) != first
-    monkeypatch.setattr(timing, "OWN", 0.0)
+    assert speed_probe.choose_format(recipe(), network, cpu) == chosen
+    first = speed_probe.measure_speed(recipe(), network, cpu, chosen)
+    assert speed_probe.measure_speed(recipe(), network, cpu, chosen) != first
+    monkeypatch.setattr(timing, "MIN_CPU_SHARE", 0.0)
     rates = iter([100.0, 200.0, 300.0, 400.0])
-    alone = probe.measure_speed(recipe(), network, cpu, chosen)
-    assert probe.measure_speed(recipe(), network, cpu, chosen) == alone == probe.Speed(300.0, 100.0, 200.0, 400.0)
-    assert Format.read(chosen.facts()) == chosen
+    alone = speed_probe.measure_speed(recipe(), network, cpu, chosen)
+    assert (
+        speed_probe.measure_speed(recipe(), network, cpu, chosen)
+        == alone
+        == speed_probe.Speed(300.0, 100.0, 200.0, 400.0)
+    )
+    assert ComputeFormat.read(chosen.facts()) == chosen
 
 
 def test_fewer_bits_are_taken_where_they_are_clearly_faster() -> None:
-    from ensemble.training.probe import _best
+    from ensemble.training.jobs.speed_probe import _best
 
     exact, last = ("float32", "default"), ("float32", "channels_last")
     brain, half = ("bfloat16", "channels_last"), ("float16", "channels_last")
@@ -694,20 +700,20 @@ def test_fewer_bits_are_taken_where_they_are_clearly_faster() -> None:
 def test_compiling_is_tried_for_long_trainings_and_taken_where_it_pays(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ensemble.training import probe
+    from ensemble.training.jobs import speed_probe
 
     cpu, network = torch.device("cpu"), build_network(recipe(), 10)
-    assert probe.compiling_pays(recipe(), network, cpu, 1700.0) == (False, "")
-    monkeypatch.setattr(probe, "can_compile", lambda device: True)
-    monkeypatch.setattr(probe, "_remembered", lambda *_: {"making": 100.0, "gain": 1.2, "why": "figures"})
-    assert probe.compiling_pays(recipe(), network, cpu, 3600.0) == (True, "figures")
-    monkeypatch.setattr(probe, "_remembered", lambda *_: {"making": 900.0, "gain": 1.2, "why": "figures"})
-    assert probe.compiling_pays(recipe(), network, cpu, 3600.0) == (False, "figures")
+    assert speed_probe.compiling_pays(recipe(), network, cpu, 1700.0) == (False, "")
+    monkeypatch.setattr(speed_probe, "can_compile", lambda device: True)
+    monkeypatch.setattr(speed_probe, "_cached", lambda *_: {"making": 100.0, "gain": 1.2, "why": "figures"})
+    assert speed_probe.compiling_pays(recipe(), network, cpu, 3600.0) == (True, "figures")
+    monkeypatch.setattr(speed_probe, "_cached", lambda *_: {"making": 900.0, "gain": 1.2, "why": "figures"})
+    assert speed_probe.compiling_pays(recipe(), network, cpu, 3600.0) == (False, "figures")
 
 
 def test_an_estimate_adds_up_stages_checks_finder_and_views() -> None:
-    from ensemble.training.estimate import estimate
-    from ensemble.training.probe import Speed
+    from ensemble.training.jobs.estimate import estimate
+    from ensemble.training.jobs.speed_probe import Speed
 
     data = digits_dataset()  # 1,078 train, 359 valid, 360 test
     train, valid, test = (len(data.splits[split]) for split in ("train", "valid", "test"))
@@ -743,6 +749,6 @@ def test_compiled_code_trains_the_same_and_is_made_once(keys: dict[str, Any]) ->
                 optimizer.step()
                 optimizer.zero_grad()
         states.append(network.state_dict())
-    assert len(network._made) == 1
+    assert len(network._compiled_forward) == 1
     for name, value in states[0].items():
         torch.testing.assert_close(states[1][name], value, rtol=1e-2, atol=1e-3)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ensemble.errors import EnsError, MissingWeights
+from ensemble.core.errors import EnsError, MissingWeights
 from ensemble.recipe.schema import Recipe
 
 pytestmark = pytest.mark.slow
@@ -55,9 +55,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def library_state(arch: str = ARCH) -> dict[str, Any]:
-    from ensemble.architectures import lookup
+    from ensemble.recipe.architectures import lookup
 
-    state: dict[str, Any] = lookup(arch).builder(Recipe(arch=arch)).whole.state_dict()
+    state: dict[str, Any] = lookup(arch).build(Recipe(arch=arch)).whole.state_dict()
     return state
 
 
@@ -91,7 +91,7 @@ def located(arch: str = ARCH, weights: str = "imagenet") -> Any:
 
 def with_digits(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     """Make `path` the file that torchvision promises, although a test wrote it."""
-    from ensemble.architectures import Architecture
+    from ensemble.recipe.architectures import Architecture
 
     digits = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
     monkeypatch.setattr(Architecture, "weights_digits", digits)
@@ -207,8 +207,8 @@ def test_a_download_is_whole_and_right_or_leaves_nothing(
 def test_half_precision_and_wrapped_files_read_as_plain_float32(tmp_path: Path) -> None:
     import torch
 
+    from ensemble.models.state_dict import load_state
     from ensemble.models.weight_sources import WeightsFile
-    from ensemble.models.weights import load_state
 
     state = library_state()
     half = {name: value.half() for name, value in state.items()}
@@ -239,8 +239,8 @@ def _text(path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("spoil", [_truncated, _empty, _text])
 def test_a_broken_file_is_refused_in_one_line(tmp_path: Path, suffix: str, spoil: Callable[[Path], None]) -> None:
+    from ensemble.models.state_dict import load_state
     from ensemble.models.weight_sources import WeightsFile
-    from ensemble.models.weights import load_state
 
     path = (write if suffix == ".safetensors" else write_pth)(tmp_path / f"w{suffix}", library_state())
     spoil(path)
@@ -250,8 +250,8 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path: Path, suffix: str, spoil
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    from ensemble.models.state_dict import load_state
     from ensemble.models.weight_sources import WeightsFile
-    from ensemble.models.weights import load_state
 
     path = write_pth(tmp_path / "evil.pth", {"a": Recipe})
     with pytest.raises(MissingWeights):
@@ -341,7 +341,7 @@ def test_a_timm_network_refuses_strange_weights_too() -> None:
 def test_a_runs_weights_come_back_exactly_and_do_not_depend_on_layout(tmp_path: Path) -> None:
     import torch
 
-    from ensemble.models.weights import load_weights, save_weights
+    from ensemble.models.state_dict import load_weights, save_weights
 
     first, second = built(arch="customnet_deep"), built(arch="customnet_deep")
     path = save_weights(tmp_path / "weights.safetensors", first)
@@ -364,7 +364,7 @@ def test_a_runs_weights_start_another_member() -> None:
 
 
 def test_a_flipped_bit_or_another_network_is_refused(tmp_path: Path) -> None:
-    from ensemble.models.weights import load_weights, save_weights
+    from ensemble.models.state_dict import load_weights, save_weights
 
     network = built(arch="customnet")
     path = save_weights(tmp_path / "weights.safetensors", network)
@@ -387,7 +387,7 @@ def test_a_flipped_bit_or_another_network_is_refused(tmp_path: Path) -> None:
 def test_real_half_precision_files_fit(arch: str, monkeypatch: Any) -> None:
     import torch
 
-    from ensemble.models.weights import load_state
+    from ensemble.models.state_dict import load_state
 
     if not REAL_FOLDER or not (Path(REAL_FOLDER) / f"{arch}.safetensors").is_file():
         pytest.skip(f"$ENS_WEIGHTS holds no {arch}.safetensors")
@@ -408,14 +408,14 @@ def packaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that an installed package of the weights of lite0 would bring, with random weights."""
     import types
 
-    from ensemble.models import weight_packages
+    from ensemble.models import weight_sources
 
     path = write_pth(tmp_path / "package" / "lite0.pth", library_state("tf_efficientnet_lite0"))
     getter = types.SimpleNamespace(get_model_file_path=lambda: str(path))
     monkeypatch.setitem(sys.modules, "some_weights", types.SimpleNamespace(Lite0=getter))  # type: ignore[arg-type]
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    package = weight_packages.WeightPackage("some-weights", "some_weights", "Lite0", digest)
-    monkeypatch.setitem(weight_packages.PACKAGES, "tf_efficientnet_lite0", package)
+    package = weight_sources.WeightPackage("some-weights", "some_weights", "Lite0", digest)
+    monkeypatch.setitem(weight_sources.PACKAGES, "tf_efficientnet_lite0", package)
     return path
 
 
@@ -452,9 +452,8 @@ def test_where_a_package_would_help_the_error_names_it(monkeypatch: pytest.Monke
 def test_the_names_of_a_package_and_of_timm_are_in_the_same_order(arch: str) -> None:
     import timm
 
-    from ensemble.models.efficientnet_names import translated
-    from ensemble.models.weight_packages import PACKAGES
-    from ensemble.models.weights import load_state
+    from ensemble.models.state_dict import load_state, translated
+    from ensemble.models.weight_sources import PACKAGES
 
     pytest.importorskip(PACKAGES[arch].module)
     model = timm.create_model(arch)
@@ -470,7 +469,7 @@ def test_the_names_of_a_package_and_of_timm_are_in_the_same_order(arch: str) -> 
 def test_the_names_of_an_efficientnet_with_squeeze_and_excitation_are_known_too() -> None:
     import timm
 
-    from ensemble.models.efficientnet_names import _EXPANDING, _OUTER, _PLAIN, translated
+    from ensemble.models.state_dict import _EXPANDING, _OUTER, _PLAIN, translated
 
     model = timm.create_model("efficientnet_b0")
     state = {}

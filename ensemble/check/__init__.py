@@ -1,1 +1,1 @@
-"""What is odd about a data set, found before any training: counts, copies, leaks, labels that look wrong."""
+"""Data set checks before training: class counts, odd files, duplicates, leaks between splits, label errors."""

@@ -1,4 +1,4 @@
-"""Pairs of items that are copies, exact or near, and the groups that they make."""
+"""Pairs of duplicate items, exact, near or mirrored, and their connected groups."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from scipy.sparse.csgraph import connected_components
 
 from ensemble.check.items import AllItems
 from ensemble.check.near import NearPairs
-from ensemble.predictions import UNKNOWN, Ints, Texts
+from ensemble.core.predictions import UNKNOWN, Ints, Texts
 
 EXACT, NEAR, MIRRORED = "exact", "near", "mirrored"
 KINDS = (EXACT, NEAR, MIRRORED)
 
-MOST_OF_ONE = 100
-"""Copies of one image of which every pair is listed; of more, each is paired with the first."""
+MAX_COPIES = 100
+"""Number of copies of one image up to which all pairs are listed; beyond it, each is paired with the first."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Copies:
     """q pairs of items.
 
     first, second: int64 (q,), rows of AllItems, first < second.  kind: str (q,), one of `KINDS`.
-    correlation: float32 (q,), of luminance once the two lie over each other; 1 where the files are the same.
+    correlation: float32 (q,), of luminance after registration; 1 for exact copies.
     """
 
     first: Ints
@@ -39,7 +39,7 @@ class Copies:
         return len(self.first)
 
     def each(self) -> Iterator[tuple[int, int, str, float]]:
-        """(first, second, kind, correlation) of each pair."""
+        """Yields (first, second, kind, correlation) of each pair."""
         columns = (self.first, self.second, self.kind, self.correlation)
         return zip(*(column.tolist() for column in columns), strict=True)
 
@@ -50,20 +50,23 @@ class Copies:
 
 
 def copies(items: AllItems, near: NearPairs) -> Copies:
-    """All pairs: exact ones by content first, then what `near` says of the contents, the likest first.
+    """All pairs: exact copies first, then near copies by decreasing correlation.
 
-    near: its pairs are numbers of contents.
+    near: pairs of indices of contents, as in `items.content`.
     """
     rows: dict[int, list[int]] = defaultdict(list)
     for row, content in enumerate(items.content.tolist()):
         rows[content].append(row)
-    found = [(a, b, EXACT, 1.0) for same in rows.values() for a, b in _pairs_within(same)]
-    for one, other, mirrored, correlation in zip(
+    pairs = [(a, b, EXACT, 1.0) for content_rows in rows.values() for a, b in _pairs_within(content_rows)]
+    for first_content, second_content, mirrored, correlation in zip(
         near.first.tolist(), near.second.tolist(), near.mirrored.tolist(), near.correlation.tolist(), strict=True
     ):
         kind = MIRRORED if mirrored else NEAR
-        found += [(min(a, b), max(a, b), kind, correlation) for a, b in _pairs_across(rows[one], rows[other])]
-    first, second, kinds, correlations = zip(*found, strict=True) if found else ((), (), (), ())
+        pairs += [
+            (min(a, b), max(a, b), kind, correlation)
+            for a, b in _pairs_across(rows[first_content], rows[second_content])
+        ]
+    first, second, kinds, correlations = zip(*pairs, strict=True) if pairs else ((), (), (), ())
     return Copies(
         np.array(first, np.int64),
         np.array(second, np.int64),
@@ -73,20 +76,20 @@ def copies(items: AllItems, near: NearPairs) -> Copies:
 
 
 def _pairs_within(rows: Sequence[int]) -> list[tuple[int, int]]:
-    if len(rows) > MOST_OF_ONE:
+    if len(rows) > MAX_COPIES:
         return [(rows[0], row) for row in rows[1:]]
-    return [(a, b) for place, a in enumerate(rows) for b in rows[place + 1 :]]
+    return [(a, b) for index, a in enumerate(rows) for b in rows[index + 1 :]]
 
 
 def _pairs_across(rows: Sequence[int], others: Sequence[int]) -> list[tuple[int, int]]:
-    if len(rows) * len(others) > MOST_OF_ONE**2:
+    if len(rows) * len(others) > MAX_COPIES**2:
         return [(rows[0], other) for other in others]
     return [(a, b) for a in rows for b in others]
 
 
-def grouped(n: int, found: Copies) -> list[list[int]]:
-    """Rows that copies join, directly or through others: each group sorted, the groups by their first row."""
-    graph = coo_array((np.ones(len(found), bool), (found.first, found.second)), shape=(n, n))
+def grouped(n: int, pairs: Copies) -> list[list[int]]:
+    """Connected components of n rows joined by `pairs`, without single rows: sorted, ordered by first row."""
+    graph = coo_array((np.ones(len(pairs), bool), (pairs.first, pairs.second)), shape=(n, n))
     _, labels = connected_components(graph, directed=False)
     groups: dict[int, list[int]] = defaultdict(list)
     for row, label in enumerate(labels.tolist()):
@@ -94,12 +97,12 @@ def grouped(n: int, found: Copies) -> list[list[int]]:
     return [rows for rows in groups.values() if len(rows) > 1]
 
 
-def two_labels(items: AllItems, found: Copies) -> Copies:
-    """The pairs whose two labels are known and differ."""
-    a, b = items.targets[found.first], items.targets[found.second]
-    return found.take((a != b) & (a != UNKNOWN) & (b != UNKNOWN))
+def two_labels(items: AllItems, pairs: Copies) -> Copies:
+    """The pairs whose labels are both known and differ."""
+    a, b = items.targets[pairs.first], items.targets[pairs.second]
+    return pairs.take((a != b) & (a != UNKNOWN) & (b != UNKNOWN))
 
 
-def between_splits(items: AllItems, found: Copies) -> Copies:
-    """The pairs that lie in two splits."""
-    return found.take(items.splits[found.first] != items.splits[found.second])
+def between_splits(items: AllItems, pairs: Copies) -> Copies:
+    """The pairs whose items are in different splits."""
+    return pairs.take(items.splits[pairs.first] != items.splits[pairs.second])

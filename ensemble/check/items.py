@@ -1,4 +1,4 @@
-"""The items of all splits in one table: what every part of the check looks at."""
+"""The items of all splits in one table, and class counts per split."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ensemble.core.names import PANDAS_NA_VALUES
+from ensemble.core.predictions import UNKNOWN, Ints, Texts
 from ensemble.data.dataset import Dataset
-from ensemble.predictions import Ints, Texts
 
 
 @dataclass(frozen=True)
 class AllItems:
-    """n items of all splits, split after split.
+    """The n items of all splits, concatenated.
 
-    splits, ids, paths: str (n,).  targets: int64 (n,), -1 where unknown.  groups: str (n,), empty where unknown.
-    content: int64 (n,), the same number where the same is there.  firsts: int64 (c,), for each such number the
-    first item.  digests: str (c,), its sha256.
+    splits, ids, paths: str (n,).  targets: int64 (n,), -1 if unknown.  groups: str (n,), empty if unknown.
+    content: int64 (n,), index of the distinct content.  firsts: int64 (c,), the first item of each of the c
+    contents.  digests: str (c,), their sha256.
     """
 
     splits: Texts
@@ -55,3 +56,58 @@ def all_items(dataset: Dataset) -> AllItems:
         firsts=firsts.astype(np.int64),
         digests=digests,
     )
+
+
+FEW = 10
+"""Number of training images below which a class is reported."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Class counts. classes: k names.  by_split: split -> k counts.  unlabelled: split -> rows without a label."""
+
+    classes: tuple[str, ...]
+    by_split: dict[str, list[int]]
+    unlabelled: dict[str, int]
+
+    @property
+    def imbalance(self) -> float:
+        """Ratio of the largest to the smallest class of train; infinite if one is empty."""
+        train = self.by_split["train"]
+        return max(train) / min(train) if min(train) else float("inf")
+
+    @property
+    def few(self) -> list[str]:
+        """Classes with fewer than `FEW` training images."""
+        return [name for name, count in zip(self.classes, self.by_split["train"], strict=True) if count < FEW]
+
+    @property
+    def read_as_missing(self) -> list[str]:
+        """Classes whose names pandas, and so most scorers, read as missing values."""
+        return [name for name in self.classes if name in PANDAS_NA_VALUES]
+
+    def largest_shift(self) -> tuple[str, str, float] | None:
+        """(split, class, difference of shares) with the largest shift from train; None without such a split."""
+        train = _shares(self.by_split["train"])
+        shifts: list[tuple[str, str, float]] = []
+        for split, counts in self.by_split.items():
+            if split != "train" and any(counts):
+                differences = _shares(counts) - train
+                index = int(np.abs(differences).argmax())
+                shifts.append((split, self.classes[index], float(differences[index])))
+        return max(shifts, key=lambda shift: abs(shift[2]), default=None)
+
+
+def counts_of(dataset: Dataset) -> Counts:
+    """Class counts of a data set; soft labels count as their most probable class."""
+    k = len(dataset.classes)
+    by_split = {
+        split: np.bincount(items.targets[items.targets != UNKNOWN], minlength=k).tolist()
+        for split, items in dataset.splits.items()
+    }
+    unlabelled = {split: int((items.targets == UNKNOWN).sum()) for split, items in dataset.splits.items()}
+    return Counts(tuple(dataset.classes.tolist()), by_split, {s: count for s, count in unlabelled.items() if count})
+
+
+def _shares(counts: list[int]) -> np.ndarray:
+    return np.array(counts) / max(1, sum(counts))

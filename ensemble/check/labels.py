@@ -1,4 +1,4 @@
-"""Labels that are likely wrong: out-of-fold predictions disagree with them, by cleanlab's confident learning.
+"""Label errors found by confident learning (cleanlab) from out-of-fold predictions.
 
 Northcutt, Jiang and Chuang 2021.
 """
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ensemble.errors import DataError
-from ensemble.predictions import Predictions
+from ensemble.core.errors import DataError
+from ensemble.core.predictions import Predictions
 from ensemble.runs.run import Run, all_runs
 
 Z95_ONE_SIDED = 1.6448536269514722
@@ -22,7 +22,7 @@ Z95_ONE_SIDED = 1.6448536269514722
 
 @dataclass(frozen=True)
 class LabelIssue:
-    """One row. given, likely: class names.  confidence, likely_confidence: what the run says of the two."""
+    """One row. given, likely: class names.  confidence, likely_confidence: their predicted probabilities."""
 
     id: str
     given: str
@@ -31,12 +31,14 @@ class LabelIssue:
     likely_confidence: float
 
 
-def run_to_ask(runs: Path, fingerprint: str) -> Run | None:
-    """The complete run of this data that knows most: the best `folds`, which saw no row that it speaks of, else the
-    best other run with validation predictions; None where there is none.
+def best_run_for_labels(runs: Path, fingerprint: str) -> Run | None:
+    """The complete run of this data best suited to find label errors; None without one.
+
+    The most accurate `folds` run, whose predictions are out-of-fold, else the most accurate other run with
+    validation predictions.
     """
-    found = [run for run in all_runs(runs) if run.complete and not run.is_fold and _usable(run, fingerprint)]
-    return max(found, key=lambda run: (run.kind == "folds", valid_accuracy(run), run.id), default=None)
+    candidates = [run for run in all_runs(runs) if run.complete and not run.is_fold and _usable(run, fingerprint)]
+    return max(candidates, key=lambda run: (run.kind == "folds", valid_accuracy(run), run.id), default=None)
 
 
 def _usable(run: Run, fingerprint: str) -> bool:
@@ -47,57 +49,64 @@ def _usable(run: Run, fingerprint: str) -> bool:
 
 
 def valid_accuracy(run: Run) -> float:
-    """On the labelled validation rows, as its metrics.json has it; 0 where that does not say."""
+    """Accuracy on the labelled validation rows from metrics.json; 0 if missing."""
     return float((run.metrics.get("valid") or {}).get("accuracy") or 0.0)
 
 
-def why_not_judged(predictions: Predictions) -> str:
-    """Why these predictions say nothing about labels, or nothing where they do.
+def why_unusable(predictions: Predictions) -> str:
+    """Why these predictions cannot be used to check labels; empty if they can.
 
-    Confident learning takes a network that guesses for one that knows. The accuracy must be above the share of the
-    largest class by more than chance: Wilson's lower bound, one-sided at 95 %.
+    Confident learning does not detect a network that guesses. Wilson's one-sided 95 % lower bound of the accuracy
+    must exceed the share of the largest class.
     """
-    known = predictions.labelled
-    n = int(known.sum())
+    has_label = predictions.labelled
+    n = int(has_label.sum())
     if predictions.targets is None or not n:
         return "no row has a label"
-    targets = predictions.targets[known]
-    right, largest = int((predictions.probs[known].argmax(1) == targets).sum()), int(np.bincount(targets).max())
-    if _lower_bound(right, n) > largest / n:
+    targets = predictions.targets[has_label]
+    correct, largest = (
+        int((predictions.probs[has_label].argmax(1) == targets).sum()),
+        int(np.bincount(targets).max()),
+    )
+    if _lower_bound(correct, n) > largest / n:
         return ""
     return (
-        f"it is right on {right} of {n} rows, which is not better than always saying the largest class"
+        f"it is right on {correct} of {n} rows, which is not better than always saying the largest class"
         f" ({largest} of {n}) by more than chance; train a better member first"
     )
 
 
 def _lower_bound(hits: int, n: int) -> float:
-    share, spread = hits / n, Z95_ONE_SIDED**2 / n
-    half = Z95_ONE_SIDED * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    return (share + spread / 2 - half) / (1 + spread)
+    share, scaled_z = hits / n, Z95_ONE_SIDED**2 / n
+    half = Z95_ONE_SIDED * math.sqrt(share * (1 - share) / n + scaled_z / (4 * n))
+    return (share + scaled_z / 2 - half) / (1 + scaled_z)
 
 
 def label_issues(predictions: Predictions) -> list[LabelIssue]:
-    """The rows whose label is likely wrong, the least likely label first; rows without a label are passed over."""
+    """The labelled rows whose label is likely wrong, by increasing probability of the given label."""
     from cleanlab.filter import find_label_issues
 
-    known = np.flatnonzero(predictions.labelled)
-    if not len(known) or predictions.targets is None:
+    labelled_rows = np.flatnonzero(predictions.labelled)
+    if not len(labelled_rows) or predictions.targets is None:
         return []
-    targets, probs = predictions.targets[known], np.asarray(predictions.probs[known], np.float64)
+    targets, probs = predictions.targets[labelled_rows], np.asarray(predictions.probs[labelled_rows], np.float64)
     probs /= probs.sum(1, keepdims=True)
     with warnings.catch_warnings():
-        # one for each class of few rows, which the counts of classes say once
+        # one warning per rare class, which the class counts report already
         warnings.simplefilter("ignore", UserWarning)
         ranked: Sequence[int] = find_label_issues(
             targets, probs, return_indices_ranked_by="self_confidence", n_jobs=1
         ).tolist()
-    return [_issue(predictions, int(known[at]), int(targets[at]), probs[at]) for at in ranked]
+    return [_issue(predictions, int(labelled_rows[index]), int(targets[index]), probs[index]) for index in ranked]
 
 
-def _issue(predictions: Predictions, row: int, given: int, probs: np.ndarray) -> LabelIssue:
-    likely = int(probs.argmax())
+def _issue(predictions: Predictions, row: int, label: int, probs: np.ndarray) -> LabelIssue:
+    predicted = int(probs.argmax())
     names = predictions.classes
     return LabelIssue(
-        str(predictions.ids[row]), str(names[given]), str(names[likely]), float(probs[given]), float(probs[likely])
+        str(predictions.ids[row]),
+        str(names[label]),
+        str(names[predicted]),
+        float(probs[label]),
+        float(probs[predicted]),
     )

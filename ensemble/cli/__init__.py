@@ -1,6 +1,6 @@
-"""The command line: `ens`. A command parses, calls one function and prints one result.
+"""The command line `ens`. Each command parses its arguments, calls one function and prints its result.
 
-A command's module is imported when the command is called, so `ens --help` stays quick.
+The module of a command is imported when the command is called, which keeps `ens --help` fast.
 """
 
 from __future__ import annotations
@@ -15,14 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble import __version__
-from ensemble.cli.colour import wants_colour
-from ensemble.cli.context import Settings
-from ensemble.cli.params import HomePath
-from ensemble.cli.signals import end_in_time
-from ensemble.cli.streams import prepare_streams
-from ensemble.errors import EnsError, one_line
-from ensemble.waiting import wait_briefly
+from ensemble.cli.options import HomePath
+from ensemble.cli.terminal import Settings, handle_signals, prepare_streams, wants_colour
+from ensemble.core.errors import EnsError, one_line
+from ensemble.core.parallel import limit_spinning
+from ensemble.core.version import __version__
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -45,14 +42,15 @@ COMMANDS = {
     "submit": "Check an ensemble's predictions and write the file to upload.",
     "export": "Write a member or an ensemble as a folder or zip that predicts anywhere (ONNX).",
     "serve": "Serve a member, an ensemble or an export over HTTP, with a page.",
+    "help": "Print a page of the manual.",
     "completion": "Print the script that completes commands, options and names in your shell.",
     "run": "Run a whole recipe: train, combine, submit.",
     "demo": "Run the whole pipeline on the built-in digits, with no network.",
 }
 
 
-class _Lazy(click.Group):
-    """Knows the names and summaries of its commands, and imports one when it is called."""
+class _LazyGroup(click.Group):
+    """Click group with the names and summaries of its commands; imports a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -66,11 +64,11 @@ class _Lazy(click.Group):
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Commands by name, without importing each for its help; else the options of `ens` itself."""
+        """Complete command names without importing the commands, or else the options of `ens` itself."""
         from click.shell_completion import CompletionItem
 
-        found = [CompletionItem(name, help=COMMANDS[name]) for name in COMMANDS if name.startswith(incomplete)]
-        return found or click.Command.shell_complete(self, ctx, incomplete)
+        items = [CompletionItem(name, help=COMMANDS[name]) for name in COMMANDS if name.startswith(incomplete)]
+        return items or click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -79,7 +77,7 @@ class _Lazy(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from ensemble.registry import did_you_mean
+        from ensemble.core.registry import did_you_mean
 
         if args and args[0] not in COMMANDS:
             ctx.fail(f"no such command {args[0]!r}{did_you_mean(args[0], COMMANDS)}")
@@ -90,7 +88,7 @@ def _module(name: str) -> str:
     return {"import": "import_"}.get(name, name.replace("-", "_"))
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="ens")
 @click.option(
     "--runs",
@@ -119,21 +117,21 @@ def cli(ctx: click.Context, runs: Path, verbose: bool) -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run `ens` and leave with the exit code of what happened."""
+    """Run `ens` and exit with its exit code."""
     args = sys.argv[1:] if args is None else args
     prepare_streams()
-    end_in_time()
-    wait_briefly()
+    handle_signals()
+    limit_spinning()
     sys.exit(run(args))
 
 
 def run(args: list[str]) -> int:
-    """Run one command line; the exit code. Errors are printed as one line on stderr."""
+    """Run one command line and return the exit code. Errors are printed as one line on stderr."""
     verbose = "--verbose" in args
     if not verbose:
-        # fastai and timm still call what torch is about to drop; nothing that a user of `ens` can change
+        # fastai and timm call deprecated functions of torch, which users of `ens` cannot change
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.|fastai\.|timm\.")
-        # the first backward pass on a GPU says how its thread came to the context
+        # warning of the first backward pass on a GPU about the CUDA context of its thread
         warnings.filterwarnings("ignore", message="Attempting to run cuBLAS, but there was no current CUDA context")
     try:
         result: Any = cli.main(args=args, prog_name="ens", standalone_mode=False)
@@ -151,7 +149,7 @@ def run(args: list[str]) -> int:
     except EnsError as error:
         return _failed(one_line(error), error.exit_code, verbose)
     except BrokenPipeError:
-        # the reader of a pipe has left; nothing more can be said to it
+        # the reader has closed the pipe, so no message can be printed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:

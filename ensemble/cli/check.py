@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.bars import bars
-from ensemble.cli.context import Settings, note
-from ensemble.cli.options import current, data_options, data_settings, say_source
-from ensemble.cli.params import HomePath
+from ensemble.cli import completion
+from ensemble.cli.options import HomePath, data_options, data_settings, training_project
+from ensemble.cli.terminal import Settings, note
 
 if TYPE_CHECKING:
-    from ensemble.data.dataset import Dataset
-    from ensemble.recipe.schema import DataSpec
+    from ensemble.api.checking import CheckedData
 
 PICTURES = 24
 
@@ -26,7 +23,7 @@ PICTURES = 24
     "--set",
     "settings_",
     multiple=True,
-    shell_complete=completing.keys,
+    shell_complete=completion.keys,
     metavar="data.KEY=VALUE",
     help="A key of the recipe's data.",
 )
@@ -61,52 +58,16 @@ def command(
     ens check --data photos --pairs pairs.csv
     ens check --recipe recipes/isic-codabench.yaml --json
     """
-    from ensemble.check.checking import check
-    from ensemble.files import json_text, write_atomically
-    from ensemble.report.check_page import check_page
-    from ensemble.report.check_tables import groups_csv, pairs_csv
-    from ensemble.report.check_text import check_text
+    from ensemble.core.files import json_text
 
-    found = current(recipe, data, data_settings(settings_))
-    say_source(found)
-    name = _name(found.data)
-    page = out or settings.runs / "check" / f"{name}.html"
-    files = [path for path in (page, pairs, groups) if path]
+    files = [path for path in (out, pairs, groups) if path]
     if len(set(files)) < len(files):
         raise click.UsageError("--out, --pairs and --groups name the same file; each needs its own")
-    lines: list[str] = []
-    with bars() as stage:
-        dataset, unreadable, notes = _loaded(found.data, settings.runs)
-        result = check(
-            dataset, settings.runs, name, unreadable=unreadable, notes=notes, stage=stage, say=lines.append
-        )
-    try:
-        write_atomically(page, check_page(result, pictures))
-        if pairs:
-            write_atomically(pairs, pairs_csv(result.items, result.copies))
-        if groups:
-            write_atomically(groups, groups_csv(result.items, result.groups))
-    finally:  # what took so long to find is worth a look where nothing can be written too
-        click.echo(json_text(result.facts()) if as_json else check_text(result), nl=False)
-    for line in lines:
-        note(line)
-    note("written to " + ", ".join(str(path) for path in files))
+    project = training_project(settings, recipe, data, data_settings(settings_))
 
+    def show(result: CheckedData) -> None:
+        click.echo(json_text(result.facts()) if as_json else result.text(), nl=False)
 
-def _name(spec: DataSpec) -> str:
-    return "digits" if spec.form == "digits" else Path(spec.path).resolve().name or "data"
-
-
-def _loaded(spec: DataSpec, runs: Path) -> tuple[Dataset, dict[str, str], list[str]]:
-    """The data without what cannot be read, what that is, and what listing it had to say."""
-    from ensemble.cli.reading import load_with_progress
-    from ensemble.data.digests import UnreadableFiles
-    from ensemble.data.load import load_dataset
-
-    notes: list[str] = []
-    strict = spec.model_copy(update={"skip_unreadable": False})
-    try:
-        return load_with_progress(strict, runs, notes.append), {}, notes
-    except UnreadableFiles as error:
-        dataset = load_dataset(spec.model_copy(update={"skip_unreadable": True}), runs)
-        return dataset, error.problems, notes
+    # print the result before writing files, which may fail
+    checked = project.check(out=out, pictures=pictures, pairs=pairs, groups=groups, computed=show)
+    note("written to " + ", ".join(str(path) for path in checked.files))

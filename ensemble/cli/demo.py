@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ensemble.cli.context import Settings
+from ensemble.cli.terminal import Settings
 
 DEMO = {
     "members": [
@@ -15,8 +15,8 @@ DEMO = {
     ],
     "combine": {"threshold": 0.95},
 }
-"""The recipe of `ens demo`, with rates given so that the finder need not look for them again. It stands in the
-package because a wheel holds nothing else; recipes/digits.yaml is the same, and a test holds the two together."""
+"""The recipe of `ens demo`, with fixed learning rates, so that no finder runs. It is part of the package because
+wheels contain no recipes; recipes/digits.yaml is equal, which a test checks."""
 
 
 @click.command()
@@ -33,10 +33,8 @@ def command(settings: Settings, seed: int, device: str | None, as_json: bool, re
     \b
     ens demo
     """
-    from ensemble.cli.options import say_source
-    from ensemble.cli.run import pipeline
-    from ensemble.recipe.file import build
+    from ensemble.api.project import Project
+    from ensemble.cli.run import run_pipeline
 
-    found = build(DEMO, source="the demo", overrides={"seed": seed})
-    say_source(found)
-    pipeline(settings, found, device=device, as_json=as_json, report=report)
+    project = Project(DEMO, runs=settings.runs, device=device, seed=seed)
+    run_pipeline(project, as_json=as_json, report=report)

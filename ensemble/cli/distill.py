@@ -7,28 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.context import Settings, as_json_text, note
-from ensemble.cli.current import Current
-from ensemble.cli.options import parse_settings, runs_data_options, track_options, tracked
-from ensemble.cli.params import FiniteFloat, share
-from ensemble.cli.tables import Cell, table
-from ensemble.cli.train import HOW, KEYS, named_members, several, train_jobs, warn_of_leaks
-from ensemble.report.amounts import milliseconds, size
+from ensemble.cli import completion
+from ensemble.cli.options import FiniteFloat, parse_settings, runs_data_options, runs_project, share, track_options
+from ensemble.cli.terminal import Settings, as_json_text, table
+from ensemble.cli.train import RECIPE_OPTIONS, TRAINING_OPTIONS, add_options, print_plan
+from ensemble.core.table import Cell, milliseconds, size
 
 if TYPE_CHECKING:
-    from ensemble.combine.distilled import Distillation
-    from ensemble.combine.teaching import Teacher
-    from ensemble.data.dataset import Dataset
-    from ensemble.recipe.file import RecipeFile
-    from ensemble.recipe.schema import Recipe
+    from ensemble.distill.evaluate import Distillation
 
 
 @click.command()
-@click.argument("ensemble", required=False, shell_complete=completing.runs)
+@click.argument("ensemble", required=False, shell_complete=completion.runs)
 @click.option(
     "--arch",
-    shell_complete=completing.archs,
+    shell_complete=completion.archs,
     help="The student's architecture. [default: the recipe's, where it has one member]",
 )
 @click.option(
@@ -46,9 +39,9 @@ if TYPE_CHECKING:
     help="The ensemble's share of the loss; the labels have the rest.",
 )
 @runs_data_options
-@several(KEYS)
+@add_options(RECIPE_OPTIONS)
 @click.option("--seed", type=int, help="The seed of student and baseline. [default: 0]")
-@several(HOW)
+@add_options(TRAINING_OPTIONS)
 @click.option("--dry-run", is_flag=True, help="Say what would be trained and how long it takes, and stop.")
 @track_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -85,107 +78,55 @@ def command(
     ens distill --arch mobilenet_v2 --folds 5
     ens distill ensemble-1a2b3c4d --arch mobilenet_v2 --temperature 4 --epochs 10
     """
-    settings = tracked(settings, track, track_weights)
     overrides = {key: value for key, value in keys.items() if value is not None} | parse_settings(settings_)
-    from ensemble.errors import DataError
-
-    here = Current(settings.runs, recipe, data, overrides, trains=True)
-    if here.spec is None:
-        raise DataError(f"{here.name}: where its images are is not known; give --data or --recipe")
-    found = named_members(here.file, (arch,) if arch else (), overrides)
-    member = _only_member(found)
-    here.announce()
-    dataset, teacher = _teacher(settings, found, ensemble, temperature, alpha)
-    judged = _train(settings, member, dataset, teacher, device=device, workers=jobs, retry=retry, dry_run=dry_run)
-    if judged is None:
-        return
-    if as_json:
-        click.echo(as_json_text(judged.facts()))
-    else:
-        click.echo(_text(judged))
-
-
-def _only_member(found: RecipeFile) -> Recipe:
-    from ensemble.combine.teaching import refuse_unfit_student
-    from ensemble.errors import RecipeError
-
-    if len(found.members) != 1:
-        raise RecipeError(
-            f"{found.source} has {len(found.members)} members, one student expected; type --arch mobilenet_v2"
-        )
-    refuse_unfit_student(found.members[0])
-    return found.members[0]
-
-
-def _teacher(
-    settings: Settings, found: RecipeFile, name: str | None, temperature: float, alpha: float
-) -> tuple[Dataset, Teacher]:
-    """The data set, and the ensemble as a teacher of it."""
-    from ensemble.cli.reading import load_with_progress
-    from ensemble.combine.candidates import newest_ensemble
-    from ensemble.combine.command import other_test
-    from ensemble.combine.teaching import teacher_of
-    from ensemble.data.load import tests_of
-    from ensemble.runs.named import named_run
-    from ensemble.runs.stale import changes
-
-    named = named_run(settings.runs, name) if name else None
-    dataset = load_with_progress(found.data, settings.runs)
-    run = named or newest_ensemble(settings.runs, dataset.fingerprint, found.source)
-    if named is None:
-        note(f"the teacher is {run.id}, the newest ensemble of {found.source}")
-    teacher, notes = teacher_of(run, dataset, temperature, alpha)
-    for change in changes([run], tests_of(dataset)):  # on which ensemble and student would be compared
-        raise other_test(run, change, found.data)
-    warn_of_leaks(dataset, settings.runs)
-    for line in notes:
-        note(line)
-    return dataset, teacher
-
-
-def _train(
-    settings: Settings, member: Recipe, dataset: Dataset, teacher: Teacher, *, dry_run: bool, **how: Any
-) -> Distillation | None:
-    """Train student and baseline, and compare them; None for a dry run."""
-    from ensemble.combine.distilled import judge
-    from ensemble.training.train import failure, plans
-
-    students, lacking = plans([member], dataset.fingerprint, settings.runs, teacher)
-    baselines, _ = plans([member], dataset.fingerprint, settings.runs)
-    if lacking:
-        raise failure(lacking, 0)
-    _, errors = train_jobs(settings, [*students, *baselines], dataset, dry_run=dry_run, list_runs=dry_run, **how)
-    if errors:
-        raise failure(errors, 2 - len(errors))
+    project = runs_project(
+        settings,
+        recipe,
+        data,
+        overrides,
+        device=device,
+        jobs=jobs,
+        track=track,
+        track_weights=track_weights,
+        trains=True,
+    )
+    options: dict[str, Any] = {"temperature": temperature, "alpha": alpha}
     if dry_run:
-        return None
-    note(f"{baselines[0].path.name}, the baseline, is a member like any other: `ens combine` may take it")
-    return judge(teacher.run, students[0].run, baselines[0].run)
+        from ensemble.api.sweeping import plan_distillation
+
+        print_plan(plan_distillation(project, ensemble, arch, **options))
+        return
+    distilled = project.distill(ensemble, arch, **options, retry=retry)
+    click.echo(as_json_text(distilled.facts()) if as_json else _text(distilled.result))
 
 
-def _text(judged: Distillation) -> str:
-    tests = () if judged.test is None else (judged.test.ensemble, judged.test.student, judged.test.baseline)
-    header = ("", "run", judged.valid.metric, *(["on the test"] if tests else []), "an image", "size")
+def _text(evaluation: Distillation) -> str:
+    tests = (
+        ()
+        if evaluation.test is None
+        else (evaluation.test.ensemble, evaluation.test.student, evaluation.test.baseline)
+    )
+    header = ("", "run", evaluation.valid.metric, *(["on the test"] if tests else []), "an image", "size")
     rows: list[list[Cell]] = [
         [
             line.name,
             line.run,
             line.score,
-            *tests[at : at + 1],
+            *tests[index : index + 1],
             milliseconds(line.seconds_per_image),
             size(line.bytes),
         ]
-        for at, line in enumerate(judged.lines)
+        for index, line in enumerate(evaluation.lines)
     ]
-    on_test = [] if judged.test is None else [f"On the test: {line}" for line in judged.test.sentences]
+    on_test = [] if evaluation.test is None else [f"On the test: {line}" for line in evaluation.test.sentences]
     return "\n".join(
         [
             table(header, rows),
             "",
             *on_test,
-            *judged.valid.sentences,
-            *(f"({line})" for line in judged.notes),
+            *evaluation.valid.sentences,
+            *(f"({line})" for line in evaluation.notes),
             "",
-            judged.lines[1].run,
+            evaluation.lines[1].run,
         ]
     )

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.bars import bars
-from ensemble.cli.context import Settings, as_json_text, note
-from ensemble.cli.current import run_or_newest
-from ensemble.cli.params import HomePath
+from ensemble.cli import completion
+from ensemble.cli.options import HomePath, runs_project
+from ensemble.cli.terminal import Settings, as_json_text
 
 
 @click.command()
-@click.argument("run", required=False, shell_complete=completing.runs)
+@click.argument("run", required=False, shell_complete=completion.runs)
 @click.option("--out", type=HomePath(path_type=Path), help="The folder. [default: <runs>/exports/RUN]")
 @click.option("--zip", "archive", type=HomePath(path_type=Path), help="A zip file instead of a folder.")
 @click.option(
@@ -37,30 +35,16 @@ def command(
     ens export ensemble-1a2b3c4d
     ens export resnet34-5e6f7a8b --zip resnet34.zip
     """
-    from ensemble.combine.committee import committee
+    from ensemble.api.models import Model, run_or_newest
 
     if out is not None and archive is not None:
         raise click.UsageError("both --out and --zip found; name one")
-    found = committee(run_or_newest(settings, run))
-    # after everything that can be wrong with the names: torch takes seconds to import
-    import torch
-
-    from ensemble.export.onnxfile import check_extra
-
-    check_extra()
-    from ensemble.errors import abbreviated
-    from ensemble.export.bundle import export
-    from ensemble.models.panel import load_panel
-
-    folder = None if archive else out or settings.runs / "exports" / found.run.id
-    panel = load_panel(found, torch.device("cpu"))
-    with bars() as stage:
-        made = export(panel, folder=folder, zip=archive, opset=opset, stage=stage)
-    if made.why_noise:
-        note(f"no validation images to compare on ({made.why_noise})")
-    unheard = [one.run.id for j, one in enumerate(found.members) if j not in found.used]
-    if unheard:
-        note(f"left out, as they weigh nothing: {abbreviated(unheard)}")
-    note(str(made.parity))
-    facts = {"run": found.run.id, "path": str(made.path), "parity": vars(made.parity), "left_out": unheard}
-    click.echo(as_json_text(facts) if as_json else str(made.path))
+    project = runs_project(settings)
+    exported = Model(project, run_or_newest(project, run)).export(out=out, zip=archive, opset=opset)
+    facts = {
+        "run": exported.run,
+        "path": str(exported.path),
+        "parity": vars(exported.parity),
+        "left_out": list(exported.left_out),
+    }
+    click.echo(as_json_text(facts) if as_json else str(exported.path))

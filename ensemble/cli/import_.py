@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.context import Settings, note
-from ensemble.cli.current import Current
-from ensemble.cli.options import data_settings, runs_options
-from ensemble.cli.params import HomePath
+from ensemble.cli import completion
+from ensemble.cli.options import HomePath, data_settings, runs_options, runs_project
+from ensemble.cli.terminal import Settings
 
 
 @click.command(name="import")
@@ -18,11 +17,11 @@ from ensemble.cli.params import HomePath
 @click.option("--valid", type=HomePath(path_type=Path), required=True, help="Validation predictions: CSV or npz.")
 @click.option("--test", type=HomePath(path_type=Path), help="Test predictions: CSV or npz.")
 @click.option(
-    "--arch", shell_complete=completing.archs, help="The architecture it counts as. [default: one of its own]"
+    "--arch", shell_complete=completion.archs, help="The architecture it counts as. [default: one of its own]"
 )
 @click.option(
     "--targets-from",
-    shell_complete=completing.runs,
+    shell_complete=completion.runs,
     metavar="RUN",
     help="The run with the same ids to take the targets from.",
 )
@@ -49,29 +48,9 @@ def command(
     \b
     ens import swin --valid swin-valid.csv --test swin-test.csv --arch swin_t
     """
-    from ensemble.cli.reading import load_with_progress
-    from ensemble.runs.imports import import_run
-    from ensemble.runs.named import named_run
-
-    here = Current(settings.runs, recipe, data, data_settings(settings_))
-    made = import_run(
-        name,
-        folder=settings.runs,
-        valid=valid,
-        test=test,
-        arch=arch,
-        targets_from=named_run(settings.runs, targets_from) if targets_from else None,
-        dataset=lambda: None if here.spec is None or here.gone else load_with_progress(here.spec, settings.runs),
-    )
-    for line in made.notes:
-        note(line)
-    if made.matched is not None:
-        note(f"its ids are those of {made.matched}: same data set, targets compared or taken from there")
-    elif not made.labelled:
-        note("no targets: neither in the file nor in a run with the same ids; --targets-from names one")
+    project = runs_project(settings, recipe, data, data_settings(settings_))
+    model = project.import_run(name, valid=valid, test=test, arch=arch, targets_from=targets_from)
     if as_json:
-        import json
-
-        click.echo(json.dumps({"run": made.run.id, **made.run.metrics}, indent=2, ensure_ascii=False))
+        click.echo(json.dumps({"run": model.id, **model.metrics}, indent=2, ensure_ascii=False))
     else:
-        click.echo(made.run.id)
+        click.echo(model.id)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli.context import as_json_text, note
-from ensemble.cli.options import DEFAULT_RECIPE, DEFAULT_RECIPES
-from ensemble.cli.params import HomePath
-from ensemble.errors import one_line
+from ensemble.api.source import DEFAULT_RECIPE, DEFAULT_RECIPES
+from ensemble.cli.options import HomePath
+from ensemble.cli.terminal import as_json_text, note
+from ensemble.core.errors import one_line
 
 if TYPE_CHECKING:
-    from ensemble.data.guessed import Guess
+    from ensemble.data.detect_tables import Guess
 
 _QUESTIONS = {
     "id_column": "which column names the images? None has names of images that are there:",
@@ -54,20 +54,22 @@ def command(data: Path, force: bool, as_json: bool) -> None:
     ens init photos
     ens init isic/train.csv
     """
-    from ensemble.data.guess import guess
+    from ensemble.core.errors import RecipeError
+    from ensemble.core.files import write_atomically
+    from ensemble.data.detect_form import guess
     from ensemble.data.load import training_size
-    from ensemble.errors import RecipeError
-    from ensemble.files import write_atomically
 
-    there = [path for path in DEFAULT_RECIPES if path.exists()]
-    if there and not force:
-        way = (
-            "to write over it" if there[0] == DEFAULT_RECIPE else f"to write {DEFAULT_RECIPE}, which is read first"
+    existing = [path for path in DEFAULT_RECIPES if path.exists()]
+    if existing and not force:
+        hint = (
+            "to write over it"
+            if existing[0] == DEFAULT_RECIPE
+            else f"to write {DEFAULT_RECIPE}, which is read first"
         )
-        raise RecipeError(f"{there[0]} is there already; type --force {way}")
+        raise RecipeError(f"{existing[0]} is there already; type --force {hint}")
     guessed = guess(data)
     runs = click.get_current_context().obj.runs
-    write_atomically(DEFAULT_RECIPE, commented(guessed, training_size(guessed.spec, runs)))
+    write_atomically(DEFAULT_RECIPE, recipe_text(guessed, training_size(guessed.spec, runs)))
     if as_json:
         click.echo(as_json_text(_facts(guessed)))
         return
@@ -91,23 +93,23 @@ def _facts(guessed: Guess) -> dict[str, Any]:
     }
 
 
-def commented(guessed: Guess, images: int | None = None) -> str:
-    """The recipe's text for this data. images: how many train has, None where nobody knows."""
-    rest = _REST.replace("{batch}", _batch(images))
+def recipe_text(guessed: Guess, images: int | None = None) -> str:
+    """The text of a recipe for this data. images: number of training images, None if unknown."""
+    rest = _REST.replace("{batch}", _batch_size(images))
     return f"# ens train && ens combine && ens submit\n{_data_block(guessed)}{rest}{_submit_block(guessed)}"
 
 
 def _keys(guessed: Guess) -> dict[str, Any]:
-    """The keys of `data` that are not at their default."""
+    """The keys of `data` with values other than the default."""
     from ensemble.recipe.schema import DataSpec
 
-    plain = DataSpec(form=guessed.spec.form).model_dump(mode="json")
+    defaults = DataSpec(form=guessed.spec.form).model_dump(mode="json")
     values = guessed.spec.model_dump(mode="json")
-    return {"form": guessed.spec.form, **{key: value for key, value in values.items() if value != plain[key]}}
+    return {"form": guessed.spec.form, **{key: value for key, value in values.items() if value != defaults[key]}}
 
 
 def _data_block(guessed: Guess) -> str:
-    """`data:`, with the reason of each key, and the questions, in comments above them."""
+    """The section `data:`, with reasons and questions as comments."""
     from ensemble.recipe import text
 
     lines = ["data:"]
@@ -132,8 +134,8 @@ def _submit_block(guessed: Guess) -> str:
     )
 
 
-def _batch(images: int | None) -> str:
-    """The value of `batch_size`, with the reason where it is not the default."""
+def _batch_size(images: int | None) -> str:
+    """The value of `batch_size`, with the reason as a comment if it is not the default."""
     if images is None or images >= 4 * 64:
         return "64"
     batch = next((size for size in (32, 16, 8, 4) if images >= 4 * size), 2)

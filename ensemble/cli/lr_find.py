@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.context import Settings, note
-from ensemble.cli.options import data_options, parse_settings, say_source
-from ensemble.cli.params import HomePath
-from ensemble.cli.train import chosen_members
+from ensemble.cli import completion
+from ensemble.cli.options import HomePath, data_options, parse_settings, training_project
+from ensemble.cli.terminal import Settings
+
+if TYPE_CHECKING:
+    from ensemble.api.training import RateCurve
 
 
 @click.command()
@@ -19,7 +22,7 @@ from ensemble.cli.train import chosen_members
     "--arch",
     "archs",
     multiple=True,
-    shell_complete=completing.archs,
+    shell_complete=completion.archs,
     help="An architecture; may be given several times.",
 )
 @data_options
@@ -31,7 +34,7 @@ from ensemble.cli.train import chosen_members
     "--set",
     "settings_",
     multiple=True,
-    shell_complete=completing.keys,
+    shell_complete=completion.keys,
     metavar="KEY=VALUE",
     help="Any other key of a recipe.",
 )
@@ -57,30 +60,26 @@ def command(
     ens lr-find --arch densenet121
     ens lr-find --recipe recipes/cifar10.yaml --out curves
     """
-    import json
-
-    from ensemble.cli.reading import load_with_progress
+    from ensemble.core.errors import MembersFailed
 
     overrides = {key: value for key, value in keys.items() if value is not None} | parse_settings(settings_)
-    found = chosen_members(archs, recipe, data, [], overrides | {"folds": None, "full": False})
-    say_source(found)
-    dataset = load_with_progress(found.data, settings.runs)
-    # after the data is known to be good: torch takes seconds to import
-    from ensemble.training.curve import rate_curve, write_curve
-    from ensemble.training.devices import choose_device
-    from ensemble.training.train import failure, plans
-    from ensemble.training.workshop import Workshop, stores_folder
+    project = training_project(settings, recipe, data, {}, device=device)
+    curves: list[RateCurve] = []
 
-    jobs, errors = plans(found.members, dataset.fingerprint, settings.runs)
-    workshop = Workshop(dataset, choose_device(device), stores_folder(settings.runs), note=note)
-    results = []
-    for job in jobs:
-        curve = rate_curve(job, dataset, workshop)
-        table, picture = write_curve(curve, (out or settings.runs / "lr-find") / job.path.name)
-        results.append({"run": job.path.name, "lr": curve.suggestion, "why": curve.reason, "png": str(picture)})
+    def computed(curve: RateCurve) -> None:
+        curves.append(curve)
         if not as_json:
-            click.echo(f"{job.path.name}  {curve.suggestion:.2e}  ({curve.reason})  {table}  {picture}")
+            click.echo(f"{curve.run}  {curve.lr:.2e}  ({curve.why})  {curve.csv}  {curve.png}")
+
+    try:
+        project.lr_find(archs, out=out, computed=computed, **overrides)
+    except MembersFailed:
+        _print_json(curves, as_json)
+        raise
+    _print_json(curves, as_json)
+
+
+def _print_json(curves: Sequence[RateCurve], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(results, indent=2))
-    if errors:
-        raise failure(errors, len(jobs))
+        rows = [{"run": curve.run, "lr": curve.lr, "why": curve.why, "png": str(curve.png)} for curve in curves]
+        click.echo(json.dumps(rows, indent=2))

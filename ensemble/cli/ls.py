@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from ensemble.cli.context import Settings, as_json_text, note
-from ensemble.cli.tables import BAD, BEST, DIM, Cell, Style, table
-from ensemble.report.amounts import duration, interval, millions, milliseconds
+from ensemble.cli.options import runs_project
+from ensemble.cli.terminal import BAD, BEST, DIM, Settings, Style, as_json_text, table
+from ensemble.core.table import Cell, duration, interval, millions, milliseconds
 
 if TYPE_CHECKING:
+    from ensemble.api.models import Leaderboard
     from ensemble.runs.leaderboard import Row
 
 HEADER = ("run", "kind", "arch", "accuracy", "honest", "95% interval", "apparent")
@@ -29,58 +30,45 @@ def command(settings: Settings, everything: bool, as_json: bool) -> None:
     ens ls
     ens ls --json
     """
-    rows = rows_of(settings, everything=everything)
+    board = runs_project(settings).runs(folds=everything)
     if as_json:
-        click.echo(as_json_text(facts_of(rows)))
+        click.echo(as_json_text(board.facts()))
     else:
-        print_leaderboard(settings, rows)
+        print_leaderboard(board)
 
 
-def rows_of(settings: Settings, *, everything: bool = False) -> list[Row]:
-    """The leaderboard of the runs folder."""
-    from ensemble.runs.leaderboard import leaderboard
-    from ensemble.runs.run import all_runs
-
-    return [row for row in leaderboard(all_runs(settings.runs)) if everything or not row.is_fold]
-
-
-def facts_of(rows: list[Row]) -> list[dict[str, Any]]:
-    """As plain values, for JSON."""
-    return [asdict(row) for row in rows]
-
-
-def print_leaderboard(settings: Settings, rows: list[Row]) -> None:
-    """The table, or what to type where there is none."""
-    if rows:
-        click.echo(_text(rows))
+def print_leaderboard(board: Leaderboard) -> None:
+    """Print the table, or a hint if there are no runs."""
+    if board.rows:
+        click.echo(_text(board.rows))
     else:
-        note(f"no runs in {settings.runs}; type `ens train`, or `ens demo`")
+        click.echo(f"no runs in {board.folder}; type `ens train`, or `ens demo`", err=True)
 
 
-def _text(rows: list[Row]) -> str:
-    several = len({row.fingerprint for row in rows if row.fingerprint}) > 1
+def _text(rows: Sequence[Row]) -> str:
+    many_data_sets = len({row.fingerprint for row in rows if row.fingerprint}) > 1
     chosen = any(row.chosen_on_valid for row in rows)
     leaky = any(row.leaks for row in rows)
-    odd = any(row.status != "complete" for row in rows)
-    extra = [("data", several), ("chosen on valid", chosen), ("leaks", leaky), ("status", odd)]
-    header = (*HEADER, *COST, *(name for name, shown in extra if shown))
-    styles = {at: style for at, row in enumerate(rows) if (style := _style(row, at))}
-    return table(header, [_cells(row, [shown for _, shown in extra]) for row in rows], styles)
+    unfinished = any(row.status != "complete" for row in rows)
+    optional = [("data", many_data_sets), ("chosen on valid", chosen), ("leaks", leaky), ("status", unfinished)]
+    header = (*HEADER, *COST, *(name for name, visible in optional if visible))
+    styles = {index: style for index, row in enumerate(rows) if (style := _style(row, index))}
+    return table(header, [_cells(row, [visible for _, visible in optional]) for row in rows], styles)
 
 
-def _style(row: Row, at: int) -> Style:
+def _style(row: Row, index: int) -> Style:
     if row.status != "complete":
         return BAD if row.status == "failed" else DIM
-    return BEST if at == 0 else {}
+    return BEST if index == 0 else {}
 
 
-def _cells(row: Row, shown: list[bool]) -> list[Cell]:
-    from ensemble.check.leaks import total
+def _cells(row: Row, visible: list[bool]) -> list[Cell]:
+    from ensemble.data.leaks import total
 
     honest = "" if row.honest is None else f"{row.honest:.4f}"
     if row.honest is not None and row.metric != "accuracy":
         honest += f" {row.metric}"
-    extra = (row.fingerprint[:8], ", ".join(row.chosen_on_valid), total(row.leaks), row.status)
+    optional = (row.fingerprint[:8], ", ".join(row.chosen_on_valid), total(row.leaks), row.status)
     return [
         row.id,
         row.kind,
@@ -92,5 +80,5 @@ def _cells(row: Row, shown: list[bool]) -> list[Cell]:
         millions(row.parameters),
         duration(row.seconds),
         milliseconds(row.seconds_per_image),
-        *(cell for cell, show in zip(extra, shown, strict=True) if show),
+        *(cell for cell, is_visible in zip(optional, visible, strict=True) if is_visible),
     ]

@@ -10,23 +10,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.bars import bars
-from ensemble.cli.context import Settings, note
-from ensemble.cli.current import run_or_newest
-from ensemble.cli.params import HomePath, share
+from ensemble.cli import completion
+from ensemble.cli.options import HomePath, runs_project, share
+from ensemble.cli.terminal import Settings, note
 
 if TYPE_CHECKING:
-    from ensemble.combine.committee import Committee
-    from ensemble.combine.conformal import Conformal
-    from ensemble.models.panel import Answer
-    from ensemble.report.answers import Unsure
+    from ensemble.api.prediction import PredictedBatch
+    from ensemble.api.workspace import Workspace
+    from ensemble.combine.predicting_members import PredictingMembers as PredictingMembers
+    from ensemble.data.inputs import NamedImage
+    from ensemble.report.prediction_output import Uncertainty
     from ensemble.runs.run import Run
 
 
 @click.command()
 @click.argument(
-    "words", metavar="[RUN] IMAGES...", nargs=-1, required=True, shell_complete=completing.runs_or_files
+    "words", metavar="[RUN] IMAGES...", nargs=-1, required=True, shell_complete=completion.runs_or_files
 )
 @click.option("--out", type=HomePath(dir_okay=False, path_type=Path), help="The file to write. [default: stdout]")
 @click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True)
@@ -68,90 +67,78 @@ def command(
     ens predict ensemble-1a2b3c4d photos new.jpg "more/**/*.png" --top 3
     ens predict resnet34-5e6f7a8b list.csv --images photos --uncertain --format jsonl --out said.jsonl
     """
-    from ensemble.combine.committee import committee
-    from ensemble.data.named import named_images
-    from ensemble.errors import DataError
-    from ensemble.report.answers import Layout
+    from ensemble.api.prediction import predictor
+    from ensemble.core.errors import DataError
+    from ensemble.data.inputs import named_images
+    from ensemble.report.prediction_output import Layout
 
-    run, images = _run_and_images(settings, words)
-    found = committee(run)
-    layout = Layout(found.classes, top, "jsonl" if as_json else form, uncertain)
-    named = named_images(images, column=column, folder=folder)
-    if out is not None:
-        _refuse_to_lose(out, [*map(Path, images), *(image.path for image in named)])
-    likely = _calibrated(found, coverage) if uncertain else None
-    # after everything that can be wrong with the names: torch takes seconds to import
-    from ensemble.models.panel import load_panel
-    from ensemble.training.devices import choose_device
+    project = runs_project(settings, device=device)
+    run, images = _run_and_images(project, words)
+    named_inputs: list[NamedImage] = []
+    layouts: list[Layout] = []
 
-    panel = load_panel(found, choose_device(device))
+    def check_inputs(members: PredictingMembers) -> None:
+        """Raise errors of names and columns before the networks are loaded."""
+        layouts.append(Layout(members.classes, top, "jsonl" if as_json else form, uncertain))
+        named_inputs.extend(named_images(images, column=column, folder=folder))
+        if out is not None:
+            _refuse_overwriting(out, [*map(Path, images), *(image.path for image in named_inputs)])
+
+    loaded = predictor(project, run, uncertain=uncertain, coverage=coverage, before=check_inputs)
+    (layout,) = layouts
     unreadable: list[str] = []
     done = 0
-    with _written(out) as write, bars() as stage:
-        head = layout.head()
-        stage("predicting", 0, len(named))
-        for answer in panel.answers(named):
-            done += len(answer.images) + len(answer.unreadable)
-            stage("predicting", done, len(named))
-            unreadable += answer.unreadable
-            names = [image.name for image in answer.images]
-            if names and head:  # where no image can be read there is no table either
-                write(head)
-                head = ""
-            write(layout.rows(names, answer.opinion.probs, _unsure(answer, likely)))
-        if len(unreadable) == len(named):
-            raise DataError(f"none of {len(named)} images can be read; the first: {unreadable[0]}")
+    with _output(out) as write, project.listener as listener:
+        header = layout.head()
+        listener.progress("predicting", 0, len(named_inputs))
+        for batch in loaded.batches(named_inputs):
+            done += len(batch.names) + len(batch.unreadable)
+            listener.progress("predicting", done, len(named_inputs))
+            unreadable += batch.unreadable
+            if batch.names and header:  # without a readable image, not even the header is written
+                write(header)
+                header = ""
+            write(layout.rows(batch.names, batch.probs, _uncertainty(batch)))
+        if len(unreadable) == len(named_inputs):
+            raise DataError(f"none of {len(named_inputs)} images can be read; the first: {unreadable[0]}")
     for line in unreadable:
         note(f"left out: {line}")
-    note(f"{len(named) - len(unreadable)} of {len(named)} images predicted by {found.run.id}")
+    note(f"{len(named_inputs) - len(unreadable)} of {len(named_inputs)} images predicted by {run.id}")
 
 
-def _refuse_to_lose(out: Path, read: Sequence[Path]) -> None:
-    """Raises RecipeError for an `out` that is one of the files that are read."""
-    from ensemble.errors import RecipeError, one_line
+def _uncertainty(batch: PredictedBatch) -> Uncertainty | None:
+    from ensemble.report.prediction_output import Uncertainty
 
-    if out.exists() and any(path.exists() and path.samefile(out) for path in read):
+    return None if batch.entropy is None else Uncertainty(batch.entropy, batch.disagreement, batch.sets)
+
+
+def _refuse_overwriting(out: Path, inputs: Sequence[Path]) -> None:
+    """Raises RecipeError if `out` is one of the input files."""
+    from ensemble.core.errors import RecipeError, one_line
+
+    if out.exists() and any(path.exists() and path.samefile(out) for path in inputs):
         raise RecipeError(f"--out {one_line(out)} is one of the files to predict; name another")
 
 
-def _run_and_images(settings: Settings, words: tuple[str, ...]) -> tuple[Run, tuple[str, ...]]:
-    """What the words name. A run's id, or its beginning, goes before a file of that name."""
-    from ensemble.runs.named import id_of
+def _run_and_images(project: Workspace, words: tuple[str, ...]) -> tuple[Run, tuple[str, ...]]:
+    """The run and the images in the arguments. A run id, or a prefix of one, takes precedence over a file."""
+    from ensemble.api.models import run_or_newest
+    from ensemble.runs.origin import id_of
     from ensemble.runs.run import all_runs
 
-    first, rest = id_of(settings.runs, words[0]), words[1:]
+    first, rest = id_of(project.runs_folder, words[0]), words[1:]
     images = Path(first).exists() or glob.has_magic(first)
-    if images and not any(run.id.startswith(first) for run in all_runs(settings.runs)):
-        return run_or_newest(settings, None), words
+    if images and not any(run.id.startswith(first) for run in all_runs(project.runs_folder)):
+        return run_or_newest(project, None), words
     if not rest:
         raise click.UsageError(f"{first!r} is no file, no folder and no pattern, and no image comes after it")
-    return run_or_newest(settings, first), rest
-
-
-def _calibrated(found: Committee, coverage: float) -> Conformal:
-    """The sets, and what can be said of how far they can be relied on."""
-    from ensemble.combine.calibration import calibration
-
-    made = calibration(found, coverage)
-    for line in filter(None, (str(made), made.warning)):
-        note(line)
-    return made.sets
-
-
-def _unsure(answer: Answer, likely: Conformal | None) -> Unsure | None:
-    from ensemble.metrics.uncertainty import entropy
-    from ensemble.report.answers import Unsure
-
-    if likely is None:
-        return None
-    probs = answer.opinion.probs
-    return Unsure(entropy(probs), answer.disagreement, likely.sets(probs))
+    return run_or_newest(project, first), rest
 
 
 @contextlib.contextmanager
-def _written(out: Path | None) -> Iterator[Callable[[str], None]]:
-    """Write to stdout, or to a file that is there when all is done."""
-    from ensemble.files import replacing
+def _output(out: Path | None) -> Iterator[Callable[[str], None]]:
+    """Context manager for writing to stdout, or to a file that is moved into place at the end."""
+    from ensemble.core.files import replacing
 
     if out is None:
         yield lambda text: click.echo(text, nl=False)

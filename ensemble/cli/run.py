@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.context import Settings, as_json_text, note
-from ensemble.cli.options import current, parse_settings, say_source, track_options, tracked
-from ensemble.cli.params import HomePath
+from ensemble.cli import completion
+from ensemble.cli.combine import combine_text
+from ensemble.cli.ls import print_leaderboard
+from ensemble.cli.options import HomePath, parse_settings, track_options, training_project
+from ensemble.cli.terminal import Settings, as_json_text
+from ensemble.cli.train import print_members, print_plan, raise_errors
 
 if TYPE_CHECKING:
-    from ensemble.combine.ensembler import Combined
-    from ensemble.recipe.file import RecipeFile
-    from ensemble.recipe.schema import Recipe
-    from ensemble.training.plan import Job
+    from ensemble.api.pipeline import Pipeline
+    from ensemble.api.project import Project
 
 
 @click.command()
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     "--set",
     "settings_",
     multiple=True,
-    shell_complete=completing.keys,
+    shell_complete=completion.keys,
     metavar="KEY=VALUE",
     help="A key that wins over every member's.",
 )
@@ -66,132 +65,66 @@ def command(
     ens run recipes/cifar10-cpu.yaml --data cifar10
     ens run recipes/cifar10.yaml --dry-run
     """
-    from ensemble.errors import RecipeError
-
-    settings = tracked(settings, track, track_weights)
-    found = current(recipe, data, parse_settings(settings_))
-    if not found.members:
-        raise RecipeError(f"no member to train: {found.source} names none; type `ens run RECIPE`, or `ens demo`")
-    if found.sweep.grid or found.sweep.search:
-        raise RecipeError(f"{found.source} is a sweep; type `ens sweep {found.source}`")
-    say_source(found)
-    pipeline(
+    project = training_project(
         settings,
-        found,
+        recipe,
+        data,
+        parse_settings(settings_),
         device=device,
-        workers=jobs,
-        retry=retry,
-        dry_run=dry_run,
-        as_json=as_json,
-        report=report,
+        jobs=jobs,
+        track=track,
+        track_weights=track_weights,
     )
+    run_pipeline(project, retry=retry, dry_run=dry_run, as_json=as_json, report=report)
 
 
-def pipeline(
-    settings: Settings,
-    found: RecipeFile,
-    *,
-    device: str | None,
-    workers: int | None = None,
-    retry: bool = False,
-    dry_run: bool = False,
-    as_json: bool = False,
-    report: bool = True,
+def run_pipeline(
+    project: Project, *, retry: bool = False, dry_run: bool = False, as_json: bool = False, report: bool = True
 ) -> None:
-    """Train, combine, refit where the recipe says so, submit, report, print the leaderboard, or one JSON object."""
-    from dataclasses import replace
+    """Run the pipeline of a project, and print each part when it is done, or one JSON object at the end."""
+    from ensemble.api.pipeline import pipeline, plan_pipeline
 
-    from ensemble.cli import combine, ls, submit, train
-    from ensemble.cli.current import Current
-    from ensemble.cli.report import report_on_recipe
-
-    # text comes as it is made: a run takes hours
-    say: Callable[[str], None] = (lambda line: None) if as_json else click.echo
-    here = Current(settings.runs, given=found)
-    made: dict[str, Any] = {
-        "trained": [],
-        "refits": [],
-        "ensemble": None,
-        "submission": None,
-        "report": None,
-        "leaderboard": [],
-    }
-
-    def trained(members: Iterable[Recipe], part: str) -> dict[str, Job]:
-        done, errors = train.train_members(
-            settings,
-            replace(found, members=tuple(members)),
-            device=device,
-            workers=workers,
-            retry=retry,
-            dry_run=dry_run,
-            quiet=as_json,
-        )
-        made[part] = train.facts_of(done)
-        for name in done:
-            say(name)
-        train.raise_failures(errors, len(done))
-        return done
-
-    def combined(names: Iterable[str], refits: bool) -> Combined:
-        ensemble = combine.combine_runs(settings, here, list(names), refits=refits)
-        made["ensemble"] = combine.facts_of(ensemble)
-        say(combine.text_of(ensemble))
-        return ensemble
-
-    check_what_comes_after(found, settings.runs)
-    jobs = trained((member.model_copy(update={"full": False}) for member in found.members), "trained")
-    if not dry_run:
-        ensemble = combined(jobs, refits=False)
-        if found.combine.refits:
-            note("refitting the members of the ensemble on train + valid")
-            chosen = (jobs[run_id].recipe for run_id in ensemble.member_ids)
-            trained((member.model_copy(update={"full": True}) for member in chosen), "refits")
-            ensemble = combined(jobs, refits=True)
-        if ensemble.has_test:
-            written = submit.submit_run(settings, here, ensemble.run_id)
-            made["submission"] = submit.facts_of(written)
-            say(str(written.path))
+    if dry_run:
+        plan = plan_pipeline(project)
+        if as_json:
+            click.echo(as_json_text(_facts(None)))
         else:
-            note("the data set has no test split, so there is nothing to submit")
-        if report:
-            made["report"] = str(report_on_recipe(settings, found, ensemble.run, device))
-        rows = ls.rows_of(settings)
-        made["leaderboard"] = ls.facts_of(rows)
-        if not as_json:
-            ls.print_leaderboard(settings, rows)
+            print_plan(plan)
+        raise_errors(plan)
+        return
+    # text is printed as parts complete, as a run takes hours
+    result = pipeline(project, retry=retry, report=report, made=(lambda part: None) if as_json else _print)
     if as_json:
-        click.echo(as_json_text(made))
+        click.echo(as_json_text(_facts(result)))
 
 
-def check_what_comes_after(found: RecipeFile, runs: Path) -> None:
-    """Refuse before hours of training what would fail after them.
+def _print(part: Any) -> None:
+    """Print a part of a pipeline like the command for that part."""
+    from ensemble.api.combining import SubmittedFile
+    from ensemble.api.models import Ensemble, Leaderboard
 
-    Raises RecipeError for a rule, metric, format or sample that does not exist, DataError for ids that a refit
-    could not pool.
-    """
-    from ensemble.cli.reading import load_with_progress
-    from ensemble.combine.rules import rules
-    from ensemble.data.load import refit_of
-    from ensemble.errors import RecipeError
-    from ensemble.metrics import check_name, find
-    from ensemble.recipe.problems import refuse
-    from ensemble.submit.formats import formats
+    if isinstance(part, Ensemble):
+        click.echo(combine_text(part))
+    elif isinstance(part, SubmittedFile):
+        click.echo(str(part.path))
+    elif isinstance(part, Leaderboard):
+        print_leaderboard(part)
+    else:
+        print_members(part, as_json=False)
 
-    problems = []
-    for check, name in (
-        (rules.get, found.combine.rule),
-        (check_name, found.combine.metric),
-        (formats.get, found.submit.format),
-    ):
-        try:
-            check(name)
-        except RecipeError as error:
-            problems.append(str(error))
-    if found.submit.sample and not Path(found.submit.sample).is_file():
-        problems.append(f"submit.sample: there is no file {found.submit.sample!r}")
-    refuse(problems, found.source)
-    if ":" in found.combine.metric:  # of one class, which the data has or has not
-        find(found.combine.metric, load_with_progress(found.data, runs).classes.tolist())
-    if found.combine.refits:
-        refit_of(load_with_progress(found.data, runs))
+
+def _facts(result: Pipeline | None) -> dict[str, Any]:
+    """The results of a pipeline as plain values; empty ones for a dry run."""
+    from ensemble.api.combining import facts_of
+
+    if result is None:
+        empty: dict[str, Any] = {"trained": [], "refits": [], "ensemble": None, "submission": None, "report": None}
+        return {**empty, "leaderboard": []}
+    return {
+        "trained": result.members.facts(),
+        "refits": [] if result.refits is None else result.refits.facts(),
+        "ensemble": facts_of(result.ensemble),
+        "submission": None if result.submission is None else result.submission.facts(),
+        "report": None if result.report is None else str(result.report),
+        "leaderboard": result.leaderboard.facts(),
+    }

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.context import Settings, note
-from ensemble.cli.current import run_or_newest
-from ensemble.cli.params import FiniteFloat, share
-
-if TYPE_CHECKING:
-    from socket import socket
-
-    from ensemble.serve.limits import Limits
-    from ensemble.serve.predictor import Predictor
+from ensemble.cli import completion
+from ensemble.cli.options import FiniteFloat, runs_project, share
+from ensemble.cli.terminal import Settings, note
 
 _positive = FiniteFloat(0.001)
 
 
 @click.command()
-@click.argument("source", metavar="[RUN]", required=False, shell_complete=completing.runs)
+@click.argument("source", metavar="[RUN]", required=False, shell_complete=completion.runs)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Who can reach it: 0.0.0.0 for everybody.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one.")
 @click.option("--coverage", type=share, default=0.9, show_default=True, help="How often a set holds the truth.")
@@ -39,7 +30,7 @@ _positive = FiniteFloat(0.001)
 @click.option("--max-files", type=click.IntRange(1), default=16, show_default=True, help="Images of a request.")
 @click.option(
     "--timeout",
-    # systems that wait count milliseconds in 32 bits
+    # the poll functions of operating systems take milliseconds as 32-bit integers
     type=FiniteFloat(0.001, 86_400),
     default=30,
     show_default=True,
@@ -94,61 +85,29 @@ def command(
     ens serve ensemble-1a2b3c4d.zip --port 9000
     curl -F images=@photo.jpg http://127.0.0.1:8000/predict
     """
-    from ensemble.extras import require
+    from ensemble.api.serving import serve
+    from ensemble.core.errors import require
 
     require("a service", "fastapi", "uvicorn", "python_multipart")
-    from ensemble.serve import server
-    from ensemble.serve.limits import MEGABYTE, Limits
+    from ensemble.serve.predictor import MEGABYTE, Limits
 
     limits = Limits(int(max_body * MEGABYTE), max_pixels, max_files, timeout, queue, batch, decoders)
-    # before the networks, which take seconds to load
-    with server.listening(host, port) as bound:
-        predictor = _predictor(settings, source, coverage, device)
-        return _serve(predictor, limits, bound, hosts, as_json)
 
+    def started(url: str, run: str) -> None:
+        click.echo(json.dumps({"url": url, "run": run}) if as_json else url)
 
-def _predictor(settings: Settings, source: str | None, coverage: float, device: str | None) -> Predictor:
-    from ensemble.serve.of_export import is_export, load_export
-
-    if source is not None and is_export(Path(source)):
-        if device is not None:
-            raise click.UsageError("--device is for a run; an export computes on the CPU")
-        return load_export(Path(source), coverage)
-    from ensemble.combine.committee import committee
-
-    found = committee(run_or_newest(settings, source))
-    # after everything that can be wrong with the names: torch takes seconds to import
-    from ensemble.serve.of_run import load_run
-    from ensemble.training.devices import choose_device
-
-    return load_run(found, choose_device(device), coverage)
-
-
-def _serve(
-    predictor: Predictor, limits: Limits, bound: socket, hosts: tuple[str, ...], as_json: bool
-) -> int | None:
-    from ensemble.serve import server
-    from ensemble.serve.app import LOCAL, create_app
-
-    local = server.is_local(bound)
-    if not local:
-        note(
-            "whoever reaches this machine can use it, without a password and unencrypted: put a proxy with both in"
-            " front of it"
-        )
-    names = (*LOCAL, *hosts) if local or hosts else ("*",)
-    facts, address = predictor.facts, server.url(bound)
-
-    def started() -> None:
-        unsure = facts.calibration.warning if facts.calibration else facts.no_calibration
-        if unsure:
-            note(unsure)
-        note(f"serving {facts.run} with {facts.engine}; Ctrl-C ends it")
-        click.echo(json.dumps({"url": address, "run": facts.run}) if as_json else address)
-
+    project = runs_project(settings, device=device)
     try:
-        app, seconds = create_app(predictor, limits, names), limits.seconds
-        server.serve(app, bound, seconds=2 * seconds, patience=seconds, started=started)
+        serve(
+            project,
+            source,
+            host=host,
+            port=port,
+            coverage=coverage,
+            limits=limits,
+            hosts=hosts,
+            started=started,
+        )
     except KeyboardInterrupt:
         note("stopped")
         return 130

@@ -7,22 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli import completing
-from ensemble.cli.context import Settings, note
-from ensemble.cli.current import Current
-from ensemble.cli.options import data_settings, runs_options
-from ensemble.cli.params import HomePath
+from ensemble.cli import completion
+from ensemble.cli.options import HomePath, data_settings, runs_options, runs_project
+from ensemble.cli.terminal import Settings, note
 
 if TYPE_CHECKING:
-    from ensemble.recipe.schema import DataSpec
-    from ensemble.runs.run import Run
-    from ensemble.submit.submission import Submission
+    from ensemble.api.combining import SubmittedFile
 
 
 @click.command()
-@click.argument("run", required=False, shell_complete=completing.runs)
+@click.argument("run", required=False, shell_complete=completion.runs)
 @click.option(
-    "--format", shell_complete=completing.formats, help="kaggle, kaggle-probs or codabench. [default: kaggle]"
+    "--format", shell_complete=completion.formats, help="kaggle, kaggle-probs or codabench. [default: kaggle]"
 )
 @click.option(
     "--sample", type=HomePath(), help="A sample submission: its columns, its spelling of the ids, its order."
@@ -74,99 +70,22 @@ def command(
 
     if yes and upload is None:
         raise click.UsageError("--yes is for --upload kaggle:COMPETITION")
-    name = competition(upload, runs=yes) if upload else None  # a mistake is told before anything is written
-    here = Current(settings.runs, recipe, data, data_settings(settings_))
-    written = submit_run(settings, here, run, split=split, **options)
+    name = competition(upload, runs=yes) if upload else None  # errors are raised before anything is written
+    project = runs_project(settings, recipe, data, data_settings(settings_))
+    submitted = project.submit(run, split=split, **options)
     if name is None:
-        click.echo(_json(written) if as_json else str(written.path))
+        click.echo(_json(submitted) if as_json else str(submitted.path))
         return
-    sent = upload_of(written, named_run_of(settings, written), name)
+    upload_command = upload_of(submitted.submission, submitted.run, name)
     if not as_json:
-        click.echo(f"{written.path}\n{sent.line}")
+        click.echo(f"{submitted.path}\n{upload_command.line}")
     if yes:
-        note(run_upload(sent))
+        note(run_upload(upload_command))
     if as_json:
-        click.echo(_json(written, upload={"command": sent.arguments, "run": yes}))
+        click.echo(_json(submitted, upload={"command": upload_command.arguments, "run": yes}))
 
 
-def named_run_of(settings: Settings, written: Submission) -> Run:
-    """The run that was submitted."""
-    from ensemble.runs.named import named_run
-
-    return named_run(settings.runs, str(written.facts["run"]))
-
-
-def submit_run(
-    settings: Settings,
-    here: Current,
-    name: str | None,
-    *,
-    split: str = "test",
-    fill: str | None = None,
-    **options: Any,
-) -> Submission:
-    """Submit the run called `name`, or the newest ensemble of the data set; say what should be known.
-
-    fill: what rows hold that are missing.  options: keys of the recipe's `submit` that win over it; None leaves
-    the recipe's.
-    """
-    from ensemble.combine.candidates import newest_ensemble
-    from ensemble.recipe.schema import SubmitSpec
-    from ensemble.runs.named import named_run
-    from ensemble.submit.submission import submit
-
-    if name is None:
-        run = newest_ensemble(settings.runs, here.fingerprint, here.name)
-        note(f"submitting {run.id}, the newest ensemble of {here.name}")
-    else:
-        run = named_run(settings.runs, name)
-    asked = {key: value for key, value in options.items() if value is not None}
-    spec = (here.file.submit if here.has_settings else SubmitSpec()).model_copy(update=asked)
-    data = here.spec_for(run) if name else here.spec
-    written = submit(
-        run,
-        spec,
-        out=Path(spec.out) if spec.out else None,
-        sample=Path(spec.sample) if spec.sample else None,
-        split=split,
-        unnamed=_unnamed_class(data or here.spec),
-        fill=fill,
-        data=data,
-    )
-    for line in _notes(written):
-        note(line)
-    return written
-
-
-def _unnamed_class(data: DataSpec | None) -> str | None:
-    return None if data is None else data.unnamed_class
-
-
-def _notes(written: Submission) -> list[str]:
-    facts = written.facts
-    lines = [
-        *written.notes,
-        f"{facts['rows']} rows, columns {', '.join(facts['columns'][:12])}; facts in {written.sidecar}",
-    ]
-    for metric, score in (facts.get("honest") or {}).items():
-        of = f", of {facts['score_of']}" if "score_of" in facts else ""
-        if score["value"] is None:
-            continue
-        known = score["low"] is not None and score["high"] is not None
-        bounds = f"95% interval {score['low']:.4f} to {score['high']:.4f}" if known else "no interval is known"
-        lines.append(f"expect {metric} {score['value']:.4f} ({bounds}{of})")
-    if facts.get("chosen_on_valid"):
-        chosen = ", ".join(facts["chosen_on_valid"])
-        lines.append(f"chosen on the validation rows before: {chosen}; the score does not cover that")
-    return lines
-
-
-def facts_of(written: Submission) -> dict[str, Any]:
-    """The path and the sidecar."""
-    return {"path": str(written.path), **written.facts}
-
-
-def _json(written: Submission, **more: Any) -> str:
+def _json(submitted: SubmittedFile, **more: Any) -> str:
     import json
 
-    return json.dumps({**facts_of(written), **more}, indent=2, ensure_ascii=False)
+    return json.dumps({**submitted.facts(), **more}, indent=2, ensure_ascii=False)

@@ -1,1 +1,1 @@
-"""Several runs to one: which are chosen, how they are weighed, what that is honestly worth. Numpy only."""
+"""Ensembles of runs: member selection, weighting, cross-fitted evaluation. Numpy only."""

@@ -1,4 +1,4 @@
-"""What to train next: the architecture whose errors would help most, and when to stop."""
+"""Recommendation of the architecture to train next, from error covariances, and when to stop."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.combine.arrays import Wide
-from ensemble.combine.simplex import quadratic
-from ensemble.predictions import Floats, Ints
+from ensemble.combine.arrays import quadratic
+from ensemble.core.predictions import Floats, Ints, Wide
 
 ENOUGH = 0.01
-"""One more member that is predicted to lower the Brier score by a smaller part than this is not worth it."""
+"""The smallest predicted relative reduction of the Brier score for which another member is recommended."""
 
 Mask = npt.NDArray[np.bool_]
 
 _BLOCK = 2_000_000
-"""Numbers widened to float64 at a time."""
+"""Number of values converted to float64 at a time."""
 
 
 @dataclass(frozen=True)
-class Next:
-    """One more member of an architecture.
+class NextMember:
+    """The predicted effect of one more member of an architecture.
 
-    gain: the part of the Brier score that it is predicted to take away, with the best weights before and after.
-    correlation: how much its members' errors agree with those of the other architectures, or with each other
-    where there are no others.  brier: the mean Brier score of its members.
+    gain: predicted relative reduction of the Brier score, with optimal weights before and after.
+    correlation: mean correlation of its members' errors with those of the other architectures, or with each
+    other if there are no others.  brier: the mean Brier score of its members.
     """
 
     arch: str
@@ -38,19 +37,19 @@ class Next:
 
 @dataclass(frozen=True)
 class Advice:
-    """ranking: the architectures, the most useful first; empty where one member is no ground to judge on."""
+    """ranking: the architectures, the largest gain first; empty if no gain can be predicted."""
 
-    ranking: tuple[Next, ...]
+    ranking: tuple[NextMember, ...]
     stop: bool
     sentence: str
 
 
 def advise(probs: Floats, targets: Ints, archs: Sequence[str], untrained: Sequence[str] = ()) -> Advice:
-    """Which of the architectures `archs` (m,) to train once more: probs (m, n, k), targets (n,), all known.
+    """Rank the architectures `archs` (m,) by the gain of one more member: probs (m, n, k), targets (n,), all known.
 
-    The rows must be ones that no member was trained on. The Brier score of a weighted mean is w'Cw with C the
-    covariances of the errors (Krogh & Vedelsby 1995), so one more member is predicted by adding to C what a
-    sibling would add. untrained: names among `archs` that nobody here can train once more.
+    The rows must not have been trained on by any member. The Brier score of a weighted mean is w'Cw with C the
+    covariances of the errors (Krogh & Vedelsby 1995), so one more member is predicted by extending C with the row
+    of a member of the same architecture. untrained: names among `archs` that cannot be trained here.
     """
     covariances = error_covariances(probs, targets)
     if len(archs) == 1:
@@ -58,17 +57,17 @@ def advise(probs: Floats, targets: Ints, archs: Sequence[str], untrained: Sequen
     before = _lowest(covariances)
     if before <= 1e-12:
         return Advice((), True, "Stop: on these images there are no errors left to mend.")
-    found = [_judged(covariances, archs, arch, before) for arch in sorted(set(archs) - set(untrained))]
-    if not found:
+    candidates = [_predicted_gain(covariances, archs, arch, before) for arch in sorted(set(archs) - set(untrained))]
+    if not candidates:
         return Advice((), False, "All of these come from elsewhere: what to train next cannot be told from them.")
-    ranking = tuple(sorted(found, key=lambda one: (-one.gain, one.arch)))
+    ranking = tuple(sorted(candidates, key=lambda entry: (-entry.gain, entry.arch)))
     return Advice(ranking, ranking[0].gain < ENOUGH, _sentence(ranking, len(set(archs)) < len(archs)))
 
 
 def error_covariances(probs: Floats, targets: Ints) -> Wide:
-    """C float64 (m, m): the mean over rows of the errors' inner products, an error being probs less one-hot.
+    """C float64 (m, m): the mean over rows of the inner products of the errors, probs minus one-hot targets.
 
-    The diagonal holds the members' Brier scores. Rows are widened block by block.
+    The diagonal holds the members' Brier scores. Rows are converted to float64 in blocks, to bound memory.
     """
     m, n, k = probs.shape
     total = np.zeros((m, m))
@@ -84,58 +83,61 @@ def error_covariances(probs: Floats, targets: Ints) -> Wide:
 
 
 def _lowest(covariances: Wide) -> float:
-    """The least w'Cw over weights that are not negative and sum to one."""
+    """The minimum of w'Cw over non-negative weights that sum to one."""
     m = len(covariances)
-    # twins leave the weights open; a touch of the diagonal shares between them
+    # identical members leave the weights undetermined; a small ridge splits the weight between them
     ridge = 1e-9 * np.trace(covariances) / m * np.eye(m)
     weights = quadratic(covariances + ridge, np.zeros(m))
     return float(weights @ covariances @ weights)
 
 
-def _judged(covariances: Wide, archs: Sequence[str], arch: str, before: float) -> Next:
-    mine = np.array([one == arch for one in archs])
-    after = _lowest(_positive(_with_sibling(covariances, archs, mine)))
-    between = error_correlations(covariances)[mine][:, mine if mine.all() else ~mine]
-    agreement = (between.sum() - len(mine)) / (between.size - len(mine)) if mine.all() else between.mean()
-    # a member that only adds can be given no weight, so a loss here is rounding
-    return Next(arch, max(0.0, 1 - after / before), float(agreement), float(np.diag(covariances)[mine].mean()))
+def _predicted_gain(covariances: Wide, archs: Sequence[str], arch: str, before: float) -> NextMember:
+    of_arch = np.array([name == arch for name in archs])
+    after = _lowest(_positive(_with_sibling(covariances, archs, of_arch)))
+    between = error_correlations(covariances)[of_arch][:, of_arch if of_arch.all() else ~of_arch]
+    agreement = (between.sum() - len(of_arch)) / (between.size - len(of_arch)) if of_arch.all() else between.mean()
+    # another member can get weight 0, so that a negative gain is a rounding error
+    return NextMember(
+        arch, max(0.0, 1 - after / before), float(agreement), float(np.diag(covariances)[of_arch].mean())
+    )
 
 
-def _with_sibling(covariances: Wide, archs: Sequence[str], mine: Mask) -> Wide:
-    """C (m + 1, m + 1) with one more member like those of `mine` (m,), trained with another seed."""
-    own = float(np.diag(covariances)[mine].mean())
-    row = covariances[mine].mean(axis=0)
-    row[mine] = own * _seed_correlation(covariances, archs, mine)
-    return np.block([[covariances, row[:, None]], [row[None, :], np.full((1, 1), own)]])
+def _with_sibling(covariances: Wide, archs: Sequence[str], of_arch: Mask) -> Wide:
+    """C (m + 1, m + 1) with one more member like those of the mask `of_arch` (m,), trained with another seed."""
+    brier = float(np.diag(covariances)[of_arch].mean())
+    row = covariances[of_arch].mean(axis=0)
+    row[of_arch] = brier * _seed_correlation(covariances, archs, of_arch)
+    return np.block([[covariances, row[:, None]], [row[None, :], np.full((1, 1), brier)]])
 
 
-def _seed_correlation(covariances: Wide, archs: Sequence[str], mine: Mask) -> float:
-    """How much the errors of two members of one architecture agree.
+def _seed_correlation(covariances: Wide, archs: Sequence[str], of_arch: Mask) -> float:
+    """The expected error correlation of two members of one architecture trained with different seeds.
 
-    Seen in this architecture, else in others with two members or more. Else a guess: halfway between the highest
-    of any two members, than which seeds of one architecture seldom agree less, and one.
+    The mean over pairs of this architecture, otherwise over pairs within other architectures. Without any such
+    pair it is a guess: halfway between 1 and the largest correlation of any two members, since seeds of one
+    architecture seldom correlate less than that.
     """
     correlations = error_correlations(covariances)
     pairs: Mask = np.triu(np.ones(correlations.shape, bool), 1)
     same: Mask = pairs & (np.array(archs)[:, None] == np.array(archs)[None, :])
-    here: Mask = same & np.outer(mine, mine)
-    for known in (here, same):
-        if known.any():
-            return float(correlations[known].mean())
+    same_arch: Mask = same & np.outer(of_arch, of_arch)
+    for mask in (same_arch, same):
+        if mask.any():
+            return float(correlations[mask].mean())
     return float(1 + correlations[pairs].max()) / 2
 
 
 def error_correlations(covariances: Wide) -> Wide:
-    """float64 (m, m) of `error_covariances`."""
+    """Correlations of the errors, float64 (m, m), from `error_covariances`."""
     scale = np.sqrt(np.maximum(np.diag(covariances), np.finfo(float).tiny))
     correlations: Wide = covariances / np.outer(scale, scale)
     return correlations
 
 
 def _positive(covariances: Wide) -> Wide:
-    """The nearest covariances that errors can have: a made-up row need not be consistent with the others.
+    """The nearest positive semidefinite matrix: the added row need not be consistent with the others.
 
-    No w'Cw becomes smaller by it, so that nothing is promised that no member could keep.
+    Clipping eigenvalues at 0 does not reduce any w'Cw, so that no unattainable gain is predicted.
     """
     values, vectors = np.linalg.eigh(covariances)
     nearest: Wide = (vectors * np.maximum(values, 0)) @ vectors.T
@@ -148,7 +150,7 @@ _ALONE = (
 )
 
 
-def _sentence(ranking: tuple[Next, ...], seeds: bool) -> str:
+def _sentence(ranking: tuple[NextMember, ...], seeds: bool) -> str:
     best = ranking[0]
     percent = f"{100 * best.gain:.1f} %" + ("" if seeds else ", a guess while no architecture has two seeds")
     if best.gain < ENOUGH:
@@ -159,12 +161,12 @@ def _sentence(ranking: tuple[Next, ...], seeds: bool) -> str:
     return f"Train another {best.arch} next: {_reason(ranking)} (predicted Brier -{percent})."
 
 
-def _reason(ranking: tuple[Next, ...]) -> str:
+def _reason(ranking: tuple[NextMember, ...]) -> str:
     best = ranking[0]
     if len(ranking) == 1:
         return "its errors differ enough from one seed to another"
-    if best.correlation == min(one.correlation for one in ranking):
+    if best.correlation == min(entry.correlation for entry in ranking):
         return "its errors agree least with the others'"
-    if best.brier == min(one.brier for one in ranking):
+    if best.brier == min(entry.brier for entry in ranking):
         return "it errs least"
     return "it weighs few errors against errors unlike the others' best"

@@ -1,91 +1,141 @@
-"""How far a run's conformal sets can be relied on, in one value and one sentence."""
+"""Calibration: temperature scaling, and conformal prediction sets.
+
+The nonconformity score is that of the least ambiguous set-valued classifiers (LAC; Sadinle, Lei and Wasserman
+2019): one minus the probability of the true class. A set contains every class whose score is at most a quantile
+of the validation rows' scores (Vovk et al. 2005; Angelopoulos and Bates 2021, "A gentle introduction to conformal
+prediction"). This score gives the smallest sets on average and is deterministic; the adaptive sets of Romano,
+Sesia and Candès (2020) need randomness for exact coverage. A set is empty if every class has a lower probability
+than the true class of the stated share of validation rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binom
+import numpy.typing as npt
 
-from ensemble.combine.committee import Committee, honest_rows
-from ensemble.combine.conformal import HALVES, Conformal, calibrated, mean_coverage
-from ensemble.predictions import Floats, Ints
+from ensemble.combine.arrays import normalised
+from ensemble.core.predictions import Floats, Ints, Wide
+from ensemble.metrics import SMALLEST
 
-CHANCE = 0.05
-"""That a class is named whose rows are covered as often as all are, whatever the number of classes."""
+RANGE = (0.05, 20.0)
+"""The searched range of temperatures, ends included."""
+
+_STEPS = 50
+
+
+def apply_temperature(probs: Floats, temperature: float) -> Wide:
+    """probs (n, k) to the power of 1 / temperature, rows normalised; each row independent of the others."""
+    logs = np.log(np.maximum(probs.astype(np.float64, order="C"), SMALLEST))
+    # the largest entry becomes one, so that no row underflows to zeros
+    logs -= logs.max(axis=1, keepdims=True)
+    return normalised(np.exp(logs / temperature))
+
+
+def likelihoods(probs: Floats, targets: Ints, temperature: float) -> Wide:
+    """The probabilities of the targets after `apply_temperature`, float64 (n,), in float32 precision."""
+    # classes first: sums along a long contiguous axis are faster
+    logs = np.log(np.maximum(np.ascontiguousarray(probs.T), np.float32(SMALLEST))) * np.float32(1 / temperature)
+    logs -= logs.max(axis=0)
+    of_target = logs[targets, np.arange(len(targets))]
+    shares: Wide = np.exp(of_target.astype(np.float64)) / np.exp(logs, out=logs).sum(axis=0)
+    return shares
+
+
+def fit_temperature(probs: Floats, targets: Ints) -> float:
+    """The temperature within RANGE that minimises the log-loss on targets (n,), all known.
+
+    The log-loss is convex in 1 / temperature: Newton's method, with bisection if a step leaves the bracket.
+    """
+    logs = np.log(np.maximum(np.ascontiguousarray(probs.T, dtype=np.float64), SMALLEST))
+    logs -= logs.max(axis=0)
+    of_target = float(np.mean(logs[targets, np.arange(len(targets))]))
+    low, high = 1 / RANGE[1], 1 / RANGE[0]
+    inverse = 1.0
+    for _ in range(_STEPS):
+        derivative, second_derivative = _derivatives(logs, inverse)
+        derivative -= of_target
+        if derivative == 0:  # also if every row is uniform, so that no temperature changes it
+            break
+        low, high = (low, inverse) if derivative > 0 else (inverse, high)
+        newton = inverse - derivative / second_derivative if second_derivative > 0 else -1.0
+        # clip to the range: bisection would only approach its ends
+        next_inverse = min(max(newton, 1 / RANGE[1]), 1 / RANGE[0]) if second_derivative > 0 else (low + high) / 2
+        if not low <= next_inverse <= high:
+            next_inverse = (low + high) / 2
+        if abs(next_inverse - inverse) <= 1e-10 * inverse:
+            break
+        inverse = next_inverse
+    return float(1 / inverse)
+
+
+def _derivatives(logs: Wide, inverse: float) -> tuple[float, float]:
+    """The first and second derivative of mean(log(sum(exp(inverse * logs)))) for logs (k, n)."""
+    weights = np.exp(inverse * logs)
+    sums = weights.sum(axis=0)
+    weights *= logs
+    means = weights.sum(axis=0) / sums
+    weights *= logs
+    squares = weights.sum(axis=0) / sums
+    return float(np.mean(means)), float(np.mean(squares - means * means))
+
+
+HALVES = 200
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Least:
-    """The class whose rows the sets hold least often. share: of its `rows` rows."""
+class Conformal:
+    """coverage: the requested coverage.  bound: the largest score in a set; infinite if there are too few rows.
 
-    name: str
-    share: float
+    rows: number of calibration rows.
+    """
+
+    coverage: float
+    bound: float
     rows: int
 
+    def sets(self, probs: Floats) -> npt.NDArray[np.bool_]:
+        """bool (n, k): which classes the set of each row of probs (n, k) contains."""
+        inside: npt.NDArray[np.bool_] = 1 - probs.astype(np.float64) <= self.bound
+        return inside
 
-@dataclass(frozen=True)
-class Calibration:
-    """measured: the mean coverage of random halves, nan where there are none.  why: whose rows, if not its own.
 
-    least: a class that is covered less often than all together, and not by chance; None without one.
+def true_scores(probs: Floats, targets: Ints) -> Wide:
+    """Nonconformity scores, float64 (n,): one minus the probability of the target, all known."""
+    scores: Wide = 1 - probs[np.arange(len(targets)), targets].astype(np.float64)
+    return scores
+
+
+def calibrated(probs: Floats, targets: Ints, coverage: float) -> Conformal:
+    """Sets that contain the true class of a new exchangeable row with probability at least `coverage`.
+
+    probs (n, k) of rows that the model was not trained on, targets (n,) all known.
     """
-
-    sets: Conformal
-    measured: float
-    why: str = ""
-    least: Least | None = None
-
-    def __str__(self) -> str:
-        return (
-            f"sets are to hold the true class of {self.sets.coverage:.0%} of images like the {self.sets.rows}"
-            f" validation rows{' ' if self.why else ''}{self.why} (split conformal, LAC); measured on {HALVES}"
-            f" random halves of them: {self.measured:.1%}"
-        )
-
-    @property
-    def warning(self) -> str:
-        """Where the promise can only be kept by naming every class, or is not kept for one; else nothing."""
-        if self.sets.bound < 1:
-            one = self.least
-            return (
-                ""
-                if one is None
-                else (
-                    f"that is of all classes together: of {one.name}, the least, sets hold {one.share:.1%}"
-                    f" ({one.rows} rows)"
-                )
-            )
-        return "the validation rows are too few, or too hard, for that coverage: every set holds every class"
+    return Conformal(coverage, _bound(true_scores(probs, targets), coverage), len(targets))
 
 
-def calibration(found: Committee, coverage: float) -> Calibration:
-    """Calibrated on validation rows that nothing was fitted on. Raises DataError where none has a label."""
-    probs, targets, why = calibration_rows(found)
-    sets = calibrated(probs, targets, coverage)
-    least = least_covered(sets, probs, targets, found.classes)
-    return Calibration(sets, mean_coverage(probs, targets, coverage), why, least)
+def mean_coverage(probs: Floats, targets: Ints, coverage: float, halves: int = HALVES, seed: int = 0) -> float:
+    """The mean coverage of one random half of the rows by sets calibrated on the other half.
 
-
-def least_covered(sets: Conformal, probs: Floats, targets: Ints, classes: Sequence[str]) -> Least | None:
-    """The class of probs (n, k) whose share of held rows is least, where it is below the coverage beyond chance.
-
-    Split conformal prediction promises a share of all rows; of a rare class it may hold far fewer (Sadinle, Lei and
-    Wasserman 2019).
+    halves: number of random splits in two. nan for fewer than two rows.
     """
-    k = len(classes)
-    held = sets.sets(probs)[np.arange(len(targets)), targets]
-    rows, hits = np.bincount(targets, minlength=k), np.bincount(targets[held], minlength=k)
-    odd = np.flatnonzero((rows > 0) & (binom.cdf(hits, rows, sets.coverage) < CHANCE / k))
-    if not len(odd):
-        return None
-    at = int(odd[np.argmin(hits[odd] / rows[odd])])
-    return Least(classes[at], float(hits[at] / rows[at]), int(rows[at]))
+    scores, random = true_scores(probs, targets), np.random.default_rng(seed)
+    if len(scores) < 2:
+        return math.nan
+    coverages = []
+    for _ in range(halves):
+        order = random.permutation(scores)
+        first, second = np.array_split(order, 2)
+        coverages.append(np.mean(second <= _bound(first, coverage)))
+    return float(np.mean(coverages))
 
 
-def calibration_rows(found: Committee) -> tuple[Floats, Ints, str]:
-    """probs (n, k), targets (n,) of the labelled honest rows, and whose they are. Raises DataError without any."""
-    rows, why = honest_rows(found)
-    assert rows.targets is not None
-    return rows.probs[rows.labelled], rows.targets[rows.labelled], why
+def _bound(scores: Wide, coverage: float) -> float:
+    """The score of rank ceil((n + 1) coverage), which covers a further row with that probability."""
+    rank = math.ceil((len(scores) + 1) * coverage - _ROUNDING)
+    if rank > len(scores):
+        return math.inf
+    return float(np.partition(scores, max(rank, 1) - 1)[max(rank, 1) - 1])

@@ -1,4 +1,4 @@
-"""Which runs are combined: the candidates of a data set, or those that were named."""
+"""The runs to combine: all candidates of a data set, or named runs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.combine.record import read_ensemble
-from ensemble.errors import DataError, MismatchedRuns, first_few, one_line
-from ensemble.runs.commands import go_on
-from ensemble.runs.named import named_run, refuse_unfinished
+from ensemble.core.errors import DataError, MismatchedRuns, first_few, one_line
+from ensemble.runs.origin import named_run, refuse_unfinished, resume_command
 from ensemble.runs.run import Run, all_runs
 
 CANDIDATE_KINDS = ("member", "folds", "import")
@@ -21,7 +20,7 @@ CANDIDATE_KINDS = ("member", "folds", "import")
 def candidates(folder: Path, fingerprint: str) -> list[Run]:
     """The complete members, folds runs and imports of the data set with this fingerprint, by id.
 
-    Ensembles, refits, students and the children of a folds run join only when named.
+    Ensembles, refits, students and the children of a folds run are included only by name.
     """
     return [
         run
@@ -35,29 +34,29 @@ def candidates(folder: Path, fingerprint: str) -> list[Run]:
 
 
 def named(folder: Path, names: Sequence[str]) -> list[Run]:
-    """The runs with these names. Raises DataError when one is not there, not complete, or named twice."""
+    """The runs with these names. Raises DataError if one does not exist, is incomplete, or is named twice."""
     runs = [named_run(folder, name) for name in names]
     ids = [run.id for run in runs]
-    twice = sorted({one for one in ids if ids.count(one) > 1})
+    twice = sorted({run_id for run_id in ids if ids.count(run_id) > 1})
     if twice:
         raise DataError(f"named twice: {first_few(twice)}; name each run once")
     return runs
 
 
 def leaves(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """The members behind `runs` by id, each once, and notes on those that were reached twice.
+    """The members of `runs` sorted by id, without duplicates, and notes on the duplicates.
 
-    An ensemble stands for its members, which are chosen and weighed anew. Raises DataError for runs that have
-    no validation predictions or failed, MismatchedRuns for runs of different data sets.
+    An ensemble is replaced by its members, which are selected and weighted again. Raises DataError for runs that
+    failed or have no validation predictions, MismatchedRuns for runs of different data sets.
     """
-    found: dict[str, Run] = {}
+    by_id: dict[str, Run] = {}
     notes = []
     for run in runs:
         for leaf in _expanded(run):
-            if leaf.id in found:
+            if leaf.id in by_id:
                 notes.append(f"{leaf.id} was reached twice and counts once")
-            found[leaf.id] = leaf
-    ordered = [found[one] for one in sorted(found)]
+            by_id[leaf.id] = leaf
+    ordered = [by_id[run_id] for run_id in sorted(by_id)]
     for run in ordered:
         _refuse_unusable(run)
     _refuse_other_data(ordered)
@@ -67,7 +66,7 @@ def leaves(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
 def _expanded(run: Run) -> list[Run]:
     if run.kind != "ensemble":
         return [run]
-    members = [named_run(run.path.parent, one) for one in read_ensemble(run).members]
+    members = [named_run(run.path.parent, run_id) for run_id in read_ensemble(run).members]
     return [leaf for member in members for leaf in _expanded(member)]
 
 
@@ -79,7 +78,7 @@ def _refuse_unusable(run: Run) -> None:
 
 
 def _refuse_other_data(runs: Sequence[Run]) -> None:
-    # an import may have been made before any run of its data set; its ids and targets are compared instead
+    # an import may be older than every run of its data set; its ids and targets are compared instead
     trained = [run for run in runs if run.kind != "import" and run.fingerprint]
     for run in trained[1:]:
         if run.fingerprint != trained[0].fingerprint:
@@ -90,26 +89,26 @@ def _refuse_other_data(runs: Sequence[Run]) -> None:
 
 
 def newest_ensemble(folder: Path, fingerprint: str, name: str = "this data set") -> Run:
-    """The ensemble of the data set called `name` that was made last. Raises DataError when none is complete."""
+    """The most recent ensemble of the data set called `name`. Raises DataError if none is complete."""
     runs = [run for run in all_runs(folder) if run.complete and run.fingerprint == fingerprint]
-    found = [run for run in runs if run.kind == "ensemble"]
+    ensembles = [run for run in runs if run.kind == "ensemble"]
     if not runs:
         raise DataError(f"no complete run of {name} in {one_line(folder)}; type `ens train`, or name a run")
-    if not found:
+    if not ensembles:
         raise DataError(f"no complete ensemble of {name} in {one_line(folder)}; type `ens combine` first")
-    return max(found, key=last_made)
+    return max(ensembles, key=recency_key)
 
 
-def last_made(run: Run) -> tuple[float, int, str]:
-    """Sorts by the time of combining that run.json says, else of making.
+def recency_key(run: Run) -> tuple[float, int, str]:
+    """Sort key: the time of combining in run.json, otherwise the time of creation.
 
-    The file's own time, which copying changes, is asked only where these say nothing or are the same.
+    The file's modification time, which copying changes, breaks ties and replaces missing times.
     """
-    return _said_time(run), (run.path / "metrics.json").stat().st_mtime_ns, run.id
+    return _recorded_time(run), (run.path / "metrics.json").stat().st_mtime_ns, run.id
 
 
-def _said_time(run: Run) -> float:
-    """Seconds since 1970; an ensemble that is combined again keeps its `created`. Before all where none is said."""
+def _recorded_time(run: Run) -> float:
+    """Seconds since 1970; -inf without a recorded time. `created` stays when an ensemble is combined again."""
     for key in ("combined", "created"):
         with suppress(ValueError):
             return datetime.fromisoformat(str(run.facts.get(key, ""))).timestamp()
@@ -117,9 +116,9 @@ def _said_time(run: Run) -> float:
 
 
 def refit_of(member: Run, runs: Sequence[Run]) -> Run:
-    """The newest complete refit of `member`; an import, which nobody can refit, stands for itself.
+    """The newest complete refit of `member`; an import cannot be refitted and is returned itself.
 
-    Raises DataError when there is none.
+    Raises DataError if there is no refit.
     """
     refits = [
         run for run in runs if run.kind == "refit" and run.complete and not run.failed and _names(run, member.id)
@@ -128,7 +127,7 @@ def refit_of(member: Run, runs: Sequence[Run]) -> Run:
         return max(refits, key=lambda run: (str(run.facts.get("created", "")), run.id))
     if member.kind == "import":
         return member
-    raise DataError(f"{member.id} has no refit; type {go_on(member, ['--full'])}, or leave out --refits")
+    raise DataError(f"{member.id} has no refit; type {resume_command(member, ['--full'])}, or leave out --refits")
 
 
 def _names(run: Run, parent: str) -> bool:

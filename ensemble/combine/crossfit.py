@@ -1,4 +1,4 @@
-"""Predictions for rows that had no part in the decisions behind them."""
+"""Cross-fitting: each fold is predicted by an ensemble that was fitted without it."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.combine.fitting import Fitted, Pool, Probs
+from ensemble.combine.fit import Fitted, Pool, Probs
+from ensemble.core.errors import DataError
+from ensemble.core.predictions import UNKNOWN, Ints, Texts
 from ensemble.data.splits import stratified_folds
-from ensemble.errors import DataError
-from ensemble.predictions import UNKNOWN, Ints, Texts
 
 N_FOLDS = 5
 FEW_FOLDS = 3
 MANY_NUMBERS = 20_000_000
-"""Where members times rows times classes exceed this, a tournament makes do with three folds: 7 fits, not 16."""
+"""If members x rows x classes exceed this, `auto` compares rules on three folds: 7 fits instead of 16."""
 SEED = 0
 MOST_REPEATS = 3
 ENOUGH_ROWS = 2_000
-"""Where repeats times rows come to this, other folds would hardly move the score."""
+"""Repeats x rows from which further divisions into folds hardly change the score."""
 
 Progress = Callable[[int, int], None]
-"""Told (done, of how many)."""
+"""Called with (fits done, fits in total)."""
 
 
-def nobody(done: int, total: int) -> None:
-    """Is told of progress and does nothing."""
+def no_progress(done: int, total: int) -> None:
+    """A Progress callback that does nothing."""
 
 
-def counted(progress: Progress, total: int) -> Callable[[], None]:
-    """A function that says, whenever it is called, that one more of `total` is done."""
+def progress_counter(progress: Progress, total: int) -> Callable[[], None]:
+    """A function that reports one more of `total` steps as done at each call."""
     done = 0
 
     def tick() -> None:
@@ -43,9 +43,9 @@ def counted(progress: Progress, total: int) -> Callable[[], None]:
 
 @dataclass(frozen=True)
 class Folds:
-    """The fold of every row, int64 (n,), -1 without a target; and all rows in the order of their ids.
+    """fold: the fold of each row, int64 (n,), -1 without a target.  order: row indices sorted by id, (n,).
 
-    What is decided on rows is decided in that order, so that it never depends on the order of a file.
+    All fits use the rows in this order, so that they do not depend on the order of a file.
     """
 
     fold: Ints
@@ -53,7 +53,7 @@ class Folds:
 
     @property
     def names(self) -> list[int]:
-        """The folds that there are."""
+        """The fold numbers, ascending."""
         return sorted(set(self.fold.tolist()) - {UNKNOWN})
 
     def known(self) -> Ints:
@@ -72,9 +72,9 @@ class Folds:
 
 
 def folds_of(ids: Texts, targets: Ints, groups: Texts | None, seed: int = SEED, most: int = N_FOLDS) -> Ints:
-    """The fold of every row, int64 (n,); -1 where the target is unknown. `most` folds, fewer for fewer units.
+    """The fold of each row, int64 (n,); -1 if the target is unknown. `most` folds, fewer if there are fewer units.
 
-    A function of ids, targets, groups and seed, never of the order of the rows. Raises DataError for one unit.
+    Depends on ids, targets, groups and seed, not on the order of the rows. Raises DataError for fewer than 2 units.
     """
     known = targets != UNKNOWN
     units = len(set((ids if groups is None else groups)[known].tolist()))
@@ -92,18 +92,18 @@ def folds_of(ids: Texts, targets: Ints, groups: Texts | None, seed: int = SEED, 
 
 
 def repeated_folds(ids: Texts, targets: Ints, groups: Texts | None, most: int = N_FOLDS) -> list[Folds]:
-    """Folds of several seeds: three where rows are few, one where they are many. Raises DataError."""
+    """Folds of several seeds: from three for few rows to one for many. Raises DataError."""
     known = int(np.count_nonzero(targets != UNKNOWN))
     repeats = min(MOST_REPEATS, max(1, ENOUGH_ROWS // max(1, known)))
     order = np.argsort(ids, kind="stable")
-    return [Folds(folds_of(ids, targets, groups, SEED + one, most), order) for one in range(repeats)]
+    return [Folds(folds_of(ids, targets, groups, SEED + repeat, most), order) for repeat in range(repeats)]
 
 
 @dataclass(frozen=True)
 class Crossfitted:
-    """probs: float32 (n, k), each row predicted by what was decided without its fold.  fits: that, by fold.
+    """probs: float32 (n, k), each row predicted by the fit without its fold.  fits: fold -> fit without that fold.
 
-    Rows without a target are predicted by the fit of all, which is filed under -1.
+    Rows without a target are predicted by the fit on all rows, whose key is -1.
     """
 
     probs: Probs
@@ -111,16 +111,16 @@ class Crossfitted:
 
 
 def crossfitted(decide: Callable[[Ints], Fitted], full: Fitted, pool: Pool, folds: Folds) -> Crossfitted:
-    """The rows of each fold predicted by what `decide` makes of the rows of the others."""
+    """The rows of each fold predicted by what `decide` fits on the rows of the other folds."""
     fits = {fold: decide(folds.without(fold)) for fold in folds.names}
     return assembled({**fits, UNKNOWN: full}, pool, folds)
 
 
 def assembled(fits: dict[int, Fitted], pool: Pool, folds: Folds) -> Crossfitted:
-    """The predictions of `fits`, each for its own fold."""
+    """The predictions of `fits`, each on its own fold."""
     out = np.empty(pool.probs.shape[1:], np.float32)
     for fold, fitted in fits.items():
-        here = folds.rows(fold)
-        if len(here):
-            out[here] = fitted.predict_kept(pool.taken(fitted.selection.kept, here))
+        fold_rows = folds.rows(fold)
+        if len(fold_rows):
+            out[fold_rows] = fitted.predict_kept(pool.take(fitted.selection.kept, fold_rows))
     return Crossfitted(out, fits)

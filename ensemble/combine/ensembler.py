@@ -1,4 +1,4 @@
-"""Several runs to one ensemble on disk: align, choose, weigh, score honestly, predict the tests, write."""
+"""Combine runs into an ensemble on disk: align, select, weight, cross-fit, predict the test sets, write."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensemble.combine.account import facts_of, metrics_of, notes_of
+from ensemble.combine.aligned import Split, gather, without_copies
 from ensemble.combine.candidates import leaves, refit_of
-from ensemble.combine.crossfit import Progress, nobody
-from ensemble.combine.fitting import Plan
-from ensemble.combine.members import Split, each_once, gather
-from ensemble.combine.record import PIPELINE, described
+from ensemble.combine.crossfit import Progress, no_progress
+from ensemble.combine.evaluate import Evaluation, Score, evaluate
+from ensemble.combine.fit import Plan
+from ensemble.combine.record import PIPELINE, ensemble_config
 from ensemble.combine.report import Report, report
 from ensemble.combine.rules import rules
-from ensemble.combine.scores import Judged, Score, judge
-from ensemble.errors import DataError, MismatchedRuns, RecipeError, first_few
-from ensemble.files import json_text, sha256_file, sha256_json
+from ensemble.combine.run_record import facts_of, metrics_of, notes_of
+from ensemble.core.errors import DataError, MismatchedRuns, RecipeError, first_few
+from ensemble.core.files import json_text, sha256_file, sha256_json
+from ensemble.core.predictions import UNKNOWN, Predictions, Texts
 from ensemble.metrics import Metric, absent, check_name, find
-from ensemble.predictions import UNKNOWN, Predictions, Texts
 from ensemble.recipe import text
 from ensemble.runs.origin import data_of
 from ensemble.runs.run import Run, all_runs
-from ensemble.runs.stale import compared, predicting_anew
+from ensemble.runs.stale import compared, repredict_command
 from ensemble.runs.writing import arrays_content, run_id, write_run
 
 if TYPE_CHECKING:
     from ensemble.recipe.schema import DataSpec
 
 SAMPLE = 2
-"""Raised by a change of how rows are sampled; part of the hash of ensembles that are made from a sample alone."""
+"""Version of the sampling of rows, part of the hash of ensembles that are fitted on a sample of the rows."""
 
 
 @dataclass(frozen=True)
 class MemberRow:
-    """A line of the members table. weight: None for a member left out, or where the rule has no weights."""
+    """A row of the members table. weight: None for a member left out, or if the rule has no weights."""
 
     id: str
     arch: str
@@ -48,10 +48,10 @@ class MemberRow:
 
 @dataclass(frozen=True)
 class Combined:
-    """What `combine` made. scores: this ensemble, the plain mean, the best member, by the metric asked for.
+    """The result of `combine`. scores: of this ensemble, the plain mean and the best member, by the given metric.
 
-    rule: the winner's where `auto` chose.  report: what is
-    said beside the scores.  notes: what a reader must know, one line each.
+    rule: the selected rule if `auto` was given.  report: comparisons and contributions beside the scores.
+    notes: caveats, one line each.
     """
 
     run: Run
@@ -74,7 +74,7 @@ class Combined:
 
     @property
     def has_test(self) -> bool:
-        """Whether there are test predictions to submit."""
+        """Whether the run has test predictions to submit."""
         return self.run.has("test")
 
 
@@ -90,22 +90,22 @@ def combine(
     refits: bool = False,
     name: str = "ensemble",
     data: DataSpec | None = None,
-    progress: Progress = nobody,
+    progress: Progress = no_progress,
 ) -> Combined:
     """Combine `runs` into the run `folder/<name>-<hash8>`; the same input gives the same id and bytes.
 
-    Ensembles among them stand for their members. calibrate None leaves it to the rule. data: where the images
-    are; test sets that are other ones there than `runs` have predicted are refused. progress: told (fits done,
-    of how many), as some rules take their time. Raises MismatchedRuns,
-    DataError, RecipeError or NothingPassed, and then nothing is written.
+    Ensembles among them are replaced by their members. calibrate: None for the rule's default. data: location of
+    the images; test sets whose images differ from those that `runs` predicted are an error. progress: called with
+    (fits done, fits in total). Raises MismatchedRuns, DataError, RecipeError or NothingPassed, and then nothing is
+    written.
     """
     check_name(metric)
-    run_id(name, "0" * 8)  # a name that cannot be is told before the work
+    run_id(name, "0" * 8)  # report an invalid name before the work
     members, notes = leaves(runs)
     if not members:
         raise DataError(f"no complete runs of this data set in {folder}; type `ens train`, or name the runs")
-    _plan(members, threshold, per_arch, rule, calibrate)  # what cannot be is told before files are read
-    members, valid, copies = each_once(members, gather(members, "valid"))
+    _plan(members, threshold, per_arch, rule, calibrate)  # report invalid settings before files are read
+    members, valid, copies = without_copies(members, gather(members, "valid"))
     plan = _plan(members, threshold, per_arch, rule, calibrate)
     if not valid.labelled:
         raise DataError(
@@ -113,35 +113,37 @@ def combine(
             " import them again with a target column or --targets-from"
         )
     plan = replace(plan, metric=_metric(metric, valid))
-    judged = judge(plan, valid, [plan.metric, *(() if metric == "accuracy" else (find("accuracy", ()),))], progress)
-    said = report(plan, judged, valid, members)
-    kept = [members[i] for i in judged.fitted.selection.kept]
+    evaluation = evaluate(
+        plan, valid, [plan.metric, *(() if metric == "accuracy" else (find("accuracy", ()),))], progress
+    )
+    ensemble_report = report(plan, evaluation, valid, members)
+    kept = [members[i] for i in evaluation.fitted.selection.kept]
     sources = [refit_of(run, all_runs(folder)) for run in kept] if refits else kept
     digest = _digest(members, plan, metric, sources, valid.probs.shape)
     path = folder / run_id(name, digest)
     compared_note = _refuse_changed_tests(sources, data, folder)
-    tests, test_notes = _tests(judged, sources, valid.classes, path.name)
+    tests, test_notes = _tests(evaluation, sources, valid.classes, path.name)
     refitted = any(source.id != run.id for source, run in zip(sources, kept, strict=True))
-    notes += copies + notes_of(judged, kept, refitted, valid, threshold) + compared_note + test_notes
+    notes += copies + notes_of(evaluation, kept, refitted, valid, threshold) + compared_note + test_notes
     facts = facts_of(name, digest, kept, sources, valid.classes, tests)
     run = write_run(
         path,
         facts,
-        predictions={"valid": valid.predictions(judged.crossfitted, path.name), **tests},
+        predictions={"valid": valid.predictions(evaluation.crossfitted, path.name), **tests},
         files={
-            "ensemble.yaml": text.dump(described(plan, judged.fitted, metric, sources)),
-            "ensemble.npz": arrays_content(judged.fitted.params),
-            "report.json": json_text(said.facts()),
+            "ensemble.yaml": text.dump(ensemble_config(plan, evaluation.fitted, metric, sources)),
+            "ensemble.npz": arrays_content(evaluation.fitted.params),
+            "report.json": json_text(ensemble_report.facts()),
         },
-        metrics=metrics_of(judged, valid, refitted),
+        metrics=metrics_of(evaluation, valid, refitted),
     )
     return Combined(
         run,
-        judged.fitted.rule.name,
-        _table(plan, judged),
-        judged.fitted.temperature,
-        judged.scores[plan.metric.name],
-        said,
+        evaluation.fitted.rule.name,
+        _table(plan, evaluation),
+        evaluation.fitted.temperature,
+        evaluation.scores[plan.metric.name],
+        ensemble_report,
         tuple(notes),
     )
 
@@ -151,19 +153,19 @@ def _plan(members: Sequence[Run], threshold: float, per_arch: int, rule: str, ca
         raise RecipeError(f"threshold {threshold} found, a number from 0 to 1 expected")
     if per_arch < 0:
         raise RecipeError(f"per_arch {per_arch} found, 0 or more expected")
-    entry = rules.get(rule)
+    rule_entry = rules.get(rule)
     return Plan(
         ids=tuple(run.id for run in members),
         archs=tuple(run.arch for run in members),
-        rule=entry,
+        rule=rule_entry,
         threshold=float(threshold),
         per_arch=per_arch,
-        calibrate=entry.calibrates if calibrate is None else calibrate,
+        calibrate=rule_entry.calibrates if calibrate is None else calibrate,
     )
 
 
 def _metric(name: str, valid: Split) -> Metric:
-    """The metric of this name for the classes of `valid`. Raises DataError where its rows do not define it."""
+    """The metric of this name for the classes of `valid`. Raises DataError if it is undefined on the rows."""
     metric = find(name, valid.classes.tolist())
     known = valid.targets != UNKNOWN
     if math.isnan(metric(valid.probs[0][known], valid.targets[known])):
@@ -175,7 +177,7 @@ def _metric(name: str, valid: Split) -> Metric:
 
 
 def _digest(members: Sequence[Run], plan: Plan, metric: str, sources: Sequence[Run], shape: tuple[int, ...]) -> str:
-    """The sha256 of everything that decides the ensemble; further test sets and names do not."""
+    """The sha256 of everything that determines the ensemble, without its name and the further test sets."""
     return sha256_json(
         {
             "pipeline": PIPELINE,
@@ -192,30 +194,32 @@ def _digest(members: Sequence[Run], plan: Plan, metric: str, sources: Sequence[R
 
 
 def _is_sampled(plan: Plan, m: int, n: int, k: int) -> bool:
-    """Whether a part of the validation rows may stand for all in a rule, a temperature or the report."""
+    """Whether a rule, a temperature or the report may use a sample of the validation rows."""
     fits = plan.calibrate or plan.rule.name not in ("uniform", "accuracy")
     return m * n * k > 5_000_000 or (fits and (n > 5_000 or n * k > 500_000))
 
 
 def _tests(
-    judged: Judged, sources: Sequence[Run], classes: Texts, source: str
+    evaluation: Evaluation, sources: Sequence[Run], classes: Texts, source: str
 ) -> tuple[dict[str, Predictions], list[str]]:
     """The ensemble's predictions of every test split that all `sources` have, and notes on the others.
 
-    Raises MismatchedRuns when only some of them predicted `test` itself.
+    Raises MismatchedRuns if only some of `sources` predicted `test` itself.
     """
-    have = {split: [run for run in sources if run.has(split)] for run in sources for split in run.splits()}
+    runs_with = {split: [run for run in sources if run.has(split)] for run in sources for split in run.splits()}
     tests, notes = {}, []
-    for split in sorted((one for one in have if one.split("-")[0] == "test"), key=lambda one: (one != "test", one)):
-        lacking = [run.id for run in sources if run not in have[split]]
+    for split in sorted(
+        (name for name in runs_with if name.split("-")[0] == "test"), key=lambda name: (name != "test", name)
+    ):
+        lacking = [run.id for run in sources if run not in runs_with[split]]
         if not lacking:
             _refuse_other_test(sources, split)
             items = gather(sources, split, classes)
-            tests[split] = items.predictions(judged.fitted.predict_kept(items.probs), source)
+            tests[split] = items.predictions(evaluation.fitted.predict_kept(items.probs), source)
         elif split == "test":
             raise MismatchedRuns(
-                f"{first_few(lacking)} have no test predictions, {have[split][0].id} has;"
-                f" {_predicting_too(sources, have[split])}, or name the runs to combine"
+                f"{first_few(lacking)} have no test predictions, {runs_with[split][0].id} has;"
+                f" {_predicting_too(sources, runs_with[split])}, or name the runs to combine"
             )
         else:
             notes.append(f"{split} is left out: {first_few(lacking)} did not predict it")
@@ -225,36 +229,36 @@ def _tests(
     ]
 
 
-def _predicting_too(sources: Sequence[Run], have: Sequence[Run]) -> str:
-    """What to type so that the others of `sources` predict the test of `have` too."""
-    data = next((spec for run in have if (spec := data_of(run)) is not None), None)
-    lacking = [run for run in sources if run not in have]
-    return predicting_anew(lacking, data, sources[0].path.parent)
+def _predicting_too(sources: Sequence[Run], predicted: Sequence[Run]) -> str:
+    """The command with which the remaining `sources` predict the test set of `predicted` too."""
+    data = next((spec for run in predicted if (spec := data_of(run)) is not None), None)
+    lacking = [run for run in sources if run not in predicted]
+    return repredict_command(lacking, data, sources[0].path.parent)
 
 
 def _refuse_changed_tests(sources: Sequence[Run], data: DataSpec | None, folder: Path) -> list[str]:
-    """Notes on what could not be compared. Raises MismatchedRuns when images of a test set are other ones now."""
-    found = compared(sources, data, folder)
-    if found.changed and data is not None:
-        raise found.refusal(data, folder, "combine again as before")
-    return [found.note] if found.note else []
+    """Notes on what could not be compared. Raises MismatchedRuns if images of a test set have changed since."""
+    comparison = compared(sources, data, folder)
+    if comparison.changed and data is not None:
+        raise comparison.refusal(data, folder, "combine again as before")
+    return [comparison.note] if comparison.note else []
 
 
 def _refuse_other_test(sources: Sequence[Run], split: str) -> None:
-    """Raises MismatchedRuns when the images of a test set changed between the predictions of two runs."""
-    prints = {run.id: run.facts.get("data", {}).get("tests", {}).get(split) for run in sources}
-    known = {one: print_ for one, print_ in prints.items() if print_ is not None}
-    other = [one for one, print_ in known.items() if print_ != next(iter(known.values()))]
-    if other:
+    """Raises MismatchedRuns if the images of a test set changed between the predictions of two runs."""
+    fingerprints = {run.id: run.facts.get("data", {}).get("tests", {}).get(split) for run in sources}
+    known = {run_id: fingerprint for run_id, fingerprint in fingerprints.items() if fingerprint is not None}
+    differing = [run_id for run_id, fingerprint in known.items() if fingerprint != next(iter(known.values()))]
+    if differing:
         raise MismatchedRuns(
-            f"{first_few(other)} predicted another {split} than {next(iter(known))} (its images changed);"
-            f" {predicting_anew(sources, None, sources[0].path.parent)}, after which all are of the new one, then"
+            f"{first_few(differing)} predicted another {split} than {next(iter(known))} (its images changed);"
+            f" {repredict_command(sources, None, sources[0].path.parent)}, after which all are of the new one, then"
             " combine again"
         )
 
 
-def _table(plan: Plan, judged: Judged) -> tuple[MemberRow, ...]:
-    fitted = judged.fitted
+def _table(plan: Plan, evaluation: Evaluation) -> tuple[MemberRow, ...]:
+    fitted = evaluation.fitted
     weights = fitted.rule.weights(fitted.params)
     by_index = {} if weights is None else dict(zip(fitted.selection.kept, weights.tolist(), strict=True))
     rows = [

@@ -1,28 +1,34 @@
-"""ensemble.yaml and ensemble.npz: an ensemble as it is kept, and read back to predict with."""
+"""ensemble.yaml and ensemble.npz, and the command that reproduces an ensemble."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ensemble.combine.fitting import Fitted, Plan, Probs, applied
+from ensemble.combine.fit import Fitted, Plan, Probs, applied
 from ensemble.combine.rules import Params, rules
-from ensemble.errors import DataError, one_line
-from ensemble.predictions import Floats, read_arrays
+from ensemble.core.errors import DataError, MismatchedRuns, one_line
+from ensemble.core.predictions import Floats, read_arrays
 from ensemble.recipe import text
+from ensemble.runs.origin import ens
 from ensemble.runs.run import Run
+from ensemble.runs.stale import Change, changes, refusal
+
+if TYPE_CHECKING:
+    from ensemble.recipe.schema import DataSpec
+
 
 PIPELINE = 1
-"""Raised by a change that alters what the same runs and options combine to; part of every ensemble's hash."""
+"""Version of the combination, part of every ensemble's hash: increased if the same input gives another result."""
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """A combined run read back.
+    """A combined run loaded from its files.
 
-    members: ids of the runs that were chosen and weighed.  sources: ids of those that predict, the same or
-    their refits.  weights: one for each member, or None where the rule has none.
+    members: ids of the selected runs.  sources: ids of the runs that predict, the same or their refits.
+    weights: one per member, or None if the rule has none.
     """
 
     members: tuple[str, ...]
@@ -36,14 +42,14 @@ class Ensemble:
     params: Params
 
     def predict(self, probs: Floats) -> Probs:
-        """float32 (n, k) from the probs (m, n, k) of `sources`, in that order; classes in the run's."""
+        """float32 (n, k) from the probs (m, n, k) of `sources`, in that order; classes in the order of the run."""
         return applied(rules.get(self.rule), self.params, self.temperature, probs)
 
 
-def described(plan: Plan, fitted: Fitted, metric: str, sources: Sequence[Run]) -> dict[str, Any]:
-    """ensemble.yaml. sources: the run that predicts for each kept member.
+def ensemble_config(plan: Plan, fitted: Fitted, metric: str, sources: Sequence[Run]) -> dict[str, Any]:
+    """The content of ensemble.yaml. sources: the run that predicts for each kept member.
 
-    `rule` is the one that predicts; `asked` stands beside it where `auto` chose it.
+    The key `rule` is the rule that predicts; `asked` is added if `auto` selected it.
     """
     kept = fitted.selection.kept
     weights = fitted.rule.weights(fitted.params)
@@ -72,7 +78,7 @@ def described(plan: Plan, fitted: Fitted, metric: str, sources: Sequence[Run]) -
 
 
 def read_ensemble(run: Run) -> Ensemble:
-    """The ensemble in a run of kind `ensemble`. Raises DataError when its files are not as written."""
+    """The ensemble in a run of kind `ensemble`. Raises DataError if its files are not in the written format."""
     value: Any = text.read(run.path / "ensemble.yaml")
     params = read_arrays(run.path / "ensemble.npz", f"{run.id}/ensemble.npz")
     try:
@@ -97,3 +103,34 @@ def read_ensemble(run: Run) -> Ensemble:
 
 def _temperature(calibration: Any) -> float | None:
     return None if calibration is None else float(calibration["temperature"])
+
+
+def combine_command(run: Run) -> str:
+    """The command that combines the members of an ensemble again with the same settings."""
+    value: Any = text.read(run.path / "ensemble.yaml")
+    requested_rule = rules.get(str(value.get("asked", value["rule"])))
+    words = ["--threshold", repr(float(value["threshold"])), "--per-arch", str(value.get("per_arch", 1))]
+    words += ["--rule", requested_rule.name, "--metric", str(value["metric"])]
+    calibrated = value.get("calibration") is not None
+    if calibrated != requested_rule.calibrates:
+        words.append("--calibrate" if calibrated else "--no-calibrate")
+    if any("refit" in entry for entry in value["members"]):
+        words.append("--refits")
+    if run.facts.get("name", "ensemble") != "ensemble":
+        words += ["--name", str(run.facts["name"])]
+    ids = [str(entry["id"]) for entry in (*value["members"], *(value.get("left_out") or []))]
+    return ens(run.path.parent, "combine", *words, *ids)
+
+
+def other_test(run: Run, change: Change, data: DataSpec) -> MismatchedRuns:
+    """The error for a run of any kind whose test predictions are of other images than those now in `data`.
+
+    For an ensemble it says to combine again, after its outdated sources have predicted the new images.
+    """
+    folder = run.path.parent
+    if run.kind != "ensemble":
+        return refusal(change, [run], [run], data, folder, "")
+    sources = [Run(folder / run_id) for run_id in read_ensemble(run).sources]
+    outdated = changes([source for source in sources if source.complete], {change.split: change.current})
+    again = f"type `{combine_command(run)}`"
+    return refusal(change, [run], [entry.run for entry in outdated], data, folder, again)

@@ -1,4 +1,4 @@
-"""What is said beside an ensemble's score: is it better, who brings what, who can go, what to train next."""
+"""The report on an ensemble: comparisons, member contributions, droppable members, what to train next."""
 
 from __future__ import annotations
 
@@ -9,29 +9,28 @@ from typing import Any
 import numpy as np
 
 from ensemble.combine.advice import Advice, advise
+from ensemble.combine.aligned import Split
 from ensemble.combine.arrays import sampled
-from ensemble.combine.comparison import Comparison, compare
-from ensemble.combine.contributions import contributions, only_right
-from ensemble.combine.fitting import Plan, Pool
-from ensemble.combine.members import Split
-from ensemble.combine.reduced import Reduced
-from ensemble.combine.scores import Judged
-from ensemble.combine.shorter import Shorter, shorter
-from ensemble.combine.tournament import Entry
-from ensemble.errors import abbreviated
-from ensemble.files import without_nan
+from ensemble.combine.contributions import WithoutMembers, contributions, only_right
+from ensemble.combine.evaluate import Evaluation
+from ensemble.combine.fit import Plan, Pool
+from ensemble.combine.member_elimination import Elimination, eliminate_members
+from ensemble.combine.rule_selection import RuleScore
+from ensemble.core.errors import abbreviated
+from ensemble.core.files import without_nan
+from ensemble.core.predictions import Ints
 from ensemble.metrics import metrics
-from ensemble.predictions import Ints
 from ensemble.runs.run import Run
+from ensemble.stats.comparison import Comparison, compare
 
 _CELLS, _FEWEST = 10_000_000, 2_000
 
 
 @dataclass(frozen=True)
 class Part:
-    """A kept member's part in the ensemble, as `contributions.Contribution` has it, and its cost.
+    """A kept member's contribution, with the fields of `contributions.Contribution`, and its cost.
 
-    only_right: the rows that it alone of the kept members gets right.
+    only_right: number of rows that only this kept member gets right.  seconds_per_image: None if unknown.
     """
 
     id: str
@@ -45,32 +44,32 @@ class Part:
 
 @dataclass(frozen=True)
 class Report:
-    """rows: the validation rows looked at; random ones stand for all where m n k is above 10 million.
+    """rows: number of validation rows used; a random sample if m n k is above 10 million.
 
-    tournament: every rule's cross-fitted score where `auto` chose.  against: the best member and the plain mean.
-    shorter, dropped: the ids that can go, where some can.
+    tournament: every rule's cross-fitted score if `auto` selected.  against: comparisons with the best member and
+    the plain mean.  shorter, dropped: a smaller equally good ensemble, if there is one, and the ids it drops.
     """
 
     metric: str
     rows: int
-    tournament: tuple[Entry, ...]
+    tournament: tuple[RuleScore, ...]
     against: tuple[Comparison, ...]
     parts: tuple[Part, ...]
-    shorter: Shorter | None
+    shorter: Elimination | None
     dropped: tuple[str, ...]
     advice: Advice
 
     def facts(self) -> dict[str, Any]:
-        """Everything as plain values; None for what is not defined."""
+        """All fields as plain values for JSON; None instead of nan."""
         facts: dict[str, Any] = without_nan(asdict(self))
-        if self.shorter is not None:  # among many members ids say more than places
+        if self.shorter is not None:  # ids are clearer than positions
             facts["shorter"] = {**facts["shorter"], "dropped": list(self.dropped)}
         facts.pop("dropped")
         return facts
 
     def sentences(self) -> list[str]:
-        """What a reader should know, a line each."""
-        lines = [one.sentence for one in self.against]
+        """The findings as sentences, one line each."""
+        lines = [comparison.sentence for comparison in self.against]
         if self.shorter is not None:
             staying = [part.id for part in self.parts if part.id not in self.dropped]
             few = len(self.dropped) <= len(staying)
@@ -79,49 +78,61 @@ class Report:
         return [*lines, self.advice.sentence]
 
 
-def report(plan: Plan, judged: Judged, valid: Split, members: Sequence[Run]) -> Report:
-    """The report on a judged ensemble of some of `members`, by the metric of the plan."""
-    pool, kept = Pool(valid.probs, valid.targets), judged.fitted.selection.kept
-    known = judged.folds.known()
+def report(plan: Plan, evaluation: Evaluation, valid: Split, members: Sequence[Run]) -> Report:
+    """The report on an evaluated ensemble of `members`, by the metric of the plan."""
+    pool, kept = Pool(valid.probs, valid.targets), evaluation.fitted.selection.kept
+    known = evaluation.folds.known()
     rows = known[sampled(len(known), max(_FEWEST, _CELLS // (len(members) * valid.probs.shape[2])))]
     targets = valid.targets[rows]
     groups = None if valid.groups is None else valid.groups[rows]
-    # of labels no temperature changes anything
-    reduced = Reduced(kept, judged, pool, rows, heat=plan.metric.of is not metrics.get("accuracy").of)
-    whole, probs = judged.crossfitted[rows], pool.taken(range(len(members)), rows)
+    # a temperature does not change labels, so metrics of labels need no refit
+    reduced = WithoutMembers(
+        kept, evaluation, pool, rows, refit_temperature=plan.metric.view is not metrics.get("accuracy").view
+    )
+    ensemble_probs, probs = evaluation.crossfitted[rows], pool.take(range(len(members)), rows)
     costs = [_cost(members[index]) for index in kept]
-    chosen = probs if len(kept) == len(members) else probs[list(kept)]
-    brought = contributions(plan.metric, whole, reduced, chosen, targets, groups)
-    fewer = shorter(plan.metric, whole, reduced, targets, groups, costs, [one.gain for one in brought])
-    alone = only_right(pool.hits[np.ix_(np.array(kept), known)])
+    kept_probs = probs if len(kept) == len(members) else probs[list(kept)]
+    member_contributions = contributions(plan.metric, ensemble_probs, reduced, kept_probs, targets, groups)
+    elimination = eliminate_members(
+        plan.metric,
+        ensemble_probs,
+        reduced,
+        targets,
+        groups,
+        costs,
+        [contribution.gain for contribution in member_contributions],
+    )
+    unique_hits = only_right(pool.hits[np.ix_(np.array(kept), known)])
     untrained = [run.arch for run in members if run.kind == "import" and not run.facts.get("arch")]
     parts = [
-        Part(plan.ids[index], one.gain, one.low, one.high, one.disagreement, count, cost)
-        for index, one, count, cost in zip(kept, brought, alone, costs, strict=True)
+        Part(plan.ids[index], part.gain, part.low, part.high, part.disagreement, count, cost)
+        for index, part, count, cost in zip(kept, member_contributions, unique_hits, costs, strict=True)
     ]
     return Report(
         metric=plan.metric.name,
         rows=len(rows),
-        tournament=judged.tournament,
-        against=_against(plan, judged, valid, known) if len(members) > 1 else (),
+        tournament=evaluation.tournament,
+        against=_comparisons(plan, evaluation, valid, known) if len(members) > 1 else (),
         parts=tuple(parts),
-        shorter=fewer,
-        dropped=tuple(plan.ids[kept[position]] for position in fewer.dropped) if fewer else (),
+        shorter=elimination,
+        dropped=tuple(plan.ids[kept[position]] for position in elimination.dropped) if elimination else (),
         advice=advise(probs, targets, plan.archs, untrained),
     )
 
 
-def _against(plan: Plan, judged: Judged, valid: Split, known: Ints) -> tuple[Comparison, ...]:
+def _comparisons(plan: Plan, evaluation: Evaluation, valid: Split, known: Ints) -> tuple[Comparison, ...]:
     groups = None if valid.groups is None else valid.groups[known]
-    targets, ours = valid.targets[known], [one[known] for one in judged.ours.honest]
-    plain = "the plain mean" if judged.fitted.temperature is None else "the plain mean without a temperature"
-    found = []
-    for side, name in ((judged.single, "the best member"), (judged.plain, plain)):
-        theirs = [one[known] for one in side.honest]
-        # a side that decides nothing has one prediction, whatever the folds
-        pairs = [(one, theirs[min(index, len(theirs) - 1)]) for index, one in enumerate(ours)]
-        found.append(compare(plan.metric, pairs, targets, groups, name))
-    return tuple(found)
+    targets, honest = valid.targets[known], [probs[known] for probs in evaluation.ensemble.honest]
+    plain_mean_name = (
+        "the plain mean" if evaluation.fitted.temperature is None else "the plain mean without a temperature"
+    )
+    comparisons = []
+    for candidate, name in ((evaluation.best_member, "the best member"), (evaluation.plain_mean, plain_mean_name)):
+        references = [probs[known] for probs in candidate.honest]
+        # the plain mean has a single prediction, whatever the number of repeats
+        pairs = [(probs, references[min(index, len(references) - 1)]) for index, probs in enumerate(honest)]
+        comparisons.append(compare(plan.metric, pairs, targets, groups, name))
+    return tuple(comparisons)
 
 
 def _cost(run: Run) -> float | None:

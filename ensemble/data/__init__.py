@@ -1,1 +1,1 @@
-"""Images, labels, ids, splits and groups, listed, checked and fingerprinted without a network library."""
+"""Images, labels, ids, splits and groups: listing, checks and fingerprints, without torch."""

@@ -13,27 +13,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.data.dataset import Dataset, Items
-from ensemble.data.fingerprint import fingerprint, fingerprint_of_test
+from ensemble.core.errors import DataError
+from ensemble.core.predictions import Ints
+from ensemble.data.dataset import Dataset, Items, fingerprint, fingerprint_of_test
 from ensemble.data.splits import held_out
-from ensemble.errors import DataError
-from ensemble.predictions import Ints
 
 if TYPE_CHECKING:
     from PIL import Image
 
 DIGITS_FINGERPRINT = "b7a0cd4946d8da568fae3dcda0eb28e4e8de2bca14f4de90f82c2410833167a2"
-"""What `digits_dataset` computes, known beforehand so that nothing need be loaded to compare runs."""
+"""Result of `digits_dataset().fingerprint`, a constant so that runs are compared without loading the data."""
 
 _SPLIT_SEED = 0
 
 
 @dataclass(frozen=True)
 class DigitsReader:
-    """Row number -> image. A plain value, so that loader processes can receive it under spawn."""
+    """Row number -> image. A picklable value, for loader processes started with spawn."""
 
     def __call__(self, path: str) -> Image.Image:
-        """The 8 x 8 RGB image of one row. Raises DataError for a row that is not there."""
+        """The 8 x 8 RGB image of a row. Raises DataError for a row that does not exist."""
         from PIL import Image
 
         pixels, _ = _digits()
@@ -44,7 +43,7 @@ class DigitsReader:
 
 @lru_cache(maxsize=1)
 def _digits() -> tuple[npt.NDArray[np.uint8], Ints]:
-    """uint8 (1797, 8, 8), 0..16 scaled to 0..255, and the targets."""
+    """The images, uint8 (1797, 8, 8), scaled from 0..16 to 0..255, and the targets."""
     from sklearn.datasets import load_digits
 
     bunch: Any = load_digits()
@@ -55,9 +54,9 @@ def digits_dataset() -> Dataset:
     """The digits, split 60/20/20."""
     pixels, targets = _digits()
     ids = np.arange(len(targets)).astype(np.str_)
-    everything = Items(ids, ids, targets)
+    items = Items(ids, ids, targets)
     is_test = held_out(ids, targets, 0.2, _SPLIT_SEED)
-    test, rest = everything.take(is_test), everything.take(~is_test)
+    test, rest = items.take(is_test), items.take(~is_test)
     is_valid = held_out(rest.ids, rest.targets, 0.25, _SPLIT_SEED)
     splits = {"train": rest.take(~is_valid), "valid": rest.take(is_valid), "test": test}
     classes = np.array([str(digit) for digit in range(10)])

@@ -1,7 +1,8 @@
-"""One image file as an upright 8-bit RGB image, or one error that says why not.
+"""Decoding of an image file to an upright 8-bit RGB image, or an error that gives the reason.
 
-What the file holds is read as its maker meant it or refused by name: nothing is saturated, turned or whitened in
-silence, and no file that ends too early is read. Damage inside a JPEG shows itself only in part: `damage.py`.
+The content is decoded faithfully or refused: values are not clipped, the orientation is applied, transparent
+pixels need a background colour, and truncated files are refused. Damage inside a JPEG is detected only in part,
+see `image_problems.py`.
 """
 
 from __future__ import annotations
@@ -17,21 +18,19 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ensemble.data.damage import DAMAGED, looks_damaged
-from ensemble.data.metadata import without_metadata
-from ensemble.data.pillow_warnings import collected
-from ensemble.errors import DataError, one_line
+from ensemble.core.errors import DataError, one_line
+from ensemble.data.image_problems import DAMAGED, collected, looks_damaged, raw_mode, without_metadata
 
 Colour = tuple[int, int, int]
 
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "MPO", "PPM", "JPEG2000", "AVIF")
-"""Pillow's other readers are left out: some run programs (EPS), some take anything for an image (TGA)."""
+"""Pillow's other plugins are left out: some run programs (EPS), some accept any file (TGA)."""
 
 _WIDE_GREY = {"PNG", "PPM"}
-"""Formats that have no grey deeper than 16 bits, which older Pillows open as 32-bit `I`."""
+"""Formats with at most 16-bit grey, which older versions of Pillow open as 32-bit `I`."""
 
 _ORIENTATION = 0x0112
-_TURNS = {
+_TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -41,7 +40,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# As Pillow's manual advises. It acts where Pillow's own limit is met before ours can be checked.
+# As the Pillow manual advises, for files that reach the limit of Pillow before `max_pixels` is checked.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
@@ -49,24 +48,24 @@ _TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 class _Refused(DataError):
-    """Why a file is not read, without its name."""
+    """The reason why a file is refused, without its name."""
 
 
 class NotAnImage(_Refused):
-    """The content is of no format that is read."""
+    """The content is not in a supported format."""
 
 
 class TooManyPixels(_Refused):
-    """More than is allowed, by what the header says."""
+    """The header gives more pixels than allowed."""
 
 
 class SeeThrough(_Refused):
-    """What lies behind transparent pixels is not known."""
+    """The image has transparent pixels and there is no background colour."""
 
 
 @dataclass(frozen=True)
 class ImageReader:
-    """path below `root` -> image. A plain value, so that loader processes can receive it under spawn.
+    """path below `root` -> image. A picklable value, for loader processes started with spawn.
 
     root: folder.  max_pixels: width times height.  background: RGB behind transparent pixels, or None.
     """
@@ -81,7 +80,7 @@ class ImageReader:
 
 
 def read_image(path: Path, *, max_pixels: int, background: Colour | None) -> Image.Image:
-    """The image in `path`, upright, 8-bit RGB. Raises DataError that names the file and says what to do."""
+    """The image in `path`, upright, 8-bit RGB. Raises DataError with the name of the file and advice."""
     try:
         with open_regular(path) as file:
             return decode(file, max_pixels=max_pixels, background=background)
@@ -90,7 +89,7 @@ def read_image(path: Path, *, max_pixels: int, background: Colour | None) -> Ima
 
 
 def problem_with(path: Path, *, max_pixels: int, background: Colour | None) -> str | None:
-    """Why `read_image` would refuse `path`, without its name; None when it is read."""
+    """Why `read_image` would refuse `path`, without its name; None if it can be read."""
     try:
         with open_regular(path) as file:
             decode(file, max_pixels=max_pixels, background=background)
@@ -100,12 +99,12 @@ def problem_with(path: Path, *, max_pixels: int, background: Colour | None) -> s
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """`path` opened for reading. Raises DataError (without the name) for what is no file that can be read."""
+    """`path` opened for reading. Raises DataError, without the name, if it is not a readable regular file."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             raise _Refused("is a folder, an image file expected")
-        # a named pipe would wait for ever for somebody to write to it
+        # opening a named pipe would block until something is written to it
         if not stat.S_ISREG(mode):
             raise _Refused("is a device or a pipe, an image file expected")
         return path.open("rb")
@@ -117,35 +116,37 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def decode(file: BinaryIO, *, max_pixels: int, background: Colour | None) -> Image.Image:
-    """The upright 8-bit RGB image in `file`, read from its start. Raises DataError without a name."""
+    """The upright 8-bit RGB image in `file`, read from the start. Raises DataError without a name."""
     return decode_with_remark(file, max_pixels=max_pixels, background=background)[0]
 
 
 def decode_with_remark(
     file: BinaryIO, *, max_pixels: int, background: Colour | None
 ) -> tuple[Image.Image, str | None]:
-    """`decode`, and what a person should know of broken metadata or likely damage, or None."""
+    """`decode`, and a remark on broken metadata or likely damage, or None."""
     if file.seek(0, 2) == 0:
         raise _Refused("is empty (0 bytes)")
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = max_pixels  # the recipe allows more than Pillow would
+        Image.MAX_IMAGE_PIXELS = max_pixels  # the recipe allows more than Pillow
     file.seek(0)
     try:
-        with collected() as warned:
+        with collected() as pillow_warnings:
             image, remark = _opened(file, max_pixels, background)
-        return image, remark or _told(warned)
+        return image, remark or _warning_remark(pillow_warnings)
     except (DataError, MemoryError, *_TOO_LARGE) as error:
         raise _refusal(error, max_pixels) from error
-    except Exception as error:  # Pillow's parsers raise whatever they stumble over in a broken file
-        plain = _opened_without_metadata(file, max_pixels, background)
-        if plain is None:
+    except Exception as error:  # Pillow's parsers raise any exception for a broken file
+        stripped = _opened_without_metadata(file, max_pixels, background)
+        if stripped is None:
             raise _refusal(error, max_pixels) from error
-        return plain, f"has broken metadata, which are left out ({_reason(error)})"
+        return stripped, f"has broken metadata, which are left out ({_reason(error)})"
 
 
-def _told(warned: list[str]) -> str | None:
-    """What Pillow warned of, as a remark."""
-    return f"has metadata that Pillow warns of ({one_line('; '.join(warned))})" if warned else None
+def _warning_remark(pillow_warnings: list[str]) -> str | None:
+    """A remark with the warnings of Pillow, or None."""
+    return (
+        f"has metadata that Pillow warns of ({one_line('; '.join(pillow_warnings))})" if pillow_warnings else None
+    )
 
 
 def _opened(file: BinaryIO, max_pixels: int, background: Colour | None) -> tuple[Image.Image, str | None]:
@@ -155,15 +156,15 @@ def _opened(file: BinaryIO, max_pixels: int, background: Colour | None) -> tuple
 
 
 def _opened_without_metadata(file: BinaryIO, max_pixels: int, background: Colour | None) -> Image.Image | None:
-    """The image in `file` where nothing but its metadata are broken, else None."""
+    """The image in `file` if only its metadata are broken, otherwise None."""
     file.seek(0)
-    plain = without_metadata(file.read())
-    if plain is None:
+    stripped = without_metadata(file.read())
+    if stripped is None:
         return None
     try:
         with collected():
-            return _opened(BytesIO(plain), max_pixels, background)[0]
-    except Exception:  # the first error says what is wrong
+            return _opened(BytesIO(stripped), max_pixels, background)[0]
+    except Exception:  # the first error is reported
         return None
 
 
@@ -191,16 +192,16 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _too_large(found: str, max_pixels: int) -> TooManyPixels:
-    return TooManyPixels(f"has more than {max_pixels} pixels{found}; shrink it or raise data.max_pixels")
+def _too_large(size: str, max_pixels: int) -> TooManyPixels:
+    return TooManyPixels(f"has more than {max_pixels} pixels{size}; shrink it or raise data.max_pixels")
 
 
 def _check_header(image: Image.Image, max_pixels: int) -> None:
-    """Refuse by what the header says, before anything is decoded."""
+    """Refuse by the header, before decoding."""
     width, height = image.size
     if width * height > max_pixels:
         raise _too_large(f" ({width} x {height})", max_pixels)
-    # a phone's MPO is one still with previews behind it
+    # an MPO of a phone is a single image with previews
     if image.format != "MPO" and getattr(image, "is_animated", False):
         raise _Refused("is animated or has several pages; save one frame of it as PNG or JPEG")
     if image.mode == "F" or (image.mode == "I" and image.format not in _WIDE_GREY):
@@ -213,51 +214,43 @@ def _decoded(image: Image.Image, background: Colour | None) -> tuple[Image.Image
         raise _Refused("has 12-bit pixels; save it with 8 or 16 bits")
     image.load()
     if image.mode.startswith("I"):
-        plain = _from_16_bit(image)
+        converted = _from_16_bit(image)
     elif raw.startswith("RGB;16") and "transparency" in image.info:
         raise _Refused("names one of its 16-bit colours transparent; save it with 8 bits or with an alpha channel")
     else:
-        plain = image
-    turn, remark = _turn(image)
-    flat = _opaque(plain, background) if plain.has_transparency_data else plain.convert("RGB")
+        converted = image
+    method, remark = _transposition(image)
+    rgb = _opaque(converted, background) if converted.has_transparency_data else converted.convert("RGB")
     remarks = [DAMAGED if looks_damaged(image) else None, remark]
-    return (flat if turn is None else flat.transpose(turn)), "; ".join(filter(None, remarks)) or None
+    return (rgb if method is None else rgb.transpose(method)), "; ".join(filter(None, remarks)) or None
 
 
-def _turn(image: Image.Image) -> tuple[Image.Transpose | None, str | None]:
-    """What makes the image upright, and a remark where its EXIF block cannot say so."""
+def _transposition(image: Image.Image) -> tuple[Image.Transpose | None, str | None]:
+    """The transposition that makes the image upright, and a remark if its EXIF block is broken."""
     try:
-        return _TURNS.get(image.getexif().get(_ORIENTATION, 1)), None
-    except Exception as error:  # whatever the parser stumbles over
+        return _TRANSPOSITIONS.get(image.getexif().get(_ORIENTATION, 1)), None
+    except Exception as error:  # the parser raises any exception
         return None, f"has an EXIF block that cannot be read ({_reason(error)}); it is taken to be upright"
 
 
-def raw_mode(image: Image.Image) -> str:
-    """How the file packs its pixels, where the format's reader says so."""
-    tiles = getattr(image, "tile", None) or [(None, None, None, None)]
-    arguments = tiles[0][3]
-    raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
-    return raw if isinstance(raw, str) else ""
-
-
 def _from_16_bit(image: Image.Image) -> Image.Image:
-    """The high byte of 16-bit grey; the one value that a PNG may name transparent becomes alpha."""
-    wide = np.asarray(image)
-    grey = Image.fromarray((wide >> 8).astype(np.uint8))
-    clear = image.info.get("transparency")
-    if isinstance(clear, int):
-        grey.putalpha(Image.fromarray(np.where(wide == clear, 0, 255).astype(np.uint8)))
+    """The high byte of 16-bit grey; the transparent value of a PNG becomes alpha."""
+    values = np.asarray(image)
+    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
     return grey
 
 
 def _opaque(image: Image.Image, background: Colour | None) -> Image.Image:
-    """RGB; what is really transparent is laid over `background`. Raises DataError where that is not known."""
-    layers = image.convert("RGBA")
-    lowest, _ = layers.getchannel("A").getextrema()
-    if lowest == 255:
-        return layers.convert("RGB")
+    """RGB, with `background` behind transparent pixels. Raises DataError if there are any and no background."""
+    rgba = image.convert("RGBA")
+    lowest_alpha, _ = rgba.getchannel("A").getextrema()
+    if lowest_alpha == 255:
+        return rgba.convert("RGB")
     if background is None:
         raise SeeThrough(
             "has transparent pixels; set data.background: [255, 255, 255] to say what lies behind them"
         )
-    return Image.alpha_composite(Image.new("RGBA", layers.size, (*background, 255)), layers).convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, (*background, 255)), rgba).convert("RGB")

@@ -1,4 +1,4 @@
-"""A recipe's `data` as a checked data set: listed, every file read once, divided, fingerprinted."""
+"""Loading of the data set of a recipe: list, read every file once, divide, compute fingerprints."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensemble.data.damage import DAMAGED
-from ensemble.data.dataset import Dataset, Items
-from ensemble.data.digests import Progress, UnreadableFiles, described, digest_files
+from ensemble.core.errors import EnsError, first_few
+from ensemble.core.files import write_atomically
+from ensemble.data.dataset import Dataset, Items, fingerprint, fingerprint_of_test, fold_of, refit_of
 from ensemble.data.digits import DIGITS_FINGERPRINT, digits_dataset
-from ensemble.data.fingerprint import fingerprint, fingerprint_of_test
-from ensemble.data.groups import grouped, read_groups
-from ensemble.data.pools import fold_of, refit_of
-from ensemble.errors import EnsError, first_few
-from ensemble.files import write_atomically
+from ensemble.data.file_hashes import Progress, UnreadableFiles, described, digest_files
+from ensemble.data.image_problems import DAMAGED
+from ensemble.data.table_splits import grouped, read_groups
 from ensemble.recipe.schema import DataSpec
 
 if TYPE_CHECKING:
@@ -27,42 +25,42 @@ __all__ = ["OnDisk", "current_fingerprint", "current_tests", "fold_of", "load_da
 
 Note = Callable[[str], None]
 
-_LEARNT = ("train", "valid")
+_FINGERPRINT_SPLITS = ("train", "valid")
 """The splits that the fingerprint covers."""
-FEW_TESTS = 5
-"""Rows of a test of which all having one label may well be the truth."""
+MIN_PLACEHOLDER_ROWS = 5
+"""Minimum size of a test set for a warning that all its labels are equal."""
 
 
 def load_dataset(spec: DataSpec, runs: Path, progress: Progress | None = None, note: Note | None = None) -> Dataset:
-    """Everything that `spec` stands for, and `<runs>/.data/<fingerprint>/items.csv` that lists it.
+    """The data set of `spec`. Also writes `<runs>/.data/<fingerprint>/items.csv`, the list of its items.
 
-    progress: called with (files read, files).  note: called with lines that a person should see.
-    Raises DataError, UnreadableFiles for all files at once, RecipeError for keys that exclude each other.
+    progress: called with (files read, files).  note: called with lines for the user.
+    Raises DataError, UnreadableFiles with all unreadable files, RecipeError for keys that exclude each other.
     """
     dataset = digits_dataset() if spec.form == "digits" else _from_files(spec, runs, progress, note)
     try:
         _write_items(runs / ".data" / dataset.fingerprint / "items.csv", dataset)
-    except EnsError as error:  # a report counts without it; who must write to the runs fails by himself
+    except EnsError as error:  # not needed for a report; commands that write to the runs raise their own error
         (note or (lambda text: None))(f"{error}; the list of items is left out")
     return dataset
 
 
 def current_fingerprint(spec: DataSpec, runs: Path) -> str:
-    """The fingerprint that `load_dataset` would give; no file is opened again that has not changed since.
+    """The fingerprint that `load_dataset` would compute; unchanged files are not read again.
 
-    Raises what `load_dataset` raises about train and valid.
+    Raises the errors of `load_dataset` for train and valid.
     """
     if spec.form == "digits":
         return DIGITS_FINGERPRINT
-    listing, content = _examined(spec, runs, None, None, only=_LEARNT)
+    listing, content = _examined(spec, runs, None, None, only=_FINGERPRINT_SPLITS)
     return fingerprint(listing.splits, listing.classes, content)
 
 
 @dataclass(frozen=True)
 class OnDisk:
-    """A test set as it is on disk. fingerprint: as in `Dataset.test_fingerprints`.  ids: of its images.
+    """The current state of a test set on disk. fingerprint: as in `Dataset.test_fingerprints`.  ids: of its images.
 
-    unread: the ids of those that cannot be read and are left out, as `skip_unreadable` says.
+    unread: the ids of images that cannot be read and are left out (`skip_unreadable`).
     """
 
     fingerprint: str
@@ -71,13 +69,13 @@ class OnDisk:
 
 
 def current_tests(spec: DataSpec, runs: Path) -> dict[str, OnDisk]:
-    """Every test set that is not empty, by its split, without a look into images of train and valid.
+    """Every test set that is not empty, by its split; images of train and valid are not read.
 
-    No file is opened again that has not changed since. Raises what `load_dataset` raises about the tests.
+    Unchanged files are not read again. Raises the errors of `load_dataset` for the tests.
     """
     if spec.form == "digits":
         return tests_of(digits_dataset())
-    listing, left_out, content = _readable(spec, runs, None, None, lambda split: split not in _LEARNT)
+    listing, left_out, content = _readable(spec, runs, None, None, lambda split: split not in _FINGERPRINT_SPLITS)
     return {
         split: OnDisk(
             fingerprint_of_test(items, listing.classes, content),
@@ -90,39 +88,41 @@ def current_tests(spec: DataSpec, runs: Path) -> dict[str, OnDisk]:
 
 
 def tests_of(dataset: Dataset) -> dict[str, OnDisk]:
-    """The test sets of a data set that is loaded, by split."""
-    prints = dataset.test_fingerprints
-    return {split: OnDisk(prints[split], frozenset(items.ids.tolist())) for split, items in dataset.tests.items()}
+    """The test sets of a loaded data set, by split."""
+    fingerprints = dataset.test_fingerprints
+    return {
+        split: OnDisk(fingerprints[split], frozenset(items.ids.tolist())) for split, items in dataset.tests.items()
+    }
 
 
 def labelled_twice(splits: Mapping[str, Items], content: Mapping[str, str]) -> list[str]:
-    """The images of train and valid whose bytes are there under another class too, each as `first and other`."""
+    """Identical images of train and valid in different classes, each as `first and other`."""
     first: dict[str, tuple[int, str]] = {}
-    twins = []
-    for split in _LEARNT:
+    pairs = []
+    for split in _FINGERPRINT_SPLITS:
         items = splits.get(split)
         for path, target in () if items is None else zip(items.paths.tolist(), items.targets.tolist(), strict=True):
-            label, known = first.setdefault(content[path], (target, path))
+            label, first_path = first.setdefault(content[path], (target, path))
             if label != target:
-                twins.append(f"{known} and {path}")
-    return twins
+                pairs.append(f"{first_path} and {path}")
+    return pairs
 
 
 def training_size(spec: DataSpec, runs: Path) -> int | None:
-    """How many images train lists, none of them opened; None where they cannot be listed."""
+    """The number of images that train lists, without reading them; None if they cannot be listed."""
     from ensemble.data.listing import divided
 
     try:
         return len(divided(_listed(spec, runs), spec.split_seed).splits["train"])
-    except EnsError:  # whoever loads the data says what is wrong
+    except EnsError:  # loading the data raises the error
         return None
 
 
 def placeholder_notes(tests: Mapping[str, Items], classes: list[str]) -> Iterator[str]:
-    """A line on each test set whose rows all have one label, as a sample submission that lists a test does."""
+    """A warning for each test set whose rows all have the same label, as in a sample submission."""
     for split, items in tests.items():
         labels = set(items.targets.tolist())
-        if len(labels) == 1 and -1 not in labels and len(items) >= FEW_TESTS:
+        if len(labels) == 1 and -1 not in labels and len(items) >= MIN_PLACEHOLDER_ROWS:
             yield (
                 f"warning: all {len(items)} rows of {split} are labelled {classes[labels.pop()]}; where that stands"
                 " for no label, leave the column out: scores on it mean nothing"
@@ -130,16 +130,16 @@ def placeholder_notes(tests: Mapping[str, Items], classes: list[str]) -> Iterato
 
 
 def _from_files(spec: DataSpec, runs: Path, progress: Progress | None, note: Note | None) -> Dataset:
-    from ensemble.data.depth import note_on_depth
+    from ensemble.data.image_problems import note_on_depth
     from ensemble.data.images import ImageReader
 
     listing, content = _examined(spec, runs, progress, note)
     if note and (line := note_on_depth(listing.root, listing.splits["train"].paths.tolist())):
         note(line)
     classes, splits = listing.classes, listing.splits
-    if note and (twins := labelled_twice(splits, content)):
+    if note and (pairs := labelled_twice(splits, content)):
         note(
-            f"warning: pictures with two labels, byte for byte the same: {len(twins)} ({first_few(twins)});"
+            f"warning: pictures with two labels, byte for byte the same: {len(pairs)} ({first_few(pairs)});"
             " `ens check` shows them"
         )
     tests = [split for split in splits if split not in ("train", "valid")]
@@ -163,7 +163,7 @@ def _examined(
     note: Note | None,
     only: tuple[str, ...] | None = None,
 ) -> tuple[Listing, Mapping[str, str]]:
-    """The divided listing, and path -> sha256. only: the splits to look at."""
+    """The divided listing, and path -> SHA-256. only: the splits to read, None for all."""
     from ensemble.data.listing import divided
 
     listing, _, content = _readable(spec, runs, progress, note, lambda split: only is None or split in only)
@@ -171,37 +171,39 @@ def _examined(
 
 
 def _readable(
-    spec: DataSpec, runs: Path, progress: Progress | None, note: Note | None, wanted: Callable[[str], bool]
+    spec: DataSpec, runs: Path, progress: Progress | None, note: Note | None, is_requested: Callable[[str], bool]
 ) -> tuple[Listing, Mapping[str, list[str]], Mapping[str, str]]:
-    """The listing of what can be read, not divided yet; the ids by split that are left out; path -> sha256.
+    """The undivided listing of readable images; split -> ids that are left out; path -> SHA-256.
 
-    wanted: the splits to look at.
+    is_requested: whether a split is to be read.
     """
     from ensemble.data.listing import without
 
-    say = note or (lambda text: None)
+    add_note = note or (lambda text: None)
     listing = _listed(spec, runs)
     if spec.groups is not None:
         listing = replace(listing, splits=grouped(listing.splits, read_groups(Path(spec.path, spec.groups))))
     for line in listing.notes:
-        say(line)
-    listing = replace(listing, splits={s: items for s, items in listing.splits.items() if wanted(s)})
+        add_note(line)
+    listing = replace(
+        listing, splits={split: items for split, items in listing.splits.items() if is_requested(split)}
+    )
     paths = [path for items in listing.splits.values() for path in items.paths.tolist()]
     digests = digest_files(spec, paths, runs / ".data", progress)
     problems, total = digests.problems, len(digests.sha256)
     for line in _remark_notes(digests.remarks, total):
-        say(line)
+        add_note(line)
     if problems and not spec.skip_unreadable:
         raise UnreadableFiles(problems, total)
     if problems:
-        say(f"skipped {len(problems)} of {total} images: {described(problems)}")
-        whole, listing = listing, without(listing, set(problems))
-        return listing, _left_out(whole, listing), digests.sha256
+        add_note(f"skipped {len(problems)} of {total} images: {described(problems)}")
+        complete, listing = listing, without(listing, set(problems))
+        return listing, _left_out(complete, listing), digests.sha256
     return listing, {}, digests.sha256
 
 
 def _remark_notes(remarks: Mapping[str, str], total: int) -> Iterator[str]:
-    """A line on what is most likely damaged, and one on broken metadata."""
+    """A warning on probably damaged images, and a note on broken metadata."""
     damaged = [path for path, remark in remarks.items() if DAMAGED in remark]
     if damaged:
         yield f"warning: {len(damaged)} of {total} images {DAMAGED} ({first_few(damaged)}); look at them"
@@ -211,9 +213,12 @@ def _remark_notes(remarks: Mapping[str, str], total: int) -> Iterator[str]:
         yield f"{len(others)} of {total} images are read in spite of their metadata: {described(others)}"
 
 
-def _left_out(whole: Listing, kept: Listing) -> dict[str, list[str]]:
+def _left_out(complete: Listing, kept: Listing) -> dict[str, list[str]]:
     ids = {split: set(items.ids.tolist()) for split, items in kept.splits.items()}
-    return {s: [one for one in items.ids.tolist() if one not in ids[s]] for s, items in whole.splits.items()}
+    return {
+        split: [name for name in items.ids.tolist() if name not in ids[split]]
+        for split, items in complete.splits.items()
+    }
 
 
 def _listed(spec: DataSpec, runs: Path) -> Listing:
@@ -227,7 +232,7 @@ def _listed(spec: DataSpec, runs: Path) -> Listing:
 
 
 def _write_items(path: Path, dataset: Dataset) -> None:
-    """id, path, split, label (empty where unknown), group of every item; left alone when it is there."""
+    """Write id, path, split, label ("" where unknown) and group of every item, unless the file is up to date."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", "path", "split", "label", "group"])
@@ -239,7 +244,7 @@ def _write_items(path: Path, dataset: Dataset) -> None:
 
 
 def _item_rows(split: str, items: Items, dataset: Dataset) -> list[tuple[str, str, str, str, str]]:
-    names = [*dataset.classes.tolist(), ""]  # UNKNOWN is -1, the last
+    names = [*dataset.classes.tolist(), ""]  # UNKNOWN is -1, the last index
     labels = [names[target] for target in items.targets.tolist()]
     groups = [""] * len(items) if items.groups is None else items.groups.tolist()
     return list(zip(items.ids.tolist(), items.paths.tolist(), [split] * len(items), labels, groups, strict=True))

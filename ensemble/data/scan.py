@@ -1,4 +1,4 @@
-"""Every file below a folder."""
+"""Recursive listing of the files below a folder."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ensemble.data.names import extension, has_control, is_system
-from ensemble.errors import DataError, one_line
+from ensemble.core.errors import DataError, one_line
+from ensemble.core.names import extension, has_control, is_system
 
 
 @dataclass(frozen=True)
-class Found:
-    """What lies below a folder, as paths relative to it, `/`-separated, each list sorted.
+class FolderContents:
+    """The contents of a folder, as sorted `/`-separated paths relative to it.
 
-    images: by their extension.  others: every other file.  folders: the folders directly in it.
-    system: files and folders that an operating system made; what is in such a folder is not listed.
+    images: files with an image extension.  others: all other files.  folders: direct subfolders.
+    system: files and folders created by an operating system; the contents of such folders are not listed.
     """
 
     images: list[str] = field(default_factory=list)
@@ -25,68 +25,72 @@ class Found:
     system: list[str] = field(default_factory=list)
 
 
-def scan(folder: Path, leave_out: frozenset[Path] = frozenset()) -> Found:
-    """Everything below `folder`; links are followed, names that begin with a dot passed over.
+def scan(folder: Path, leave_out: frozenset[Path] = frozenset()) -> FolderContents:
+    """The contents of `folder`, recursively; links are followed, names with a leading dot are ignored.
 
-    leave_out: folders, resolved, that are passed over too. Raises DataError for a folder that cannot be read,
-    a circle of links, and an image whose path has a line break or another control character.
+    leave_out: resolved folders that are ignored too. Raises DataError for a folder that cannot be read, a loop of
+    links, and an image whose path has a line break or another control character.
     """
-    found = Found()
-    _walk(folder, "", (), found, leave_out)
-    for names in (found.images, found.others, found.folders, found.system):
+    contents = FolderContents()
+    _walk(folder, "", (), contents, leave_out)
+    for names in (contents.images, contents.others, contents.folders, contents.system):
         names.sort()
-    return found
+    return contents
 
 
-def holds_image(folder: Path, *, directly: bool = False, above: tuple[tuple[int, int], ...] = ()) -> bool:
-    """Whether an image lies below `folder`, or directly in it; ends at the first. Raises DataError.
+def holds_image(folder: Path, *, directly: bool = False, parents: tuple[tuple[int, int], ...] = ()) -> bool:
+    """Whether an image is below `folder`, or directly in it. Stops at the first image. Raises DataError.
 
-    above: the folders that it lies in, which links may lead back to.
+    parents: (device, inode) of the parent folders, to which links may lead back.
     """
-    here, entries = _entries(folder)
-    if here in above:
+    identity, entries = _entries(folder)
+    if identity in parents:
         return False
-    kept = [entry for entry in entries if not is_system(entry[0]) and entry[0][0] != "."]
-    if any(extension(name) for name, is_folder in kept if not is_folder):
+    visible = [entry for entry in entries if not is_system(entry[0]) and entry[0][0] != "."]
+    if any(extension(name) for name, is_folder in visible if not is_folder):
         return True
     return not directly and any(
-        holds_image(folder / name, above=(*above, here)) for name, is_folder in kept if is_folder
+        holds_image(folder / name, parents=(*parents, identity)) for name, is_folder in visible if is_folder
     )
 
 
 def _walk(
-    folder: Path, prefix: str, above: tuple[tuple[int, int], ...], found: Found, leave_out: frozenset[Path]
+    folder: Path,
+    prefix: str,
+    parents: tuple[tuple[int, int], ...],
+    contents: FolderContents,
+    leave_out: frozenset[Path],
 ) -> None:
-    here, entries = _entries(folder)
-    if here in above:
+    identity, entries = _entries(folder)
+    if identity in parents:
         raise DataError(f"{one_line(folder)} is a link to a folder that it lies in (a loop); remove the link")
     for name, is_folder in entries:
         if is_system(name):
-            found.system.append(prefix + name)
+            contents.system.append(prefix + name)
         elif name.startswith("."):
             continue
         elif not is_folder:
-            _file(folder, prefix, name, found)
+            _add_file(folder, prefix, name, contents)
         elif not (leave_out and (folder / name).resolve() in leave_out):
             if not prefix:
-                found.folders.append(name)
-            _walk(folder / name, f"{prefix}{name}/", (*above, here), found, leave_out)
+                contents.folders.append(name)
+            _walk(folder / name, f"{prefix}{name}/", (*parents, identity), contents, leave_out)
 
 
-def _file(folder: Path, prefix: str, name: str, found: Found) -> None:
-    """List a file; the name of what is no image has no part in anything and may be what it likes."""
+def _add_file(folder: Path, prefix: str, name: str, contents: FolderContents) -> None:
+    """Add a file. Only names of images are checked, as other files are not used."""
     if not extension(name):
-        found.others.append(prefix + name)
+        contents.others.append(prefix + name)
         return
     if has_control(prefix + name):
-        bad = name if has_control(name) else folder.name
-        kind = "file" if bad == name else "folder"
-        raise DataError(f"{one_line(folder)}: {_what_is_wrong(bad)} in the {kind} name {bad!r}{_advice(bad)}")
-    found.images.append(prefix + name)
+        invalid = name if has_control(name) else folder.name
+        kind = "file" if invalid == name else "folder"
+        raise DataError(f"{one_line(folder)}: {_problem(invalid)} in the {kind} name {invalid!r}{_advice(invalid)}")
+    contents.images.append(prefix + name)
 
 
 def _entries(folder: Path) -> tuple[tuple[int, int], list[tuple[str, bool]]]:
-    """What the folder is, (device, inode), and (name, is a folder) for each thing in it."""
+    """(device, inode) of the folder, and (name, is a folder) of each entry."""
     try:
         status = folder.stat()
         with os.scandir(folder) as listing:
@@ -104,7 +108,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         ) from error
 
 
-def _what_is_wrong(name: str) -> str:
+def _problem(name: str) -> str:
     return "bytes that this locale cannot read" if _is_undecoded(name) else "a control character"
 
 
@@ -116,5 +120,5 @@ def _advice(name: str) -> str:
 
 
 def _is_undecoded(name: str) -> bool:
-    """Whether Python kept bytes of the name as they are, as lone surrogates."""
-    return any("\udc80" <= letter <= "\udcff" for letter in name)
+    """Whether Python has kept undecodable bytes of the name as lone surrogates."""
+    return any("\udc80" <= character <= "\udcff" for character in name)

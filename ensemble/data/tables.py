@@ -1,7 +1,7 @@
-"""CSV files with an id or path column, and one label column or a column for each class.
+"""CSV files with an id or path column, and a label column or a column for each class.
 
-An id is the value of the id column, without the extension where it is the name of an image file; with a path
-column alone it is the path without its extension.
+An id is the value of the id column, without the extension if it is the name of an image file; without an id column
+it is the path without its extension.
 """
 
 from __future__ import annotations
@@ -11,22 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from ensemble.data.columns import numbers, one_hot_labels, soft_rows
-from ensemble.data.csvfile import Table, read_csv
+from ensemble.core.errors import DataError, RecipeError, first_few
+from ensemble.core.names import nfc, refuse_shared_files, refuse_shared_ids, stem
+from ensemble.data.columns import group_columns, numbers, one_hot_labels, soft_rows
+from ensemble.data.csv_files import Table, read_csv
+from ensemble.data.file_index import ImageIndex, index_images, note_unlisted, refuse_no_header
 from ensemble.data.folders import folder_rows
-from ensemble.data.index import ImageIndex, index_images, note_unlisted, refuse_no_header
-from ensemble.data.listing import Found, Rows
-from ensemble.data.names import nfc, refuse_shared_files, refuse_shared_ids, stem
-from ensemble.data.notes import Notes
-from ensemble.data.roles import group_columns
-from ensemble.data.tablesplits import note_unused, rows_by_split, tests_of, valid_of, with_csv
-from ensemble.errors import DataError, RecipeError, first_few
+from ensemble.data.listing import Notes, RawListing, Rows
+from ensemble.data.table_splits import note_unused, rows_by_split, tests_of, valid_of, with_csv
 from ensemble.recipe.schema import DataSpec
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of the set's tables mean. `label` and `labels` exclude each other."""
+    """The roles of the columns of the tables. `label` and `labels` exclude each other."""
 
     id: str | None
     path: str | None
@@ -38,17 +36,17 @@ class Columns:
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """The classes that columns name, the unnamed one last; None with one label column."""
+        """The classes of the label columns, the unnamed class last; None with a single label column."""
         return None if not self.labels else self.labels + ((self.unnamed,) if self.unnamed is not None else ())
 
 
-def list_tables(spec: DataSpec, leave_out: frozenset[Path]) -> Found:
+def list_tables(spec: DataSpec, leave_out: frozenset[Path]) -> RawListing:
     """List CSV files. leave_out: resolved folders without data (the runs). Raises DataError, RecipeError."""
     root = Path(spec.path)
     train_path = root / with_csv(root, spec.train)
     table = read_csv(train_path)
     index = index_images(root, spec.images, spec.extension, leave_out)
-    refuse_no_header(table, index, train_path.stem, _named(spec))
+    refuse_no_header(table, index, train_path.stem, _columns_in_recipe(spec))
     notes = Notes(system={index.prefix + name for name in index.system})
     columns = column_roles(spec, table)
     parts = rows_by_split(table, spec)
@@ -62,38 +60,38 @@ def list_tables(spec: DataSpec, leave_out: frozenset[Path]) -> Found:
         else:
             path = root / with_csv(root, name)
             other = read_csv(path)
-            refuse_no_header(other, index, path.stem, _named(spec))
+            refuse_no_header(other, index, path.stem, _columns_in_recipe(spec))
             splits[split] = table_rows(other, path, columns, index, split, notes)
     note_unlisted(index, (path for rows in splits.values() for path in rows.paths), notes)
     note_unused(train_path, splits, notes)
     _note_columns(spec, columns, table, others, notes)
-    held = None if "valid" in splits else valid
+    fraction = None if "valid" in splits else valid
     order = sorted(splits, key=lambda split: ("train", "valid", "test").index(split.split("-")[0]))
-    assert not isinstance(held, str)
-    return Found(root, {split: splits[split] for split in order}, columns.class_names, held, notes.all())
+    assert not isinstance(fraction, str)
+    return RawListing(root, {split: splits[split] for split in order}, columns.class_names, fraction, notes.all())
 
 
-def _named(spec: DataSpec) -> tuple[str | None, ...]:
+def _columns_in_recipe(spec: DataSpec) -> tuple[str | None, ...]:
     """The columns that the recipe names."""
     columns = (spec.id_column, spec.path_column, spec.label_column, spec.group_column, spec.split_column)
     return (*columns, *spec.label_columns)
 
 
 def _note_columns(spec: DataSpec, columns: Columns, table: Table, others: Mapping[str, str], notes: Notes) -> None:
-    """Say what is taken for what, and which columns seem to hold groups that nobody uses.
+    """Note the role of each column, and columns that probably hold groups and are not used.
 
     others: the tables and folders of the other splits.
     """
     name = PurePath(table.name).name
-    taken = {
+    columns_by_role = {
         "ids": columns.id or columns.path,
         "files": columns.path if columns.id else None,
         "labels": columns.label or ", ".join(columns.labels),
         "groups": columns.group,
         "splits": spec.split_column,
     }
-    parts = [f"{what} from {column!r}" for what, column in taken.items() if column]
-    parts += [f"{split} from {PurePath(place).name}" for split, place in others.items()]
+    parts = [f"{role} from {column!r}" for role, column in columns_by_role.items() if column]
+    parts += [f"{split} from {PurePath(path).name}" for split, path in others.items()]
     notes.add(f"{name}: {', '.join(parts)}")
     used = {columns.id, columns.path, columns.label, *columns.labels}
     groups = [column for column in group_columns(table) if column not in used]
@@ -105,21 +103,21 @@ def _note_columns(spec: DataSpec, columns: Columns, table: Table, others: Mappin
 
 
 def column_roles(spec: DataSpec, train: Table) -> Columns:
-    """What each column means, where the recipe does not say. Raises RecipeError, DataError."""
+    """The role of each column, detected where the recipe does not give it. Raises RecipeError, DataError."""
     _refuse_contradictions(spec)
     for key in ("id_column", "path_column", "label_column", "group_column", "split_column"):
         if getattr(spec, key) is not None:
             train.column(getattr(spec, key), key)
     labels = tuple(nfc(name) for name in spec.label_columns)
-    named = {*_named(spec)[1:], *labels} - {None}
+    known_columns = {*_columns_in_recipe(spec)[1:], *labels} - {None}
     id_column = spec.id_column
     if id_column is None and spec.path_column is None:
-        id_column = next((name for name in train.named if name not in named), None)
+        id_column = next((name for name in train.named if name not in known_columns), None)
         if id_column is None:
             raise DataError(f"{train.name}: no column of ids; set data.id_column or data.path_column")
     label = spec.label_column
     if label is None and not labels:
-        others = [name for name in train.named if name not in named | {id_column}]
+        others = [name for name in train.named if name not in known_columns | {id_column}]
         if not others:
             raise DataError(
                 f"{train.name}: no column is left for the label (there are {first_few(train.named)}); add one, or"
@@ -147,7 +145,7 @@ def _refuse_contradictions(spec: DataSpec) -> None:
 
 
 def table_rows(table: Table, path: Path, columns: Columns, index: ImageIndex, split: str, notes: Notes) -> Rows:
-    """One split of a table. A test may lack the labels and groups. Raises DataError."""
+    """The rows of a split from a table. Labels and groups are optional for a test. Raises DataError."""
     is_test = split not in ("train", "valid")
     ids, names = _ids_and_names(table, columns)
     empty = [row for row, name in zip(table.rows, ids, strict=True) if not name]
@@ -158,11 +156,11 @@ def table_rows(table: Table, path: Path, columns: Columns, index: ImageIndex, sp
     if not is_test:
         refuse_shared_files(paths, ids, table.name)
     elif repeated := len(paths) - len(set(paths)):
-        # who wants an answer for every id wants it for these too
+        # allowed in a test set, where every id needs a prediction
         notes.add(f"{PurePath(table.name).name}: {repeated} of {len(ids)} ids of {split} repeat an image")
     has_groups = columns.group is not None and not (is_test and nfc(columns.group) not in table.columns)
-    found = Rows(ids, paths, groups=_groups(table, columns, ids) if has_groups else None)
-    return _labelled(found, table, columns, is_test)
+    rows = Rows(ids, paths, groups=_groups(table, columns, ids) if has_groups else None)
+    return _labelled(rows, table, columns, is_test)
 
 
 def _shared_advice(columns: Columns) -> str:
@@ -174,43 +172,43 @@ def _shared_advice(columns: Columns) -> str:
 
 
 def _ids_and_names(table: Table, columns: Columns) -> tuple[list[str], list[str]]:
-    """The ids, and the names by which the image files are found."""
+    """The ids, and the names by which the image files are looked up."""
     if columns.path is None:
         assert columns.id is not None
         names = table.column(columns.id, "id_column")
-        return [stem(_normal(name)) for name in names], names
+        return [stem(_normalised_path(name)) for name in names], names
     names = table.column(columns.path, "path_column")
     if columns.id is not None:
         return table.column(columns.id, "id_column"), names
-    return [stem(_normal(name)) for name in names], names
+    return [stem(_normalised_path(name)) for name in names], names
 
 
-def _normal(name: str) -> str:
-    """A path as ids spell it: `/` between folders, no `.` among them."""
+def _normalised_path(name: str) -> str:
+    """The path with `/` between folders and without `.`, as in ids."""
     return posixpath.normpath(name.replace("\\", "/")) if name else name
 
 
 def _groups(table: Table, columns: Columns, ids: Sequence[str]) -> list[str]:
     assert columns.group is not None
     groups = table.column(columns.group, "group_column")
-    bare = [name for name, group in zip(ids, groups, strict=True) if not group]
-    if bare:
-        raise DataError(f"{table.name}: rows without a group in {columns.group!r}: {first_few(bare)}")
+    ungrouped = [name for name, group in zip(ids, groups, strict=True) if not group]
+    if ungrouped:
+        raise DataError(f"{table.name}: rows without a group in {columns.group!r}: {first_few(ungrouped)}")
     return groups
 
 
-def _labelled(found: Rows, table: Table, columns: Columns, is_test: bool) -> Rows:
-    wanted = columns.labels or ((nfc(columns.label),) if columns.label else ())
-    if is_test and not any(name in table.columns for name in wanted):
-        return found
+def _labelled(rows: Rows, table: Table, columns: Columns, is_test: bool) -> Rows:
+    label_columns = columns.labels or ((nfc(columns.label),) if columns.label else ())
+    if is_test and not any(name in table.columns for name in label_columns):
+        return rows
     if columns.label is not None:
-        return Rows(found.ids, found.paths, table.column(columns.label, "label_column"), found.groups)
+        return Rows(rows.ids, rows.paths, table.column(columns.label, "label_column"), rows.groups)
     names = columns.class_names
     assert names is not None
     values, unnamed = numbers(table, columns.labels), columns.unnamed is not None
     if not columns.soft:
-        labels = one_hot_labels(values, found.ids, names, unnamed, table.name)
-        return Rows(found.ids, found.paths, labels, found.groups)
-    soft = soft_rows(values, found.ids, unnamed, table.name)
+        labels = one_hot_labels(values, rows.ids, names, unnamed, table.name)
+        return Rows(rows.ids, rows.paths, labels, rows.groups)
+    soft = soft_rows(values, rows.ids, unnamed, table.name)
     labels = ["" if row[0] != row[0] else names[int(row.argmax())] for row in soft]
-    return Rows(found.ids, found.paths, labels, found.groups, soft)
+    return Rows(rows.ids, rows.paths, labels, rows.groups, soft)

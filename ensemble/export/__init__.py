@@ -1,1 +1,1 @@
-"""A run as a folder that predicts anywhere: an ONNX graph, a script, a model card. Above the waterline."""
+"""Export of a run as a folder that predicts without this package: an ONNX graph, a script, a model card."""

@@ -1,4 +1,4 @@
-"""The folder, or zip, that predicts anywhere: written aside, checked against torch, then put in its place."""
+"""The exported folder or zip: written to a temporary folder, compared with torch, then moved into place."""
 
 from __future__ import annotations
 
@@ -13,36 +13,34 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ensemble.combine.calibration import calibration_rows
-from ensemble.combine.committee import Committee
-from ensemble.combine.conformal import calibrated, mean_coverage
-from ensemble.errors import DataError, EnsError, first_few, one_line
+from ensemble.combine.calibration import calibrated, mean_coverage
+from ensemble.combine.predicting_members import PredictingMembers, calibration_rows
+from ensemble.core.errors import DataError, EnsError, first_few, one_line
+from ensemble.core.files import read_json, replacing, sha256_file, without_nan, write_atomically, write_json
 from ensemble.export.card import model_card
-from ensemble.export.graph import input_name
-from ensemble.export.onnxfile import OPSET, write_onnx
+from ensemble.export.onnx_graph import OPSET, input_name, write_onnx
 from ensemble.export.parity import BOUND, Parity, compare, sample
 from ensemble.export.predict_anywhere import STEPS
 from ensemble.export.rules import graph_rules
 from ensemble.export.session import OnnxModel
-from ensemble.files import read_json, replacing, sha256_file, without_nan, write_atomically, write_json
-from ensemble.models.panel import Panel
-from ensemble.report.headline import headline
+from ensemble.inference.model import LoadedEnsemble
+from ensemble.runs.leaderboard import headline
 from ensemble.runs.writing import versions
 
 SCHEMA = 1
-COMPARED = 32
-"""Images on which an export is compared with torch."""
+COMPARED_IMAGES = 32
+"""The number of images on which an export is compared with torch."""
 
-Stage = Callable[[str, int, int], None]
-"""Told (what, how much is done, of how much)."""
+ProgressCallback = Callable[[str, int, int], None]
+"""Called with (the name of the step, parts done, parts in all)."""
 
 
-def _quietly(what: str, done: int, total: int) -> None:
-    """Says nothing."""
+def _ignore_progress(step: str, done: int, total: int) -> None:
+    """The progress callback that does nothing."""
 
 
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
-"""What the conformal sets of an export may be asked to cover."""
+"""The coverages for which an export has conformal sets."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SCRIPT = Path(__file__).with_name("predict_anywhere.py")
@@ -50,111 +48,110 @@ _SCRIPT = Path(__file__).with_name("predict_anywhere.py")
 
 @dataclass(frozen=True)
 class Exported:
-    """path: the folder or zip.  parity: how near to torch it is.  why_noise: why on noise, where it was."""
+    """path: the folder or zip.  parity: of the graph with torch.  noise_reason: why noise was used, else empty."""
 
     path: Path
     parity: Parity
-    why_noise: str
+    noise_reason: str
 
 
-def refuse_unportable(panel: Panel) -> None:
-    """Raise DataError that names runs whose filter, resize mode or rule only this package has."""
-    steps = {id: (*one.square.filters, one.square.resize) for id, one in panel.networks.items()}
-    odd = {id: [step for step in names if step not in STEPS] for id, names in steps.items()}
-    found = [f"{id} ({', '.join(names)})" for id, names in odd.items() if names]
-    if found:
+def refuse_unportable(loaded: LoadedEnsemble) -> None:
+    """Raise DataError for runs with a filter, a resize mode or a rule that cannot be exported."""
+    steps = {id: (*trained.square.filters, trained.square.resize) for id, trained in loaded.networks.items()}
+    unsupported = {id: [step for step in names if step not in STEPS] for id, names in steps.items()}
+    runs = [f"{id} ({', '.join(names)})" for id, names in unsupported.items() if names]
+    if runs:
         raise DataError(
-            f"Pillow and numpy cannot repeat the preprocessing of {first_few(found)}; only {', '.join(STEPS)} can"
+            f"Pillow and numpy cannot repeat the preprocessing of {first_few(runs)}; only {', '.join(STEPS)} can"
             " be exported"
         )
-    ensemble = panel.committee.ensemble
+    ensemble = loaded.predicting.ensemble
     if ensemble is not None and ensemble.rule not in graph_rules:
         raise DataError(f"the rule {ensemble.rule!r} cannot be exported; combine with one of {graph_rules.names()}")
 
 
 def export(
-    panel: Panel,
+    loaded: LoadedEnsemble,
     *,
     folder: Path | None = None,
     zip: Path | None = None,
     opset: int = OPSET,
-    stage: Stage = _quietly,
+    on_progress: ProgressCallback = _ignore_progress,
 ) -> Exported:
-    """Write `folder`, or the zip file `zip`; one of them is given.
+    """Write `folder`, or the zip file `zip`; exactly one of them must be given.
 
-    An export that is there is replaced by a whole one. Raises DataError where something else lies there,
-    or a panel that cannot be exported, EnsError where the graph and torch differ by more than BOUND; then
-    nothing is written.
+    An existing export is replaced. Raises DataError where the path holds anything else, or for an ensemble that
+    cannot be exported, EnsError where the graph and torch differ by more than BOUND; then nothing is written.
     """
-    refuse_unportable(panel)
+    refuse_unportable(loaded)
     target = zip or folder
     assert target is not None
     _refuse_other(target, _is_export if zip is None else _is_zipped_export)
-    with _aside(target) as made:
-        stage("exporting", 0, 3)
-        write_onnx(panel, made / "model.onnx", opset=opset, metadata={"run": panel.committee.run.id})
-        stage("exporting", 1, 3)
-        pixels, why = sample(panel, COMPARED)
-        parity = compare(panel, OnnxModel(made / "model.onnx"), pixels, real=not why)
+    with _temporary_folder(target) as temporary:
+        on_progress("exporting", 0, 3)
+        write_onnx(loaded, temporary / "model.onnx", opset=opset, metadata={"run": loaded.predicting.run.id})
+        on_progress("exporting", 1, 3)
+        pixels, noise_reason = sample(loaded, COMPARED_IMAGES)
+        parity = compare(loaded, OnnxModel(temporary / "model.onnx"), pixels, real=not noise_reason)
         if not parity.difference <= BOUND:
             raise EnsError(f"not exported: {parity}; {BOUND:g} at most expected")
-        stage("exporting", 2, 3)
-        score = headline(panel.committee.run)
-        config = described(panel, opset) | {"score": score and asdict(score), "parity": asdict(parity)}
-        config["files"] = {path.name: sha256_file(path) for path in sorted(made.iterdir())}
-        write_atomically(made / "predict.py", _SCRIPT.read_bytes())
-        write_atomically(made / "README.md", model_card(config, score))
-        write_json(made / "config.json", without_nan(config))
+        on_progress("exporting", 2, 3)
+        score = headline(loaded.predicting.run)
+        config = bundle_config(loaded, opset) | {"score": score and asdict(score), "parity": asdict(parity)}
+        config["files"] = {path.name: sha256_file(path) for path in sorted(temporary.iterdir())}
+        write_atomically(temporary / "predict.py", _SCRIPT.read_bytes())
+        write_atomically(temporary / "README.md", model_card(config, score))
+        write_json(temporary / "config.json", without_nan(config))
         if zip is not None:
-            _zipped(made, zip, panel.committee.run.id)
+            _write_zip(temporary, zip, loaded.predicting.run.id)
         else:
-            _put(made, target)
-    return Exported(target, parity, why)
+            _move_into_place(temporary, target)
+    return Exported(target, parity, noise_reason)
 
 
-def described(panel: Panel, opset: int) -> dict[str, Any]:
-    """config.json: what predict.py reads, and where everything came from."""
-    found, behind = panel.committee, panel.background
+def bundle_config(loaded: LoadedEnsemble, opset: int) -> dict[str, Any]:
+    """The content of config.json: the settings that predict.py reads, and the origin of the model."""
+    predicting, background = loaded.predicting, loaded.background
     return {
         "schema": SCHEMA,
-        "run": found.run.id,
-        "kind": found.run.kind,
-        "classes": list(found.classes),
+        "run": predicting.run.id,
+        "kind": predicting.run.kind,
+        "classes": list(predicting.classes),
         "inputs": [
-            {"name": input_name(one), "size": one.size, "steps": [*one.filters, one.resize]}
-            for one in panel.squares
+            {"name": input_name(square), "size": square.size, "steps": [*square.filters, square.resize]}
+            for square in loaded.squares
         ],
-        "behind": None if behind is None else "#{:02x}{:02x}{:02x}".format(*behind),
-        "members": [_member(found, j, panel) for j in found.used],
-        "rule": None if found.ensemble is None else found.ensemble.rule,
-        "temperature": None if found.ensemble is None else found.ensemble.temperature,
-        "medical": panel.medical,
-        "max_pixels": panel.max_pixels,
-        # of the members above, where their opinions are compared
-        "weights": found.weights[list(found.used)].tolist(),
-        "calibration": _calibrations(found),
-        "fingerprint": found.run.fingerprint,
-        "sizes": dict(found.members[0].run.facts.get("data", {}).get("sizes", {})),
-        "chosen_on_valid": list(found.run.facts.get("chosen_on_valid") or []),
+        "behind": None if background is None else "#{:02x}{:02x}{:02x}".format(*background),
+        "members": [_member(predicting, j, loaded) for j in predicting.used],
+        "rule": None if predicting.ensemble is None else predicting.ensemble.rule,
+        "temperature": None if predicting.ensemble is None else predicting.ensemble.temperature,
+        "medical": loaded.medical,
+        "max_pixels": loaded.max_pixels,
+        # of the members above, for their disagreement
+        "weights": predicting.weights[list(predicting.used)].tolist(),
+        "calibration": _calibrations(predicting),
+        "fingerprint": predicting.run.fingerprint,
+        "sizes": dict(predicting.members[0].run.facts.get("data", {}).get("sizes", {})),
+        "chosen_on_valid": list(predicting.run.facts.get("chosen_on_valid") or []),
         "opset": opset,
         "versions": versions() | {name: version(name) for name in ("torch", "onnx", "onnxruntime", "pillow")},
     }
 
 
-def _member(found: Committee, j: int, panel: Panel) -> dict[str, Any]:
-    member = found.members[j]
-    weighted = found.ensemble is not None and found.ensemble.weights is not None
+def _member(predicting: PredictingMembers, j: int, loaded: LoadedEnsemble) -> dict[str, Any]:
+    member = predicting.members[j]
+    weighted = predicting.ensemble is not None and predicting.ensemble.weights is not None
     return {
         "id": member.run.id,
         "arch": member.run.arch,
-        "weight": float(found.weights[j]) if weighted else None,
+        "weight": float(predicting.weights[j]) if weighted else None,
         "networks": [
             {
                 "id": run.id,
-                "image_size": panel.networks[run.id].square.size,
-                "resize": panel.networks[run.id].square.resize,
-                "preprocess": list(panel.networks[run.id].square.filters),
-                "tta": panel.networks[run.id].recipe.tta,
+                "image_size": loaded.networks[run.id].square.size,
+                "resize": loaded.networks[run.id].square.resize,
+                "preprocess": list(loaded.networks[run.id].square.filters),
+                "tta": loaded.networks[run.id].recipe.tta,
                 "weights_sha256": run.facts["files"]["weights"],
             }
             for run in member.networks
@@ -162,40 +159,40 @@ def _member(found: Committee, j: int, panel: Panel) -> dict[str, Any]:
     }
 
 
-def _calibrations(found: Committee) -> dict[str, Any] | None:
-    """The bounds of conformal sets for the coverages that an export is made with; None where no row has a label."""
+def _calibrations(predicting: PredictingMembers) -> dict[str, Any] | None:
+    """The bounds of conformal sets for all COVERAGES; None where no validation row has a label."""
     try:
-        probs, targets, why = calibration_rows(found)
+        probs, targets, origin = calibration_rows(predicting)
     except DataError:
         return None
     sets = [calibrated(probs, targets, coverage) for coverage in COVERAGES]
     return {
         "rows": len(targets),
-        "of": why,
+        "of": origin,
         "sets": [
             {
-                "coverage": one.coverage,
-                "bound": one.bound,
-                "measured": mean_coverage(probs, targets, one.coverage),
+                "coverage": conformal.coverage,
+                "bound": conformal.bound,
+                "measured": mean_coverage(probs, targets, conformal.coverage),
             }
-            for one in sets
+            for conformal in sets
         ],
     }
 
 
 def _refuse_other(target: Path, is_export: Callable[[Path], bool]) -> None:
-    """A folder or a file of somebody's own must not be lost."""
+    """Raise DataError where `target` exists and is no export: other files must not be overwritten."""
     if target.exists() and not is_export(target):
         raise DataError(f"{one_line(target)} is there and is no export; name another place, or remove it")
 
 
 def _is_export(folder: Path) -> bool:
-    """Whether `folder` is one of ours, or has nothing in it."""
+    """Whether `folder` is an export, or is empty."""
     path = folder / "config.json"
     if not folder.is_dir():
         return False
     try:
-        return not any(folder.iterdir()) or (path.is_file() and _describes_one(read_json(path)))
+        return not any(folder.iterdir()) or (path.is_file() and _is_export_config(read_json(path)))
     except DataError:
         return False
 
@@ -203,45 +200,47 @@ def _is_export(folder: Path) -> bool:
 def _is_zipped_export(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
-            inside = [name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/config.json")]
-            return len(inside) == 1 and _describes_one(json.loads(archive.read(inside[0])))
+            configs = [
+                name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/config.json")
+            ]
+            return len(configs) == 1 and _is_export_config(json.loads(archive.read(configs[0])))
     except (OSError, ValueError, zipfile.BadZipFile):
         return False
 
 
-def _describes_one(config: Any) -> bool:
+def _is_export_config(config: Any) -> bool:
     return isinstance(config, dict) and {"schema", "run", "inputs"} <= set(config)
 
 
 @contextmanager
-def _aside(target: Path) -> Iterator[Path]:
-    """An empty folder beside `target`, gone afterwards if nobody moved it."""
+def _temporary_folder(target: Path) -> Iterator[Path]:
+    """An empty folder beside `target`, removed afterwards unless it was moved."""
     try:
         target.absolute().parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.absolute().parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.absolute().parent))
     except OSError as error:
         raise EnsError(f"cannot write {one_line(target)}: {error.strerror or error}") from error
     try:
-        yield made
+        yield temporary
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _put(made: Path, folder: Path) -> None:
-    """`made` under the name `folder`, the export that was there before gone."""
-    made.chmod(0o755)  # a temporary folder is its maker's alone
-    old = made.with_name(made.name + ".old")
+def _move_into_place(temporary: Path, folder: Path) -> None:
+    """Rename `temporary` to `folder`, replacing an existing export."""
+    temporary.chmod(0o755)  # a temporary folder is readable by its owner only
+    old = temporary.with_name(temporary.name + ".old")
     if folder.exists():
         folder.rename(old)
-    made.rename(folder)
+    temporary.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _zipped(made: Path, path: Path, name: str) -> None:
-    """The files in one folder called `name`; their bytes decide the zip's."""
+def _write_zip(folder: Path, path: Path, name: str) -> None:
+    """Write a zip of one folder `name`; the zip's bytes depend on those of the files only."""
     with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for one in sorted(made.iterdir()):
-            entry = zipfile.ZipInfo(f"{name}/{one.name}", _EPOCH)
+        for file_path in sorted(folder.iterdir()):
+            entry = zipfile.ZipInfo(f"{name}/{file_path.name}", _EPOCH)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-            with one.open("rb") as source, archive.open(entry, "w", force_zip64=True) as inside:
-                shutil.copyfileobj(source, inside, 1 << 20)
+            with file_path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
+                shutil.copyfileobj(source, target, 1 << 20)

@@ -1,4 +1,4 @@
-"""The model card: what the folder is, how good it is, what it must not be used for."""
+"""The model card: description, scores, and limitations of use."""
 
 from __future__ import annotations
 
@@ -7,33 +7,32 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from ensemble.errors import abbreviated
-from ensemble.report.headline import Headline
-from ensemble.report.notices import LIMITS, NOT_MEDICAL
+from ensemble.core.errors import abbreviated
+from ensemble.runs.leaderboard import LIMITS, NOT_MEDICAL, Headline
 
 
 def model_card(config: Mapping[str, Any], score: Headline | None) -> str:
-    """README.md with the front matter of Hugging Face's model cards. config: that of config.json."""
+    """README.md with the front matter of Hugging Face's model cards. config: the content of config.json."""
     parts = [
-        f"---\n{_front(config, score).to_yaml()}\n---",
+        f"---\n{_front_matter(config, score).to_yaml()}\n---",
         f"# {config['run']}",
         *(["**{}** {}".format(*NOT_MEDICAL)] if config["medical"] else []),
         "## Model description",
         f"Tells images of {len(config['classes'])} classes apart: {abbreviated(config['classes'], 20)}.",
-        _inside(config),
+        _members_table(config),
         "## Intended uses and limitations",
         LIMITS,
         "## How to use",
-        _use(config),
+        _usage(config),
         "## Training data",
-        _data(config),
+        _training_data(config),
         "## Evaluation results",
-        _score(config, score),
+        _evaluation(config, score),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _front(config: Mapping[str, Any], score: Headline | None) -> ModelCardData:
+def _front_matter(config: Mapping[str, Any], score: Headline | None) -> ModelCardData:
     results = score and [
         EvalResult(
             task_type="image-classification",
@@ -54,22 +53,22 @@ def _front(config: Mapping[str, Any], score: Headline | None) -> ModelCardData:
     )
 
 
-def _score(config: Mapping[str, Any], score: Headline | None) -> str:
+def _evaluation(config: Mapping[str, Any], score: Headline | None) -> str:
     if score is None:
         return "Nobody knows: no validation row has a label."
-    how = (
+    independence = (
         "Selection, weights and calibration were made without the rows that they are scored on."
         if config["rule"]
         else "The network has not learnt from these rows."
     )
-    chosen = config["chosen_on_valid"]
-    also = (
-        f" Chosen on the same rows before, which the score does not cover: {', '.join(chosen)}." if chosen else ""
+    choices = config["chosen_on_valid"]
+    selection_note = (
+        f" Chosen on the same rows before, which the score does not cover: {', '.join(choices)}." if choices else ""
     )
-    return f"{str(score)[0].upper()}{str(score)[1:]}. {how}{also}"
+    return f"{str(score)[0].upper()}{str(score)[1:]}. {independence}{selection_note}"
 
 
-def _use(config: Mapping[str, Any]) -> str:
+def _usage(config: Mapping[str, Any]) -> str:
     return (
         "```sh\npython -m pip install onnxruntime numpy pillow\npython predict.py image.jpg another.png\n```\n\n"
         "It prints a line of JSON for each image. `model.onnx` takes, for any number n of images, the inputs below"
@@ -78,26 +77,27 @@ def _use(config: Mapping[str, Any]) -> str:
         f" {len(config['classes'])}), the same of each member. Normalisation, views, rule and temperature are in"
         " the graph.\n\n| input | made of an image by |\n|---|---|\n"
         + "\n".join(
-            f"| `{one['name']}` | {', then '.join(one['steps'])} to {one['size']} pixels |"
-            for one in config["inputs"]
+            f"| `{square['name']}` | {', then '.join(square['steps'])} to {square['size']} pixels |"
+            for square in config["inputs"]
         )
     )
 
 
-def _inside(config: Mapping[str, Any]) -> str:
+def _members_table(config: Mapping[str, Any]) -> str:
     rule = f"Rule `{config['rule']}`" if config["rule"] else "The plain mean of the networks"
-    heat = f", temperature {config['temperature']:.4f}" if config["temperature"] else ""
+    temperature = f", temperature {config['temperature']:.4f}" if config["temperature"] else ""
     rows = [
-        f"| {one['id']} | {one['arch']} | {'' if one['weight'] is None else format(one['weight'], '.4f')}"
-        f" | {', '.join(str(net['image_size']) for net in one['networks'])}"
-        f" | {', '.join(net['tta'] for net in one['networks'])} |"
-        for one in config["members"]
+        f"| {member['id']} | {member['arch']}"
+        f" | {'' if member['weight'] is None else format(member['weight'], '.4f')}"
+        f" | {', '.join(str(network['image_size']) for network in member['networks'])}"
+        f" | {', '.join(network['tta'] for network in member['networks'])} |"
+        for member in config["members"]
     ]
-    head = "| member | architecture | weight | pixels | views |\n|---|---|---|---|---|\n"
-    return f"{rule}{heat}.\n\n{head}" + "\n".join(rows)
+    header = "| member | architecture | weight | pixels | views |\n|---|---|---|---|---|\n"
+    return f"{rule}{temperature}.\n\n{header}" + "\n".join(rows)
 
 
-def _data(config: Mapping[str, Any]) -> str:
+def _training_data(config: Mapping[str, Any]) -> str:
     sizes = config["sizes"]
     counts = " and ".join(f"{sizes[split]} images of {split}" for split in ("train", "valid") if split in sizes)
     return (

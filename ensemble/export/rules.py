@@ -1,7 +1,8 @@
-"""The combining rules as torch modules, so that they can be part of a graph.
+"""The combining rules as torch modules, for use in an exported graph.
 
-The same mathematics as in `ensemble.combine.rules`, in the same precisions; a test compares the two on random
-rows, rule by rule. A rule is one record: what a member adds, and how the sum becomes probabilities.
+The same computations as in `ensemble.combine.rules`, in the same precisions; a test compares the two on random rows
+for every rule. A rule consists of two functions: the term of each member, and the conversion of the sum to
+probabilities.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ensemble.combine.arrays import UNSEEN
+from ensemble.combine.arrays import MIN_PROBABILITY
 from ensemble.combine.rules import Params
-from ensemble.combine.rules.rank import CELLS, REACH
-from ensemble.errors import DataError
+from ensemble.combine.rules.means import CELLS, REACH
+from ensemble.core.errors import DataError
+from ensemble.core.registry import Registry
 from ensemble.metrics import SMALLEST
-from ensemble.registry import Registry
 
 Arrays = Callable[[str], Tensor]
 
 
 @dataclass(frozen=True)
 class GraphRule:
-    """term: (parameters by name, member j, its float32 (n, k)) -> float64 (n, k).  finish: their sum to rows."""
+    """term: (parameters by name, member j, its float32 (n, k)) -> float64 (n, k).  finish: their sum -> rows."""
 
     term: Callable[[Arrays, int, Tensor], Tensor]
     finish: Callable[[Arrays, Tensor], Tensor]
@@ -37,7 +38,7 @@ graph_rules: Registry[GraphRule] = Registry("combining rule of a graph")
 class Combined(nn.Module):
     """float32 (n, u, k) of the `used` members -> float32 (n, k): a rule and its temperature.
 
-    used: which members those are, in their order. Raises DataError for a rule that no graph has.
+    used: the indices of these members, in order. Raises DataError for a rule without an implementation here.
     """
 
     def __init__(self, rule: str, params: Params, temperature: float | None, used: Sequence[int]) -> None:
@@ -50,10 +51,10 @@ class Combined(nn.Module):
 
     def forward(self, members: Tensor) -> Tensor:
         total = self.rule.term(self.get_buffer, self.used[0], members[:, 0])
-        for place, j in enumerate(self.used[1:], start=1):
-            total = total + self.rule.term(self.get_buffer, j, members[:, place])
+        for position, j in enumerate(self.used[1:], start=1):
+            total = total + self.rule.term(self.get_buffer, j, members[:, position])
         mixed = self.rule.finish(self.get_buffer, total)
-        return (mixed if self.temperature is None else heated(mixed, self.temperature)).float()
+        return (mixed if self.temperature is None else apply_temperature(mixed, self.temperature)).float()
 
 
 def normalised(rows: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ def normalised(rows: Tensor) -> Tensor:
     return rows / rows.sum(1, keepdim=True)
 
 
-def heated(rows: Tensor, temperature: float | Tensor) -> Tensor:
+def apply_temperature(rows: Tensor, temperature: float | Tensor) -> Tensor:
     """Rows (n, k) to the power of 1 / temperature, summing to one again, float64."""
     return (rows.double().clamp(min=SMALLEST).log() / temperature).softmax(1)
 
@@ -79,14 +80,14 @@ for _name in ("uniform", "accuracy", "log-odds", "greedy"):
 
 
 def _weighted_calibrated(arrays: Arrays, j: int, member: Tensor) -> Tensor:
-    return arrays("weights")[j] * heated(member, arrays("temperatures")[j])
+    return arrays("weights")[j] * apply_temperature(member, arrays("temperatures")[j])
 
 
 graph_rules.register("convex")(GraphRule(_weighted_calibrated, _rows_to_one))
 
 
 def _weighted_logs(arrays: Arrays, j: int, member: Tensor) -> Tensor:
-    return arrays("weights")[j] * member.double().clamp(min=UNSEEN).log()
+    return arrays("weights")[j] * member.double().clamp(min=MIN_PROBABILITY).log()
 
 
 graph_rules.register("logit-mean")(GraphRule(_weighted_logs, lambda arrays, total: total.softmax(1)))
@@ -104,7 +105,7 @@ graph_rules.register("per-class")(GraphRule(_weighted_by_class, _rows_to_one_or_
 
 
 def _regressed(arrays: Arrays, j: int, member: Tensor) -> Tensor:
-    logs = member.clamp(min=UNSEEN).log()
+    logs = member.clamp(min=MIN_PROBABILITY).log()
     features = logs - logs.mean(1, keepdim=True)
     return features.double() @ arrays("coefficients")[j]
 
@@ -112,25 +113,25 @@ def _regressed(arrays: Arrays, j: int, member: Tensor) -> Tensor:
 graph_rules.register("stack")(GraphRule(_regressed, lambda arrays, total: (total + arrays("bias")).softmax(1)))
 
 
-def _looked_up(tables: Tensor, place: Tensor) -> Tensor:
-    """Column c of places (n, k) read off row c of tables (k, steps + 1), between two steps straight; float64."""
+def _interpolated(tables: Tensor, positions: Tensor) -> Tensor:
+    """Row c of tables (k, steps + 1), linearly interpolated at column c of positions (n, k); float64."""
     last = tables.shape[1] - 1
-    cell = place.int().clamp(max=last - 1).long()
-    flat = cell + torch.arange(tables.shape[0]) * (last + 1)
+    cells = positions.int().clamp(max=last - 1).long()
+    indices = cells + torch.arange(tables.shape[0]) * (last + 1)
     values = tables.reshape(-1)
-    below, above = values[flat], values[flat + 1]
-    return (below + (place - cell) * (above - below)).double()
+    below, above = values[indices], values[indices + 1]
+    return (below + (positions - cells) * (above - below)).double()
 
 
 def _weighted_ranks(arrays: Arrays, j: int, member: Tensor) -> Tensor:
     tiny = float(np.float32(np.exp(-REACH)))
     odds = member.clamp(min=tiny) / (1 - member).clamp(min=tiny)
-    place = ((odds.log() + REACH) * (CELLS / 2 / REACH)).clamp(0, CELLS)
-    return arrays("weights")[j] * _looked_up(arrays("levels")[j], place)
+    positions = ((odds.log() + REACH) * (CELLS / 2 / REACH)).clamp(0, CELLS)
+    return arrays("weights")[j] * _interpolated(arrays("levels")[j], positions)
 
 
 def _as_probabilities(arrays: Arrays, total: Tensor) -> Tensor:
-    return normalised(_looked_up(arrays("scale"), total.clamp(0, 1).float() * CELLS))
+    return normalised(_interpolated(arrays("scale"), total.clamp(0, 1).float() * CELLS))
 
 
 graph_rules.register("rank")(GraphRule(_weighted_ranks, _as_probabilities))

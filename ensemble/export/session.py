@@ -1,4 +1,4 @@
-"""An exported graph in onnxruntime. torch is not imported here: a service of an export does without."""
+"""An exported graph in onnxruntime. torch is not imported here, as serving an export does not need it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.combine.opinion import Opinion
-from ensemble.data.pixels import Pixels
+from ensemble.combine.predicting_members import EnsembleOutput
+from ensemble.core.errors import require
+from ensemble.data.preprocess import Pixels
 
 OUTPUTS = ("probabilities", "members")
+
+
+def check_extra() -> None:
+    """Raise EnsError, with the command that installs it, where a package is missing."""
+    require("an export", "onnx", "onnxscript", "onnxruntime")
 
 
 class OnnxModel:
@@ -24,12 +30,12 @@ class OnnxModel:
         options.log_severity_level = 3
         self.session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def opinion(self, pixels: Mapping[str, Pixels]) -> Opinion:
-        """What the graph says of n images. pixels: by the inputs' names, uint8 (n, size, size, 3)."""
+    def output(self, pixels: Mapping[str, Pixels]) -> EnsembleOutput:
+        """The graph's output for n images. pixels: by input name, uint8 (n, size, size, 3)."""
         probs, members = self.session.run(list(OUTPUTS), dict(pixels))
-        return Opinion(probs, np.swapaxes(members, 0, 1))
+        return EnsembleOutput(probs, np.swapaxes(members, 0, 1))
 
     @property
     def inputs(self) -> Sequence[str]:
         """The names of the inputs."""
-        return [one.name for one in self.session.get_inputs()]
+        return [node.name for node in self.session.get_inputs()]

@@ -1,6 +1,6 @@
-"""Fetching weights: torch's files by URL, timm's from the Hugging Face hub. Fails fast without a network.
+"""Download of weights: torch's files by URL, timm's from the Hugging Face hub. Fails fast without a network.
 
-Raises OSError when the file cannot be had, and MissingWeights when it is not what was promised.
+Raises OSError when the file is not available, and MissingWeights when its size or digest is wrong.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import BinaryIO
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from ensemble.architectures import Architecture
-from ensemble.errors import MissingWeights
-from ensemble.files import write_atomically
+from ensemble.core.errors import MissingWeights
+from ensemble.core.files import write_atomically
+from ensemble.recipe.architectures import Architecture
 
 TIMEOUT = 10.0
-"""Seconds that a server may stay silent."""
+"""Seconds without data from the server after which a request fails."""
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def from_url(url: str, path: Path, digits: str | None) -> Path:
-    """Download `url` to `path`; its sha256 must begin with `digits`."""
+    """Download `url` to `path`; the sha256 must begin with `digits`."""
     from rich.console import Console
     from rich.progress import wrap_file
 
@@ -40,50 +40,50 @@ def from_url(url: str, path: Path, digits: str | None) -> Path:
 
 def _copy(response: BinaryIO, file: BinaryIO, url: str, size: int, digits: str | None) -> None:
     digest, count = hashlib.sha256(), 0
-    while block := _block(response, url):
+    while block := _read_block(response, url):
         digest.update(block)
         file.write(block)
         count += len(block)
     if size and count != size:
         raise MissingWeights(f"{url} ended after {count} of {size} bytes; try again")
     if digits and not digest.hexdigest().startswith(digits):
-        found = digest.hexdigest()[: len(digits)]
-        raise MissingWeights(f"{url} arrived damaged: sha256 {found} found, {digits} expected; try again")
+        actual = digest.hexdigest()[: len(digits)]
+        raise MissingWeights(f"{url} arrived damaged: sha256 {actual} found, {digits} expected; try again")
 
 
-def _block(response: BinaryIO, url: str) -> bytes:
+def _read_block(response: BinaryIO, url: str) -> bytes:
     try:
         return response.read(1 << 20)
-    except (OSError, HTTPException) as error:  # here, so that it is not taken for an error of the disk
+    except (OSError, HTTPException) as error:  # here, as a caller would take it for a disk error
         raise MissingWeights(f"{url} broke off ({error}); try again") from error
 
 
-def _names(architecture: Architecture) -> tuple[str, ...]:
+def _hub_file_names(architecture: Architecture) -> tuple[str, ...]:
     return (architecture.hub_file,) if architecture.hub_file else HUB_FILES
 
 
 def in_hub_cache(architecture: Architecture) -> Path | None:
-    """The file in the Hugging Face cache, if it is there."""
+    """The path of the weights in the Hugging Face cache, or None."""
     if not architecture.hub_repo:
         return None
     from huggingface_hub import try_to_load_from_cache
 
-    found = (try_to_load_from_cache(architecture.hub_repo, name) for name in _names(architecture))
-    return next((Path(path) for path in found if isinstance(path, str)), None)
+    paths = (try_to_load_from_cache(architecture.hub_repo, name) for name in _hub_file_names(architecture))
+    return next((Path(path) for path in paths if isinstance(path, str)), None)
 
 
 def hub_digest(path: Path) -> str | None:
-    """The sha256 by which the cache names the file's content, or None where it does not."""
+    """The sha256 by which the cache names the file's content, or None where the name is no sha256."""
     blob = path.resolve().name
     return blob if re.fullmatch("[0-9a-f]{64}", blob) else None
 
 
 def hub_url(architecture: Architecture) -> str:
-    """The address of the weights on the hub."""
+    """The URL of the weights on the hub."""
     from huggingface_hub import hf_hub_url
 
     assert architecture.hub_repo
-    url: str = hf_hub_url(architecture.hub_repo, _names(architecture)[0])
+    url: str = hf_hub_url(architecture.hub_repo, _hub_file_names(architecture)[0])
     return url
 
 
@@ -92,21 +92,21 @@ def from_hub(architecture: Architecture) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-    _knock(hub_url(architecture))
+    _check_reachable(hub_url(architecture))
     failure: Exception | None = None
-    for name in _names(architecture):
+    for name in _hub_file_names(architecture):
         try:
             return Path(hf_hub_download(architecture.hub_repo, name, etag_timeout=TIMEOUT))
         except EntryNotFoundError as error:
             failure = error
-        except HfHubHTTPError.__bases__ as error:  # whatever HTTP library it is built on
+        except HfHubHTTPError.__bases__ as error:  # of the HTTP library that the hub's client uses
             raise OSError(str(error)) from error
-    raise OSError(f"the hub has no {' or '.join(_names(architecture))}") from failure
+    raise OSError(f"the hub has no {' or '.join(_hub_file_names(architecture))}") from failure
 
 
-def _knock(url: str) -> None:
-    """Raise OSError at once when nobody answers: the hub's own client tries for half a minute."""
+def _check_reachable(url: str) -> None:
+    """Raise OSError at once when the server is unreachable: the hub's own client retries for half a minute."""
     try:
         urlopen(Request(url, method="HEAD"), timeout=TIMEOUT).close()
     except HTTPError:
-        return  # somebody answered; what is there or allowed, the hub's client finds out
+        return  # the server is reachable; the hub's client reports missing or forbidden files

@@ -1,4 +1,4 @@
-"""The network of one member: a body and a head, and the three groups that its parameters form."""
+"""The network of one member: a body and a head, and its three parameter groups."""
 
 from __future__ import annotations
 
@@ -9,34 +9,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ensemble.architectures import lookup, refuse_unfit
+from ensemble.models.custom_networks import Whitening
 from ensemble.models.fast_convolutions import FastConvolutions
-from ensemble.models.fitting import fit_body, fit_pretrained, from_run
 from ensemble.models.graphs import Graphs
-from ensemble.models.heads import concat_head, dropout_of, linear_head
-from ensemble.models.lengths import mark_scale_free
-from ensemble.models.rescaling import rescale_filters
-from ensemble.models.skeleton import Shape
-from ensemble.models.speednet import Whitening
-from ensemble.models.stems import shrink_stem
+from ensemble.models.layers import concat_head, dropout_of, linear_head, mark_scale_free, rescale_filters
+from ensemble.models.state_dict import fit_body, fit_pretrained, from_run
+from ensemble.models.torchvision_backbones import Shape, shrink_stem
+from ensemble.recipe.architectures import lookup, refuse_unfit
 from ensemble.recipe.schema import Recipe
 
 DEFAULT_SIZE = 224
 
 
 class Features(Tensor):
-    """What `Network.features` makes of n images, (n, ...). A network takes it in place of them."""
+    """The result of `Network.features` for n images, (n, ...). A network accepts it in place of the images."""
 
 
 class Network(nn.Sequential):
     """Exactly (body, head): images float (n, 3, h, w), or their Features -> logits float32 (n, k).
 
-    compute_dtype: what autocast computes in; None for plain float32.
-    channels_last: whether inputs are laid out that way; the weights are laid out by whoever sets it.
-    compiled: whether torch.compile makes the code that training runs; predicting goes without.
-    graphed: whether training steps on an NVIDIA GPU are CUDA graphs, whose gradients cannot be added up over steps.
-    fast: the size of images, in pixels, for fast convolutions while it trains on a processor; None without them.
-    computed: the layers of the body that are computed from images, not learnt, and count the batches of training.
+    compute_dtype: the data type of autocast; None for plain float32.
+    channels_last: whether inputs are converted to channels-last; the caller that sets it converts the weights.
+    compiled: whether training runs code of torch.compile; prediction does not.
+    graphed: whether training steps on an NVIDIA GPU are CUDA graphs, whose gradients cannot be accumulated.
+    fast: image size, in pixels, for fast convolutions in training on a CPU; None without them.
+    computed: the layers of the body that are computed from images, not trained, and count training batches.
     """
 
     def __init__(self, body: nn.Module, head: nn.Module) -> None:
@@ -48,7 +45,8 @@ class Network(nn.Sequential):
         self.graphed = False
         self.fast: int | None = None
         self.computed = [module for module in body.modules() if isinstance(module, Whitening)]
-        self._made: list[Callable[[Tensor], Tensor]] = []  # in a list, so that it is no module of this one
+        # a list, so that it is not registered as a module
+        self._compiled_forward: list[Callable[[Tensor], Tensor]] = []
         self._graphs: Graphs | None = None
         self._convolutions: list[FastConvolutions] = []
 
@@ -58,33 +56,33 @@ class Network(nn.Sequential):
                 layer.count()
         with self._precision(x.device.type):
             if isinstance(x, Features):
-                _, rest = _parted(self[1])
+                _, rest = _split_head(self[1])
                 logits: Tensor = rest(x.as_subclass(Tensor))
             else:
-                logits = self._compute(self._laid_out(x))
+                logits = self._compute(self._in_layout(x))
         return logits.float()
 
     def features(self, x: Tensor) -> Features:
-        """Of images float (n, 3, h, w), without gradients: the body, then the head up to what learns or draws."""
-        fixed, _ = _parted(self[1])
+        """Images float (n, 3, h, w) through the body and the fixed first layers of the head, without gradients."""
+        fixed, _ = _split_head(self[1])
         with torch.no_grad(), self._precision(x.device.type):
-            features: Features = fixed(self[0](self._laid_out(x))).as_subclass(Features)
+            features: Features = fixed(self[0](self._in_layout(x))).as_subclass(Features)
         return features
 
     def forget_graphs(self) -> None:
-        """Give the memory of CUDA graphs back. To be called when weights are moved; the next step captures anew."""
+        """Release the memory of CUDA graphs. To be called when weights are moved; the next step captures again."""
         self._graphs = None
 
-    def _laid_out(self, x: Tensor) -> Tensor:
+    def _in_layout(self, x: Tensor) -> Tensor:
         x = x.as_subclass(Tensor)  # fastai's image tensors dispatch every operation through Python
-        # batches come with the channels last, as pixels lie
+        # batches arrive channels-last, as pixels are stored
         return x.contiguous(memory_format=torch.channels_last if self.channels_last else torch.contiguous_format)
 
     def _compute(self, x: Tensor) -> Tensor:
         if self.compiled and self.training:
-            if not self._made:
-                self._made.append(torch.compile(self._plain, dynamic=False))
-            return self._made[0](x)
+            if not self._compiled_forward:
+                self._compiled_forward.append(torch.compile(self._body_and_head, dynamic=False))
+            return self._compiled_forward[0](x)
         if self.graphed and self.training and x.is_cuda and torch.is_grad_enabled():
             if self._graphs is None:
                 self._graphs = Graphs(nn.Sequential(*self))
@@ -94,10 +92,10 @@ class Network(nn.Sequential):
                 self._convolutions.append(FastConvolutions(self[0], self.fast))
             if self._convolutions[0].applies():
                 with self._convolutions[0]:
-                    return self._plain(x)
-        return self._plain(x)
+                    return self._body_and_head(x)
+        return self._body_and_head(x)
 
-    def _plain(self, x: Tensor) -> Tensor:
+    def _body_and_head(self, x: Tensor) -> Tensor:
         logits: Tensor = self[1](self[0](x))
         return logits
 
@@ -106,15 +104,15 @@ class Network(nn.Sequential):
 
 
 def build_network(recipe: Recipe, n_classes: int, state: Mapping[str, Tensor] | None = None) -> Network:
-    """The network of a resolved recipe, its body from `state` where given, all else random.
+    """The network of a resolved recipe, its body with the weights of `state` if given, the rest random.
 
     Draws from torch's global generator only: seed it first. Raises RecipeError for keys, a stem or an image
-    size that the architecture does not take, MissingWeights for a state that does not fit it.
+    size that the architecture does not support, MissingWeights for a state that does not fit it.
     """
     architecture = lookup(recipe.arch)
     size = recipe.image_size or DEFAULT_SIZE
     refuse_unfit(recipe, architecture, size)
-    skeleton = architecture.builder(recipe)
+    skeleton = architecture.build(recipe)
     run_state = state if state and from_run(state) else None
     if state is not None and run_state is None:
         fit_pretrained(skeleton, state, recipe.arch)
@@ -129,21 +127,21 @@ def build_network(recipe: Recipe, n_classes: int, state: Mapping[str, Tensor] | 
     if skeleton.head:
         head = skeleton.head(shape, n_classes)
     else:
-        kind = linear_head if recipe.head == "linear" else concat_head
-        head = kind(shape, n_classes, dropout=dropout_of(recipe))
+        make_head = linear_head if recipe.head == "linear" else concat_head
+        head = make_head(shape, n_classes, dropout=dropout_of(recipe))
     network = Network(body, head)
     network.fast = size if recipe.fast_convolutions else None
     return network
 
 
 def fit_to_images(network: Network, batches: Callable[[], Iterable[Tensor]]) -> None:
-    """Set the layers that are computed, not learnt, from batches of normalised images, float (n, 3, size, size)."""
+    """Compute the layers that are not trained, from batches of normalised images, float (n, 3, size, size)."""
     for layer in network.computed:
         layer.fit(batches())
 
 
 def feature_shape(body: nn.Module, size: int) -> Shape:
-    """The shape of the features of one image of `size` pixels, found by running a blank one."""
+    """The shape of the features of one image of `size` pixels, determined with a blank image."""
     training = body.training
     body.eval()
     with torch.no_grad():
@@ -153,7 +151,7 @@ def feature_shape(body: nn.Module, size: int) -> Shape:
 
 
 def last_layer(network: Network) -> nn.Linear:
-    """The layer of a linear head."""
+    """The linear layer of a linear head."""
     layer = list(network[1].modules())[-1]
     assert isinstance(layer, nn.Linear)
     return layer
@@ -162,8 +160,8 @@ def last_layer(network: Network) -> nn.Linear:
 def parameter_groups(network: nn.Module) -> list[list[nn.Parameter]]:
     """[early body, late body, head]: every parameter in exactly one group, none empty. A fastai splitter.
 
-    The body's modules are taken in the order of registration and divided where half of its convolutions and
-    linear layers are passed, so that the same network has the same groups whichever library builds it.
+    The body's modules are taken in the order of registration and divided after half of its convolutions and
+    linear layers, so that the same network has the same groups whichever library builds it.
     """
     body, head = network.children()
     owners = [module for module in body.modules() if any(True for _ in module.parameters(recurse=False))]
@@ -180,17 +178,17 @@ def parameter_groups(network: nn.Module) -> list[list[nn.Parameter]]:
     return [early, late, [parameter for parameter in head.parameters() if parameter not in seen]]
 
 
-def _parted(head: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
-    """The modules of a head before the first that learns, counts or draws (poolings), and the others."""
+def _split_head(head: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:
+    """The modules of a head before the first with weights, buffers or randomness (poolings), and the rest."""
     modules = list(head) if isinstance(head, nn.Sequential) else [head]
-    count = next((place for place, module in enumerate(modules) if not _is_fixed(module)), len(modules))
+    count = next((index for index, module in enumerate(modules) if not _is_fixed(module)), len(modules))
     return nn.Sequential(*modules[:count]), nn.Sequential(*modules[count:])
 
 
 def _is_fixed(module: nn.Module) -> bool:
-    """Whether a module always makes the same of the same features."""
-    draws = any(isinstance(part, nn.modules.dropout._DropoutNd) for part in module.modules())
-    return not draws and not module.state_dict()
+    """Whether a module always returns the same output for the same features."""
+    is_random = any(isinstance(part, nn.modules.dropout._DropoutNd) for part in module.modules())
+    return not is_random and not module.state_dict()
 
 
 def _is_layer(module: nn.Module) -> bool:

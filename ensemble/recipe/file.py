@@ -1,4 +1,4 @@
-"""A recipe file: `data`, `defaults`, `members`, `combine`, `submit`, `sweep`; or one member's recipe.yaml."""
+"""Recipe files with `data`, `defaults`, `members`, `combine`, `submit`, `sweep`, and the recipe.yaml of a run."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ensemble.errors import RecipeError
+from ensemble.core.errors import RecipeError
+from ensemble.core.registry import did_you_mean
 from ensemble.recipe import text
-from ensemble.recipe.problems import refuse, validated
 from ensemble.recipe.resolve import chosen_on_valid, has_own_head, resolved, training_stages
 from ensemble.recipe.schema import CombineSpec, DataSpec, Recipe, SubmitSpec, SweepSpec
-from ensemble.registry import did_you_mean
+from ensemble.recipe.text import refuse, validated
 
 _SECTIONS = ("data", "defaults", "members", "combine", "submit", "sweep")
 _SEEDS = "seeds"
@@ -20,9 +20,9 @@ _SEEDS = "seeds"
 
 @dataclass(frozen=True)
 class RecipeFile:
-    """A validated recipe file: members are resolved, in the file's order, seeds multiplied out.
+    """A validated recipe file. The members are resolved, in the order of the file, one for each seed.
 
-    defaults: the keys that members share, as they were written.
+    defaults: the keys that the members share, as written in the file.
     """
 
     data: DataSpec = field(default_factory=DataSpec)
@@ -37,12 +37,12 @@ class RecipeFile:
 def read_recipe_file(
     path: Path, *, data: DataSpec | None = None, overrides: Mapping[str, Any] | None = None
 ) -> RecipeFile:
-    """Read and check a recipe file. `data` replaces its data; `overrides` are keys that win over every member's.
+    """Read and validate a recipe file. data: replaces its data.  overrides: keys that replace those of members.
 
-    Raises RecipeError that lists everything that is wrong with it.
+    Raises RecipeError that lists all problems.
     """
     raw = text.read(path)
-    if isinstance(raw, Mapping) and "arch" in raw and "members" not in raw:  # a run's recipe.yaml
+    if isinstance(raw, Mapping) and "arch" in raw and "members" not in raw:  # the recipe.yaml of a run
         member = dict(raw)
         raw = {"data": member.pop("data", {}), "members": [member]}
     return build(raw, source=str(path), data=data, overrides=overrides or {})
@@ -51,7 +51,7 @@ def read_recipe_file(
 def build(
     raw: Any, *, source: str, data: DataSpec | None = None, overrides: Mapping[str, Any] | None = None
 ) -> RecipeFile:
-    """A RecipeFile from plain values. Raises RecipeError that lists everything that is wrong."""
+    """A RecipeFile from plain values. Raises RecipeError that lists all problems."""
     problems: list[str] = []
     if not isinstance(raw, Mapping):
         raise RecipeError(f"{source}: {type(raw).__name__} found, the keys {', '.join(_SECTIONS)} expected")
@@ -67,9 +67,9 @@ def build(
     problems.extend(_unknown_axes(sweep or SweepSpec()))
     if combine is not None and combine.refits:
         problems.extend(
-            f"{recipe.name}, combine.refits: {complaint}"
+            f"{recipe.name}, combine.refits: {problem}"
             for recipe in members
-            for complaint in contradictions(recipe.model_copy(update={"full": True}))
+            for problem in contradictions(recipe.model_copy(update={"full": True}))
         )
     refuse(problems, source)
     assert data_spec is not None and combine is not None and submit is not None and sweep is not None
@@ -77,7 +77,7 @@ def build(
 
 
 def sweep_section(raw: Any, source: str) -> SweepSpec:
-    """A SweepSpec from plain values. Raises RecipeError that lists everything that is wrong."""
+    """A SweepSpec from plain values. Raises RecipeError that lists all problems."""
     problems: list[str] = []
     sweep = validated(SweepSpec, raw, "sweep", problems)
     problems.extend(_unknown_axes(sweep or SweepSpec()))
@@ -87,36 +87,36 @@ def sweep_section(raw: Any, source: str) -> SweepSpec:
 
 
 def _unknown_axes(sweep: SweepSpec) -> Iterable[str]:
-    known = set(Recipe.model_fields) - {"data", "name", "seed"}
+    known_keys = set(Recipe.model_fields) - {"data", "name", "seed"}
     for part, keys in (("grid", sweep.grid), ("search", sweep.search)):
         for key in keys:
             if key in ("seed", _SEEDS):
                 yield f"sweep.{part}.{key}: seeds repeat every cell; write `seeds` under defaults"
-            elif key not in known:
-                yield f"sweep.{part}.{key}: unknown key{did_you_mean(key, known)}"
+            elif key not in known_keys:
+                yield f"sweep.{part}.{key}: unknown key{did_you_mean(key, known_keys)}"
 
 
 def _section(raw: Mapping[str, Any], key: str) -> Any:
-    """What stands under `key`; a section whose lines are all commented out is empty."""
+    """The value of `key`; a section whose lines are all commented out is empty."""
     value = raw.get(key)
     return {} if value is None else value
 
 
 def data_section(value: Any, problems: list[str]) -> DataSpec | None:
-    """A DataSpec from `data:`; the bare word `digits` will do, and a `path` without a form means folders."""
+    """A DataSpec from `data:`. `digits` is accepted as text; a `path` without a form means folders."""
     if value == "digits" or value == {}:
         return DataSpec()
     if value is None:
         problems.append("data: nothing found; say form and path, or leave `data` out for the built-in digits")
         return None
     if isinstance(value, Mapping) and "form" not in value:
-        looks_tabular = str(value.get("train", "")).lower().endswith(".csv")
-        value = {"form": "csv" if looks_tabular else "folders", **value}
+        is_table = str(value.get("train", "")).lower().endswith(".csv")
+        value = {"form": "csv" if is_table else "folders", **value}
     return validated(DataSpec, value, "data", problems)
 
 
 def member(values: Mapping[str, Any], data: DataSpec, where: str, problems: list[str]) -> Iterable[Recipe]:
-    """The resolved recipes of one entry of `members`, one for each of its seeds."""
+    """The resolved recipes of an entry of `members`, one for each of its seeds."""
     values = dict(values)
     seeds = values.pop("seeds", None)
     if seeds is not None and "seed" in values:
@@ -129,26 +129,26 @@ def member(values: Mapping[str, Any], data: DataSpec, where: str, problems: list
         recipe = validated(Recipe, {**entry, "data": data}, where, problems)
         if recipe is not None:
             recipe = resolved(recipe)
-            for complaint in contradictions(recipe):
-                if f"{where}: {complaint}" not in problems:
-                    problems.append(f"{where}: {complaint}")
+            for problem in contradictions(recipe):
+                if f"{where}: {problem}" not in problems:
+                    problems.append(f"{where}: {problem}")
             yield recipe
 
 
 def contradictions(recipe: Recipe) -> Iterable[str]:
-    """What each key alone allows but the keys together do not."""
+    """Problems of keys that are valid alone but exclude each other."""
     if recipe.stages and (recipe.epochs or recipe.frozen_epochs or recipe.lr != "auto"):
         yield "`stages` say the epochs and rates; leave out epochs, frozen_epochs and lr"
     if not training_stages(recipe):
         yield "epochs and frozen_epochs are both 0; at least one epoch expected"
-    chosen = chosen_on_valid(recipe)
-    if recipe.full and chosen:
+    decisions = chosen_on_valid(recipe)
+    if recipe.full and decisions:
         yield (
-            f"a refit has no validation rows to decide by ({', '.join(chosen)}); leave out early_stopping, keep,"
+            f"a refit has no validation rows to decide by ({', '.join(decisions)}); leave out early_stopping, keep,"
             " schedule: plateau and average: soup, and fix the epochs"
         )
-    if chosen and recipe.valid_every > 1:
-        yield f"every epoch is judged ({', '.join(chosen)}); leave valid_every at 1"
+    if decisions and recipe.valid_every > 1:
+        yield f"every epoch is judged ({', '.join(decisions)}); leave valid_every at 1"
     if recipe.keep == "best" and recipe.average in ("ema", "swa", "soup"):
         yield f"keep: best keeps the weights of one epoch, average: {recipe.average} those of many; leave one out"
     if recipe.progressive and recipe.progressive >= (recipe.image_size or 0):
@@ -177,18 +177,18 @@ def contradictions(recipe: Recipe) -> Iterable[str]:
 
 
 def _defaults(raw: Any, problems: list[str]) -> dict[str, Any]:
-    """The keys of `defaults`, checked by themselves, so that a mistake there is told once."""
+    """The keys of `defaults`, validated separately, so that an error is not repeated for each member."""
     if not isinstance(raw, Mapping):
         problems.append(f"defaults: {raw!r} found, keys and values expected")
         return {}
-    known = (*Recipe.model_fields, _SEEDS)
-    good = {}
+    known_keys = (*Recipe.model_fields, _SEEDS)
+    valid = {}
     for key, value in raw.items():
-        if key not in known or key == "data":
-            problems.append(f"defaults.{key}: unknown key{did_you_mean(str(key), known)}")
+        if key not in known_keys or key == "data":
+            problems.append(f"defaults.{key}: unknown key{did_you_mean(str(key), known_keys)}")
         elif key == _SEEDS or validated(Recipe, {"arch": "any", key: value}, "defaults", problems):
-            good[key] = value
-    return good
+            valid[key] = value
+    return valid
 
 
 def _members(
@@ -211,7 +211,7 @@ def _members(
 
 
 def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Later layers win; `seed` and `seeds` are one question, and the later answer to it stands."""
+    """The merged layers; later ones take precedence. `seed` and `seeds` replace each other."""
     merged: dict[str, Any] = {}
     for layer in layers:
         if "seed" in layer or _SEEDS in layer:

@@ -1,17 +1,49 @@
-"""From what a person wrote to members with every default written out."""
+"""Resolution of presets and defaults, and the hash of a run.
+
+The README gives the reasons for the presets. They do not apply to networks that are trained from scratch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ensemble.architectures import architectures
-from ensemble.files import sha256_json
-from ensemble.recipe.presets import DEFAULT, PRESETS, SCRATCH
+from ensemble.core.files import sha256_json
+from ensemble.recipe.architectures import architectures
 from ensemble.recipe.schema import Recipe, Stage
 
+DEFAULT_PRESET = "good"
+
+SCRATCH: Mapping[str, Any] = {
+    "head": "dense",
+    "dropout": 0.5,
+    "freeze_norms": False,
+    "rescale_filters": False,
+    "head_fit": "steps",
+    "early_rate": 0.01,
+    "clip": 0.0,
+}
+"""The defaults from scratch, and those of fine-tuning in pipeline 1, which a recipe can set explicitly."""
+
+_GOOD: Mapping[str, Any] = {
+    "head": "linear",
+    "dropout": 0.5,
+    "freeze_norms": "statistics",
+    "rescale_filters": True,
+    "head_fit": "regression",
+    "early_rate": 1.0,
+    "clip": 1.0,
+}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "quick": {**_GOOD, "epochs": 1},
+    "good": _GOOD,
+    "best": {**_GOOD, "epochs": 10},
+}
+
+
 PIPELINE = 2
-"""Raised by a change that alters what the same recipe computes; part of every run's hash."""
+"""Incremented when the result of the same recipe changes; part of the hash of every run."""
 
 _NOT_HASHED = {"name", "data", "weights", "preset"}
 
@@ -21,46 +53,47 @@ def resolved(recipe: Recipe) -> Recipe:
     digits = recipe.data.form == "digits"
     weights = recipe.weights or ("none" if digits or not _has_weights(recipe.arch) else "imagenet")
     scratch = weights == "none"
-    fill: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "name": recipe.arch.rsplit("/", 1)[-1].replace(":", "-"),
         "weights": weights,
         "image_size": 32 if digits else 224,
-        # fastai's augmentation mirrors images, and a mirrored digit is no digit
+        # fastai's augmentation flips images, and a flipped digit is not a digit
         "augment": "orientation" if digits else "standard",
     }
-    fill |= SCRATCH if scratch else PRESETS[recipe.preset or DEFAULT]
+    defaults |= SCRATCH if scratch else PRESETS[recipe.preset or DEFAULT_PRESET]
     if has_own_head(recipe.arch):
-        fill |= {key: SCRATCH[key] for key in ("head", "dropout", "head_fit")}
+        defaults |= {key: SCRATCH[key] for key in ("head", "dropout", "head_fit")}
     if recipe.head == "dense" or recipe.cache_features:
-        fill["head_fit"] = "steps"  # what they ask for can be had by no regression
-    fill["preset"] = DEFAULT
+        defaults["head_fit"] = "steps"  # the regression supports neither
+    defaults["preset"] = DEFAULT_PRESET
     if recipe.stages:
-        fill.pop("epochs", None)
+        defaults.pop("epochs", None)
     else:
-        # frozen epochs on a random body would train a head on noise
-        fill["frozen_epochs"] = 0 if scratch else 1
-        fill.setdefault("epochs", (12 if digits else 30) if scratch else 3)
-    missing = {key: value for key, value in fill.items() if getattr(recipe, key) is None}
+        # with a random body, frozen epochs would train the head on noise
+        defaults["frozen_epochs"] = 0 if scratch else 1
+        defaults.setdefault("epochs", (12 if digits else 30) if scratch else 3)
+    missing = {key: value for key, value in defaults.items() if getattr(recipe, key) is None}
     return recipe.model_copy(update=missing)
 
 
 def _has_weights(arch: str) -> bool:
-    """False for our own networks, which nobody has trained on ImageNet; timm's names are taken at their word."""
+    """False for the networks of this package, which have no ImageNet weights; True for any name of timm."""
     if arch not in architectures:
         return True
-    known = architectures.get(arch)()
-    return bool(known.weights_url or known.hub_repo)
+    architecture = architectures.get(arch)()
+    return bool(architecture.weights_url or architecture.hub_repo)
 
 
 def has_own_head(arch: str) -> bool:
-    """Whether a network is one of ours, whose head is a part of it."""
+    """Whether the architecture is one of this package, whose head is part of the network."""
     return arch in architectures and architectures.get(arch)().own_head
 
 
 def training_stages(recipe: Recipe) -> tuple[Stage, ...]:
-    """The stages of a resolved recipe: its own, or head then everything, as fastai's `fine_tune` does.
+    """The stages of a resolved recipe: `stages`, or head then everything, as in `fine_tune` of fastai.
 
-    The second stage has half the first one's rate, where that had one; `auto` is decided when its stage begins.
+    The second stage has half the rate of the first, unless the head is fitted by regression. `auto` is resolved
+    when its stage begins.
     """
     if recipe.stages:
         return recipe.stages
@@ -76,12 +109,12 @@ def training_stages(recipe: Recipe) -> tuple[Stage, ...]:
 
 
 def head_by_regression(recipe: Recipe) -> bool:
-    """Whether a frozen body's head is fitted, and not trained by steps."""
+    """Whether the head of the frozen body is fitted by regression instead of gradient steps."""
     return recipe.head_fit == "regression"
 
 
 def chosen_on_valid(recipe: Recipe) -> list[str]:
-    """What of this member the validation rows decide while it trains; nothing with the defaults."""
+    """The decisions of this training that depend on the validation rows; none with the defaults."""
     scheduled = any(stage.schedule == "plateau" for stage in training_stages(recipe))
     return [
         *(["early stopping"] if recipe.early_stopping else []),
@@ -92,16 +125,16 @@ def chosen_on_valid(recipe: Recipe) -> list[str]:
 
 
 def hashed_keys(recipe: Recipe) -> dict[str, Any]:
-    """The keys of a resolved recipe that its hash covers: `arch` and whatever is not at its default."""
+    """The keys of a resolved recipe that its hash covers: `arch`, `seed` and all that differ from the default."""
     base = resolved(Recipe(data=recipe.data, arch=recipe.arch, weights=recipe.weights))
     changed = {
         key: value
         for key, value in recipe.model_dump(mode="json").items()
         if key not in _NOT_HASHED and getattr(recipe, key) != getattr(base, key)
     }
-    if recipe.data.background is not None:  # what lies behind transparent pixels changes what is seen
+    if recipe.data.background is not None:  # the colour behind transparent pixels changes the images
         changed["background"] = list(recipe.data.background)
-    if recipe.folds and recipe.data.split_seed:  # it decides the folds of data that the fingerprint says are one
+    if recipe.folds and recipe.data.split_seed:  # it decides the folds, which the fingerprint does not cover
         changed["split_seed"] = recipe.data.split_seed
     return {"arch": recipe.arch, "seed": recipe.seed, **changed}
 
@@ -109,9 +142,9 @@ def hashed_keys(recipe: Recipe) -> dict[str, Any]:
 def run_hash(
     recipe: Recipe, fingerprint: str, weights_sha256: str | None, teacher: Mapping[str, Any] | None = None
 ) -> str:
-    """The full sha256 of a member: its resolved recipe, data, initial weights and the pipeline's number.
+    """The full SHA-256 of a member: its resolved recipe, data, initial weights and the pipeline number.
 
-    teacher: what a student learns from, beside all that.
+    teacher: identification of the teacher of a student, or None.
     """
     return sha256_json(
         {
@@ -125,5 +158,5 @@ def run_hash(
 
 
 def as_mapping(recipe: Recipe) -> Mapping[str, Any]:
-    """A resolved recipe as plain values for recipe.yaml, every default written out."""
+    """A resolved recipe as plain values for recipe.yaml, with all defaults."""
     return recipe.model_dump(mode="json")

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from ensemble.data.names import nfc
+from ensemble.core.names import nfc
 
 
 def _to_text(value: Any) -> Any:
-    """Class names, ids and columns are text; a bare whole number in YAML is taken as its digits.
+    """A whole number as its digits, as class names, ids and columns are text.
 
-    How `true`, `null`, `1.0` or `1e5` was written is lost once YAML has read it. Raises ValueError for these.
+    The spelling of `true`, `null`, `1.0` or `1e5` is lost when YAML is read. Raises ValueError for these.
     """
     if value is None or isinstance(value, bool | float):
         raise ValueError("text in quotes")
@@ -29,7 +29,7 @@ def _plain_name(value: str) -> str:
         not value
         or value.strip() != value
         or value[0] in ".-"
-        or any(c in '/\\:*?"<>|' or not c.isprintable() for c in value)
+        or any(character in '/\\:*?"<>|' or not character.isprintable() for character in value)
     ):
         raise ValueError("a name without slashes, colons, quotes, line breaks or a leading dot or dash is expected")
     return value
@@ -47,12 +47,12 @@ def _separator(value: str) -> str:
     return value
 
 
-def _home(value: str) -> str:
-    """`~/photos` as a shell would write it out."""
-    return os.path.expanduser(value)  # noqa: PTH111 — Path would change how the rest is spelled
+def _expanded(value: str) -> str:
+    """The path with `~` expanded."""
+    return os.path.expanduser(value)  # noqa: PTH111 — Path would normalise the rest of the path
 
 
-Place = Annotated[str, AfterValidator(_home)]
+PathText = Annotated[str, AfterValidator(_expanded)]
 Text = Annotated[str, BeforeValidator(_to_text)]
 Name = Annotated[str, BeforeValidator(_to_text), AfterValidator(_plain_name)]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_to_tuple)]
@@ -61,25 +61,25 @@ Rate = Annotated[float, Field(gt=0, lt=100)]
 
 
 class Frozen(BaseModel):
-    """A value: immutable, strict about types, closed to unknown keys and to numbers that are not finite."""
+    """Base model: immutable, strict about types, without unknown keys or non-finite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DataSpec(Frozen):
-    """Where the images and labels are, and how they are read. Paths are relative to `path`; `~` is the home folder.
+    """The location and format of images and labels. Paths are relative to `path`; `~` is the home folder.
 
-    split_column: the column of train's table that says of each row train, valid or test.
-    medical: an export of what learns from them says that it is no medical device.
+    split_column: the column of train's table with train, valid or test for each row.
+    medical: an export of a model of this data states that it is not a medical device.
     """
 
     form: Literal["digits", "folders", "csv"] = "digits"
-    path: Place = "."
-    train: Place = "train"
-    valid: Place | Annotated[float, Field(gt=0, lt=1)] | None = None
-    test: Place | None = None
-    tests: dict[Name, Place] = {}
-    images: Place = "."
+    path: PathText = "."
+    train: PathText = "train"
+    valid: PathText | Annotated[float, Field(gt=0, lt=1)] | None = None
+    test: PathText | None = None
+    tests: dict[Name, PathText] = {}
+    images: PathText = "."
     extension: str | None = None
     id_column: Text | None = None
     path_column: Text | None = None
@@ -88,7 +88,7 @@ class DataSpec(Frozen):
     unnamed_class: Annotated[Text, AfterValidator(_class_name)] | None = None
     group_column: Text | None = None
     split_column: Text | None = None
-    groups: Place | None = None
+    groups: PathText | None = None
     classes: Texts = ()
     soft_labels: bool = False
     split_seed: Annotated[int, Field(ge=0)] = 0
@@ -99,9 +99,9 @@ class DataSpec(Frozen):
 
 
 class Stage(Frozen):
-    """One leg of training: which layers train, epochs, learning rate or `auto`, schedule.
+    """A stage of training: which layers train, epochs, learning rate or `auto`, schedule.
 
-    train: the head alone, everything, or the head and the last so many layers of the body.
+    train: the head, all layers, or the head and the last `train` layers of the body.
     """
 
     train: Literal["head", "all"] | Annotated[int, Field(ge=1)] = "all"
@@ -111,7 +111,7 @@ class Stage(Frozen):
 
 
 class Recipe(Frozen):
-    """One member: everything that decides its result. None stands for a default that depends on other keys."""
+    """All settings that decide the result of a member. None is a default that depends on other keys."""
 
     data: DataSpec = DataSpec()
     arch: str
@@ -133,7 +133,7 @@ class Recipe(Frozen):
     augment: str | None = None
     tta: str = "none"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    # a batch norm cannot learn from a batch of one
+    # batch norm cannot be trained with a batch of one image
     batch_size: Annotated[int, Field(ge=2)] = 64
     frozen_epochs: Annotated[int, Field(ge=0)] | None = None
     epochs: Annotated[int, Field(ge=0)] | None = None
@@ -181,7 +181,7 @@ class Recipe(Frozen):
 
 
 class CombineSpec(Frozen):
-    """The `combine` part of a recipe file: the defaults of `ens combine`."""
+    """The `combine` section of a recipe file: the defaults of `ens combine`."""
 
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.0
     per_arch: Annotated[int, Field(ge=0)] = 1
@@ -196,10 +196,10 @@ Range = tuple[float, float] | tuple[float, float, Literal["log"]]
 
 
 class SweepSpec(Frozen):
-    """The `sweep` part of a recipe file: the defaults of `ens sweep`.
+    """The `sweep` section of a recipe file: the defaults of `ens sweep`.
 
-    grid: keys of a member and the values that each takes; the last key's are the columns of the table.
-    search: keys and the ranges, [low, high] or [low, high, log], that a guided search tries values of.
+    grid: keys of a member and their values; the values of the last key are the columns of the table.
+    search: keys and the ranges, [low, high] or [low, high, log], of a guided search.
     """
 
     grid: dict[str, Annotated[tuple[Any, ...], BeforeValidator(_to_tuple), Field(min_length=1)]] = {}
@@ -209,11 +209,11 @@ class SweepSpec(Frozen):
 
 
 class SubmitSpec(Frozen):
-    """The `submit` part of a recipe file: the defaults of `ens submit`."""
+    """The `submit` section of a recipe file: the defaults of `ens submit`."""
 
     format: str = "kaggle"
-    sample: Place | None = None
-    out: Place | None = None
+    sample: PathText | None = None
+    out: PathText | None = None
     id_column: Text = "id"
     label_column: Text = "label"
     positive: Text | None = None

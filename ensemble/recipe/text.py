@@ -1,18 +1,21 @@
-"""YAML as a person expects it: `1e-3` is a number, `010` and `no` are text, a key may stand once.
+"""Recipes as text: YAML is read and written, values are validated, and all problems are reported together.
 
-PyYAML follows YAML 1.1, where `1e-3` is text, `010` is eight and `no` is false; this follows YAML 1.2's core
-schema, except that a number with a leading zero stays text (ids and class names are text everywhere).
+PyYAML implements YAML 1.1, where `1e-3` is text, `010` is eight and `no` is false. This module implements the core
+schema of YAML 1.2, except that numbers with a leading zero are text, as ids and class names are always text.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
-from ensemble.errors import RecipeError, one_line
+from ensemble.core.errors import RecipeError, one_line
+from ensemble.core.registry import did_you_mean
 
 _PATTERNS = {
     "tag:yaml.org,2002:bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -27,22 +30,22 @@ _PATTERNS = {
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader with the resolvers above."""
+    """A safe loader with the resolvers above, which refuses repeated keys."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
+        repeated = [key for key in keys if keys.count(key) > 1]
+        if repeated:
             raise yaml.constructor.ConstructorError(
-                None, None, f"the key {twice[0]!r} stands twice", node.start_mark
+                None, None, f"the key {repeated[0]!r} stands twice", node.start_mark
             )
         return super().construct_mapping(node, deep)
 
 
 class _Dumper(yaml.SafeDumper):
-    """A safe dumper that quotes what either schema would read as something other than text."""
+    """A safe dumper that quotes text which either schema would read as another type, and writes no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -70,7 +73,7 @@ def parse(text: str) -> Any:
 
 
 def read(path: Path) -> Any:
-    """The value of a YAML file. Raises RecipeError, with the line where it went wrong."""
+    """The value of a YAML file. Raises RecipeError with the line of the error."""
     try:
         return parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -87,8 +90,77 @@ def read(path: Path) -> Any:
 
 
 def dump(value: Any) -> str:
-    """`value` as YAML, keys in their own order, that `parse` reads back as the same value."""
+    """`value` as YAML with the keys in their order; `parse` returns the same value."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 _Dumper.add_representer(str, _represent_text)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(model: type[M], values: Any, where: str, problems: list[str]) -> M | None:
+    """`model` built from `values`; None for invalid values, whose problems are added to `problems`, each once."""
+    if not isinstance(values, Mapping):
+        problems.append(f"{where or 'recipe'}: {values!r} found, keys and values expected")
+        return None
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        for message in _messages(model, error, where):
+            if message not in problems:
+                problems.append(message)
+        return None
+
+
+def _messages(model: type[BaseModel], error: ValidationError, where: str) -> Iterable[str]:
+    expected: dict[str, list[str]] = {}
+    inputs: dict[str, Any] = {}
+    for item in error.errors(include_url=False, include_context=False):
+        location = _location(item["loc"])
+        if item["type"] == "extra_forbidden":
+            hint = did_you_mean(location.split(".")[-1], _keys(model, item["loc"]))
+            yield f"{_join(where, location)}: unknown key{hint}"
+            continue
+        reason = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        reason = "a list" if reason == "a valid tuple" else reason
+        expected.setdefault(location, []).append(reason)
+        inputs[location] = item.get("input")
+    for location, reasons in expected.items():
+        if reasons == ["Field required"]:
+            yield f"{_join(where, location)}: missing"
+        else:
+            yield f"{_join(where, location)}: {inputs[location]!r} found, {' or '.join(reasons)} expected"
+
+
+def _location(loc: tuple[int | str, ...]) -> str:
+    """`stages.0.lr`; names of union branches (`float`, `literal['auto']`, `function-after…`) are left out."""
+    parts = [str(part) for part in loc]
+    keys = parts[:1] + [part for part in parts[1:] if not _is_branch(part)]
+    return ".".join(keys)
+
+
+def _is_branch(part: str) -> bool:
+    prefixes = ("literal[", "constrained-", "function-", "tuple[", "nullable[", "lax-or-")
+    return part.startswith(prefixes) or part in ("str", "float", "int")
+
+
+def _keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    for part in loc[:-1]:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field is not None else None
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    return list(model.model_fields)
+
+
+def _join(where: str, location: str) -> str:
+    return f"{where}.{location}" if where and location else where or location
+
+
+def refuse(problems: list[str], source: str) -> None:
+    """Raise a RecipeError that lists all problems, if there are any."""
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise RecipeError(f"{source}: {count}: {'; '.join(problems)}")

@@ -1,1 +1,1 @@
-"""Tables and figures from runs on disk: no network, no torch."""
+"""Tables, figures and HTML reports from runs on disk; needs neither a network nor torch."""

@@ -1,4 +1,4 @@
-"""What `ens check` found, as one HTML page with pictures."""
+"""HTML page with the results of `ens check`."""
 
 from __future__ import annotations
 
@@ -7,104 +7,104 @@ from typing import Any
 
 import numpy as np
 
-from ensemble import __version__
 from ensemble.check.checking import Check
 from ensemble.check.copies import KINDS, Copies, between_splits
-from ensemble.check.counting import Counts
-from ensemble.predictions import Ints
+from ensemble.check.items import Counts
+from ensemble.core.predictions import Ints
+from ensemble.core.version import __version__
 from ensemble.report.check_text import verdict
-from ensemble.report.page import data_uri, rendered
+from ensemble.report.html import data_uri, rendered
 
 SAMPLES = 24
-"""Pictures of classes in all, and so many of one at most: `EACH`."""
+"""Sample pictures of all classes together; at most `EACH` of one class."""
 EACH = 4
 UNREADABLE = 100
-"""Names of unreadable files on the page."""
+"""Limit of the listed unreadable files."""
 SHIFT = 0.05
-"""Difference of a class's shares from which it is said."""
+"""Smallest reported difference of a class's share between train and another split."""
 
 
-def check_page(found: Check, pictures: int) -> str:
-    """The page, with at most `pictures` of each sort."""
-    counts, shift = found.counts, found.counts.largest_shift()
-    crossing = between_splits(found.items, found.copies)
-    inside = _others(found.copies, crossing)
+def check_page(check: Check, pictures: int) -> str:
+    """The HTML, with at most `pictures` images per section."""
+    counts, shift = check.counts, check.counts.largest_shift()
+    crossing = between_splits(check.items, check.copies)
+    inside = _others(check.copies, crossing)
     return rendered(
         "check.html",
         {
-            "name": found.name,
+            "name": check.name,
             "version": __version__,
-            "total": len(found.items),
-            "fingerprint": found.dataset.fingerprint,
-            "verdict": verdict(found),
+            "total": len(check.items),
+            "fingerprint": check.dataset.fingerprint,
+            "verdict": verdict(check),
             "counts": counts,
-            "classes": _classes(found),
+            "classes": _classes(check),
             "imbalance": f"{counts.imbalance:.1f}",
             "shift": shift if shift and abs(shift[2]) >= SHIFT else None,
             "shift_points": f"{100 * abs(shift[2]):.0f}" if shift else "",
-            "samples": _samples(found, pictures),
-            "formats": found.formats,
-            "sizes": found.sizes,
-            "shorter": found.shorter,
-            "grey": found.grey,
-            "notes": found.notes,
-            "unreadable": found.unreadable,
-            "unreadable_shown": list(found.unreadable.items())[:UNREADABLE],
-            "odd": [_single(found, row, why) for row, why in list(found.odd.items())[:pictures]],
-            "odd_total": len(found.odd),
+            "samples": _samples(check, pictures),
+            "formats": check.formats,
+            "sizes": check.sizes,
+            "shorter": check.shorter,
+            "grey": check.grey,
+            "notes": check.notes,
+            "unreadable": check.unreadable,
+            "unreadable_shown": list(check.unreadable.items())[:UNREADABLE],
+            "odd": [_single(check, row, reason) for row, reason in list(check.odd.items())[:pictures]],
+            "odd_total": len(check.odd),
             "kinds": KINDS,
-            "places": found.pairs_by_kind(),
-            "groups": found.groups,
-            "grouped_images": sum(map(len, found.groups)),
-            "largest": max(map(len, found.groups), default=0),
-            "too_small": found.too_small,
-            "shared_groups": found.shared_groups,
-            "conflicts": _pairs(found, found.conflicts, pictures),
-            "conflicts_total": len(found.conflicts),
-            "between": _pairs(found, crossing, pictures),
+            "places": check.pairs_by_kind(),
+            "groups": check.groups,
+            "grouped_images": sum(map(len, check.groups)),
+            "largest": max(map(len, check.groups), default=0),
+            "too_small": check.too_small,
+            "shared_groups": check.shared_groups,
+            "conflicts": _pairs(check, check.conflicts, pictures),
+            "conflicts_total": len(check.conflicts),
+            "between": _pairs(check, crossing, pictures),
             "between_total": len(crossing),
-            "within": _pairs(found, inside, pictures),
+            "within": _pairs(check, inside, pictures),
             "within_total": len(inside),
-            "issues": _issues(found, pictures),
-            "issues_total": len(found.label_issues),
-            "asked": found.asked,
-            "asked_kind": found.asked_kind,
-            "asked_accuracy": f"{found.asked_accuracy:.4f}",
+            "issues": _issues(check, pictures),
+            "issues_total": len(check.label_issues),
+            "asked": check.label_source,
+            "asked_kind": check.label_run_kind,
+            "asked_accuracy": f"{check.label_run_accuracy:.4f}",
         },
     )
 
 
-def _classes(found: Check) -> list[dict[str, Any]]:
-    """The rows of the table of counts."""
-    counts: Counts = found.counts
+def _classes(check: Check) -> list[dict[str, Any]]:
+    """Rows of the table of counts by class and split."""
+    counts: Counts = check.counts
     train = counts.by_split["train"]
     rows: list[dict[str, Any]] = [
         {
             "name": name,
-            "counts": [counts.by_split[split][at] for split in counts.by_split],
-            "share": round(100 * train[at] / max(train), 1),
-            "percent": round(100 * train[at] / sum(train), 1),
+            "counts": [counts.by_split[split][index] for split in counts.by_split],
+            "share": round(100 * train[index] / max(train), 1),
+            "percent": round(100 * train[index] / sum(train), 1),
         }
-        for at, name in enumerate(counts.classes)
+        for index, name in enumerate(counts.classes)
     ]
     if counts.unlabelled:
-        bare = [counts.unlabelled.get(split, 0) for split in counts.by_split]
-        rows.append({"name": "(no label)", "counts": bare, "share": None, "percent": None})
-    sums = [len(items) for items in found.dataset.splits.values()]
+        unlabelled = [counts.unlabelled.get(split, 0) for split in counts.by_split]
+        rows.append({"name": "(no label)", "counts": unlabelled, "share": None, "percent": None})
+    sums = [len(items) for items in check.dataset.splits.values()]
     return [*rows, {"name": "all", "counts": sums, "share": None, "percent": None}]
 
 
-def _samples(found: Check, pictures: int) -> list[dict[str, str]]:
-    """A few training images of each class, from all over the split."""
-    k = len(found.counts.classes)
+def _samples(check: Check, pictures: int) -> list[dict[str, str]]:
+    """A few training images of each class, evenly spaced over the split."""
+    k = len(check.counts.classes)
     each = min(EACH, max(1, SAMPLES // k))
-    items = found.items
+    items = check.items
     train = np.flatnonzero(items.splits == "train")
     rows: list[int] = []
     for target in range(min(k, SAMPLES)):
-        own = train[items.targets[train] == target]
-        rows += own[np.linspace(0, len(own) - 1, min(each, len(own))).astype(int)].tolist()
-    return [_single(found, row, _label(found, row)) for row in rows[:SAMPLES]] if pictures else []
+        class_rows = train[items.targets[train] == target]
+        rows += class_rows[np.linspace(0, len(class_rows) - 1, min(each, len(class_rows))).astype(int)].tolist()
+    return [_single(check, row, _label(check, row)) for row in rows[:SAMPLES]] if pictures else []
 
 
 def _others(all_pairs: Copies, crossing: Copies) -> Copies:
@@ -113,11 +113,11 @@ def _others(all_pairs: Copies, crossing: Copies) -> Copies:
     return all_pairs.take(np.array([pair not in known for pair in pairs], bool))
 
 
-def _pairs(found: Check, pairs: Copies, limit: int) -> list[dict[str, Any]]:
+def _pairs(check: Check, pairs: Copies, limit: int) -> list[dict[str, Any]]:
     shown = pairs.take(spread_out(len(pairs), limit))
     return [
         {
-            "sides": [{**_single(found, row, ""), "label": _label(found, row)} for row in (first, second)],
+            "sides": [{**_single(check, row, ""), "label": _label(check, row)} for row in (first, second)],
             "kind": kind,
             "correlation": "" if kind == "exact" else f"{correlation:.3f}",
         }
@@ -126,7 +126,7 @@ def _pairs(found: Check, pairs: Copies, limit: int) -> list[dict[str, Any]]:
 
 
 def spread_out(n: int, limit: int) -> Ints:
-    """At most `limit` of n places, evenly from the first to the last."""
+    """At most `limit` indices below n, evenly spaced, first and last included; int64."""
     return (
         np.unique(np.linspace(0, n - 1, min(n, limit)).round().astype(np.int64))
         if n and limit
@@ -134,28 +134,28 @@ def spread_out(n: int, limit: int) -> Ints:
     )
 
 
-def _issues(found: Check, limit: int) -> Sequence[dict[str, str]]:
-    places = {
+def _issues(check: Check, limit: int) -> Sequence[dict[str, str]]:
+    row_of = {
         str(name): row
-        for row, (split, name) in enumerate(zip(found.items.splits, found.items.ids, strict=True))
+        for row, (split, name) in enumerate(zip(check.items.splits, check.items.ids, strict=True))
         if split in ("train", "valid")
     }
     return [
         _single(
-            found,
-            places[issue.id],
+            check,
+            row_of[issue.id],
             f"is {issue.given} ({issue.confidence:.2f}), likely {issue.likely} ({issue.likely_confidence:.2f})",
         )
-        for issue in found.label_issues[:limit]
-        if issue.id in places
+        for issue in check.label_issues[:limit]
+        if issue.id in row_of
     ]
 
 
-def _label(found: Check, row: int) -> str:
-    target = int(found.items.targets[row])
-    return found.counts.classes[target] if target >= 0 else "no label"
+def _label(check: Check, row: int) -> str:
+    target = int(check.items.targets[row])
+    return check.counts.classes[target] if target >= 0 else "no label"
 
 
-def _single(found: Check, row: int, says: str) -> dict[str, str]:
-    image = found.dataset.open_image(str(found.items.paths[row]))
-    return {"name": found.items.name(row), "says": says, "picture": data_uri(image)}
+def _single(check: Check, row: int, caption: str) -> dict[str, str]:
+    image = check.dataset.open_image(str(check.items.paths[row]))
+    return {"name": check.items.name(row), "says": caption, "picture": data_uri(image)}

@@ -1,4 +1,4 @@
-"""What `ens check` found, on one screen."""
+"""Results of `ens check` as text and CSV."""
 
 from __future__ import annotations
 
@@ -6,61 +6,89 @@ from collections.abc import Sequence
 from typing import Any
 
 from ensemble.check.checking import Check
-from ensemble.check.copies import KINDS
-from ensemble.check.leaks import described
-from ensemble.data.depth import ADVICE, LOW
-from ensemble.errors import abbreviated, first_few
+from ensemble.check.copies import KINDS, Copies
+from ensemble.check.items import AllItems
+from ensemble.core.errors import abbreviated, first_few
+from ensemble.core.table import as_csv
+from ensemble.data.image_problems import ADVICE, LOW_LIMIT
+from ensemble.data.leaks import described
+
+
+def pairs_csv(items: AllItems, copies: Copies) -> str:
+    """CSV with split, id, other_split, other_id, kind, correlation of every pair of copies."""
+    header = ("split", "id", "other_split", "other_id", "kind", "correlation")
+    columns = (
+        items.splits[copies.first].tolist(),
+        items.ids[copies.first].tolist(),
+        items.splits[copies.second].tolist(),
+        items.ids[copies.second].tolist(),
+        copies.kind.tolist(),
+        [f"{value:.4f}" for value in copies.correlation.tolist()],
+    )
+    return as_csv(header, list(zip(*columns, strict=True)))
+
+
+def groups_csv(items: AllItems, groups: Sequence[Sequence[int]]) -> str:
+    """CSV with split, id, group of every item that belongs to a group of copies."""
+    rows = [
+        (str(items.splits[row]), str(items.ids[row]), f"copies-{number}")
+        for number, group in enumerate(groups)
+        for row in group
+    ]
+    return as_csv(("split", "id", "group"), rows)
+
 
 FEW = 5
-"""Names of one sort that a screen has room for."""
+"""Limit of the names listed per kind of problem."""
 CLASSES = 12
-"""Classes that the table lists; of more, the largest and the smallest."""
+"""Limit of the classes in the table; of more, only the largest and the smallest are listed."""
 
 
-def check_text(found: Check) -> str:
-    """A few lines for every part."""
-    parts = [_counts(found), _files(found), _copies(found), _labels(found), _verdict(found)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+def check_text(check: Check) -> str:
+    """Plain text with a few lines per section."""
+    sections = [_counts(check), _files(check), _copies(check), _labels(check), _verdict(check)]
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def verdict(found: Check) -> list[str]:
-    """What to do something about, the gravest first; nothing where all is well."""
-    said = []
-    if found.leaks:
-        said.append(f"in train too (of tests: in train or valid): {described(found.leaks, found.dataset)}")
-    if len(found.conflicts):
-        said.append(f"{_count(len(found.conflicts), 'pair of copies has', 'pairs of copies have')} two labels")
-    if found.unreadable:
-        said.append(f"{_count(len(found.unreadable), 'file', 'files')} cannot be read")
-    if found.label_issues:
-        said.append(
-            f"{_count(len(found.label_issues), 'label is', 'labels are')} likely wrong"
-            f" (asked {found.asked}, accuracy {found.asked_accuracy:.4f})"
+def verdict(check: Check) -> list[str]:
+    """Problems that need action, most severe first; empty without any."""
+    problems = []
+    if check.leaks:
+        problems.append(f"in train too (of tests: in train or valid): {described(check.leaks, check.dataset)}")
+    if len(check.conflicts):
+        problems.append(f"{_count(len(check.conflicts), 'pair of copies has', 'pairs of copies have')} two labels")
+    if check.unreadable:
+        problems.append(f"{_count(len(check.unreadable), 'file', 'files')} cannot be read")
+    if check.label_issues:
+        problems.append(
+            f"{_count(len(check.label_issues), 'label is', 'labels are')} likely wrong"
+            f" (asked {check.label_source}, accuracy {check.label_run_accuracy:.4f})"
         )
-    if found.low_bits:
-        count = _count(found.low_bits, "16-bit file has", "16-bit files have")
-        said.append(f"{count} no value above {LOW - 1}, which {ADVICE}")
-    if found.odd:
-        said.append(f"{_count(len(found.odd), 'file is', 'files are')} odd")
-    if missing := found.counts.read_as_missing:
-        said.append(f"pandas, and most scorers, read as missing labels: {first_few(missing)}; rename them")
-    if found.counts.few:
-        said.append(f"few training images of {_names(found.counts.few)}")
-    return said
+    if check.low_bits:
+        count = _count(check.low_bits, "16-bit file has", "16-bit files have")
+        problems.append(f"{count} no value above {LOW_LIMIT - 1}, which {ADVICE}")
+    if check.odd:
+        problems.append(f"{_count(len(check.odd), 'file is', 'files are')} odd")
+    if missing := check.counts.read_as_missing:
+        problems.append(f"pandas, and most scorers, read as missing labels: {first_few(missing)}; rename them")
+    if check.counts.few:
+        problems.append(f"few training images of {_names(check.counts.few)}")
+    return problems
 
 
-def _count(n: int, one: str, many: str) -> str:
-    return f"{n} {one if n == 1 else many}"
+def _count(n: int, singular: str, plural: str) -> str:
+    return f"{n} {singular if n == 1 else plural}"
 
 
 def _names(names: Sequence[str]) -> str:
     return abbreviated(names, FEW)
 
 
-def _counts(found: Check) -> str:
-    counts = found.counts
+def _counts(check: Check) -> str:
+    counts = check.counts
     rows: list[list[Any]] = [
-        [name, *(counts.by_split[split][at] for split in counts.by_split)] for at, name in enumerate(counts.classes)
+        [name, *(counts.by_split[split][index] for split in counts.by_split)]
+        for index, name in enumerate(counts.classes)
     ]
     if len(rows) > CLASSES:
         rows.sort(key=lambda row: -row[1])
@@ -68,7 +96,7 @@ def _counts(found: Check) -> str:
         rows = [*rows[:half], [f"({len(rows) - 2 * half} more)", *[""] * len(counts.by_split)], *rows[-half:]]
     if counts.unlabelled:
         rows.append(["(no label)", *(counts.unlabelled.get(split, 0) for split in counts.by_split)])
-    sums = [len(items) for items in found.dataset.splits.values()]
+    sums = [len(items) for items in check.dataset.splits.values()]
     lines = [aligned([["class", *counts.by_split], *rows, ["all", *sums]])]
     lines.append(f"largest class through smallest in train: {counts.imbalance:.1f}")
     shift = counts.largest_shift()
@@ -78,71 +106,73 @@ def _counts(found: Check) -> str:
 
 
 def aligned(rows: Sequence[Sequence[object]]) -> str:
-    """Columns in line, the first to the left, the others to the right."""
+    """Text table, the first column left-aligned, the others right-aligned."""
     cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(row[at]) for row in cells) for at in range(len(cells[0]))]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if not at else cell.rjust(width) for at, (cell, width) in enumerate(pairs)
+            cell.ljust(width) if not column else cell.rjust(width) for column, (cell, width) in enumerate(pairs)
         ).rstrip()
         for pairs in (list(zip(row, widths, strict=True)) for row in cells)
     )
 
 
-def _files(found: Check) -> str:
-    formats = ", ".join(f"{count} {name}" for name, count in found.formats.items())
-    least, median, most = found.shorter
-    common = ", ".join(f"{count} of {size}" for size, count in found.sizes[:3])
-    lines = [f"files: {formats}" + (f"; {found.grey} without colour" if found.grey else "")]
+def _files(check: Check) -> str:
+    formats = ", ".join(f"{count} {name}" for name, count in check.formats.items())
+    least, median, most = check.shorter
+    common = ", ".join(f"{count} of {size}" for size, count in check.sizes[:3])
+    lines = [f"files: {formats}" + (f"; {check.grey} without colour" if check.grey else "")]
     lines.append(f"shorter side: {least} to {most} pixels, median {median}; the most: {common}")
-    for path, why in list(found.unreadable.items())[:FEW]:
-        lines.append(f"unreadable: {path} {why}")
-    for row, why in list(found.odd.items())[:FEW]:
-        lines.append(f"odd: {found.items.name(row)}: {why}")
-    for what, count in (("unreadable", len(found.unreadable)), ("odd", len(found.odd))):
+    for path, reason in list(check.unreadable.items())[:FEW]:
+        lines.append(f"unreadable: {path} {reason}")
+    for row, reason in list(check.odd.items())[:FEW]:
+        lines.append(f"odd: {check.items.name(row)}: {reason}")
+    for kind, count in (("unreadable", len(check.unreadable)), ("odd", len(check.odd))):
         if count > FEW:
-            lines.append(f"{what}: {count - FEW} more")
-    return "\n".join([*lines, *found.notes])
+            lines.append(f"{kind}: {count - FEW} more")
+    return "\n".join([*lines, *check.notes])
 
 
-def _copies(found: Check) -> str:
-    places = found.pairs_by_kind()
+def _copies(check: Check) -> str:
+    pairs_by_kind = check.pairs_by_kind()
     lines = []
-    if places:
-        rows = [[place, *(kinds[kind] for kind in KINDS)] for place, kinds in places.items()]
+    if pairs_by_kind:
+        rows = [[splits, *(counts[kind] for kind in KINDS)] for splits, counts in pairs_by_kind.items()]
         lines.append(aligned([["pairs of copies", *KINDS], *rows]))
-        largest = max(len(rows) for rows in found.groups)
-        images = sum(len(rows) for rows in found.groups)
-        lines.append(f"{images} images in {len(found.groups)} groups, the largest of {largest}")
+        largest = max(len(rows) for rows in check.groups)
+        images = sum(len(rows) for rows in check.groups)
+        lines.append(f"{images} images in {len(check.groups)} groups, the largest of {largest}")
     else:
         lines.append("no copies found")
-    if found.too_small:
-        lines.append(f"{found.too_small} images are too small for near duplicates to be told; bytes were compared")
-    for a, b, names in found.shared_groups:
+    if check.too_small:
+        lines.append(f"{check.too_small} images are too small for near duplicates to be told; bytes were compared")
+    for a, b, names in check.shared_groups:
         lines.append(f"groups in both {a} and {b}: {len(names)} ({_names(names)})")
-    for at in range(min(FEW, len(found.conflicts))):
+    for pair in range(min(FEW, len(check.conflicts))):
         sides = [
-            f"{found.items.name(row)} {found.counts.classes[found.items.targets[row]]}"
-            for row in (int(found.conflicts.first[at]), int(found.conflicts.second[at]))
+            f"{check.items.name(row)} {check.counts.classes[check.items.targets[row]]}"
+            for row in (int(check.conflicts.first[pair]), int(check.conflicts.second[pair]))
         ]
-        lines.append(f"two labels: {', '.join(sides)} ({found.conflicts.kind[at]})")
+        lines.append(f"two labels: {', '.join(sides)} ({check.conflicts.kind[pair]})")
     return "\n".join(lines)
 
 
-def _labels(found: Check) -> str:
-    if not found.label_issues:
+def _labels(check: Check) -> str:
+    if not check.label_issues:
         return (
-            f"labels: {found.asked}" if found.why_not_asked else f"labels: {found.asked} finds none that is wrong"
+            f"labels: {check.label_source}"
+            if check.labels_unchecked
+            else f"labels: {check.label_source} finds none that is wrong"
         )
     lines = [
         f"label: {issue.id} is {issue.given} ({issue.confidence:.2f}),"
         f" likely {issue.likely} ({issue.likely_confidence:.2f})"
-        for issue in found.label_issues[:FEW]
+        for issue in check.label_issues[:FEW]
     ]
-    rest = len(found.label_issues) - FEW
+    rest = len(check.label_issues) - FEW
     return "\n".join([*lines, *([f"label: {rest} more"] if rest > 0 else [])])
 
 
-def _verdict(found: Check) -> str:
-    said = verdict(found)
-    return "\n".join(f"! {line}" for line in said) if said else "nothing to do"
+def _verdict(check: Check) -> str:
+    problems = verdict(check)
+    return "\n".join(f"! {line}" for line in problems) if problems else "nothing to do"

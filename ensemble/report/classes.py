@@ -1,4 +1,4 @@
-"""What predictions do to each class: counts, precision, recall, F1, specificity, AUC, and how even they are."""
+"""Per-class scores of predictions: counts, precision, recall, F1, specificity, AUC, and the spread of recall."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.combine.members import gather
-from ensemble.errors import DataError
+from ensemble.combine.aligned import gather
+from ensemble.core.errors import DataError
+from ensemble.core.predictions import UNKNOWN, Floats, Ints, Texts
 from ensemble.metrics import find
-from ensemble.metrics.decisions import labels
-from ensemble.predictions import UNKNOWN, Floats, Ints, Texts
+from ensemble.metrics.classification import labels
 from ensemble.runs.run import Run
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A run's rows whose target is known: probs (n, k), targets (n,), groups (n,) or None."""
+    """A run's rows with a known target: probs (n, k), targets (n,), groups (n,) or None."""
 
     ids: Texts
     probs: Floats
@@ -34,26 +34,26 @@ class Labelled:
 
 
 def labelled(runs: Sequence[Run], split: str = "valid") -> list[Labelled]:
-    """The labelled rows of each run, all in one order. Raises MismatchedRuns, and DataError without labels."""
-    found = gather(runs, split)
-    rows = found.targets != UNKNOWN
+    """The labelled rows of each run, all in the same order. Raises MismatchedRuns; DataError without labels."""
+    predictions = gather(runs, split)
+    rows = predictions.targets != UNKNOWN
     if not rows.any():
         raise DataError(f"{runs[0].id}/{split}.npz has no labels to compare with; name a split that has")
-    groups = None if found.groups is None else found.groups[rows]
-    classes = tuple(found.classes.tolist())
-    ids, targets = found.ids[rows], found.targets[rows]
-    return [Labelled(ids, probs[rows], targets, classes, groups) for probs in found.probs]
+    groups = None if predictions.groups is None else predictions.groups[rows]
+    classes = tuple(predictions.classes.tolist())
+    ids, targets = predictions.ids[rows], predictions.targets[rows]
+    return [Labelled(ids, probs[rows], targets, classes, groups) for probs in predictions.probs]
 
 
 def confusion(rows: Labelled) -> npt.NDArray[np.int64]:
-    """int64 (k, k): row the true class, column the predicted one."""
+    """Confusion matrix, int64 (k, k): rows are true classes, columns predicted ones."""
     k = len(rows.classes)
     return np.bincount(rows.targets * k + rows.predicted, minlength=k * k).reshape(k, k)
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """One class against the rest; nan where nothing decides it (no such row, never predicted)."""
+    """Scores of one class against the rest; nan where undefined (class without rows, or never predicted)."""
 
     name: str
     tp: int
@@ -64,22 +64,22 @@ class ClassScores:
 
     @property
     def rows(self) -> int:
-        """Of this class."""
+        """Rows whose true class this is."""
         return self.tp + self.fn
 
     @property
     def precision(self) -> float:
-        """Of those called so, the share that is."""
+        """tp / (tp + fp)."""
         return _share(self.tp, self.tp + self.fp)
 
     @property
     def recall(self) -> float:
-        """Of those that are, the share called so: the sensitivity."""
+        """tp / (tp + fn), the sensitivity."""
         return _share(self.tp, self.rows)
 
     @property
     def specificity(self) -> float:
-        """Of those that are not, the share not called so."""
+        """tn / (tn + fp)."""
         return _share(self.tn, self.tn + self.fp)
 
     @property
@@ -93,22 +93,22 @@ def _share(part: int, whole: int) -> float:
 
 
 def class_scores(rows: Labelled) -> list[ClassScores]:
-    """Every class, in order."""
+    """The scores of every class, in class order."""
     counts = confusion(rows)
     roc = find("roc_auc", rows.classes)
     assert roc.for_class is not None
-    found = []
+    scores = []
     for c, name in enumerate(rows.classes):
         tp = int(counts[c, c])
         fn, fp = int(counts[c].sum()) - tp, int(counts[:, c].sum()) - tp
         auc = roc.for_class(c)(rows.probs, rows.targets)
-        found.append(ClassScores(name, tp, fn, fp, int(counts.sum()) - tp - fn - fp, auc))
-    return found
+        scores.append(ClassScores(name, tp, fn, fp, int(counts.sum()) - tp - fn - fp, auc))
+    return scores
 
 
 @dataclass(frozen=True)
 class Balance:
-    """How even recall is over the classes that have rows. spread: the standard deviation."""
+    """Recall over the classes that have rows: mean, lowest and its class, standard deviation (`spread`)."""
 
     mean: float
     lowest: float
@@ -117,8 +117,8 @@ class Balance:
 
 
 def balance(scores: list[ClassScores]) -> Balance:
-    """The mean is the balanced accuracy."""
-    known = [one for one in scores if one.rows]
-    recalls = np.array([one.recall for one in known])
+    """The balance of recall; its mean is the balanced accuracy."""
+    known = [score for score in scores if score.rows]
+    recalls = np.array([score.recall for score in known])
     worst = known[int(recalls.argmin())]
     return Balance(float(recalls.mean()), worst.recall, worst.name, float(recalls.std()))

@@ -1,6 +1,6 @@
-"""Pictures as PNG: curves, confusion matrices, ROC, precision-recall, reliability. A Figure of its own each time.
+"""Figures as PNG: learning curves, confusion matrices, ROC, precision-recall, reliability, image grids.
 
-pyplot would want a display; colours are told apart by the colour-blind (Okabe & Ito 2008).
+Each uses its own Figure, as pyplot needs a display. Colours: the colour-blind-safe palette of Okabe & Ito (2008).
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ensemble.combine.arrays import Wide
-from ensemble.predictions import Ints
+from ensemble.core.predictions import Ints, Wide
 from ensemble.report.classes import Labelled, confusion
 from ensemble.runs.history import Epoch
 
@@ -25,41 +24,41 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 MOST_CLASSES = 40
-"""Beyond this a confusion matrix has no room for numbers."""
+"""Limit of the classes for which a confusion matrix has room for counts and labels."""
 MOST_PANELS = 12
-"""Classes with curves of their own, each of which takes a second to draw."""
+"""Limit of the classes with their own panels of curves; each takes about a second to draw."""
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches."""
+    """An empty figure with a constrained layout; width and height in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def plain(name: str) -> str:
-    """A name that matplotlib draws as it is: between two dollars it would read mathematics."""
+    """The name with escaped dollar signs, which matplotlib would read as mathtext."""
     return name.replace("$", r"\$")
 
 
 def png(figure: Figure, dpi: int = 130) -> bytes:
-    """The figure's picture."""
+    """The figure as PNG bytes."""
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=dpi)
     return image.getvalue()
 
 
 def curves(histories: Mapping[str, Sequence[Epoch]]) -> bytes:
-    """Loss and accuracy over the epochs of all stages: training dashed, validation solid, a colour for each run."""
+    """Loss and accuracy over the epochs of all stages: training dashed, validation solid, one colour per run."""
     figure = new_figure(11, 4)
     left, right = figure.subplots(1, 2)
     for number, (name, epochs) in enumerate(histories.items()):
         colour = COLOURS[number % len(COLOURS)]
         draw_epochs(left, epochs, "loss", colour)
         draw_epochs(right, epochs, "accuracy", colour, plain(name))
-        for place in stage_ends(epochs):
+        for x in stage_ends(epochs):
             for axes in (left, right):
-                axes.axvline(place, color=colour, alpha=0.3, linewidth=1)
+                axes.axvline(x, color=colour, alpha=0.3, linewidth=1)
     left.set(xlabel="epoch", ylabel="loss", title="loss (dashed: training)")
     right.set(xlabel="epoch", ylabel="accuracy", title="accuracy (dashed: training)")
     for axes in (left, right):
@@ -69,27 +68,33 @@ def curves(histories: Mapping[str, Sequence[Epoch]]) -> bytes:
     return png(figure)
 
 
-def draw_epochs(axes: Axes, epochs: Sequence[Epoch], what: str, colour: str, label: str | None = None) -> None:
-    """`loss` or `accuracy` over the epochs of all stages: training dashed, validation solid."""
-    places = range(1, len(epochs) + 1)
-    axes.plot(places, [getattr(one, f"train_{what}") for one in epochs], "--", color=colour)
-    judged = [(place, getattr(one, f"valid_{what}")) for place, one in zip(places, epochs, strict=True)]
-    judged = [(place, value) for place, value in judged if value is not None]
-    marker = "o" if len(judged) < 3 else None
+def draw_epochs(axes: Axes, epochs: Sequence[Epoch], quantity: str, colour: str, label: str | None = None) -> None:
+    """Plot a quantity, `loss` or `accuracy`, over the epochs of all stages: training dashed, validation solid."""
+    numbers = range(1, len(epochs) + 1)
+    axes.plot(numbers, [getattr(epoch, f"train_{quantity}") for epoch in epochs], "--", color=colour)
+    points = [(number, getattr(epoch, f"valid_{quantity}")) for number, epoch in zip(numbers, epochs, strict=True)]
+    points = [(number, value) for number, value in points if value is not None]
+    marker = "o" if len(points) < 3 else None
     axes.plot(
-        [place for place, _ in judged], [value for _, value in judged], color=colour, label=label, marker=marker
+        [number for number, _ in points],
+        [value for _, value in points],
+        color=colour,
+        label=label,
+        marker=marker,
     )
 
 
 def stage_ends(epochs: Sequence[Epoch]) -> list[float]:
-    """Places on the axis of epochs, counted from 1, between the last of one stage and the first of the next."""
+    """x-coordinates of the stage boundaries, half-way between two epochs; the first epoch is at 1."""
     return [
-        place + 0.5 for place, (one, after) in enumerate(itertools.pairwise(epochs), 1) if one.stage != after.stage
+        number + 0.5
+        for number, (epoch, following) in enumerate(itertools.pairwise(epochs), 1)
+        if epoch.stage != following.stage
     ]
 
 
 def confusions(sides: Mapping[str, Labelled]) -> bytes:
-    """A confusion matrix for each run, shares of the true class as colour, counts as numbers."""
+    """A confusion matrix per run: colours are shares of the true class, numbers are counts."""
     k = len(next(iter(sides.values())).classes)
     side = max(3.6, min(9.0, 1.6 + 0.42 * k))
     figure = new_figure(side * len(sides) + 0.6, side + 0.4)
@@ -107,11 +112,17 @@ def _confusion(axes: Axes, name: str, rows: Labelled) -> None:
     if k <= MOST_CLASSES:
         size = 9 if k <= 12 else 6 if k <= 25 else 4
         for true in range(k):
-            for said in range(k):
-                if counts[true, said]:
-                    colour = "white" if shares[true, said] > 0.5 else "black"
+            for predicted in range(k):
+                if counts[true, predicted]:
+                    colour = "white" if shares[true, predicted] > 0.5 else "black"
                     axes.text(
-                        said, true, f"{counts[true, said]}", ha="center", va="center", fontsize=size, color=colour
+                        predicted,
+                        true,
+                        f"{counts[true, predicted]}",
+                        ha="center",
+                        va="center",
+                        fontsize=size,
+                        color=colour,
                     )
         axes.set_xticks(range(k), list(map(plain, rows.classes)), rotation=45, ha="right", fontsize=8)
         axes.set_yticks(range(k), list(map(plain, rows.classes)), fontsize=8)
@@ -120,9 +131,9 @@ def _confusion(axes: Axes, name: str, rows: Labelled) -> None:
 
 
 def roc_and_precision(sides: Mapping[str, Labelled]) -> bytes:
-    """ROC and precision-recall curves of each class, a colour for each run; for two classes of the second alone.
+    """ROC and precision-recall curves per class, one colour per run; with two classes only those of the second.
 
-    Of more than MOST_PANELS classes those that are most often mistaken, by all runs together.
+    Of more than MOST_PANELS classes, those with the highest error rate summed over the runs.
     """
     classes = next(iter(sides.values())).classes
     shown = [1] if len(classes) == 2 else _most_mistaken(list(sides.values()))
@@ -130,9 +141,9 @@ def roc_and_precision(sides: Mapping[str, Labelled]) -> bytes:
     rows_of_panels = -(-len(shown) // columns)
     figure = new_figure(3.3 * columns + 0.4, 2 * 2.9 * rows_of_panels + 0.4)
     panels = figure.subplots(2 * rows_of_panels, columns, squeeze=False)
-    for place, c in enumerate(shown):
-        top = panels[2 * (place // columns), place % columns]
-        bottom = panels[2 * (place // columns) + 1, place % columns]
+    for position, c in enumerate(shown):
+        top = panels[2 * (position // columns), position % columns]
+        bottom = panels[2 * (position // columns) + 1, position % columns]
         for number, (name, rows) in enumerate(sides.items()):
             positive = rows.targets == c
             if not positive.any() or positive.all():
@@ -150,7 +161,7 @@ def roc_and_precision(sides: Mapping[str, Labelled]) -> bytes:
     for unused in panels.ravel()[:]:
         if not unused.has_data():
             unused.set_axis_off()
-    # a class without a row, or without another, has no curve
+    # a class has no curve if none, or all, of the rows belong to it
     if panels[0, 0].get_legend_handles_labels()[0]:
         panels[0, 0].legend(fontsize=7, loc="lower right")
     if len(classes) > max(2, len(shown)):
@@ -159,24 +170,24 @@ def roc_and_precision(sides: Mapping[str, Labelled]) -> bytes:
 
 
 def _most_mistaken(sides: Sequence[Labelled]) -> list[int]:
-    """At most MOST_PANELS classes, in their order: those whose rows are most often wrong."""
+    """At most MOST_PANELS class indices, ascending: the classes with the highest error rate."""
     k = len(sides[0].classes)
-    missed = np.zeros(k)
+    error_rates = np.zeros(k)
     for rows in sides:
         wrong = rows.targets[rows.predicted != rows.targets]
-        missed += np.bincount(wrong, minlength=k) / np.maximum(np.bincount(rows.targets, minlength=k), 1)
-    return sorted(np.argsort(-missed, kind="stable")[:MOST_PANELS].tolist())
+        error_rates += np.bincount(wrong, minlength=k) / np.maximum(np.bincount(rows.targets, minlength=k), 1)
+    return sorted(np.argsort(-error_rates, kind="stable")[:MOST_PANELS].tolist())
 
 
 def reliability(sides: Mapping[str, Labelled], bins: int = 10) -> bytes:
-    """How often rows are right against how sure they are (Guo et al. 2017), and how many rows are how sure."""
+    """Reliability diagram (Guo et al. 2017): accuracy against confidence, and a histogram of the confidence."""
     figure = new_figure(5.6, 5.6)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     for number, (name, rows) in enumerate(sides.items()):
-        found = reliability_bins(rows, bins)
+        binned = reliability_bins(rows, bins)
         colour = COLOURS[number % len(COLOURS)]
-        top.plot(found.sure, found.right, "o-", color=colour, label=plain(name), markersize=4)
-        bottom.stairs(found.counts, found.edges, color=colour)
+        top.plot(binned.confidence, binned.accuracy, "o-", color=colour, label=plain(name), markersize=4)
+        bottom.stairs(binned.counts, binned.edges, color=colour)
     top.plot([0, 1], [0, 1], ":", color="grey", linewidth=0.8)
     top.set(ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02), title="reliability")
     top.legend(fontsize=8)
@@ -188,38 +199,38 @@ def reliability(sides: Mapping[str, Labelled], bins: int = 10) -> bytes:
 
 @dataclass(frozen=True)
 class Bins:
-    """Rows by the probability of their predicted class. edges: (bins + 1,).  counts: (bins,).
+    """Rows binned by confidence, the probability of the predicted class. edges: (bins + 1,).  counts: (bins,).
 
-    sure, right: of the bins that have rows, their mean probability and the share that is right.
+    confidence, accuracy: mean confidence and accuracy of each bin that is not empty.
     """
 
     edges: Wide
     counts: Ints
-    sure: Wide
-    right: Wide
+    confidence: Wide
+    accuracy: Wide
 
 
 def reliability_bins(rows: Labelled, bins: int = 10) -> Bins:
-    """Bins of equal width, from 0 to 1."""
-    sure = rows.probs.max(axis=1)
+    """`bins` bins of equal width from 0 to 1."""
+    confidence = rows.probs.max(axis=1)
     edges = np.linspace(0, 1, bins + 1)
-    which = np.clip(np.digitize(sure, edges) - 1, 0, bins - 1)
-    counts = np.bincount(which, minlength=bins)
+    bin_of = np.clip(np.digitize(confidence, edges) - 1, 0, bins - 1)
+    counts = np.bincount(bin_of, minlength=bins)
     filled = counts > 0
-    mean_right = np.bincount(which, rows.predicted == rows.targets, bins)[filled] / counts[filled]
-    return Bins(edges, counts, np.bincount(which, sure, bins)[filled] / counts[filled], mean_right)
+    accuracy = np.bincount(bin_of, rows.predicted == rows.targets, bins)[filled] / counts[filled]
+    return Bins(edges, counts, np.bincount(bin_of, confidence, bins)[filled] / counts[filled], accuracy)
 
 
 def roc_points(rows: Labelled, c: int) -> tuple[Wide, Wide]:
-    """The false and the true positive rates of class c against the rest."""
+    """(false positive rates, true positive rates) of class c against the rest."""
     from sklearn.metrics import roc_curve
 
-    false, true, _ = roc_curve(rows.targets == c, rows.probs[:, c])
-    return false, true
+    fpr, tpr, _ = roc_curve(rows.targets == c, rows.probs[:, c])
+    return fpr, tpr
 
 
 def precision_points(rows: Labelled, c: int) -> tuple[Wide, Wide]:
-    """The recalls of class c against the rest, and the precision at each."""
+    """(recalls, precisions) of class c against the rest."""
     from sklearn.metrics import precision_recall_curve
 
     precision, recall, _ = precision_recall_curve(rows.targets == c, rows.probs[:, c])
@@ -227,15 +238,15 @@ def precision_points(rows: Labelled, c: int) -> tuple[Wide, Wide]:
 
 
 def distribution(classes: Sequence[str], before: Sequence[int], after: Sequence[int]) -> bytes:
-    """Training images of each class, and how often an epoch shows them."""
+    """Bar chart per class: its training images (`before`), and the images drawn in one epoch (`after`)."""
     k = len(classes)
     figure = new_figure(max(5.0, 0.45 * k + 2), 3.6)
     axes = figure.subplots()
-    places = np.arange(k)
-    axes.bar(places - 0.2, before, 0.4, color=COLOURS[0], label="images")
-    axes.bar(places + 0.2, after, 0.4, color=COLOURS[1], label="shown in an epoch")
+    positions = np.arange(k)
+    axes.bar(positions - 0.2, before, 0.4, color=COLOURS[0], label="images")
+    axes.bar(positions + 0.2, after, 0.4, color=COLOURS[1], label="shown in an epoch")
     axes.set_xticks(
-        places,
+        positions,
         list(map(plain, classes)),
         rotation=45 if k > 4 else 0,
         ha="right" if k > 4 else "center",
@@ -248,7 +259,7 @@ def distribution(classes: Sequence[str], before: Sequence[int], after: Sequence[
 
 
 def gallery(pictures: Sequence[tuple[Any, str]], title: str, columns: int = 4) -> bytes:
-    """Images, uint8 (h, w, 3) or PIL, each with its caption."""
+    """Grid of (image, caption) pairs; images are uint8 (h, w, 3) or PIL."""
     columns = max(1, min(columns, len(pictures)))
     rows = max(1, -(-len(pictures) // columns))
     figure = new_figure(2.5 * columns, 2.9 * rows + 0.4)
@@ -263,7 +274,7 @@ def gallery(pictures: Sequence[tuple[Any, str]], title: str, columns: int = 4) -
 
 
 def overlaid(pixels: Any, heat: Any) -> Image.Image:
-    """An image, uint8 (h, w, 3), under a map, float (h, w) between 0 and 1: blue where it is 0, red where 1."""
+    """An image, uint8 (h, w, 3), blended with a heat map, float (h, w) in [0, 1]; blue is 0, red is 1."""
     from matplotlib import colormaps
 
     colours = colormaps["jet"](np.asarray(heat))[..., :3]
@@ -272,7 +283,8 @@ def overlaid(pixels: Any, heat: Any) -> Image.Image:
 
 
 def sheet(rows: Mapping[str, Sequence[Any]], title: str) -> bytes:
-    """Rows of images, uint8 (h, w, 3) or PIL, each row with its name on the left."""
+    """Rows of images, uint8 (h, w, 3) or PIL, each row labelled with its name on the left."""
+
     columns = max(map(len, rows.values()))
     figure = new_figure(1.5 + 1.35 * columns, 1.4 * len(rows) + 0.5)
     panels = figure.subplots(len(rows), columns, squeeze=False)

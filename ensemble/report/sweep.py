@@ -1,4 +1,4 @@
-"""A sweep's table from the runs of its cells: means over seeds, the best one, what the noise says about it."""
+"""Result table of a grid sweep: mean over seeds per cell, the best cell, and the cells not separable from it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ensemble.combine.paired import differences
-from ensemble.errors import DataError
+from ensemble.core.errors import DataError
+from ensemble.core.table import as_csv, markdown
 from ensemble.metrics import find
-from ensemble.recipe.grid import Grid
+from ensemble.recipe.trials import Grid
 from ensemble.report.classes import labelled
 from ensemble.report.figures import new_figure, png
-from ensemble.report.tables import as_csv, markdown
 from ensemble.runs.run import Run
+from ensemble.stats.intervals import differences
 
 
 @dataclass(frozen=True)
-class Scored:
-    """One cell. scores: on the validation rows, one for each run.  runs: their ids."""
+class ScoredCell:
+    """One cell. place: its label on each axis.  scores: on the validation rows, one per run.  runs: run ids."""
 
     place: tuple[str, ...]
     scores: tuple[float, ...]
@@ -26,55 +26,55 @@ class Scored:
 
     @property
     def mean(self) -> float:
-        """Over the seeds."""
+        """Mean score over the seeds."""
         return statistics.fmean(self.scores)
 
     @property
     def deviation(self) -> float | None:
-        """The standard deviation over the seeds (n - 1); None for one."""
+        """Sample standard deviation over the seeds (n - 1); None for one seed."""
         return statistics.stdev(self.scores) if len(self.scores) > 1 else None
 
     @property
     def text(self) -> str:
-        """`0.8123`, or `0.8123 ± 0.0040` with seeds."""
+        """`0.8123`, or `0.8123 ± 0.0040` with several seeds."""
         return f"{self.mean:.4f}" + (f" ± {self.deviation:.4f}" if self.deviation is not None else "")
 
 
 @dataclass(frozen=True)
 class SweepTable:
-    """axes: name -> labels.  cells: by place; those whose runs are not complete are missing.
+    """axes: name -> labels.  cells: by place; cells without a complete run are missing.  n: validation rows.
 
-    n: validation rows.  alike: how many other cells the rows cannot tell from the best one.
+    tied: number of other cells whose paired difference from the best cell has a 95 % interval that includes 0.
     """
 
     metric: str
     higher: bool
     axes: Mapping[str, tuple[str, ...]]
-    cells: Mapping[tuple[str, ...], Scored]
+    cells: Mapping[tuple[str, ...], ScoredCell]
     n: int
-    alike: int
+    tied: int
 
     @property
-    def best(self) -> Scored:
-        """The cell with the best mean, the first of equals."""
+    def best(self) -> ScoredCell:
+        """The cell with the best mean; the first in case of ties."""
         return _best(list(self.cells.values()), self.higher)
 
     def markdown(self) -> str:
-        """Rows by columns, the best in bold, and a sentence below."""
+        """Markdown table, the best cell in bold, followed by the conclusion."""
         rows = [
             [" ".join(place), *(self._shown((*place, column)) for column in self._columns)] for place in self._rows
         ]
         return markdown(self._header, rows) + f"\n{self.sentence()}\n"
 
     def csv(self) -> str:
-        """The same table with the means as numbers."""
+        """The table of means as CSV, unrounded."""
         rows = [
             [" ".join(place), *(self._mean((*place, column)) for column in self._columns)] for place in self._rows
         ]
         return as_csv(self._header, rows)
 
     def runs_csv(self) -> str:
-        """A line for each run: its place, its id, its score."""
+        """CSV with one line per run: its place, id and score."""
         header = [*self.axes, "run", self.metric]
         return as_csv(
             header,
@@ -86,7 +86,7 @@ class SweepTable:
         )
 
     def facts(self) -> dict[str, object]:
-        """The cells as plain values, and the sentence."""
+        """The cells and the conclusion as plain values for JSON."""
         cells = [
             {
                 **dict(zip(self.axes, cell.place, strict=True)),
@@ -97,29 +97,29 @@ class SweepTable:
             for cell in self.cells.values()
         ]
         best = dict(zip(self.axes, self.best.place, strict=True))
-        said = {"cells": cells, "best": best, "alike": self.alike, "conclusion": self.sentence()}
-        return {"metric": self.metric, "rows": self.n, **said}
+        results = {"cells": cells, "best": best, "alike": self.tied, "conclusion": self.sentence()}
+        return {"metric": self.metric, "rows": self.n, **results}
 
     def sentence(self) -> str:
-        """Which cell is best, and how sure that is."""
+        """The best cell, and how many other cells the paired intervals do not separate from it."""
         best = self.best
-        where = ", ".join(f"{axis} {label}" for axis, label in zip(self.axes, best.place, strict=True))
-        said = f"Best {self.metric} on {self.n:,} validation rows: {best.text} ({where})."
+        settings = ", ".join(f"{axis} {label}" for axis, label in zip(self.axes, best.place, strict=True))
+        sentence = f"Best {self.metric} on {self.n:,} validation rows: {best.text} ({settings})."
         if len(self.cells) > 1:
             others = len(self.cells) - 1
-            alike = (
-                f"{self.alike} of the {others} other cells cannot be told from it"
-                if self.alike
+            ties = (
+                f"{self.tied} of the {others} other cells cannot be told from it"
+                if self.tied
                 else "It is told from every other cell"
             )
-            said += (
-                f" {alike} on these rows (95 % intervals of the paired differences);"
+            sentence += (
+                f" {ties} on these rows (95 % intervals of the paired differences);"
                 " the best of many also looks better than it is."
             )
-        return said
+        return sentence
 
     def picture(self) -> bytes:
-        """The table as a PNG: darker is better, the best framed."""
+        """The table as a PNG heat map: darker is better, the best cell framed."""
         from matplotlib.patches import Rectangle
 
         columns, rows = self._columns, self._rows
@@ -128,9 +128,9 @@ class SweepTable:
         low, high = min(known), max(known)
         figure = new_figure(max(4.5, 2.2 + 1.1 * len(columns)), max(2.6, 1.6 + 0.5 * len(rows)))
         axes = figure.subplots()
-        shown = [[float("nan") if value is None else value for value in row] for row in values]
+        matrix = [[float("nan") if value is None else value for value in row] for row in values]
         colours = "viridis_r" if self.higher else "viridis"
-        axes.imshow(shown, cmap=colours, aspect="auto", vmin=low, vmax=high if high > low else low + 1e-9)
+        axes.imshow(matrix, cmap=colours, aspect="auto", vmin=low, vmax=high if high > low else low + 1e-9)
         for y, row in enumerate(values):
             for x, value in enumerate(row):
                 if value is None:
@@ -169,7 +169,7 @@ class SweepTable:
 
     @property
     def _rows(self) -> list[tuple[str, ...]]:
-        """The places of the rows that have a cell."""
+        """The places, without the column axis, of the rows that have at least one cell."""
         known = [cell.place[:-1] if len(self.axes) > 1 else cell.place for cell in self.cells.values()]
         return list(dict.fromkeys(known))
 
@@ -182,7 +182,7 @@ class SweepTable:
     def _column_place(self, column: str) -> tuple[str, ...]:
         return (column,) if len(self.axes) > 1 else ()
 
-    def _at(self, place: tuple[str, ...]) -> Scored | None:
+    def _at(self, place: tuple[str, ...]) -> ScoredCell | None:
         return self.cells.get(place if len(self.axes) > 1 else place[:-1])
 
     def _mean(self, place: tuple[str, ...]) -> float | None:
@@ -197,7 +197,7 @@ class SweepTable:
 
 
 def sweep_table(grid: Grid, runs: Mapping[tuple[str, ...], Sequence[Run]], metric_name: str) -> SweepTable:
-    """The table of `grid` from the complete runs of each place. Raises DataError where there is none at all."""
+    """The table of `grid`. runs: the complete runs of each place. Raises DataError if there is none at all."""
     places = [cell.place for cell in grid.cells if runs.get(cell.place)]
     if not places:
         raise DataError("no cell of the sweep has a complete run; see the errors above")
@@ -205,17 +205,18 @@ def sweep_table(grid: Grid, runs: Mapping[tuple[str, ...], Sequence[Run]], metri
     rows = dict(zip([run.id for run in flat], labelled(flat), strict=True))
     first = rows[flat[0].id]
     metric = find(metric_name, first.classes)
-    scores = {run: metric(one.probs, one.targets) for run, one in rows.items()}
+    scores = {run: metric(labelled_rows.probs, labelled_rows.targets) for run, labelled_rows in rows.items()}
     cells = {
-        place: Scored(place, tuple(scores[run.id] for run in runs[place]), tuple(run.id for run in runs[place]))
+        place: ScoredCell(place, tuple(scores[run.id] for run in runs[place]), tuple(run.id for run in runs[place]))
         for place in places
     }
     best = _best(list(cells.values()), metric.higher)
     others = (rows[runs[place][0].id].probs for place in places if place != best.place)
     gaps = differences(metric, rows[best.runs[0]].probs, others, first.targets, first.groups)
-    alike = sum(gap.low <= 0 <= gap.high for gap in gaps)
-    return SweepTable(metric_name, metric.higher, grid.axes, cells, len(first.targets), alike)
+    tied = sum(gap.low <= 0 <= gap.high for gap in gaps)
+    return SweepTable(metric_name, metric.higher, grid.axes, cells, len(first.targets), tied)
 
 
-def _best(cells: Sequence[Scored], higher: bool) -> Scored:
+def _best(cells: Sequence[ScoredCell], higher: bool) -> ScoredCell:
+
     return max(cells, key=lambda cell: cell.mean if higher else -cell.mean)

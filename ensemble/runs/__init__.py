@@ -1,1 +1,1 @@
-"""Runs on disk: one directory is one trained member or one ensemble, and both are read by the same code."""
+"""Run directories: each holds one trained member, import or ensemble, all read by the same code."""

@@ -1,4 +1,4 @@
-"""The leaderboard: every run with its scores and its cost, the best first. Imports no table library."""
+"""Headline score of a run, with an interval, and the leaderboard of all runs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,86 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ensemble.check.leaks import Leaks, known_leaks, merged
-from ensemble.errors import DataError
+from ensemble.core.errors import DataError
+from ensemble.core.files import without_nan
+from ensemble.data.leaks import Leaks, known_leaks, merged
+from ensemble.metrics import find
+from ensemble.runs.origin import named_run
 from ensemble.runs.run import Run
+from ensemble.stats.intervals import interval
+
+NOT_MEDICAL = (
+    "This is not a medical device.",
+    "It is for research and teaching. It must not be used to diagnose, treat or prevent a disease, or to decide"
+    " about a person's care. Whoever is worried about their health sees a doctor, whatever this model says.",
+)
+"""First sentence of the disclaimer, shown in bold, and the rest."""
+
+LIMITS = (
+    "The score is of images like the validation rows: from the same source, chosen in the same way. Images of"
+    " anything else are given one of the classes all the same, perhaps with great confidence. How it does for"
+    " groups of people or kinds of cameras that the rows do not name is not known."
+)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A score on validation rows. low, high: its 95 % interval, None if undefined.
+
+    rows: number of rows scored.  of: which run's score it is, if not the run's own; else empty.
+    """
+
+    metric: str
+    value: float
+    low: float | None
+    high: float | None
+    rows: int
+    of: str = ""
+
+    def __str__(self) -> str:
+        bounds = "" if self.low is None else f" (95 % interval {self.low:.4f} to {self.high:.4f})"
+        return f"{self.metric} {self.value:.4f}{bounds} on {self.rows} validation rows{self.of and ', ' + self.of}"
+
+
+def headline(run: Run) -> Headline | None:
+    """An ensemble's honest score, or a member's accuracy; None if no validation row has a label.
+
+    A refit has no validation rows, so it gets the score of the member that it replaces, whose name `of` gives.
+    """
+    honest = run.metrics.get("honest")
+    if honest:
+        metric, score = next(iter(honest.items()))
+        rows, of = run.metrics["valid"]["n"], run.metrics.get("score_of", "")
+        return Headline(metric, score["value"], score["low"], score["high"], rows, of and f"of {of}")
+    if not run.has("valid"):
+        parents = run.facts.get("parents") or []
+        if run.kind != "refit" or not parents:
+            return None
+        member_score = headline(named_run(run.path.parent, str(parents[0]["id"])))
+        return member_score and Headline(**{**vars(member_score), "of": f"of {parents[0]['id']}, before the refit"})
+    rows = run.predictions("valid")
+    has_label = rows.labelled
+    if rows.targets is None or not has_label.any():
+        return None
+    probs, targets = rows.probs[has_label], rows.targets[has_label]
+    metric = find("accuracy", rows.classes.tolist())
+    low, high = without_nan(
+        interval(metric, [probs], targets, None if rows.groups is None else rows.groups[has_label])
+    )
+    of = ""
+    if run.kind == "student":
+        of = "flattered by its soft labels" + (", of its folds" if run.pools_folds else "")
+    return Headline("accuracy", float(metric(probs, targets)), low, high, len(targets), of)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run. accuracy: on the validation rows, an ensemble's cross-fitted.  honest, low, high, metric: an
-    ensemble's score and its 95 % interval.  apparent: its score on the rows it was fitted on.  None: unknown.
+    """One run; None for unknown values. accuracy: on the validation rows, cross-fitted for an ensemble.
 
-    status: complete, failed, unfinished, or unreadable.
-    leaks: split -> {exact, near, group: how many of its images are in train too}; of an ensemble or an import those
-    of its data.
+    metric, honest, low, high: an ensemble's honest score with its 95 % interval.  apparent: the same score on the
+    rows that it was fitted on.  status: complete, failed, unfinished or unreadable.
+    leaks: split -> {exact, near, group: number of its images that are in train too}; for an ensemble or an import,
+    those of its data set.
     """
 
     id: str
@@ -43,26 +110,26 @@ class Row:
 
 
 def leaderboard(runs: Sequence[Run]) -> list[Row]:
-    """A row for each run: the complete by accuracy, ties by id, those without a score next, others last."""
-    rows = _with_leaks_of_their_data([_row(run) for run in runs])
-    return sorted(rows, key=lambda row: (row.status != "complete", -_known(row.accuracy), row.id))
+    """One row per run: complete runs by accuracy (ties by id, without a score last), then the others."""
+    rows = _with_data_leaks([_row(run) for run in runs])
+    return sorted(rows, key=lambda row: (row.status != "complete", -_or_lowest(row.accuracy), row.id))
 
 
-def _with_leaks_of_their_data(rows: Sequence[Row]) -> list[Row]:
-    """Ensembles and imports were never told what leaks; the members of the same data were."""
-    told: dict[str, Leaks] = {}
+def _with_data_leaks(rows: Sequence[Row]) -> list[Row]:
+    """The rows, where ensembles and imports, which record no leaks, get those of the members on the same data."""
+    leaks_by_data: dict[str, Leaks] = {}
     for row in rows:
         if row.kind in ("member", "refit") and not row.is_fold:
-            told[row.fingerprint] = merged(told.get(row.fingerprint, {}), row.leaks)
+            leaks_by_data[row.fingerprint] = merged(leaks_by_data.get(row.fingerprint, {}), row.leaks)
     return [
-        replace(row, leaks=merged(row.leaks, told.get(row.fingerprint, {})))
+        replace(row, leaks=merged(row.leaks, leaks_by_data.get(row.fingerprint, {})))
         if row.kind in ("ensemble", "import")
         else row
         for row in rows
     ]
 
 
-def _known(value: float | None) -> float:
+def _or_lowest(value: float | None) -> float:
     return -math.inf if value is None else value
 
 
@@ -70,14 +137,14 @@ def _row(run: Run) -> Row:
     try:
         return _read(run)
     except (DataError, AttributeError, TypeError, ValueError):
-        # one broken run must not hide the others; whoever uses it is told what is wrong with it
+        # one broken run must not hide the others; commands that use it raise the error
         return Row(run.id, "?", None, "unreadable")
 
 
 def _read(run: Run) -> Row:
     facts, metrics = run.facts, run.metrics
     ensemble = run.kind == "ensemble"
-    metric, honest = _headline(metrics.get("honest") or {})
+    metric, honest = _first_metric(metrics.get("honest") or {})
     return Row(
         id=run.id,
         kind=run.kind,
@@ -93,7 +160,7 @@ def _read(run: Run) -> Row:
         bytes=facts.get("bytes"),
         seconds=facts.get("seconds"),
         seconds_per_image=facts.get("seconds_per_image"),
-        chosen_on_valid=tuple(str(what) for what in facts.get("chosen_on_valid") or ()),
+        chosen_on_valid=tuple(str(choice) for choice in facts.get("chosen_on_valid") or ()),
         fingerprint=run.fingerprint,
         is_fold=run.is_fold,
         leaks=_leaks(run),
@@ -101,18 +168,18 @@ def _read(run: Run) -> Row:
 
 
 def _leaks(run: Run) -> Leaks:
-    """What the run was told when it was trained, and what `ens check` has found since.
+    """Leaks recorded at training time, merged with those that `ens check` has found since.
 
-    Folds have divided train and valid anew, so that what the check says of valid is not true of them.
+    The check's leaks of valid do not apply to folds, which split train and valid again.
     """
-    found = known_leaks(run.path.parent, run.fingerprint) if run.fingerprint else {}
+    checked = known_leaks(run.path.parent, run.fingerprint) if run.fingerprint else {}
     if run.pools_folds or run.is_fold:
-        found = {split: counts for split, counts in found.items() if split != "valid"}
-    return merged(dict(run.facts.get("leaks") or {}), found)
+        checked = {split: counts for split, counts in checked.items() if split != "valid"}
+    return merged(dict(run.facts.get("leaks") or {}), checked)
 
 
-def _headline(honest: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any]]:
-    """The first metric of `honest`: the one that was asked for."""
+def _first_metric(honest: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any]]:
+    """The first metric of `honest`, which is the requested one, with its values."""
     return next(iter(honest.items()), (None, {}))
 
 

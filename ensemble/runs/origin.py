@@ -1,59 +1,156 @@
-"""Which data a run was made from, and which run was made last."""
+"""Look up runs by name or age, and the data and commands that they were made with."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ensemble.errors import DataError, RecipeError
+from ensemble.core.errors import DataError, RecipeError
 from ensemble.runs.run import Run, all_runs
 
 if TYPE_CHECKING:
     from ensemble.recipe.schema import DataSpec
 
-READING = ("skip_unreadable", "background", "max_pixels")
-"""The keys of `data` that decide which files can be read, and nothing else."""
+
+def id_of(folder: Path, name: str) -> str:
+    """The run id in `name`, which may be a directory as completed by a shell: `runs/resnet34-1a2b3c4d/`."""
+    path = Path(name)
+    in_folder = path.name and (path / "run.json").is_file() and path.resolve().parent == folder.resolve()
+    return path.name if in_folder else name.rstrip("/\\") or name
+
+
+def named_run(folder: Path, name: str) -> Run:
+    """The complete run with this id or directory, or the only run with this id prefix. Raises DataError."""
+    runs, name = all_runs(folder), id_of(folder, name)
+    matches = [run for run in runs if run.id == name] or [run for run in runs if run.id.startswith(name)]
+    if len(matches) != 1:
+        listed = ", ".join(run.id for run in (matches or runs)[:5]) or "none"
+        raise DataError(
+            f"{len(matches)} runs in {folder} are called {json.dumps(name)}, one expected (there are: {listed});"
+            " type `ens ls`"
+        )
+    refuse_unfinished(matches[0], "name another run")
+    return matches[0]
+
+
+def refuse_unfinished(run: Run, otherwise: str) -> None:
+    """Raises DataError unless the run is complete, with the command that resumes it. otherwise: alternative."""
+    if run.failed:
+        raise DataError(f"{run.id} failed; type {resume_command(run, ['--retry'])}, or {otherwise}")
+    if not run.complete:
+        raise DataError(f"{run.id} is not complete; type {resume_command(run)} to resume it, or {otherwise}")
+
+
+_HASHED_KEYS = ("background", "split_seed")
+"""Keys of `data` that change what a run learns but not its fingerprint."""
+
+
+def ens(folder: Path, *words: str) -> str:
+    """The `ens` command line with `words` for the runs in `folder`."""
+    runs = [] if folder == Path("runs") else ["--runs", folder.as_posix()]
+    return shlex.join(["ens", *runs, *words])
+
+
+def resume_command(run: Run, extra: Sequence[str] = ()) -> str:
+    """The command that makes or resumes `run`, described in words if its recipe is missing. extra: arguments."""
+    if run.kind == "ensemble":
+        return "`ens combine`"
+    command = run_command(run, run.path.parent, extra)
+    return f"`{command}`" if command else f"`{' '.join(['ens train', *extra])}` as before"
+
+
+def run_command(run: Run, folder: Path, extra: Sequence[str] = ()) -> str:
+    """The command that makes or resumes `run`; empty if its recipe is missing. extra: further arguments."""
+    if run.kind == "import":
+        return _import_command(run, folder)
+    recipe = run.path / "recipe.yaml"
+    if not recipe.is_file():
+        return ""
+    if run.kind == "student":
+        return _distill_command(run, recipe, folder, extra)
+    return ens(folder, "train", "--recipe", recipe.as_posix(), *extra)
+
+
+def _distill_command(run: Run, recipe: Path, folder: Path, extra: Sequence[str]) -> str:
+    """The `ens distill` command of a student, as `ens train` with its recipe would train the baseline."""
+    teacher: dict[str, Any] = run.facts.get("teacher") or {}
+    if not {"run", "temperature", "alpha"} <= set(teacher):
+        return ""
+    options = [f"--{key}={float(teacher[key])!r}" for key in ("temperature", "alpha")]
+    return ens(folder, "distill", str(teacher["run"]), "--recipe", recipe.as_posix(), *options, *extra)
+
+
+def _import_command(run: Run, folder: Path) -> str:
+    files: dict[str, str] = run.facts.get("imported") or {}
+    options = [option for split, name in files.items() for option in (f"--{split}", name)]
+    arch = ["--arch", str(run.facts["arch"])] if run.facts.get("arch") else []
+    name = str(run.facts.get("name") or run.id.rpartition("-")[0])
+    return ens(folder, "import", name, *options, *arch) if files else ""
+
+
+def data_arguments(current: DataSpec | None, target: DataSpec) -> list[str]:
+    """The options that turn a recipe with the data `current` into one with the data `target`.
+
+    Without the keys that would make it a different run.
+    """
+    values = {} if current is None else current.model_dump()
+    options: list[str] = []
+    for key, value in target.model_dump().items():
+        if current is None or values[key] == value or key in _HASHED_KEYS:
+            continue
+        if key == "path":
+            same = os.path.abspath(str(values[key])) == os.path.abspath(str(value))  # noqa: PTH100
+            options += [] if same else ["--data", str(value)]
+        else:
+            options += ["--set", f"data.{key}={json.dumps(value, ensure_ascii=False)}"]
+    return options
+
+
+READ_KEYS = ("skip_unreadable", "background", "max_pixels")
+"""Keys of `data` that only decide which files can be read."""
 
 
 def usable_runs(folder: Path) -> list[Run]:
-    """The complete runs by id; a broken one must not hide the others."""
-    found = []
+    """The complete, readable runs by id; broken runs are skipped."""
+    runs = []
     for run in all_runs(folder):
         with suppress(DataError):
-            found += [run] if run.complete and not run.failed and run.facts else []
-    return found
+            runs += [run] if run.complete and not run.failed and run.facts else []
+    return runs
 
 
 def newest_run(folder: Path) -> Run | None:
-    """The complete run that was made last, None where there is none.
+    """The complete run with the latest creation time; None without one.
 
-    An import whose data set nobody knows is taken only where there is nothing else.
+    An import of an unknown data set only counts if there is no other run.
     """
-    return max(usable_runs(folder), key=lambda run: (_has_data(run), *_made(run)), default=None)
+    return max(usable_runs(folder), key=lambda run: (_has_data(run), *_created(run)), default=None)
 
 
 def _has_data(run: Run) -> bool:
     return run.facts.get("data", {}).get("form") is not None
 
 
-def _made(run: Run) -> tuple[str, str]:
+def _created(run: Run) -> tuple[str, str]:
     return str(run.facts.get("created", "")), run.id
 
 
 def data_of(run: Run) -> DataSpec | None:
-    """The `data` of the recipe that made `run` or one of its parents, else the newest other run of the same data.
+    """The `data` in the recipe of `run` or one of its parents, else of the newest other run with its fingerprint.
 
-    None where no recipe is there.
+    None if no recipe exists.
     """
-    own = _own_data(run)
-    if own is not None or not run.fingerprint:
-        return own
-    others = [one for one in usable_runs(run.path.parent) if one.fingerprint == run.fingerprint]
-    found = map(_own_data, sorted(others, key=_made, reverse=True))
-    return next((spec for spec in found if spec is not None), None)
+    own_spec = _own_data(run)
+    if own_spec is not None or not run.fingerprint:
+        return own_spec
+    others = [other for other in usable_runs(run.path.parent) if other.fingerprint == run.fingerprint]
+    specs = map(_own_data, sorted(others, key=_created, reverse=True))
+    return next((spec for spec in specs if spec is not None), None)
 
 
 def _own_data(run: Run) -> DataSpec | None:
@@ -63,15 +160,15 @@ def _own_data(run: Run) -> DataSpec | None:
     return None
 
 
-def _recipes(run: Run, above: frozenset[str]) -> Iterator[Path]:
-    own = run.path / "recipe.yaml"
-    if own.is_file():
-        yield own
+def _recipes(run: Run, ancestors: frozenset[str]) -> Iterator[Path]:
+    recipe = run.path / "recipe.yaml"
+    if recipe.is_file():
+        yield recipe
         return
     for entry in run.facts.get("parents") or []:
         parent = Run(run.path.parent / str(entry.get("id")))
-        if parent.id not in above and (parent.path / "run.json").is_file():
-            yield from _recipes(parent, above | {run.id})
+        if parent.id not in ancestors and (parent.path / "run.json").is_file():
+            yield from _recipes(parent, ancestors | {run.id})
 
 
 def _read(path: Path) -> DataSpec | None:
@@ -88,13 +185,13 @@ def _read(path: Path) -> DataSpec | None:
 
 
 def newest_of(folder: Path, fits: Callable[[DataSpec], bool]) -> tuple[Run, DataSpec] | None:
-    """The newest complete run whose data `fits` accepts, and that data. One run of each data set is looked at."""
+    """The newest complete run whose data `fits` accepts, and that data. Tests one run for each fingerprint."""
     seen: set[str] = set()
-    for run in sorted(usable_runs(folder), key=_made, reverse=True):
+    for run in sorted(usable_runs(folder), key=_created, reverse=True):
         if run.fingerprint in seen:
             continue
         spec = _own_data(run)
-        if spec is None:  # an import, say; another run of the same data may know
+        if spec is None:  # e.g. an import; another run of the same data may have a recipe
             continue
         seen.add(run.fingerprint)
         if fits(spec):
@@ -103,40 +200,46 @@ def newest_of(folder: Path, fits: Callable[[DataSpec], bool]) -> tuple[Run, Data
 
 
 def same_place(first: DataSpec, second: DataSpec) -> bool:
-    """Whether both are of one form and read the same folder or table."""
-    return (first.form, _place(first)) == (second.form, _place(second))
+    """Whether both have the same form and read the same folder or table."""
+    return (first.form, _location(first)) == (second.form, _location(second))
 
 
-def _place(spec: DataSpec) -> tuple[str, str]:
-    return os.path.abspath(spec.path), spec.train  # noqa: PTH100 — Path.resolve would follow links
+def _location(spec: DataSpec) -> tuple[str, str]:
+    return os.path.abspath(spec.path), spec.train  # noqa: PTH100 — Path.resolve follows links
 
 
 def same_but_for_reading(first: DataSpec, second: DataSpec) -> bool:
-    """Whether both mean the same rows, if every file could be read."""
-    own, other = (spec.model_dump(exclude={*READING, "path", "medical"}) for spec in (first, second))
-    return own == other and _place(first) == _place(second)
+    """Whether both describe the same rows, provided that every file can be read."""
+    first_values, second_values = (
+        spec.model_dump(exclude={*READ_KEYS, "path", "medical"}) for spec in (first, second)
+    )
+    return first_values == second_values and _location(first) == _location(second)
 
 
 def as_trained(spec: DataSpec, folder: Path) -> tuple[DataSpec, Run | None]:
-    """`spec` with the keys `READING` of the newest run of it, and that run where they differ.
+    """`spec` with the keys `READ_KEYS` of the newest run with its data, and that run if they differ, else None.
 
-    What a person chose with `--set` when the run was trained holds for all that comes after.
+    Values of these keys that were given with `--set` for training thereby apply to later commands too.
     """
     if spec.form == "digits":
         return spec, None
-    found = newest_of(folder, lambda other: same_but_for_reading(spec, other))
-    if found is None:
+    newest = newest_of(folder, lambda other: same_but_for_reading(spec, other))
+    if newest is None:
         return spec, None
-    run, own = found
-    kept = spec.model_copy(update={key: getattr(own, key) for key in READING})
-    return kept, None if kept == spec else run
+    run, run_spec = newest
+    updated = spec.model_copy(update={key: getattr(run_spec, key) for key in READ_KEYS})
+    return updated, None if updated == spec else run
 
 
 def outdated(folder: Path, current: Run) -> list[Run]:
-    """The complete members and folds runs that were trained from where `current` was, on other content."""
+    """The complete members and folds runs trained on the same data source as `current` with other content."""
     others = [run for run in usable_runs(folder) if run.kind in ("member", "folds") and not run.is_fold]
     others = [run for run in others if run.fingerprint != current.fingerprint]
     spec = data_of(current) if others else None
     if spec is None or spec.form == "digits":
         return []
-    return [run for run in others if (own := _own_data(run)) is not None and same_but_for_reading(own, spec)]
+    return [
+        run
+        for run in others
+        if (other_spec := _own_data(run)) is not None and same_but_for_reading(other_spec, spec)
+    ]

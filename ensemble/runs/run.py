@@ -1,42 +1,85 @@
-"""One run directory, schema 1."""
+"""Run directories of schema 1: reading and locking.
+
+Locks are file locks of the operating system, so a killed process never leaves one behind.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ensemble.errors import DataError, first_few
-from ensemble.files import read_json
-from ensemble.predictions import Predictions, load
+from filelock import FileLock, Timeout
+
+from ensemble.core.errors import DataError, EnsError, RunLocked, first_few, one_line
+from ensemble.core.files import read_json, write_json
+from ensemble.core.predictions import Predictions, load
+
+
+@contextlib.contextmanager
+def locked(folder: Path, run_id: str) -> Iterator[None]:
+    """Context manager that holds the lock `<folder>/.locks/<run_id>`. Raises RunLocked that names the holder."""
+    locks = folder / ".locks"
+    holder = locks / f"{run_id}.json"
+    try:
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{run_id}.lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise RunLocked(f"{run_id} is in use by {_holder_text(holder)}; wait for it, or stop it") from None
+    except OSError as error:
+        raise EnsError(f"cannot lock {one_line(locks / run_id)}: {error.strerror or error}") from error
+    try:
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": now})
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder_text(holder: Path) -> str:
+    # the holder writes this file just after taking the lock, so it may not exist yet
+    try:
+        facts = json.loads(holder.read_text(encoding="utf-8"))
+        return f"process {facts['pid']} on {facts['host']} since {facts['since']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
 
 SCHEMA = 1
 KINDS = ("member", "folds", "refit", "import", "ensemble", "student")
 
-_SHAPES: Mapping[str, Callable[[Any], bool]] = {
+_CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "data": lambda value: isinstance(value, dict) and isinstance(value.get("tests", {}), dict),
     "classes": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
     "parents": lambda value: isinstance(value, list) and all(isinstance(entry, dict) for entry in value),
 }
-"""The keys of run.json that are looked into, and what they must be."""
+"""Validity checks of the keys of run.json that are read."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A directory `runs/<name>-<hash8>/`. `facts` is its run.json; unknown keys are carried, not read."""
+    """A directory `runs/<name>-<hash8>/`. `facts` is its run.json; unknown keys are kept."""
 
     path: Path
 
     @property
     def id(self) -> str:
-        """The directory's name: `<name>-<hash8>`."""
+        """Name of the directory: `<name>-<hash8>`."""
         return self.path.name
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
-        """run.json. Raises DataError when it is unreadable or of a newer schema."""
+        """Content of run.json. Raises DataError if it is unreadable, invalid or of a newer schema."""
         facts = read_json(self.path / "run.json")
         if not isinstance(facts, dict) or not isinstance(facts.get("schema"), int):
             raise DataError(f"{self.id}: run.json has no schema; a run of schema {SCHEMA} expected")
@@ -44,10 +87,10 @@ class Run:
             raise DataError(
                 f"{self.id} is of schema {facts['schema']}, this version reads up to {SCHEMA}; upgrade ensemble"
             )
-        wrong = [key for key, fits in _SHAPES.items() if key in facts and not fits(facts[key])]
-        if wrong:
+        bad_keys = [key for key, fits in _CHECKS.items() if key in facts and not fits(facts[key])]
+        if bad_keys:
             raise DataError(
-                f"{self.id}: run.json is not as it was written ({first_few(wrong)}); make the run again"
+                f"{self.id}: run.json is not as it was written ({first_few(bad_keys)}); make the run again"
             )
         return facts
 
@@ -58,45 +101,45 @@ class Run:
 
     @property
     def arch(self) -> str:
-        """The architecture; an import without one is an architecture of its own."""
+        """The architecture; the id for an import without one, which counts as its own architecture."""
         return str(self.facts.get("arch") or self.id)
 
     @property
     def complete(self) -> bool:
-        """A run is complete if and only if metrics.json, written last, exists."""
+        """Whether metrics.json, which is written last, exists."""
         return (self.path / "metrics.json").is_file()
 
     @property
     def failed(self) -> bool:
-        """True when failed.json marks it."""
+        """Whether failed.json exists."""
         return (self.path / "failed.json").is_file()
 
     @property
     def is_fold(self) -> bool:
-        """True for one fold's member, which joins an ensemble only when named."""
+        """Whether this is the member of a single fold, which is combined only if named explicitly."""
         return self.facts.get("fold") is not None
 
     @property
     def pools_folds(self) -> bool:
-        """Whether its validation rows are those that its folds never saw: a folds run, or a student of folds."""
+        """Whether its validation predictions are out-of-fold: a folds run, or a student trained on folds."""
         return self.kind == "folds" or (self.kind == "student" and len(self.facts.get("parents") or ()) > 1)
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint of the train and valid rows it belongs to; empty where unknown."""
+        """Fingerprint of the train and valid rows; empty if unknown."""
         return str(self.facts.get("data", {}).get("fingerprint", ""))
 
     @cached_property
     def metrics(self) -> Mapping[str, Any]:
-        """metrics.json, or nothing when the run is not complete."""
+        """Content of metrics.json; empty if the run is not complete."""
         return read_json(self.path / "metrics.json") if self.complete else {}
 
     def has(self, split: str) -> bool:
-        """Whether predictions of `split` (`valid`, `test`, `test-<name>`) are there."""
+        """Whether predictions of `split` (`valid`, `test`, `test-<name>`) exist."""
         return (self.path / f"{split}.npz").is_file()
 
     def predictions(self, split: str, like: Predictions | None = None) -> Predictions:
-        """The checked predictions of one split. like: as for `predictions.checked`. Raises DataError."""
+        """The validated predictions of one split. like: as for `predictions.checked`. Raises DataError."""
         return load(self.path / f"{split}.npz", source=f"{self.id}/{split}.npz", like=like)
 
     def splits(self) -> list[str]:
@@ -106,7 +149,7 @@ class Run:
 
 
 def all_runs(folder: Path) -> list[Run]:
-    """Every run under `folder`, complete or not, by id. Directories without a run.json are passed over."""
+    """Every run under `folder`, complete or not, by id. Directories without a run.json are skipped."""
     if not folder.is_dir():
         return []
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))

@@ -1,4 +1,4 @@
-"""Whether the test sets that runs have predicted are those that are on disk now."""
+"""Compare the test sets that runs have predicted with those on disk."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensemble.errors import DataError, MismatchedRuns, first_few, one_line
-from ensemble.runs.commands import data_words, made_by
-from ensemble.runs.origin import data_of
+from ensemble.core.errors import DataError, MismatchedRuns, first_few, one_line
+from ensemble.runs.origin import data_arguments, data_of, run_command
 from ensemble.runs.run import Run
 
 if TYPE_CHECKING:
@@ -19,72 +18,76 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Change:
-    """A run whose predictions of `split` are not of the images that are there now. there: what is there."""
+    """A run whose predictions of `split` do not match the images on disk. current: the test set on disk."""
 
     run: Run
     split: str
-    there: OnDisk
+    current: OnDisk
 
     @property
-    def what(self) -> str:
-        """What of the images is not as it was predicted."""
-        have = set(self.run.predictions(self.split).ids.tolist())
-        broken = have & set(self.there.unread)
-        kinds = (("new", self.there.ids - have), ("not readable", broken), ("gone", have - self.there.ids - broken))
-        listed = [f"{word}: {first_few(sorted(ids), 3)}" for word, ids in kinds if ids]
-        counts = f"{len(have)} images predicted, {len(self.there.ids)} there now"
-        return f"{counts}; {'; '.join(listed) or 'the same ids, other content or labels'}"
+    def difference(self) -> str:
+        """The differences between the images predicted and those on disk, as text."""
+        predicted = set(self.run.predictions(self.split).ids.tolist())
+        unreadable = predicted & set(self.current.unread)
+        kinds = (
+            ("new", self.current.ids - predicted),
+            ("not readable", unreadable),
+            ("gone", predicted - self.current.ids - unreadable),
+        )
+        differences = [f"{label}: {first_few(sorted(ids), 3)}" for label, ids in kinds if ids]
+        counts = f"{len(predicted)} images predicted, {len(self.current.ids)} there now"
+        return f"{counts}; {'; '.join(differences) or 'the same ids, other content or labels'}"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """changed: what is not as it was predicted.  note: why nothing could be compared, or empty.
+    """changed: the outdated predictions.  note: why no comparison was possible, or empty.
 
-    unread: the ids of images that cannot be read and so were left out, by split.
+    unread: split -> ids of unreadable images, which were left out.
     """
 
     changed: tuple[Change, ...] = ()
     note: str = ""
     unread: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    def refusal(self, data: DataSpec, folder: Path, then: str) -> MismatchedRuns:
-        """The error for `changed`, with what to type first. then: what to do after that."""
+    def refusal(self, data: DataSpec, folder: Path, next_step: str) -> MismatchedRuns:
+        """The error for `changed`, with the command to type first. next_step: what to do after it."""
         runs = [change.run for change in self.changed]
-        return refusal(self.changed[0], runs, runs, data, folder, then)
+        return refusal(self.changed[0], runs, runs, data, folder, next_step)
 
 
 def compared(runs: Sequence[Run], data: DataSpec | None, folder: Path, split: str | None = None) -> Comparison:
-    """Compare what `runs` have predicted with the test sets that `data` has now, or with `split` alone.
+    """Compare the test predictions of `runs` with the test sets of `data` on disk, or with `split` alone.
 
-    Images that are not there any more change nothing, as everything after training works without them. Raises
-    UnreadableFiles for images that are there and cannot be read.
+    A missing test set is no change, as every step after training works without images. Raises UnreadableFiles for
+    images that exist but cannot be read.
     """
     if data is None or data.form == "digits" or not any(_tests(run) for run in runs):
         return Comparison()
-    # after what needs no images, so that runs of nobody's images load no reader of recipes
-    from ensemble.data.digests import UnreadableFiles
+    # imported late, so that runs without images do not load the recipe reader
+    from ensemble.data.file_hashes import UnreadableFiles
     from ensemble.data.load import current_tests
 
     try:
-        there = current_tests(data, folder)
-        there = {name: items for name, items in there.items() if split in (None, name)}
+        current = current_tests(data, folder)
+        current = {name: items for name, items in current.items() if split in (None, name)}
     except UnreadableFiles:
         raise
     except DataError as error:
         return Comparison(
             note=f"the test images are not compared with those that were predicted: {one_line(error)}"
         )
-    unread = {name: items.unread for name, items in there.items() if items.unread}
-    return Comparison(tuple(changes(runs, there)), unread=unread)
+    unread = {name: items.unread for name, items in current.items() if items.unread}
+    return Comparison(tuple(changes(runs, current)), unread=unread)
 
 
-def changes(runs: Sequence[Run], there: Mapping[str, OnDisk]) -> list[Change]:
-    """Every test set of `there` that a run has predicted otherwise."""
+def changes(runs: Sequence[Run], current: Mapping[str, OnDisk]) -> list[Change]:
+    """One Change for each run and test set of `current` whose predictions are outdated."""
     return [
-        Change(run, split, there[split])
+        Change(run, split, current[split])
         for run in runs
         for split in _tests(run)
-        if split in there and _differs(run, split, there[split])
+        if split in current and _differs(run, split, current[split])
     ]
 
 
@@ -92,40 +95,43 @@ def _tests(run: Run) -> list[str]:
     return [split for split in run.splits() if split.split("-")[0] == "test"]
 
 
-def _differs(run: Run, split: str, there: OnDisk) -> bool:
+def _differs(run: Run, split: str, current: OnDisk) -> bool:
     recorded = run.facts.get("data", {}).get("tests", {}).get(split)
     if recorded is not None:
-        return bool(recorded != there.fingerprint)
-    return set(run.predictions(split).ids.tolist()) != there.ids  # an import: nobody knows its images
+        return bool(recorded != current.fingerprint)
+    return set(run.predictions(split).ids.tolist()) != current.ids  # an import, whose images are unknown
 
 
 def refusal(
-    change: Change, runs: Sequence[Run], sources: Sequence[Run], data: DataSpec, folder: Path, then: str
+    change: Change, runs: Sequence[Run], sources: Sequence[Run], data: DataSpec, folder: Path, next_step: str
 ) -> MismatchedRuns:
-    """The error for `runs`, of which `change` is the first.
+    """The error for outdated predictions of `runs`. change: that of the first run.
 
-    sources: the runs that have to predict the new images.  then: what to do after that.
+    sources: the runs that have to predict the new images.  next_step: what to do after that.
     """
     names = first_few(dict.fromkeys(run.id for run in runs))
-    typed = predicting_anew(sources, data, folder)
-    what = (
-        f"{names}: predictions of {change.split} are not of the images now in {one_line(data.path)} ({change.what})"
+    command = repredict_command(sources, data, folder)
+    problem = (
+        f"{names}: predictions of {change.split} are not of the images now in {one_line(data.path)}"
+        f" ({change.difference})"
     )
-    return MismatchedRuns(f"{what}; {', then '.join([*([typed] if typed else []), *([then] if then else [])])}")
+    return MismatchedRuns(
+        f"{problem}; {', then '.join([*([command] if command else []), *([next_step] if next_step else [])])}"
+    )
 
 
-def predicting_anew(runs: Sequence[Run], data: DataSpec | None, folder: Path) -> str:
-    """What to type so that `runs` predict the test sets of `data`, by default their own; empty for no runs.
+def repredict_command(runs: Sequence[Run], data: DataSpec | None, folder: Path) -> str:
+    """The commands that make `runs` predict the test sets of `data`, by default their own; empty without runs.
 
-    `ens train` has a complete run predict a test set that it does not know, and trains nothing.
+    For a complete run, `ens train` only predicts the test sets that lack predictions.
     """
     trained = [run for run in runs if run.kind != "import"]
-    imported = [made_by(run, folder) or run.id for run in runs if run.kind == "import"]
-    typed = [_trained(run, data, folder) for run in trained]
-    parts = [f"type `{' && '.join(dict.fromkeys(typed))}`"] if typed else []
-    return ", ".join([*parts, *(f"import its new predictions: `{line}`" for line in dict.fromkeys(imported))])
+    imported = [run_command(run, folder) or run.id for run in runs if run.kind == "import"]
+    commands = [_train_command(run, data, folder) for run in trained]
+    parts = [f"type `{' && '.join(dict.fromkeys(commands))}`"] if commands else []
+    return ", ".join([*parts, *(f"import its new predictions: `{command}`" for command in dict.fromkeys(imported))])
 
 
-def _trained(run: Run, data: DataSpec | None, folder: Path) -> str:
-    more = [] if data is None else data_words(data_of(run), data)
-    return made_by(run, folder, more) or f"the command that trained {run.id}"
+def _train_command(run: Run, data: DataSpec | None, folder: Path) -> str:
+    arguments = [] if data is None else data_arguments(data_of(run), data)
+    return run_command(run, folder, arguments) or f"the command that trained {run.id}"

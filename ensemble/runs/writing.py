@@ -1,4 +1,4 @@
-"""Writing the files of a run that needs no training: an ensemble, an import, a student's labels."""
+"""Write the files of a run that needs no training: an ensemble, an import, a student's labels."""
 
 from __future__ import annotations
 
@@ -12,58 +12,57 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ensemble import __version__
-from ensemble.errors import RecipeError, one_line
-from ensemble.files import read_json, sha256_file, write_atomically, write_json
+from ensemble.core.errors import RecipeError, one_line
+from ensemble.core.files import read_json, sha256_file, write_atomically, write_json
+from ensemble.core.predictions import Predictions, as_npz, npz_bytes
+from ensemble.core.version import __version__
 from ensemble.metrics import score
-from ensemble.predictions import Predictions, as_npz, npz_bytes
-from ensemble.runs.lock import locked
-from ensemble.runs.run import SCHEMA, Run
+from ensemble.runs.run import SCHEMA, Run, locked
 
 _FORBIDDEN = set('/\\:*?"<>|')
 
 
-LONGEST = 200
-"""Bytes of a run's name: file systems take 255, and the hash, a fold and names of temporary files come to it."""
+MAX_NAME_BYTES = 200
+"""Bytes of a run's name: file systems allow 255, which include the hash, the fold and temporary suffixes."""
 
 
 def run_id(name: str, full_hash: str) -> str:
-    """`<name>-<hash8>`. Raises RecipeError for a name that no file system would take."""
+    """`<name>-<hash8>`. Raises RecipeError for a name that is not portable as a folder name."""
     if not name or name != name.strip() or name[0] in ".-" or set(name) & _FORBIDDEN or not name.isprintable():
         raise RecipeError(
             f"the name {one_line(name)!r} cannot name a folder; use one without slashes, colons, quotes"
             " or a leading dot or dash"
         )
-    if len(name.encode()) > LONGEST:
+    if len(name.encode()) > MAX_NAME_BYTES:
         raise RecipeError(
-            f"a name of {len(name.encode())} bytes found, at most {LONGEST} expected; use a shorter one"
+            f"a name of {len(name.encode())} bytes found, at most {MAX_NAME_BYTES} expected; use a shorter one"
         )
     return f"{name}-{full_hash[:8]}"
 
 
 def versions() -> dict[str, str]:
-    """What may change a number below the waterline."""
+    """Versions of the software that may affect results."""
     return {"python": platform.python_version(), "ensemble": __version__, "numpy": np.__version__}
 
 
 def parent_facts(run: Run) -> dict[str, Any]:
-    """How a run names one that it was made from: its id and the sha256 of its predictions."""
+    """The entry of `run` among the `parents` in run.json: its id and the sha256 of its predictions by split."""
     return {"id": run.id, "sha256": {split: sha256_file(run.path / f"{split}.npz") for split in run.splits()}}
 
 
 def arrays_content(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """An npz of plain arrays, whose bytes repeat exactly."""
+    """Reproducible bytes of an npz of plain arrays."""
     return npz_bytes(arrays)
 
 
 def split_metrics(predictions: Predictions) -> dict[str, Any]:
-    """`{n, metric: value}` of the rows with a target; empty where there is none."""
+    """`{n, metric: value}` on the rows with a target; empty without targets."""
     if predictions.targets is None:
         return {}
-    # in the order of the ids, so that another order of the rows adds up to the same digits
+    # in the order of ids, so that sums do not depend on the order of rows
     order = np.argsort(predictions.ids, kind="stable")
-    known = order[predictions.labelled[order]]
-    return {"n": len(known), **score(predictions.probs[known], predictions.targets[known])}
+    rows = order[predictions.labelled[order]]
+    return {"n": len(rows), **score(predictions.probs[rows], predictions.targets[rows])}
 
 
 def write_run(
@@ -74,38 +73,38 @@ def write_run(
     files: Mapping[str, bytes | str] | None = None,
     metrics: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Write a whole run under its lock: run.json, `files`, an npz for each split, metrics.json last.
+    """Write a complete run under its lock: run.json, `files`, an npz for each split, metrics.json last.
 
     facts: run.json without `schema`, `created` and `versions`.  metrics: entries of metrics.json beside the
-    scores of the splits. Made again from the same input, the run keeps its `created` and every byte but the
-    time `combined` of an ensemble; a test split that is no longer among `predictions` goes.
+    scores of the splits. Written again from the same input, the run keeps `created` and every byte, except the
+    time `combined` of an ensemble. Test splits that are not in `predictions` are deleted.
     """
     contents = {
         **{name: text.encode() if isinstance(text, str) else text for name, text in (files or {}).items()},
-        **{f"{split}.npz": as_npz(one) for split, one in predictions.items()},
+        **{f"{split}.npz": as_npz(split_predictions) for split, split_predictions in predictions.items()},
     }
     with locked(path.parent, path.name):
-        whole = {"schema": SCHEMA, **facts, **_first_made(path)}
-        gone = [old for old in path.glob("test*.npz") if old.name not in contents]
-        if (path / "metrics.json").is_file() and (gone or _differs(path, whole, contents)):
-            (path / "metrics.json").unlink()  # a kill from here on leaves a run that is not complete
-        for old in gone:
-            old.unlink()
-        write_json(path / "run.json", whole)
+        complete_facts = {"schema": SCHEMA, **facts, **_creation(path)}
+        stale_files = [file for file in path.glob("test*.npz") if file.name not in contents]
+        if (path / "metrics.json").is_file() and (stale_files or _differs(path, complete_facts, contents)):
+            (path / "metrics.json").unlink()  # if killed after this, the run is incomplete rather than inconsistent
+        for file in stale_files:
+            file.unlink()
+        write_json(path / "run.json", complete_facts)
         for name, content in contents.items():
             write_atomically(path / name, content)
-        scores = {split: split_metrics(one) for split, one in predictions.items()}
-        kept = {split: values for split, values in scores.items() if values}
-        write_json(path / "metrics.json", {"schema": SCHEMA, **kept, **(metrics or {})})
+        scores = {split: split_metrics(split_predictions) for split, split_predictions in predictions.items()}
+        split_scores = {split: values for split, values in scores.items() if values}
+        write_json(path / "metrics.json", {"schema": SCHEMA, **split_scores, **(metrics or {})})
     return Run(path)
 
 
 def _differs(path: Path, facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> bool:
-    """Whether the complete run at `path` holds anything else."""
-    there = [path / name for name in contents]
+    """Whether the complete run at `path` has other facts or contents."""
+    paths = [path / name for name in contents]
     return (
-        not all(file.is_file() for file in there)
-        or any(file.read_bytes() != content for file, content in zip(there, contents.values(), strict=True))
+        not all(file.is_file() for file in paths)
+        or any(file.read_bytes() != content for file, content in zip(paths, contents.values(), strict=True))
         or _untimed(read_json(path / "run.json")) != _untimed(json.loads(json.dumps(facts)))
     )
 
@@ -114,7 +113,7 @@ def _untimed(facts: Any) -> Any:
     return {key: value for key, value in facts.items() if key != "combined"} if isinstance(facts, dict) else facts
 
 
-def _first_made(path: Path) -> dict[str, Any]:
+def _creation(path: Path) -> dict[str, Any]:
     if (path / "metrics.json").is_file():
         facts = read_json(path / "run.json")
         return {key: facts[key] for key in ("created", "versions") if key in facts}
@@ -122,20 +121,20 @@ def _first_made(path: Path) -> dict[str, Any]:
 
 
 def now() -> str:
-    """The time as runs keep it: to the microsecond, so that the newest of two made in one second is known."""
+    """The current UTC time in ISO format, in microseconds, so that runs made within one second are ordered."""
     return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
-def mark_chosen(run: Run, why: str) -> None:
-    """Add `why` to what of a complete run was chosen on the validation rows, under its lock."""
+def mark_chosen(run: Run, choice: str) -> None:
+    """Add `choice` to `chosen_on_valid` of a complete run, under its lock."""
     with locked(run.path.parent, run.id):
         facts = read_json(run.path / "run.json")
-        known = facts.get("chosen_on_valid") or []
-        if why not in known:
-            write_json(run.path / "run.json", {**facts, "chosen_on_valid": [*known, why]})
+        choices = facts.get("chosen_on_valid") or []
+        if choice not in choices:
+            write_json(run.path / "run.json", {**facts, "chosen_on_valid": [*choices, choice]})
 
 
 def total(values: Sequence[float | None]) -> float | None:
-    """The sum of costs; None when one of them is not known."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known and len(known) == len(values) else None
+    """The sum of costs; None if any is unknown or there are none."""
+    known_values = [value for value in values if value is not None]
+    return sum(known_values) if known_values and len(known_values) == len(values) else None

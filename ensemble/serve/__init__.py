@@ -1,1 +1,1 @@
-"""A run or an export as an HTTP service with a page. torch is imported for a run, never for an export."""
+"""HTTP service, with a web page, for a run or an export. torch is imported for a run, never for an export."""

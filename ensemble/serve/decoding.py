@@ -1,7 +1,7 @@
-"""Files decoded in processes of their own, which may be slowed down, filled or killed by a file without harm.
+"""Decoding of image files in separate processes, so that malicious files cannot harm the service.
 
-A process gets a file's bytes and gives the squares that the networks need, or a status and a reason. Past its time
-it is killed, its memory is bounded where the system can do that, and it can write no file.
+A process receives a file's bytes and returns the squares that the networks need, or a status and a reason. It is
+killed after a time limit, its memory is limited where the system supports that, and it cannot write files.
 """
 
 from __future__ import annotations
@@ -23,19 +23,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ensemble.core.errors import DataError, one_line
 from ensemble.data.images import NotAnImage, SeeThrough, TooManyPixels, decode
-from ensemble.data.pixels import Pixels, Square
-from ensemble.errors import DataError, one_line
-from ensemble.serve.predictor import Reading
-from ensemble.serve.refusal import Refused, busy
+from ensemble.data.preprocess import Pixels, Preprocess
+from ensemble.serve.predictor import Reading, RequestRefused, busy
 
-BYTES_A_PIXEL = 32
-"""Room for the pixels as they are stored, as RGB with alpha, turned and resized."""
+BYTES_PER_PIXEL = 32
+"""Memory for the pixels as they are stored, as RGB with alpha, rotated and resized."""
 
-STARTING = 60.0
-"""Seconds that a process may take to import what it needs, before a file's own time begins."""
+START_TIMEOUT = 60.0
+"""Seconds for the imports of a new process; the time limit of a file starts afterwards."""
 
-_ROOM = 1 << 30
+_BASE_MEMORY = 1 << 30
 _READ, _REFUSED, _READY = b"\0", b"\1", b"\2"
 _STATUS: dict[type[DataError], HTTPStatus] = {
     NotAnImage: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -45,171 +44,175 @@ _ADVICE: dict[type[DataError], str] = {
     TooManyPixels: "shrink it",
     SeeThrough: "this model does not know what lies behind them, so save it without",
 }
-"""For whoever sends an image, where the error's own words are for whoever trains a model."""
+"""Advice for users of the service, in place of the error's own, which is for training."""
 
 
-def answer(body: bytes, reading: Reading) -> bytes:
-    """The squares of an image file, one after another, or why not; the first byte says which."""
+def encoded_reply(body: bytes, reading: Reading) -> bytes:
+    """The squares of an image file, concatenated, or a status and a reason; the first byte tells which."""
     try:
         image = decode(io.BytesIO(body), max_pixels=reading.max_pixels, background=reading.background)
         return _READ + b"".join(square.of(image).tobytes() for square in reading.squares)
     except DataError as error:
-        kind, why = type(error), str(error)
-        if kind in _ADVICE:
-            why = f"{why.partition(';')[0]}; {_ADVICE[kind]}"
-        return _refused(_STATUS.get(kind, HTTPStatus.UNPROCESSABLE_ENTITY), why)
+        error_type, reason = type(error), str(error)
+        if error_type in _ADVICE:
+            reason = f"{reason.partition(';')[0]}; {_ADVICE[error_type]}"
+        return _encoded_refusal(_STATUS.get(error_type, HTTPStatus.UNPROCESSABLE_ENTITY), reason)
     except MemoryError:
-        return _refused(HTTPStatus.UNPROCESSABLE_ENTITY, "needs more memory than an image may; shrink it")
+        return _encoded_refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "needs more memory than an image may; shrink it")
 
 
-def squares(reply: bytes, reading: Reading) -> dict[Square, Pixels]:
-    """`answer` read back: uint8 (1, size, size, 3) for each square. Raises Refused."""
+def squares(reply: bytes, reading: Reading) -> dict[Preprocess, Pixels]:
+    """The decoded `encoded_reply`: uint8 (1, size, size, 3) for each square. Raises RequestRefused."""
     if reply[:1] == _REFUSED:
         status, message = json.loads(reply[1:])
-        raise Refused(HTTPStatus(status), message)
-    made, start = {}, 1
+        raise RequestRefused(HTTPStatus(status), message)
+    arrays, start = {}, 1
     for square in reading.squares:
         pixels = np.frombuffer(reply, np.uint8, square.bytes, start)
-        made[square] = pixels.reshape(1, square.size, square.size, 3)
+        arrays[square] = pixels.reshape(1, square.size, square.size, 3)
         start += square.bytes
-    return made
+    return arrays
 
 
-def _refused(status: HTTPStatus, why: str) -> bytes:
-    return _REFUSED + json.dumps([int(status), one_line(why)]).encode()
+def _encoded_refusal(status: HTTPStatus, reason: str) -> bytes:
+    return _REFUSED + json.dumps([int(status), one_line(reason)]).encode()
 
 
-def work(connection: Connection[bytes, bytes], reading: Reading) -> None:
-    """What a decoding process does until nobody is there to ask."""
-    _get_ready(reading)
+def decoder_main(connection: Connection[bytes, bytes], reading: Reading) -> None:
+    """The main loop of a decoding process; returns when the connection is closed."""
+    _warm_up(reading)
     _confine(reading)
     connection.send_bytes(_READY)
     while True:
         try:
-            connection.send_bytes(answer(connection.recv_bytes(), reading))
+            connection.send_bytes(encoded_reply(connection.recv_bytes(), reading))
         except (EOFError, OSError):
             return
 
 
-def _get_ready(reading: Reading) -> None:
-    """Import what the filters need, at nobody's expense."""
+def _warm_up(reading: Reading) -> None:
+    """Import the filters' modules before the time limit of the first file starts."""
     Image.init()
     for square in reading.squares:
         square.of(Image.new("RGB", (64, 64)))
 
 
 def _confine(reading: Reading) -> None:
-    """The service decides when this process ends; it says nothing, writes nothing and takes so much memory."""
+    """Ignore signals, discard output, forbid writing files and limit the memory of this process."""
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
-    nowhere = os.open(os.devnull, os.O_RDWR)
+    null_device = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
-        os.dup2(nowhere, stream)
+        os.dup2(null_device, stream)
     if sys.platform != "win32":
         import resource
 
-        room = _now_mapped() + _ROOM + BYTES_A_PIXEL * reading.max_pixels
-        for limit, most in ((resource.RLIMIT_AS, room), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
-            # macOS knows the limit of memory and refuses it
+        memory = _mapped_bytes() + _BASE_MEMORY + BYTES_PER_PIXEL * reading.max_pixels
+        for limit, value in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)):
+            # macOS defines the memory limit but rejects setting it
             with contextlib.suppress(ValueError, OSError):
-                resource.setrlimit(limit, (most, most))
+                resource.setrlimit(limit, (value, value))
 
 
-def _now_mapped() -> int:
-    """Bytes of address space that this process has already, where /proc tells."""
+def _mapped_bytes() -> int:
+    """Bytes of address space that this process uses at present; 0 where /proc is not available."""
     try:
-        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 (no file of anybody's)
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123 (a file of the system)
             return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
 
 
 class Decoder:
-    """One process, begun again when a file has brought it down. seconds: what a file may take."""
+    """A decoding process, restarted when a file has made it end. seconds: the time limit of a file."""
 
     def __init__(self, reading: Reading, seconds: float) -> None:
         self.reading, self.seconds = reading, seconds
-        self._begin()
+        self._start()
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self.connection, other = context.Pipe()
-        self.process: Any = context.Process(target=work, args=(other, self.reading), daemon=True)
+        self.connection, child_connection = context.Pipe()
+        self.process: Any = context.Process(target=decoder_main, args=(child_connection, self.reading), daemon=True)
         self.process.start()
         self.ready = False
-        other.close()
+        child_connection.close()
 
-    def ask(self, body: bytes) -> dict[Square, Pixels]:
-        """The squares of an image file. Raises Refused."""
-        # once more where the process ends: another hand may have ended it
+    def decode(self, body: bytes) -> dict[Preprocess, Pixels]:
+        """The squares of an image file. Raises RequestRefused."""
+        # a second attempt where the process ends, which need not be the fault of the file
         reply = self._reply(body) or self._reply(body)
         if not reply:
-            why = "cannot be decoded; save it again as PNG or JPEG"
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, why)
+            reason = "cannot be decoded; save it again as PNG or JPEG"
+            raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, reason)
         return squares(reply, self.reading)
 
     def _reply(self, body: bytes) -> bytes:
-        """What the process says; nothing where it ends. Raises Refused where it takes too long."""
+        """The reply of the process; empty where the process ends. Raises RequestRefused after the time limit."""
         self.wait_until_ready()
         try:
             self.connection.send_bytes(body)
             if self.connection.poll(self.seconds):
                 return self.connection.recv_bytes()
         except (EOFError, OSError):
-            self._again()
+            self._restart()
             return b""
-        self._again()
-        why = f"takes longer than {self.seconds:g} s to decode; shrink it"
-        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, why)
+        self._restart()
+        reason = f"takes longer than {self.seconds:g} s to decode; shrink it"
+        raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, reason)
 
     def wait_until_ready(self) -> None:
-        """Raises Refused where the process does not come up, which no file is to blame for."""
+        """Raises RequestRefused where the process does not start, whatever the file."""
         try:
-            self.ready = self.ready or (self.connection.poll(STARTING) and self.connection.recv_bytes() == _READY)
+            self.ready = self.ready or (
+                self.connection.poll(START_TIMEOUT) and self.connection.recv_bytes() == _READY
+            )
         except (EOFError, OSError):
-            self._again()
+            self._restart()
         if not self.ready:
             raise busy("decoding does not start")
 
-    def _again(self) -> None:
+    def _restart(self) -> None:
         self.close()
-        self._begin()
+        self._start()
 
     def close(self) -> None:
-        """End the process, whatever it does."""
+        """Kill the process."""
         self.process.kill()
         self.process.join()
         self.connection.close()
 
 
 class Decoders:
-    """Several such processes, each asked by one thread at a time."""
+    """A pool of decoding processes, each used by one thread at a time."""
 
     def __init__(self, count: int, reading: Reading, seconds: float) -> None:
         self.idle: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
         self.all = [Decoder(reading, seconds) for _ in range(count)]
-        for one in self.all:
-            self.idle.put(one)
+        for decoder in self.all:
+            self.idle.put(decoder)
         self.threads = ThreadPoolExecutor(count, "decoding")
 
-    async def __call__(self, body: bytes) -> dict[Square, Pixels]:
-        """The squares of an image file. Raises Refused."""
-        return await asyncio.get_running_loop().run_in_executor(self.threads, self._ask, body)
+    async def __call__(self, body: bytes) -> dict[Preprocess, Pixels]:
+        """The squares of an image file. Raises RequestRefused."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, self._decode, body)
 
     async def start(self) -> None:
-        """Wait until all of them can be asked. Raises Refused."""
+        """Wait until all processes are ready. Raises RequestRefused."""
         loop = asyncio.get_running_loop()
-        await asyncio.gather(*(loop.run_in_executor(self.threads, one.wait_until_ready) for one in self.all))
+        await asyncio.gather(
+            *(loop.run_in_executor(self.threads, decoder.wait_until_ready) for decoder in self.all)
+        )
 
-    def _ask(self, body: bytes) -> dict[Square, Pixels]:
-        one = self.idle.get()
+    def _decode(self, body: bytes) -> dict[Preprocess, Pixels]:
+        decoder = self.idle.get()
         try:
-            return one.ask(body)
+            return decoder.decode(body)
         finally:
-            self.idle.put(one)
+            self.idle.put(decoder)
 
     def close(self) -> None:
-        """End all processes; nobody asks any more."""
-        for one in self.all:
-            one.close()
+        """End all processes and threads."""
+        for decoder in self.all:
+            decoder.close()
         self.threads.shutdown()

@@ -1,26 +1,69 @@
-"""What a service needs of a model, be it a run's networks in torch or an export in onnxruntime."""
+"""The interface between a service and its model, and the service's limits and errors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.combine.arrays import Wide
-from ensemble.combine.calibration import Calibration
-from ensemble.combine.opinion import Opinion
+from ensemble.combine.predicting_members import Calibration, EnsembleOutput
+from ensemble.core.predictions import Wide
 from ensemble.data.images import Colour
-from ensemble.data.pixels import Pixels, Square
+from ensemble.data.preprocess import Pixels, Preprocess
 
-Squares = Mapping[Square, Pixels]
+MEGABYTE = 1_000_000
 
 
 @dataclass(frozen=True)
-class Voice:
-    """A member that has a part in the answer. weight: None where the rule has none for each member."""
+class Limits:
+    """body: bytes of a request.  pixels: of an image, width times height.  files: images of a request.
+
+    seconds: time limit for receiving a request, for decoding an image, and, doubled, for the whole response.
+    waiting: requests that are processed or queued at a time.  batch: images that the networks process together.
+    decoders: decoding processes.
+    """
+
+    body: int = 32 * MEGABYTE
+    pixels: int = 50_000_000
+    files: int = 16
+    seconds: float = 30.0
+    waiting: int = 32
+    batch: int = 16
+    decoders: int = 2
+
+
+RETRY_SECONDS = 2
+
+
+class RequestRefused(Exception):
+    """status: of the HTTP response.  message: one line without a file's name."""
+
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Retry-After, for responses with status 503."""
+        is_busy = self.status == HTTPStatus.SERVICE_UNAVAILABLE
+        return {"Retry-After": str(RETRY_SECONDS)} if is_busy else {}
+
+
+def busy(reason: str) -> RequestRefused:
+    """The error for a valid request that the service cannot process at present."""
+    return RequestRefused(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}; try again in {RETRY_SECONDS} s")
+
+
+Squares = Mapping[Preprocess, Pixels]
+
+
+@dataclass(frozen=True)
+class ServedMember:
+    """A member that contributes to the output. weight: None where the rule has no weight per member."""
 
     id: str
     arch: str
@@ -29,17 +72,17 @@ class Voice:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a model before it sees an image.
+    """The properties of a model.
 
-    members: the m whose opinions it gives.  weights: float64 (m,), with which they are compared.  score: how good
-    it is, None where nobody knows.  calibration: None, and why, where there is none.  no_maps: why it draws no
-    Grad-CAM, else nothing.  engine: what computes.
+    members: the m members of its outputs.  weights: float64 (m,), for their disagreement.  score: as a text, None
+    where it is unknown.  calibration: None where there is none, for the reason in `no_calibration`.  no_maps: why
+    there is no Grad-CAM, else empty.  engine: the library, its version and the device.
     """
 
     run: str
     kind: str
     classes: tuple[str, ...]
-    members: tuple[Voice, ...]
+    members: tuple[ServedMember, ...]
     weights: Wide
     rule: str | None
     temperature: float | None
@@ -53,39 +96,39 @@ class Facts:
 
 @dataclass(frozen=True)
 class Reading:
-    """What is made of an image file. squares: each once.  background: behind transparent pixels, or None."""
+    """How image files are read. squares: the distinct ones.  background: of transparent pixels, or None."""
 
-    squares: tuple[Square, ...]
+    squares: tuple[Preprocess, ...]
     background: Colour | None
     max_pixels: int
 
 
 @dataclass(frozen=True)
-class Map:
-    """Where a member looks. picture: uint8 (h, w, 3), what it sees.  heat: float (h, w) from 0 to 1.
+class HeatMap:
+    """The Grad-CAM of a member. picture: uint8 (h, w, 3), its input.  heat: float (h, w) from 0 to 1.
 
-    why: the reason where there is no heat, else nothing.
+    reason: why there is no heat, else empty.
     """
 
     member: str
     picture: Pixels
     heat: npt.NDArray[np.float32] | None
-    why: str = ""
+    reason: str = ""
 
 
 class Predictor(Protocol):
-    """A model, loaded. Its methods are called from one thread."""
+    """A loaded model. Its methods are called from one thread."""
 
     @property
     def facts(self) -> Facts:
-        """What is known of it."""
+        """The properties of the model."""
 
     @property
     def reading(self) -> Reading:
-        """What it needs of an image."""
+        """How it needs image files to be read."""
 
-    def opinion(self, pixels: Squares) -> Opinion:
-        """What it says of n images. pixels: of each square uint8 (n, size, size, 3)."""
+    def output(self, pixels: Squares) -> EnsembleOutput:
+        """The output for n images. pixels: for each square uint8 (n, size, size, 3)."""
 
-    def maps(self, pixels: Squares, c: int) -> Sequence[Map]:
-        """Where each member looks for class c in one image. pixels: of each square uint8 (1, size, size, 3)."""
+    def maps(self, pixels: Squares, c: int) -> Sequence[HeatMap]:
+        """Each member's Grad-CAM of class c for one image. pixels: for each square uint8 (1, size, size, 3)."""

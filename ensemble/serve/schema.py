@@ -1,4 +1,4 @@
-"""The JSON that a service gives, as types that its OpenAPI description is made of."""
+"""The JSON of a service, as the types of its OpenAPI description."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import asdict
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ensemble import __version__
-from ensemble.report.notices import LIMITS, NOT_MEDICAL
-from ensemble.serve.limits import Limits
-from ensemble.serve.predictor import Facts, Reading
+from ensemble.core.version import __version__
+from ensemble.runs.leaderboard import LIMITS, NOT_MEDICAL
+from ensemble.serve.predictor import Facts, Limits, Reading
 
 
 class _Json(BaseModel):
@@ -131,12 +130,12 @@ class Model(_Json):
 
 
 def model_facts(facts: Facts, limits: Limits, reading: Reading) -> Model:
-    """What `/model` says. reading: how files are read, with the smaller limit of pixels."""
+    """The response of `/model`. reading: how files are read, with the smaller limit of pixels."""
     return Model(
         run=facts.run,
         kind=facts.kind,
         classes=list(facts.classes),
-        members=[MemberFacts(**asdict(one)) for one in facts.members],
+        members=[MemberFacts(**asdict(member)) for member in facts.members],
         rule=facts.rule,
         temperature=facts.temperature,
         score=facts.score,
@@ -154,8 +153,10 @@ def model_facts(facts: Facts, limits: Limits, reading: Reading) -> Model:
 
 
 def _sets(facts: Facts) -> Sets | None:
-    found = facts.calibration
-    if found is None:
+    calibration = facts.calibration
+    if calibration is None:
         return None
-    measured = None if math.isnan(found.measured) else found.measured
-    return Sets(coverage=found.sets.coverage, rows=found.sets.rows, measured=measured, says=str(found))
+    measured = None if math.isnan(calibration.measured) else calibration.measured
+    return Sets(
+        coverage=calibration.sets.coverage, rows=calibration.sets.rows, measured=measured, says=str(calibration)
+    )

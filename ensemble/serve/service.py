@@ -1,156 +1,218 @@
-"""From the bytes of image files to what a model says of them; the web is not known here."""
+"""Predictions of a model from the bytes of image files, with concurrent requests batched."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from ensemble.combine.opinion import Opinion, disagreeing
-from ensemble.metrics.uncertainty import entropy
-from ensemble.registry import did_you_mean
-from ensemble.report.answers import Layout, Unsure
-from ensemble.serve.batching import Batcher
+from ensemble.combine.predicting_members import EnsembleOutput, member_disagreement
+from ensemble.core.registry import did_you_mean
+from ensemble.metrics.classification import entropy
+from ensemble.report.prediction_output import Layout, Uncertainty
 from ensemble.serve.decoding import Decoders
-from ensemble.serve.limits import Limits
-from ensemble.serve.predictor import Map, Predictor, Squares
-from ensemble.serve.refusal import Refused, busy
+from ensemble.serve.predictor import HeatMap, Limits, Predictor, RequestRefused, Squares, busy
 from ensemble.serve.uploads import Upload
 
-PICTURE = 224
-"""Pixels of the longer side of a drawn map."""
+Asked = TypeVar("Asked")
+Said = TypeVar("Said")
+T = TypeVar("T")
+
+
+class Batcher(Generic[Asked, Said]):
+    """Batches concurrent calls. compute: n items -> n results, in one thread.  max_batch: the largest n."""
+
+    def __init__(self, compute: Callable[[Sequence[Asked]], Sequence[Said]], max_batch: int) -> None:
+        self.compute, self.max_batch = compute, max_batch
+        self.thread = ThreadPoolExecutor(1, "computing")
+        self.queue: asyncio.Queue[tuple[Asked, asyncio.Future[Said]]] = asyncio.Queue()
+        self.task: asyncio.Task[None] | None = None
+
+    async def __call__(self, item: Asked) -> Said:
+        """The result for one item."""
+        future: asyncio.Future[Said] = asyncio.get_running_loop().create_future()
+        self.queue.put_nowait((item, future))
+        return await future
+
+    async def run_in_thread(self, call: Callable[[], T]) -> T:
+        """The result of `call`, run in the same thread between two batches."""
+        return await asyncio.get_running_loop().run_in_executor(self.thread, call)
+
+    def start(self) -> None:
+        """Start processing, in the running event loop."""
+        self.task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stop processing."""
+        if self.task is not None:
+            self.task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.task
+        self.thread.shutdown()
+
+    async def _run(self) -> None:
+        while True:
+            batch = [await self.queue.get()]
+            while len(batch) < self.max_batch and not self.queue.empty():
+                batch.append(self.queue.get_nowait())
+            await self._compute_batch([(item, future) for item, future in batch if not future.done()])
+
+    async def _compute_batch(self, batch: Sequence[tuple[Asked, asyncio.Future[Said]]]) -> None:
+        """Set the result of every future, or the error of the batch for all of them."""
+        if not batch:
+            return
+        try:
+            results = await self.run_in_thread(lambda: self.compute([item for item, _ in batch]))
+        except Exception as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)
+
+
+PICTURE_SIDE = 224
+"""The longer side of a drawn map, in pixels."""
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """One file: its squares, or why it has none."""
+class _DecodedFile:
+    """A file: its squares, or the reason why it has none."""
 
     name: str
     squares: Squares | None
-    refused: Refused | None = None
+    refusal: RequestRefused | None = None
 
 
 class Service:
-    """A model behind its decoders and its queue; `start` and `stop` it in the loop that asks it."""
+    """A model with its decoders and its queue; to be started and stopped in the event loop that uses it."""
 
     def __init__(self, predictor: Predictor, limits: Limits) -> None:
-        self.predictor, self.limits, self.inside = predictor, limits, 0
+        self.predictor, self.limits, self.active_requests = predictor, limits, 0
         self.layout = Layout(predictor.facts.classes, None, "jsonl", uncertain=True)
-        most = min(predictor.reading.max_pixels, limits.pixels)
-        self.reading = replace(predictor.reading, max_pixels=most)
+        max_pixels = min(predictor.reading.max_pixels, limits.pixels)
+        self.reading = replace(predictor.reading, max_pixels=max_pixels)
 
     async def start(self) -> None:
-        """Begin to answer. Raises Refused where nothing can be decoded."""
+        """Start processing. Raises RequestRefused where decoding does not start."""
         self.decoders = Decoders(self.limits.decoders, self.reading, self.limits.seconds)
         await self.decoders.start()
-        self.batcher: Batcher[Squares, Opinion] = Batcher(self._opinions, self.limits.batch)
+        self.batcher: Batcher[Squares, EnsembleOutput] = Batcher(self._outputs, self.limits.batch)
         self.batcher.start()
 
     async def stop(self) -> None:
-        """Answer no more."""
+        """Stop processing."""
         await self.batcher.stop()
         self.decoders.close()
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
-        """A place for a request, which holds its files in memory. Raises Refused where all are taken."""
-        if self.inside >= self.limits.waiting:
-            raise busy(f"{self.inside} requests are waiting")
-        self.inside += 1
+        """Count a request while it is processed. Raises RequestRefused above the limit: requests take memory."""
+        if self.active_requests >= self.limits.waiting:
+            raise busy(f"{self.active_requests} requests are waiting")
+        self.active_requests += 1
         try:
             yield
         finally:
-            self.inside -= 1
+            self.active_requests -= 1
 
     async def predictions(self, files: Sequence[Upload]) -> dict[str, Any]:
-        """What is said of each file that can be read, and why not of the others.
+        """The predictions of the readable files, and the reasons for the others.
 
-        Raises Refused where none can be read, for the first one's reason, and where it takes too long.
+        Raises RequestRefused for the reason of the first file where none is readable, and after the time limit.
         """
-        return await self._in_time(self._predictions(files))
+        return await self._with_time_limit(self._predictions(files))
 
-    async def maps(self, file: Upload, asked: str | None) -> dict[str, Any]:
-        """Where the members look in one image for the class called `asked`, by default the predicted one.
+    async def maps(self, file: Upload, class_name: str | None) -> dict[str, Any]:
+        """The members' Grad-CAM of one image for the class `class_name`, by default the predicted one.
 
-        Raises Refused for a model without gradients, an unknown class, a file that cannot be read.
+        Raises RequestRefused for a model without gradients, an unknown class, an unreadable file.
         """
         facts = self.predictor.facts
         if facts.no_maps:
-            raise Refused(HTTPStatus.NOT_IMPLEMENTED, facts.no_maps)
-        if asked is not None and asked not in facts.classes:
-            why = f"unknown class {asked!r}{did_you_mean(asked, facts.classes)}"
-            raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, why)
-        return await self._in_time(self._maps(file, asked))
+            raise RequestRefused(HTTPStatus.NOT_IMPLEMENTED, facts.no_maps)
+        if class_name is not None and class_name not in facts.classes:
+            reason = f"unknown class {class_name!r}{did_you_mean(class_name, facts.classes)}"
+            raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, reason)
+        return await self._with_time_limit(self._maps(file, class_name))
 
-    async def _in_time(self, work: Any) -> dict[str, Any]:
+    async def _with_time_limit(self, coroutine: Any) -> dict[str, Any]:
         try:
-            made: dict[str, Any] = await asyncio.wait_for(work, 2 * self.limits.seconds)
-            return made
+            result: dict[str, Any] = await asyncio.wait_for(coroutine, 2 * self.limits.seconds)
+            return result
         except asyncio.TimeoutError as error:
             raise busy(f"no answer within {2 * self.limits.seconds:g} s") from error
 
     async def _predictions(self, files: Sequence[Upload]) -> dict[str, Any]:
-        seen = await asyncio.gather(*map(self._seen, files))
-        read = [one for one in seen if one.squares is not None]
-        refused = [one for one in seen if one.refused is not None]
-        if not read and refused[0].refused:
-            raise refused[0].refused
-        said = await asyncio.gather(*(self.batcher(one.squares) for one in read if one.squares is not None))
+        decoded = await asyncio.gather(*map(self._decoded_file, files))
+        readable = [file for file in decoded if file.squares is not None]
+        unreadable = [file for file in decoded if file.refusal is not None]
+        if not readable and unreadable[0].refusal:
+            raise unreadable[0].refusal
+        outputs = await asyncio.gather(
+            *(self.batcher(file.squares) for file in readable if file.squares is not None)
+        )
         return {
             "run": self.predictor.facts.run,
-            "predictions": [self._said(one.name, opinion) for one, opinion in zip(read, said, strict=True)],
-            "unreadable": [{"image": one.name, "error": str(one.refused)} for one in refused],
+            "predictions": [
+                self._record(file.name, output) for file, output in zip(readable, outputs, strict=True)
+            ],
+            "unreadable": [{"image": file.name, "error": str(file.refusal)} for file in unreadable],
         }
 
-    async def _seen(self, file: Upload) -> _Seen:
+    async def _decoded_file(self, file: Upload) -> _DecodedFile:
         try:
-            return _Seen(file.name, await self.decoders(file.body))
-        except Refused as refused:
-            return _Seen(file.name, None, refused)
+            return _DecodedFile(file.name, await self.decoders(file.body))
+        except RequestRefused as refusal:
+            return _DecodedFile(file.name, None, refusal)
 
-    def _opinions(self, asked: Sequence[Squares]) -> Sequence[Opinion]:
-        """What the model says of n images, each on its own."""
-        together = {square: np.concatenate([one[square] for one in asked]) for square in asked[0]}
-        opinion = self.predictor.opinion(together)
-        return [opinion.row(i) for i in range(len(asked))]
+    def _outputs(self, images: Sequence[Squares]) -> Sequence[EnsembleOutput]:
+        """The model's output for each of n images."""
+        batch = {square: np.concatenate([squares[square] for squares in images]) for square in images[0]}
+        output = self.predictor.output(batch)
+        return [output.row(i) for i in range(len(images))]
 
-    def _said(self, name: str, opinion: Opinion) -> dict[str, Any]:
-        """A line of `ens predict --uncertain`, and the same of each member."""
+    def _record(self, name: str, output: EnsembleOutput) -> dict[str, Any]:
+        """The fields of a line of `ens predict --uncertain`, and the same for each member."""
         facts = self.predictor.facts
-        sets = None if facts.calibration is None else facts.calibration.sets.sets(opinion.probs)
-        unsure = Unsure(entropy(opinion.probs), disagreeing(opinion.members, facts.weights), sets)
-        (said,) = self.layout.objects([name], opinion.probs, unsure)
-        alone = self.layout.objects([one.id for one in facts.members], opinion.members[:, 0], None)
-        return said | {"members": [{"member": one.pop("image"), **one} for one in alone]}
+        sets = None if facts.calibration is None else facts.calibration.sets.sets(output.probs)
+        uncertainty = Uncertainty(entropy(output.probs), member_disagreement(output.members, facts.weights), sets)
+        (record,) = self.layout.objects([name], output.probs, uncertainty)
+        member_records = self.layout.objects([member.id for member in facts.members], output.members[:, 0], None)
+        return record | {"members": [{"member": member.pop("image"), **member} for member in member_records]}
 
-    async def _maps(self, file: Upload, asked: str | None) -> dict[str, Any]:
+    async def _maps(self, file: Upload, class_name: str | None) -> dict[str, Any]:
         squares = await self.decoders(file.body)
         classes = self.predictor.facts.classes
-        if asked is None:
-            asked = classes[int((await self.batcher(squares)).probs[0].argmax())]
-        maps = await self.batcher.alone(partial(self.predictor.maps, squares, classes.index(asked)))
+        if class_name is None:
+            class_name = classes[int((await self.batcher(squares)).probs[0].argmax())]
+        maps = await self.batcher.run_in_thread(partial(self.predictor.maps, squares, classes.index(class_name)))
         return {
             "run": self.predictor.facts.run,
             "image": file.name,
-            "class": asked,
-            "maps": await asyncio.to_thread(lambda: [_drawn(one) for one in maps]),
+            "class": class_name,
+            "maps": await asyncio.to_thread(lambda: [_drawn(heat_map) for heat_map in maps]),
         }
 
 
-def _drawn(one: Map) -> dict[str, Any]:
+def _drawn(heat_map: HeatMap) -> dict[str, Any]:
     from ensemble.report.figures import overlaid
-    from ensemble.report.page import data_uri
+    from ensemble.report.html import data_uri
 
-    if one.heat is None:
-        return {"member": one.member, "picture": None, "why": one.why}
-    picture = overlaid(one.picture, one.heat)
-    larger = max(1, PICTURE // max(picture.size))
-    shown = picture.resize((picture.width * larger, picture.height * larger), Image.Resampling.NEAREST)
-    return {"member": one.member, "picture": data_uri(shown, PICTURE), "why": ""}
+    if heat_map.heat is None:
+        return {"member": heat_map.member, "picture": None, "why": heat_map.reason}
+    picture = overlaid(heat_map.picture, heat_map.heat)
+    factor = max(1, PICTURE_SIDE // max(picture.size))
+    enlarged = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    return {"member": heat_map.member, "picture": data_uri(enlarged, PICTURE_SIDE), "why": ""}

@@ -1,4 +1,4 @@
-"""`python -m ensemble.serve.streamlit_app http://127.0.0.1:8000`: a Streamlit page before a service that runs."""
+"""`python -m ensemble.serve.streamlit_app http://127.0.0.1:8000`: a Streamlit page for a running service."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from ensemble.errors import EnsError
-from ensemble.extras import require
+from ensemble.core.errors import EnsError, require
 
 PAGE = Path(__file__).with_name("streamlit_page.py")
 
@@ -31,11 +30,11 @@ def main(address: str, host: str, port: int) -> None:
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
     }
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    arguments = [argument for name, value in options.items() for argument in (f"--{name}", str(value))]
     from streamlit.web.cli import main as streamlit
 
-    # in this process: one of its own would go on when this one is told to end
-    streamlit(["run", str(PAGE), *words, "--", address])
+    # in this process, as a child process would go on after this one is terminated
+    streamlit(["run", str(PAGE), *arguments, "--", address])
 
 
 if __name__ == "__main__":

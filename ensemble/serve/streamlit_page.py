@@ -1,4 +1,4 @@
-"""What `ensemble.serve.streamlit_app` shows. It knows a service's addresses and nothing of models."""
+"""The page of `ensemble.serve.streamlit_app`. It uses a service's endpoints only, not the package's models."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import sys
 from typing import Any
 
 
-def ask(address: str, path: str, file: tuple[str, bytes] | None = None) -> dict[str, Any]:
-    """The JSON of a GET, or of a POST of one image. Raises RuntimeError with the service's own words."""
+def request_json(address: str, path: str, file: tuple[str, bytes] | None = None) -> dict[str, Any]:
+    """The JSON of a GET, or of a POST of one image. Raises RuntimeError with the service's error message."""
     import requests
 
     try:
-        where = f"{address.rstrip('/')}/{path}"
-        answer = (
-            requests.post(where, files={"images": file}, timeout=90) if file else requests.get(where, timeout=10)
-        )
-        said: dict[str, Any] = answer.json()
+        url = f"{address.rstrip('/')}/{path}"
+        response = requests.post(url, files={"images": file}, timeout=90) if file else requests.get(url, timeout=10)
+        content: dict[str, Any] = response.json()
     except (requests.RequestException, ValueError) as error:
         raise RuntimeError(f"no service answers at {address}; start one with `ens serve RUN`") from error
-    if not answer.ok:
-        raise RuntimeError(said.get("error", f"the service answers {answer.status_code}"))
-    return said
+    if not response.ok:
+        raise RuntimeError(content.get("error", f"the service answers {response.status_code}"))
+    return content
 
 
 def page(address: str) -> None:
@@ -29,42 +27,42 @@ def page(address: str) -> None:
 
     st.set_page_config(page_title="ens serve")
     try:
-        model = ask(address, "model")
+        model = request_json(address, "model")
     except RuntimeError as error:
         st.error(str(error))
         return
     st.title(model["run"])
     if model["notice"]:
         st.warning(model["notice"])
-    given = st.file_uploader("An image") or st.camera_input("or a photo", disabled=not st.toggle("Camera"))
-    if given is None:
+    upload = st.file_uploader("An image") or st.camera_input("or a photo", disabled=not st.toggle("Camera"))
+    if upload is None:
         return
-    file = (given.name, given.getvalue())
+    file = (upload.name, upload.getvalue())
     try:
-        (said,) = ask(address, "predict", file)["predictions"]
+        (prediction,) = request_json(address, "predict", file)["predictions"]
     except RuntimeError as error:
         st.error(str(error))
         return
-    _answer(model, said)
-    _maps(address, model, file)
+    _show_prediction(model, prediction)
+    _show_maps(address, model, file)
 
 
-def _answer(model: dict[str, Any], said: dict[str, Any]) -> None:
+def _show_prediction(model: dict[str, Any], prediction: dict[str, Any]) -> None:
     import streamlit as st
 
-    st.metric("Most probable", said["label"], f"{said['probability']:.1%}", delta_color="off")
-    everybody = {"together": said} | {one["member"]: one for one in said["members"]}
-    st.dataframe({name: one["probabilities"] for name, one in everybody.items()})
-    unlike = said["disagreement"]
-    st.text(f"Entropy: {said['entropy']:.3f} nats")
-    st.text("Members' disagreement: " + ("-" if unlike is None else f"{unlike:.3f} nats"))
+    st.metric("Most probable", prediction["label"], f"{prediction['probability']:.1%}", delta_color="off")
+    columns = {"together": prediction} | {member["member"]: member for member in prediction["members"]}
+    st.dataframe({name: record["probabilities"] for name, record in columns.items()})
+    disagreement = prediction["disagreement"]
+    st.text(f"Entropy: {prediction['entropy']:.3f} nats")
+    st.text("Members' disagreement: " + ("-" if disagreement is None else f"{disagreement:.3f} nats"))
     if model["sets"]:
-        st.text(f"Set for {model['sets']['coverage']:.0%}: " + (", ".join(said["set"]) or "empty"))
+        st.text(f"Set for {model['sets']['coverage']:.0%}: " + (", ".join(prediction["set"]) or "empty"))
     else:
         st.text(f"No set: {model['why_no_sets']}")
 
 
-def _maps(address: str, model: dict[str, Any], file: tuple[str, bytes]) -> None:
+def _show_maps(address: str, model: dict[str, Any], file: tuple[str, bytes]) -> None:
     import streamlit as st
 
     st.subheader("Where they look (Grad-CAM)")
@@ -72,15 +70,15 @@ def _maps(address: str, model: dict[str, Any], file: tuple[str, bytes]) -> None:
         st.text(f"Not drawn: {model['why_no_gradcam']}")
         return
     try:
-        maps = ask(address, "explain", file)["maps"]
+        maps = request_json(address, "explain", file)["maps"]
     except RuntimeError as error:
         st.error(str(error))
         return
-    for column, one in zip(st.columns(len(maps)), maps, strict=True):
-        if one["picture"]:
-            column.image(one["picture"], caption=one["member"])
+    for column, heat in zip(st.columns(len(maps)), maps, strict=True):
+        if heat["picture"]:
+            column.image(heat["picture"], caption=heat["member"])
         else:
-            column.text(f"{one['member']}: {one['why']}")
+            column.text(f"{heat['member']}: {heat['why']}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The files of a request, in memory alone and no more of them than is allowed."""
+"""The files of a request, within the limits and kept in memory only."""
 
 from __future__ import annotations
 
@@ -13,89 +13,92 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from ensemble.errors import one_line
-from ensemble.serve.limits import MEGABYTE, Limits
-from ensemble.serve.refusal import Refused
+from ensemble.core.errors import one_line
+from ensemble.serve.predictor import MEGABYTE, Limits, RequestRefused
 
-LONGEST_NAME = 255
-DRAINED = 4
-"""So many times the largest body are read and dropped, so that the sender gets to hear why it is refused."""
+MAX_NAME_LENGTH = 255
+DRAIN_FACTOR = 4
+"""Up to this multiple of the largest body is read and discarded, so that the client receives the error."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """name: what the sender calls it, one line.  body: its bytes."""
+    """name: the client's file name, one line.  body: its bytes."""
 
     name: str
     body: bytes
 
 
 class _InMemory(MultiPartParser):
-    # nothing of an image goes to the disk, which is what happens beyond this size
+    # larger parts would be written to disk, where no image may be stored
     spool_max_size = sys.maxsize
 
 
 async def uploads(request: Request, limits: Limits) -> list[Upload]:
-    """The files of a multipart request, in their order. Raises Refused for anything else."""
+    """The files of a multipart request, in their order. Raises RequestRefused for anything else."""
     try:
         return await asyncio.wait_for(_parsed(request, limits), limits.seconds)
     except ClientDisconnect as error:
-        # nobody hears it; it must only not count as a fault of ours
-        raise Refused(HTTPStatus.BAD_REQUEST, "the sender has left") from error
+        # no client receives it; it only must not count as an internal error
+        raise RequestRefused(HTTPStatus.BAD_REQUEST, "the sender has left") from error
     except asyncio.TimeoutError as error:
-        why = f"the request took longer than {limits.seconds:g} s to arrive"
-        raise Refused(HTTPStatus.REQUEST_TIMEOUT, why) from error
+        reason = f"the request took longer than {limits.seconds:g} s to arrive"
+        raise RequestRefused(HTTPStatus.REQUEST_TIMEOUT, reason) from error
 
 
 async def _parsed(request: Request, limits: Limits) -> list[Upload]:
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != "multipart/form-data":
-        raise Refused(
+        raise RequestRefused(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             "multipart/form-data with a file in every part expected, as from curl -F",
         )
     body = _bounded(request, limits.body)
-    # one more than allowed, so that too many can be told from a broken request
+    # one more than allowed, to distinguish too many files from a broken request
     parser = _InMemory(request.headers, body, max_files=limits.files + 1, max_fields=8, max_part_size=10_000)
     try:
         form = await parser.parse()
     except MultiPartException as error:
         if parser._current_files > limits.files:
             raise _too_many(limits) from error
-        raise Refused(HTTPStatus.BAD_REQUEST, f"a broken multipart request ({one_line(error.message)})") from error
+        raise RequestRefused(
+            HTTPStatus.BAD_REQUEST, f"a broken multipart request ({one_line(error.message)})"
+        ) from error
     try:
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         if not files:
-            raise Refused(HTTPStatus.BAD_REQUEST, "no file in the request; one named `images` expected")
+            raise RequestRefused(HTTPStatus.BAD_REQUEST, "no file in the request; one named `images` expected")
         if len(files) > limits.files:
             raise _too_many(limits)
-        return [await _taken(file) for file in files]
+        return [await _upload(file) for file in files]
     finally:
         await form.close()
 
 
-async def _taken(file: UploadFile) -> Upload:
-    """The file's bytes, not held twice."""
+async def _upload(file: UploadFile) -> Upload:
+    """The file's name and bytes; the file is closed, so that its bytes are held only once."""
     body = await file.read()
     await file.close()
-    return Upload(one_line(file.filename or "")[:LONGEST_NAME], body)
+    return Upload(one_line(file.filename or "")[:MAX_NAME_LENGTH], body)
 
 
-def _too_many(limits: Limits) -> Refused:
-    return Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{limits.files} files in a request at most expected")
+def _too_many(limits: Limits) -> RequestRefused:
+    return RequestRefused(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{limits.files} files in a request at most expected"
+    )
 
 
-async def _bounded(request: Request, most: int) -> AsyncGenerator[bytes, None]:
-    """The body as it comes. Raises Refused when it is larger than `most` bytes, or says that it will be."""
+async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    """The chunks of the body. Raises RequestRefused when it, or its Content-Length, exceeds `max_bytes`."""
     length = request.headers.get("content-length", "")
-    seen, large = 0, length.isdecimal() and int(length) > most
+    received, too_large = 0, length.isdecimal() and int(length) > max_bytes
     async for chunk in request.stream():
-        seen += len(chunk)
-        large = large or seen > most
-        if not large:
+        received += len(chunk)
+        too_large = too_large or received > max_bytes
+        if not too_large:
             yield chunk
-        elif seen > DRAINED * most:
+        elif received > DRAIN_FACTOR * max_bytes:
             break
-    if large:
-        why = f"the request is larger than {most / MEGABYTE:g} MB"
-        raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, why)
+    if too_large:
+        reason = f"the request is larger than {max_bytes / MEGABYTE:g} MB"
+        raise RequestRefused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)

@@ -1,1 +1,1 @@
-"""Predictions to a file that a competition accepts, checked before it is written."""
+"""Submission files for competitions, written from predictions and validated first."""

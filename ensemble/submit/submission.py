@@ -1,4 +1,4 @@
-"""A run's predictions to a submission file and its JSON sidecar, checked before anything is written."""
+"""Write the predictions of a run as a submission file with a JSON sidecar, validated before writing."""
 
 from __future__ import annotations
 
@@ -11,21 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ensemble.combine.command import combine_command, other_test
-from ensemble.combine.record import read_ensemble
-from ensemble.data.names import natural_key
-from ensemble.errors import DataError, RecipeError, first_few, one_line
-from ensemble.files import sha256_file, write_atomically, write_json
-from ensemble.predictions import Predictions
-from ensemble.runs.commands import made_by
+from ensemble.combine.record import combine_command, other_test, read_ensemble
+from ensemble.core.errors import DataError, RecipeError, first_few, one_line
+from ensemble.core.files import sha256_file, write_atomically, write_json
+from ensemble.core.names import natural_key
+from ensemble.core.predictions import Predictions
+from ensemble.runs.origin import run_command
 from ensemble.runs.run import Run
 from ensemble.runs.stale import compared
-from ensemble.submit.answers import answer_of, label_notes
-from ensemble.submit.filling import Fill, fill_of, filled
-from ensemble.submit.formats import Format, formats
-from ensemble.submit.sheet import Sheet, Spec, missing_notes, zipped
-from ensemble.submit.spelled import spelling_notes
-from ensemble.submit.template import Template, read_template, unpredicted
+from ensemble.submit.columns import answer_columns, label_notes, spelling_notes
+from ensemble.submit.formats import Format, Sheet, Spec, formats, missing_notes, zipped
+from ensemble.submit.template import Fill, Template, fill_of, filled, read_template, unpredicted
 from ensemble.submit.template import fill as filled_in
 
 if TYPE_CHECKING:
@@ -36,7 +32,7 @@ FOLDER = Path("submissions")
 
 @dataclass(frozen=True)
 class Submission:
-    """A file that was written, the facts that its sidecar holds, and what a person should see."""
+    """A written submission file. facts: content of the sidecar.  notes: remarks for the user."""
 
     path: Path
     sidecar: Path
@@ -55,12 +51,12 @@ def submit(
     fill: str | None = None,
     data: DataSpec | None = None,
 ) -> Submission:
-    """Write the predictions of `split` by `run` as `spec` says, and `<out>.json` beside them.
+    """Write the predictions of `split` by `run` in the format of `spec`, and the sidecar `<out>.json`.
 
-    out: by default submissions/<run id>.<csv or zip>.  sample: a sample submission to follow.  unnamed: the
-    class that a sample may have no column for.  fill: what rows hold that were not predicted, as for `fill_of`.
-    data: where the images are; predictions of other images than are there now are refused.
-    Raises DataError or RecipeError, and then nothing is written.
+    out: by default submissions/<run id>.<csv or zip>.  sample: a sample submission used as template.  unnamed: the
+    class for which a sample may have no column.  fill: value of rows without predictions, as for `fill_of`.
+    data: the location of the images; predictions of other images than those on disk are refused.
+    Raises DataError or RecipeError before anything is written.
     """
     form = formats.get(spec.format)
     predicted = _predictions(run, split)
@@ -89,9 +85,9 @@ def submit(
 
 def _predictions(run: Run, split: str) -> Predictions:
     if not run.has(split):
-        have = [name for name in run.splits() if name != "valid"]
+        splits = [name for name in run.splits() if name != "valid"]
         raise DataError(
-            f"{run.id} has no predictions of {split!r} (there are: {first_few(have) or 'none'});"
+            f"{run.id} has no predictions of {split!r} (there are: {first_few(splits) or 'none'});"
             " give the recipe a test split and type `ens train` and `ens combine` again"
         )
     _refuse_stale(run, split)
@@ -101,32 +97,32 @@ def _predictions(run: Run, split: str) -> Predictions:
     return predictions
 
 
-def _missing_notes(missing: list[str], filling: Fill | None, asked: str | None) -> tuple[str, ...]:
-    """What to say of the rows that were not predicted."""
+def _missing_notes(missing: list[str], filling: Fill | None, requested_fill: str | None) -> tuple[str, ...]:
+    """Notes on the rows without predictions."""
     if not missing:
-        return () if asked is None else ("--fill: no row is missing",)
+        return () if requested_fill is None else ("--fill: no row is missing",)
     count, names = f"{len(missing)} test image{'s' if missing[1:] else ''}", first_few(missing)
     if filling is None:
         return (
             f"{count} could not be read and so no row is written for: {names}; --fill uniform, prior or a class",
         )
     shares = f", the shares in {filling.source}" if filling.source else ""
-    return (f"{count} not predicted, filled with {filling.how}{shares}: {names}",)
+    return (f"{count} not predicted, filled with {filling.choice}{shares}: {names}",)
 
 
 def _compare(run: Run, split: str, data: DataSpec | None) -> tuple[tuple[str, ...], list[str]]:
-    """Notes on what could not be compared, and the ids of images that cannot be read.
+    """Notes on why no comparison was possible, and the ids of unreadable images.
 
-    Raises MismatchedRuns where the images of the test set are other ones now than `run` has predicted.
+    Raises MismatchedRuns if the test images on disk are not those that `run` has predicted.
     """
-    found = compared([run], data, run.path.parent, split)
-    if found.changed and data is not None:
-        raise other_test(run, found.changed[0], data)
-    return ((found.note,) if found.note else ()), list(found.unread.get(split, ()))
+    comparison = compared([run], data, run.path.parent, split)
+    if comparison.changed and data is not None:
+        raise other_test(run, comparison.changed[0], data)
+    return ((comparison.note,) if comparison.note else ()), list(comparison.unread.get(split, ()))
 
 
 def _refuse_stale(run: Run, split: str) -> None:
-    """Raises DataError when what `run` was made from has changed since; what is gone is not missed."""
+    """Raises DataError if the predictions that `run` was made from have changed; deleted ones are ignored."""
     if run.kind not in ("ensemble", "folds"):
         return
     sources = read_ensemble(run).sources if run.kind == "ensemble" else None
@@ -137,8 +133,10 @@ def _refuse_stale(run: Run, split: str) -> None:
         if (sources is None or parent["id"] in sources) and path.is_file() and sha256_file(path) != recorded:
             changed.append(parent["id"])
     if changed:
-        again = combine_command(run) if run.kind == "ensemble" else made_by(run, run.path.parent) or "ens train"
-        raise DataError(f"{run.id} was made from other predictions of {first_few(changed)}; type `{again}`")
+        command = (
+            combine_command(run) if run.kind == "ensemble" else run_command(run, run.path.parent) or "ens train"
+        )
+        raise DataError(f"{run.id} was made from other predictions of {first_few(changed)}; type `{command}`")
 
 
 def _ordered(predictions: Predictions, spec: Spec) -> Predictions:
@@ -150,7 +148,7 @@ def _ordered(predictions: Predictions, spec: Spec) -> Predictions:
 
 
 def _path(run: Run, split: str, out: Path | None, *, as_zip: bool) -> Path:
-    """Where to write. A name that ends in .zip is a zip; a zip has no other ending."""
+    """Path of the submission file. Raises RecipeError for a zip without suffix .zip or a file of other origin."""
     if out is None:
         name = run.id if split == "test" else f"{run.id}-{split}"
         return FOLDER / f"{name}.{'zip' if as_zip else 'csv'}"
@@ -169,27 +167,29 @@ def _path(run: Run, split: str, out: Path | None, *, as_zip: bool) -> Path:
 def _sheet(
     form: Format, predictions: Predictions, spec: Spec, template: Template | None, unnamed: str | None
 ) -> tuple[Sheet, tuple[str, ...]]:
-    """The sheet, and notes on the sample."""
+    """The table to write, and notes on the sample."""
     if template is None:
         unused = spec.positive is not None and not form.probabilities(spec)
         note = f"--positive has no part in {form.name}, which holds labels; type --format kaggle-probs"
         return form.build(predictions, spec), (note,) if unused else ()
-    classes, shares = predictions.classes.tolist(), form.probabilities(spec)
-    sheet = filled_in(template, predictions, spec, probabilities=shares, unnamed=unnamed)
-    taken = answer_of(template, classes, spec, probabilities=shares, unnamed=unnamed)
-    return sheet, (*([taken.note] if taken.note else []), *label_notes(template, taken, classes, spec))
+    classes, probabilities = predictions.classes.tolist(), form.probabilities(spec)
+    sheet = filled_in(template, predictions, spec, probabilities=probabilities, unnamed=unnamed)
+    answer = answer_columns(template, classes, spec, probabilities=probabilities, unnamed=unnamed)
+    return sheet, (*([answer.note] if answer.note else []), *label_notes(template, answer, classes, spec))
 
 
 def check(sheet: Sheet, n: int) -> None:
-    """Raises DataError unless there are n rows as wide as the header, no column twice and no empty cell."""
-    twice = [name for name, count in Counter(sheet.header).items() if count > 1]
-    if twice:
-        raise DataError(f"two columns are called {first_few(twice)}; set id_column or label_column under `submit:`")
+    """Raises DataError unless there are n rows of the header's length, no duplicate columns and no empty cells."""
+    duplicates = [name for name, count in Counter(sheet.header).items() if count > 1]
+    if duplicates:
+        raise DataError(
+            f"two columns are called {first_few(duplicates)}; set id_column or label_column under `submit:`"
+        )
     if len(sheet.rows) != n:
         raise DataError(f"the submission has {len(sheet.rows)} rows, {n} were predicted")
-    odd = [row[0] for row in sheet.rows if len(row) != len(sheet.header) or not all(row)]
-    if odd:
-        raise DataError(f"rows with an empty cell or the wrong number of cells: {first_few(odd)}")
+    bad_rows = [row[0] for row in sheet.rows if len(row) != len(sheet.header) or not all(row)]
+    if bad_rows:
+        raise DataError(f"rows with an empty cell or the wrong number of cells: {first_few(bad_rows)}")
 
 
 def _facts(
@@ -216,7 +216,7 @@ def _facts(
 
 
 def _source(run: Run) -> dict[str, Any]:
-    """Where the predictions come from: the members with their weights, and the score to expect."""
+    """Origin of the predictions for the sidecar: the members with their weights, and the expected score."""
     metrics = run.metrics
     if run.kind != "ensemble":
         return {"valid": metrics.get("valid")}
@@ -224,8 +224,8 @@ def _source(run: Run) -> dict[str, Any]:
     weights = ensemble.weights or (None,) * len(ensemble.members)
     rows = zip(ensemble.members, ensemble.sources, ensemble.archs, weights, strict=True)
     members = [
-        {"id": one, **({"refit": source} if source != one else {}), "arch": arch, "weight": weight}
-        for one, source, arch, weight in rows
+        {"id": member, **({"refit": source} if source != member else {}), "arch": arch, "weight": weight}
+        for member, source, arch, weight in rows
     ]
     return {
         "rule": ensemble.rule,

@@ -1,26 +1,97 @@
-"""A sample submission as the template: its columns, its spelling of the ids, its order."""
+"""A sample submission as a template: columns, spelling and order of ids, rows to fill."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ensemble.data.csvrows import read_rows
-from ensemble.data.names import nfc
-from ensemble.data.spelling import Spellings
-from ensemble.errors import DataError, first_few, one_line
+from ensemble.core.errors import DataError, RecipeError, first_few, one_line
+from ensemble.core.names import nfc
+from ensemble.core.predictions import Floats, Ints, Predictions, Texts, align
+from ensemble.core.registry import did_you_mean
+from ensemble.data.csv_files import read_rows
+from ensemble.data.file_index import Spellings
 from ensemble.metrics import labels
-from ensemble.predictions import Ints, Predictions, Texts
-from ensemble.submit.answers import Answer, Holds, answer_of
-from ensemble.submit.formats import of_class, predicted_labels
-from ensemble.submit.sheet import Sheet, Spec, columns
+from ensemble.runs.run import Run
+from ensemble.submit.columns import AnswerColumns, AnswerKind, answer_columns
+from ensemble.submit.formats import Sheet, Spec, columns, of_class, predicted_labels
+
+UNIFORM, PRIOR = "uniform", "prior"
+
+
+@dataclass(frozen=True)
+class Fill:
+    """Fill value of missing rows. choice: as in --fill.  probs: float32 (k,), in the predictions' order of classes.
+
+    source: origin of the shares of `prior`, or empty.
+    """
+
+    choice: str
+    probs: Floats
+    source: str = ""
+
+    def facts(self, ids: list[str]) -> dict[str, Any]:
+        """The entry `filled` of the sidecar; ids: the filled rows."""
+        source = {"from": self.source} if self.source else {}
+        return {"with": self.choice, **source, "probs": self.probs.tolist(), "rows": len(ids), "ids": ids}
+
+
+def fill_of(choice: str, run: Run, predictions: Predictions) -> Fill:
+    """The Fill for `uniform`, `prior` or a class. Raises RecipeError for another, DataError for an unknown prior.
+
+    A class named `uniform` or `prior` takes precedence. prior: the class shares among the labelled validation rows
+    of `run`, else (e.g. a refit) among the training images that it records.
+    """
+    classes = predictions.classes.tolist()
+    name = nfc(choice.strip())
+    if name in classes:
+        return Fill(name, np.eye(len(classes), dtype=np.float32)[classes.index(name)])
+    if name == UNIFORM:
+        return Fill(name, np.full(len(classes), 1 / len(classes), np.float32))
+    if name == PRIOR:
+        counts, source = _counts(run, predictions)
+        return Fill(name, (counts / counts.sum()).astype(np.float32), source)
+    choices = (UNIFORM, PRIOR, *classes)
+    raise RecipeError(f"--fill {choice!r} found; uniform, prior or a class expected{did_you_mean(name, choices)}")
+
+
+def _counts(run: Run, predictions: Predictions) -> tuple[Floats, str]:
+    """Class counts, float64 (k,), and what was counted."""
+    classes = predictions.classes
+    if run.has("valid"):
+        valid = run.predictions("valid")
+        valid = align(valid, valid.ids, classes)
+        if valid.targets is not None:
+            class_counts = np.bincount(valid.targets[valid.labelled], minlength=len(classes))
+            return class_counts.astype(np.float64), f"the labelled validation rows of {run.id}"
+    counts, names = (run.facts.get("shown") or {}).get("before"), run.facts.get("classes") or []
+    if counts and len(counts) == len(names) and set(names) == set(classes.tolist()):
+        by_class: dict[str, int] = dict(zip(names, counts, strict=True))
+        ordered = np.array([by_class[name] for name in classes.tolist()], np.float64)
+        return ordered, f"the training images of {run.id}"
+    raise DataError(
+        f"--fill prior: {run.id} knows neither labels of validation rows nor of training images; type"
+        " --fill uniform, or a class"
+    )
+
+
+def filled(predictions: Predictions, missing: list[str], fill: Fill) -> Predictions:
+    """`predictions` with a row for each id of `missing`, without targets; sorted by id if `predictions` are."""
+    if not missing:
+        return predictions
+    ids = np.concatenate([predictions.ids, np.array(missing, dtype=np.str_)])
+    probs = np.concatenate([predictions.probs, np.repeat(fill.probs[None], len(missing), axis=0)])
+    given_ids = predictions.ids.tolist()
+    order = np.argsort(ids, kind="stable") if given_ids == sorted(given_ids) else np.arange(len(ids))
+    return replace(predictions, ids=ids[order], probs=probs[order], targets=None, groups=None)
 
 
 @dataclass(frozen=True)
 class Template:
-    """header: the column names.  cells: str (n, columns).  id_at: which column holds the ids."""
+    """A sample submission. header: column names.  cells: str (n, columns).  id_at: index of the column of ids."""
 
     header: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
@@ -31,25 +102,25 @@ class Template:
 
     @property
     def ids(self) -> list[str]:
-        """The ids as the sample spells them, in its order."""
+        """The ids as spelled and ordered in the sample."""
         return [row[self.id_at] for row in self.cells]
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """The columns to fill in."""
-        return tuple(name for at, name in enumerate(self.header) if at != self.id_at)
+        """Names of the columns to fill in."""
+        return tuple(name for index, name in enumerate(self.header) if index != self.id_at)
 
 
 def read_template(path: Path, spec: Spec, classes: Texts) -> Template:
-    """Read a sample submission. Raises DataError when it is not a table with ids and an answer."""
+    """Read a sample submission. Raises DataError if it is not a table with ids and an answer."""
     source = one_line(path)
     rows, separator = read_rows(path, f"{spec.separator},;\t")
     lines = [row.cells for row in rows]
     if not lines:
         raise DataError(f"the sample {source} is empty; a header and a row for each item expected")
     if not spec.header:
-        middle = (spec.label_column,) if len(lines[0]) == 2 else tuple(classes.tolist())
-        lines.insert(0, (spec.id_column, *middle))
+        answer_names = (spec.label_column,) if len(lines[0]) == 2 else tuple(classes.tolist())
+        lines.insert(0, (spec.id_column, *answer_names))
     header, cells = tuple(nfc(name.strip()) for name in lines[0]), tuple(lines[1:])
     ragged = [" ".join(row) for row in cells if len(row) != len(header)]
     if ragged or len(header) < 2:
@@ -62,11 +133,11 @@ def read_template(path: Path, spec: Spec, classes: Texts) -> Template:
 
 
 def _id_at(header: tuple[str, ...], name: str) -> int:
-    """The column of this name, in any case of letters where none is spelled so; else the first."""
-    cased = [column.casefold() for column in header]
+    """Index of the column `name`, case-insensitive if there is no exact match; else 0."""
+    casefolded = [column.casefold() for column in header]
     if name in header:
         return header.index(name)
-    return cased.index(name.casefold()) if name.casefold() in cased else 0
+    return casefolded.index(name.casefold()) if name.casefold() in casefolded else 0
 
 
 def fill(
@@ -77,73 +148,75 @@ def fill(
     probabilities: bool,
     unnamed: str | None = None,
 ) -> Sheet:
-    """The template with our answers: labels in a single column, or probabilities in its columns' order.
+    """The template filled with the predictions: labels in a single column, or probabilities in its column order.
 
-    probabilities: whether a single column is to hold one.  unnamed: a class that the template may leave out.
-    Raises DataError for ids or columns that do not match, RecipeError when `positive` must be said.
+    probabilities: whether a single column shall hold one.  unnamed: a class that the template may leave out.
+    Raises DataError for ids or columns that do not match, RecipeError if `positive` is required.
     """
     rows = matching_rows(template, predictions.ids)
     ordered = replace(predictions, ids=predictions.ids[rows], probs=predictions.probs[rows])
-    kind = answer_of(template, predictions.classes.tolist(), spec, probabilities=probabilities, unnamed=unnamed)
-    answers = _answers(template, ordered, spec, kind)
+    answer = answer_columns(
+        template, predictions.classes.tolist(), spec, probabilities=probabilities, unnamed=unnamed
+    )
+    answers = _answers(template, ordered, spec, answer)
     cells = [*answers[: template.id_at], template.ids, *answers[template.id_at :]]
     return Sheet(template.header, columns(*cells), template.with_header, template.separator)
 
 
-def _answers(template: Template, predictions: Predictions, spec: Spec, kind: Answer) -> list[list[str]]:
-    if kind.holds is Holds.LABEL:
+def _answers(template: Template, predictions: Predictions, spec: Spec, answer: AnswerColumns) -> list[list[str]]:
+    if answer.kind is AnswerKind.LABEL:
         return [predicted_labels(predictions, spec)]
-    if kind.holds is Holds.DECISION:
-        best = predictions.classes[labels(predictions.probs)].tolist()
-        return [["1" if name == kind.classes[0] else "0" for name in best]]
-    return [of_class(predictions, name) for name in kind.classes]
+    if answer.kind is AnswerKind.DECISION:
+        predicted = predictions.classes[labels(predictions.probs)].tolist()
+        return [["1" if name == answer.classes[0] else "0" for name in predicted]]
+    return [of_class(predictions, name) for name in answer.classes]
 
 
 def matching_rows(template: Template, ids: Texts) -> Ints:
-    """The row of `ids` (n,) for each id of the template, int64 (n,), with or without a picture's extension.
+    """The row of `ids` (n,) for each id of the template, int64 (n,).
 
-    An id of the template may have folders before it that ours lacks, or lack folders that ours has.
+    File extensions of images, and leading folders, may be present in only one of the two.
 
-    Raises DataError that names the first five that are duplicate, missing or extra.
+    Raises DataError that names up to five duplicate, missing or extra ids.
     """
-    have, found = ids.tolist(), _rows(template, ids)
-    wanted = template.ids
+    given_ids, rows = ids.tolist(), _rows(template, ids)
+    expected = template.ids
     problems = {
-        "no prediction for": [one for one, row in zip(wanted, found, strict=True) if row is None],
-        "more than once": _repeated(wanted, found),
-        "predicted but not in it": [have[row] for row in sorted(set(range(len(have))) - set(found))],
+        "no prediction for": [item_id for item_id, row in zip(expected, rows, strict=True) if row is None],
+        "more than once": _repeated(expected, rows),
+        "predicted but not in it": [given_ids[row] for row in sorted(set(range(len(given_ids))) - set(rows))],
     }
-    listed = "; ".join(f"{what}: {first_few(names)}" for what, names in problems.items() if names)
+    listed = "; ".join(f"{problem}: {first_few(names)}" for problem, names in problems.items() if names)
     if listed:
-        lacking = len(problems["no prediction for"])
-        fillable = 0 < lacking < len(wanted) and not problems["predicted but not in it"]
+        missing_count = len(problems["no prediction for"])
+        fillable = 0 < missing_count < len(expected) and not problems["predicted but not in it"]
         raise DataError(
-            f"the sample {template.source} has {len(wanted)} ids, {len(have)} were predicted ({listed});"
-            f" give the sample of this test set{_OR_FILL if fillable else ''}"
+            f"the sample {template.source} has {len(expected)} ids, {len(given_ids)} were predicted ({listed});"
+            f" give the sample of this test set{_FILL_HINT if fillable else ''}"
         )
-    return np.array(found, dtype=np.int64)
+    return np.array(rows, dtype=np.int64)
 
 
-_OR_FILL = ", or type --fill uniform, --fill prior or --fill CLASS, which writes the missing rows"
+_FILL_HINT = ", or type --fill uniform, --fill prior or --fill CLASS, which writes the missing rows"
 
 
 def unpredicted(template: Template, ids: Texts) -> list[str]:
-    """The ids of the template that `ids` (n,) lacks; none where it lacks them all, as another sample is meant."""
-    found = _rows(template, ids)
-    missing = [one for one, row in zip(template.ids, found, strict=True) if row is None]
-    return missing if len(missing) < len(found) else []
+    """The ids of the template that are missing in `ids` (n,); none if all are, as it is the wrong sample then."""
+    rows = _rows(template, ids)
+    missing = [item_id for item_id, row in zip(template.ids, rows, strict=True) if row is None]
+    return missing if len(missing) < len(rows) else []
 
 
 def _rows(template: Template, ids: Texts) -> list[int | None]:
     return Spellings(ids.tolist()).rows(template.ids)
 
 
-def _repeated(wanted: list[str], found: list[int | None]) -> list[str]:
+def _repeated(template_ids: list[str], rows: list[int | None]) -> list[str]:
     seen: set[int] = set()
-    again = []
-    for one, row in zip(wanted, found, strict=True):
+    repeated = []
+    for item_id, row in zip(template_ids, rows, strict=True):
         if row is not None and row in seen:
-            again.append(one)
+            repeated.append(item_id)
         elif row is not None:
             seen.add(row)
-    return again
+    return repeated

@@ -1,4 +1,4 @@
-"""Handing a submission in: the command of Kaggle's own program, printed, and run where a person says yes."""
+"""Upload of a submission with Kaggle's command-line program: build the command, and run it on request."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from ensemble.errors import EnsError, RecipeError, one_line
-from ensemble.report.headline import headline
+from ensemble.core.errors import EnsError, RecipeError, one_line
+from ensemble.runs.leaderboard import headline
 from ensemble.runs.run import Run
 from ensemble.submit.submission import Submission
 
@@ -19,51 +19,53 @@ PROGRAM = "kaggle"
 
 @dataclass(frozen=True)
 class Upload:
-    """arguments: the program's name first."""
+    """An upload command. arguments: as of argv, the program's name first."""
 
     arguments: tuple[str, ...]
 
     @property
     def line(self) -> str:
-        """As one types it into a shell."""
+        """The command line, quoted for a shell."""
         return shlex.join(self.arguments)
 
 
-def competition(place: str, *, runs: bool) -> str:
-    """The competition of `kaggle:COMPETITION`. runs: whether the program will be needed.
+def competition(target: str, *, runs: bool) -> str:
+    """The name of the competition in `kaggle:COMPETITION`. runs: whether the command will be run.
 
-    Raises RecipeError for another place, EnsError where the program is not installed.
+    Raises RecipeError for another target, EnsError if the program is needed but not installed.
     """
-    found = re.fullmatch(r"kaggle:([A-Za-z0-9][A-Za-z0-9_-]*)", place)
-    if not found:
+    match = re.fullmatch(r"kaggle:([A-Za-z0-9][A-Za-z0-9_-]*)", target)
+    if not match:
         raise RecipeError(
-            f"--upload {one_line(place)!r} found, kaggle:COMPETITION expected, the last part of the competition's"
+            f"--upload {one_line(target)!r} found, kaggle:COMPETITION expected, the last part of the competition's"
             " address"
         )
     if runs and shutil.which(PROGRAM) is None:
         raise EnsError(
             "--yes needs Kaggle's program; type `python -m pip install kaggle` and give it your API token"
         )
-    return found[1]
+    return match[1]
 
 
-def upload_of(written: Submission, run: Run, competition: str) -> Upload:
-    """The command for a submission of `run`; its message says what is handed in, and the honest score."""
+def upload_of(submission: Submission, run: Run, competition: str) -> Upload:
+    """The upload command for a submission of `run`; its message is the run id with the honest score."""
     score = headline(run)
     message = f"{run.id}: {score or 'no labelled validation rows'}"
-    return Upload((PROGRAM, "competitions", "submit", "-c", competition, "-f", _file(written.path), "-m", message))
+    return Upload(
+        (PROGRAM, "competitions", "submit", "-c", competition, "-f", _file_argument(submission.path), "-m", message)
+    )
 
 
-def _file(path: Path) -> str:
-    """A name that begins with a dash would be an option."""
+def _file_argument(path: Path) -> str:
+    """The path as an argument; a leading dash, which would start an option, gets `./` before it."""
     return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def run_upload(upload: Upload) -> str:
-    """Run the command; what it said, on one line. Raises EnsError where it fails, with its last words."""
+    """Run the command and return its last line of output. Raises EnsError, with that line, if it fails."""
     program = shutil.which(PROGRAM) or PROGRAM
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [program, *upload.arguments[1:]],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -73,8 +75,8 @@ def run_upload(upload: Upload) -> str:
         )
     except OSError as error:
         raise EnsError(f"{PROGRAM} cannot be run: {error.strerror or error}") from error
-    said = [line.strip() for line in re.split(r"[\r\n]+", done.stdout) if line.strip()]
-    last = one_line(said[-1]) if said else "it said nothing"
-    if done.returncode:
-        raise EnsError(f"{PROGRAM} ended with code {done.returncode}: {last}")
+    lines = [line.strip() for line in re.split(r"[\r\n]+", process.stdout) if line.strip()]
+    last = one_line(lines[-1]) if lines else "it said nothing"
+    if process.returncode:
+        raise EnsError(f"{PROGRAM} ended with code {process.returncode}: {last}")
     return f"{PROGRAM}: {last}"

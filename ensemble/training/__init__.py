@@ -1,1 +1,3 @@
-"""fastai learners trained in stages, resumable to the bit at every epoch. Above the waterline."""
+"""Training of fastai learners in stages, resumable bit for bit after every epoch. Imports torch and fastai."""
+
+import ensemble.models  # noqa: F401  imports fastai with its warnings silenced

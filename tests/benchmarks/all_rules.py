@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ensemble.combine.fitting import Plan
-from ensemble.combine.members import gather
+from ensemble.combine.aligned import gather
+from ensemble.combine.evaluate import Score, evaluate
+from ensemble.combine.fit import Plan
 from ensemble.combine.rules import rules
-from ensemble.combine.scores import Score, judge
-from ensemble.files import write_json
+from ensemble.core.files import write_json
 from ensemble.metrics import find
 from ensemble.runs.run import all_runs
 
@@ -35,13 +35,15 @@ def main() -> None:
     others: tuple[Score, ...] = ()
     for name in sorted(rules.names(), key=lambda one: rules.get(one).complexity):
         rule = rules.get(name)
-        judged = judge(Plan(ids, archs, rule, calibrate=rule.calibrates, metric=metric), valid, [metric, log_loss])
-        ours, *others_ = judged.scores[metric.name]
+        evaluation = evaluate(
+            Plan(ids, archs, rule, calibrate=rule.calibrates, metric=metric), valid, [metric, log_loss]
+        )
+        ours, *others_ = evaluation.scores[metric.name]
         others = tuple(others_)
-        surprise = judged.scores["log_loss"][0]
-        shown = name if name != "auto" else f"auto (took {judged.fitted.rule.name})"
+        surprise = evaluation.scores["log_loss"][0]
+        shown = name if name != "auto" else f"auto (took {evaluation.fitted.rule.name})"
         lines.append(_line(shown, ours, surprise.honest))
-        kept.append({"rule": name, "took": judged.fitted.rule.name, **vars(ours), "log_loss": surprise.honest})
+        kept.append({"rule": name, "took": evaluation.fitted.rule.name, **vars(ours), "log_loss": surprise.honest})
     print(f"{len(members)} members, {len(valid.ids)} validation images")
     print(f"| rule | apparent {metric.name} | honest | 95 % interval | honest log-loss |\n|---|---|---|---|---|")
     print("\n".join([*lines, *(_line(one.name, one, None) for one in others)]))

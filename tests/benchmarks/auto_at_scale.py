@@ -21,15 +21,15 @@ from typing import Any
 
 import numpy as np
 
+from ensemble.core.files import write_json
+from ensemble.core.predictions import Predictions, save
 from ensemble.data.digits import DIGITS_FINGERPRINT
-from ensemble.files import write_json
-from ensemble.predictions import Predictions, save
 
 MEMBERS, ROWS, CLASSES = 100, 50_000, 10
 READ = """
 import sys, numpy as np
 from pathlib import Path
-from ensemble.predictions import load
+from ensemble.core.predictions import load
 paths = sorted(Path(sys.argv[1]).glob("*/valid.npz"))
 whole = np.stack([load(path).probs for path in paths])
 print(whole.nbytes)

@@ -31,18 +31,16 @@ from torch.nn import functional
 
 from ensemble.data.dataset import Dataset
 from ensemble.data.load import load_dataset
-from ensemble.inference import predict
-from ensemble.models.memory import keep_freed_memory
+from ensemble.inference.forward import keep_freed_memory, predict
 from ensemble.models.network import Network, build_network
 from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import DataSpec, Recipe
-from ensemble.training.devices import choose_device
-from ensemble.training.formats import Format, apply_format
-from ensemble.training.loaders import data_loaders
-from ensemble.training.loop import Training
-from ensemble.training.probe import choose_format
-from ensemble.training.seeds import seed_everything
-from ensemble.training.workshop import Workshop
+from ensemble.training.engine.checkpoint import seed_everything
+from ensemble.training.engine.hardware import ComputeFormat, apply_format, choose_device
+from ensemble.training.engine.loaders import data_loaders
+from ensemble.training.engine.loop import Training
+from ensemble.training.jobs.plan import TrainingContext
+from ensemble.training.jobs.speed_probe import choose_format
 
 ARCHS = ("resnet34", "densenet121", "vgg19", "efficientnet_b0", "mobilenet_v2")
 NINE = ("vgg19", *["resnet34"] * 2, *["densenet121"] * 3, *["efficientnet_b0"] * 3)
@@ -75,7 +73,7 @@ class Place:
         keys["epochs"] = 2 if self.on_gpu else 1
         return resolved(Recipe(data=self.spec, arch=arch, **keys))
 
-    def in_format(self, arch: str) -> tuple[Network, Format]:
+    def in_format(self, arch: str) -> tuple[Network, ComputeFormat]:
         """The network in the fastest format here."""
         torch.manual_seed(0)
         given = self.recipe(arch)
@@ -91,11 +89,11 @@ class Place:
         return time.perf_counter()
 
 
-def ours(place: Place, arch: str, network: Network, workshop: Workshop, data: Dataset) -> float:
+def ours(place: Place, arch: str, network: Network, context: TrainingContext, data: Dataset) -> float:
     """Images a second of an epoch of training."""
     given = place.recipe(arch)
     seed_everything(0, "loaders")
-    loaders = data_loaders(given, data, workshop.images(given, "train"), MEAN, STD, device=place.device)
+    loaders = data_loaders(given, data, context.images(given, "train"), MEAN, STD, device=place.device)
     with tempfile.TemporaryDirectory() as folder:
         rows = Training(given, network, loaders, Path(folder), {}, lambda *_: None, Silent()).run()
     return place.batches * BATCH / rows[-1].seconds
@@ -118,7 +116,7 @@ def bare(place: Place, network: Network) -> float:
     return place.batches * BATCH / (place.clock() - started)
 
 
-def training(place: Place, arch: str, data: Dataset, workshop: Workshop) -> dict[str, Any]:
+def training(place: Place, arch: str, data: Dataset, context: TrainingContext) -> dict[str, Any]:
     """The ratio of one architecture."""
     whole = data.splits["train"]
     count = place.batches * BATCH
@@ -128,7 +126,7 @@ def training(place: Place, arch: str, data: Dataset, workshop: Workshop) -> dict
 
     def measured() -> float:
         network.graphed = chosen.graphed
-        return ours(place, arch, network, workshop, small)
+        return ours(place, arch, network, context, small)
 
     def plain() -> float:
         network.graphed = False
@@ -171,11 +169,11 @@ def predicting(place: Place, data: Dataset) -> dict[str, Any]:
             return (place.clock() - started) * len(paths) / (len(paths) // len(x) * len(x))
 
     bare_seconds, seconds = 0.0, 0.0
-    workshop = Workshop(data, place.device, place.runs / "tests")  # its test set is still to be decoded
+    context = TrainingContext(data, place.device, place.runs / "tests")  # its test set is still to be decoded
     for arch, network in zip(NINE, networks, strict=True):
         bare_seconds += forward(network)
         started = place.clock()
-        images = workshop.images(place.recipe(arch), "test")
+        images = context.images(place.recipe(arch), "test")
         predict(network, images.batch, images.rows(paths), mean=MEAN, std=STD)
         seconds += place.clock() - started
     ratio = bare_seconds / seconds
@@ -189,9 +187,9 @@ def setting_up(place: Place) -> dict[str, Any]:
     def once() -> float:
         started = time.perf_counter()
         data = load_dataset(place.spec, place.runs)
-        workshop = Workshop(data, place.device, place.runs / ".data" / "squares")
+        context = TrainingContext(data, place.device, place.runs / ".data" / "squares")
         given = place.recipe("resnet34")
-        loaders = data_loaders(given, data, workshop.images(given, "train"), MEAN, STD, device=place.device)
+        loaders = data_loaders(given, data, context.images(given, "train"), MEAN, STD, device=place.device)
         batch: tuple[Tensor, Tensor] = loaders.train.one_batch()
         assert len(batch[0]) == BATCH
         return place.clock() - started
@@ -218,9 +216,9 @@ def main() -> None:
         place = Place(spec, Path(name), device, asked.size)
         kept.of(f"set-up {at}", lambda: setting_up(place))
         data = load_dataset(spec, place.runs)
-        workshop = Workshop(data, device, place.runs / ".data" / "squares")
+        context = TrainingContext(data, device, place.runs / ".data" / "squares")
         for arch in ARCHS:
-            kept.of(f"training {arch} {at}", lambda arch=arch: training(place, arch, data, workshop))  # type: ignore[misc]
+            kept.of(f"training {arch} {at}", lambda arch=arch: training(place, arch, data, context))  # type: ignore[misc]
         kept.of(f"predicting {at}", lambda: predicting(place, data))
 
 

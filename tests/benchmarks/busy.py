@@ -22,8 +22,8 @@ from pathlib import Path
 
 from machine import facts
 
-from ensemble.files import write_json
-from ensemble.waiting import VARIABLES
+from ensemble.core.files import write_json
+from ensemble.core.parallel import WAIT_VARIABLES
 
 ARCHS = ("resnet18", "vgg11_bn", "densenet121", "mobilenetv2_100")
 OTHERS = (0, 1, 3)
@@ -31,11 +31,11 @@ WORKER = """
 import sys, time
 arch, seconds, ours = sys.argv[1], float(sys.argv[2]), sys.argv[3] == "ens"
 if ours:
-    from ensemble.waiting import wait_briefly
-    wait_briefly()
+    from ensemble.core.parallel import limit_spinning
+    limit_spinning()
 import timm, torch
 if ours:
-    from ensemble.training.threads import chosen_threads
+    from ensemble.training.engine.hardware import chosen_threads
     torch.set_num_threads(chosen_threads({})["value"])
 torch.manual_seed(0)
 network = timm.create_model(arch, num_classes=10).to(memory_format=torch.channels_last)
@@ -71,7 +71,7 @@ def busy(count: int) -> Iterator[None]:
 
 def environment() -> dict[str, str]:
     """Without what would decide for the user."""
-    return {name: value for name, value in os.environ.items() if name not in (*VARIABLES, "OMP_NUM_THREADS")}
+    return {name: value for name, value in os.environ.items() if name not in (*WAIT_VARIABLES, "OMP_NUM_THREADS")}
 
 
 def speed(arch: str, seconds: float, who: str) -> tuple[float, int]:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ensemble.core.files import write_json
+from ensemble.core.predictions import Predictions, save
 from ensemble.data.digits import DIGITS_FINGERPRINT
-from ensemble.files import write_json
-from ensemble.predictions import Predictions, save
 
 REPEATS = 5
 

@@ -19,10 +19,9 @@ import torch
 from machine import facts
 from torch.nn import functional as F
 
-from ensemble.files import write_json
-from ensemble.models.depth import kept_parameters, set_mode
-from ensemble.models.depthwise import filters_gradient, images_gradient, library_gradient
-from ensemble.models.fast_convolutions import FastConvolutions
+from ensemble.core.files import write_json
+from ensemble.models.fast_convolutions import FastConvolutions, filters_gradient, images_gradient, library_gradient
+from ensemble.models.layers import kept_parameters, set_mode
 
 SHAPES = [
     (32, 48, 3, 1),

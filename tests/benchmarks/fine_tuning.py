@@ -29,7 +29,7 @@ import numpy as np
 from fine_tuning_cells import Cell, cells, make
 from machine import facts
 
-from ensemble.files import read_json, write_json
+from ensemble.core.files import read_json, write_json
 
 HERE = Path(__file__).parent
 BEFORE = "ens@aae60a0"

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from ensemble.combine.greedy import greedy_weights
-from ensemble.files import write_json
+from ensemble.core.files import write_json
 from ensemble.metrics import metrics
 
 ROUNDS = 25
@@ -99,7 +99,7 @@ def compared(name, halves):
     for who, fit in (("ours", ours), ("theirs", theirs)):
         seconds, weights = fit(probs, targets, name)
         mixed = mean(weights, unseen)
-        each[who] = metric.rows(metric.of(mixed, unseen_targets), unseen_targets)
+        each[who] = metric.rows(metric.view(mixed, unseen_targets), unseen_targets)
         row[who] = {
             "seconds": seconds,
             "members": int(np.count_nonzero(weights)),
@@ -140,7 +140,7 @@ def measured(m, n, k, strengths, pools):
     return rows
 
 
-def judged(rows):
+def evaluation(rows):
     """Whether every size and metric passes; says how each did."""
     passed = True
     for size, name in dict.fromkeys((row["size"], row["metric"]) for row in rows):
@@ -155,7 +155,7 @@ def judged(rows):
 def main() -> None:
     """Print, judge and perhaps keep the figures."""
     rows = [row for size in SIZES for row in measured(*size)]
-    passed = judged(rows)
+    passed = evaluation(rows)
     versions = {
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -23,19 +23,19 @@ from machine import Kept
 from PIL import Image
 from silent import Silent
 
+from ensemble.core.files import write_json
+from ensemble.data.cache_store import CHUNK, StoreFile
 from ensemble.data.dataset import Dataset, Items
-from ensemble.data.pixels import Square
-from ensemble.data.squares import key
-from ensemble.data.store import CHUNK, StoreFile
-from ensemble.files import write_json
-from ensemble.models.memory import keep_freed_memory
+from ensemble.data.image_cache import cache_key
+from ensemble.data.preprocess import Preprocess
+from ensemble.inference.forward import keep_freed_memory
 from ensemble.models.network import build_network
 from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import Recipe
-from ensemble.training.formats import Format, apply_format
-from ensemble.training.loaders import data_loaders
-from ensemble.training.loop import Training
-from ensemble.training.workshop import Workshop
+from ensemble.training.engine.hardware import ComputeFormat, apply_format
+from ensemble.training.engine.loaders import data_loaders
+from ensemble.training.engine.loop import Training
+from ensemble.training.jobs.plan import TrainingContext
 
 COUNT, SIZE, BATCH, BATCHES = 133_000, 224, 64, 100
 
@@ -61,7 +61,7 @@ def black(count: int) -> Dataset:
 def main() -> None:
     """Make the file, train on it, print the peak."""
     keep_freed_memory()
-    data, square = black(COUNT), Square(SIZE, "squash")
+    data, square = black(COUNT), Preprocess(SIZE, "squash")
     given = resolved(
         Recipe(arch="customnet", image_size=SIZE, filters=(8, 8, 8, 8), batch_size=BATCH, epochs=1, lr=0.001)
     )
@@ -74,7 +74,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(dir=".") as name:
         order = sorted(data.content.values())
-        file = StoreFile(Path(name), key(data, order, square), square, COUNT)
+        file = StoreFile(Path(name), cache_key(data, order, square), square, COUNT)
         with file.path.open("wb") as handle:
             handle.truncate(file.bytes)
         sums = [
@@ -84,11 +84,11 @@ def main() -> None:
             for start in range(0, file.bytes, CHUNK)
         ]
         whole = hashlib.sha256(bytes(CHUNK)).hexdigest()
-        write_json(file.facts_path, file.facts([one or whole for one in sums]))
+        write_json(file.metadata_path, file.metadata([one or whole for one in sums]))
         threading.Thread(target=watch, daemon=True).start()
         started = time.perf_counter()
-        workshop = Workshop(data, torch.device("cpu"), Path(name))
-        images = workshop.images(given, "train")
+        context = TrainingContext(data, torch.device("cpu"), Path(name))
+        images = context.images(given, "train")
         opened = time.perf_counter() - started
         rows = np.linspace(0, len(data.splits["train"]) - 1, BATCH * BATCHES).astype(int)
         small = Dataset(
@@ -98,7 +98,7 @@ def main() -> None:
         data_loaders(given, data, images, (0.5,) * 3, (0.5,) * 3, device=torch.device("cpu"))
         loaders = data_loaders(given, small, images, (0.5,) * 3, (0.5,) * 3, device=torch.device("cpu"))
         network = build_network(given, 10)
-        apply_format(network, Format("float32", "channels_last", ""))
+        apply_format(network, ComputeFormat("float32", "channels_last", ""))
         (row,) = Training(given, network, loaders, Path(name), {}, lambda *_: None, Silent()).run()
         done.set()
     result = {"store_gb": file.bytes / 1e9, "peak_mb": peak[0], "opened_s": opened, "epoch_s": row.seconds}

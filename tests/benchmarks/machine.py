@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ensemble.files import read_json, write_json
+from ensemble.core.files import read_json, write_json
 
 PACKAGES = ("torch", "torchvision", "fastai", "timm", "numpy", "pillow")
 

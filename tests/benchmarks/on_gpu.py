@@ -25,8 +25,8 @@ from part import part
 
 from ensemble.data.load import load_dataset
 from ensemble.recipe.schema import DataSpec
-from ensemble.training.devices import choose_device
-from ensemble.training.workshop import Workshop
+from ensemble.training.engine.hardware import choose_device
+from ensemble.training.jobs.plan import TrainingContext
 
 ARCHS, SIZES = ("resnet34", "densenet121", "vgg19", "efficientnet_b0"), (64, 224)
 FEW, MANY = (0, 1, 2), min(16, os.cpu_count() or 1)
@@ -71,12 +71,12 @@ def main() -> None:
         folder = Path(name)
         part(asked.folder, folder / "few", {"train": TRAIN // CLASSES, "valid": VALID // CLASSES}, spread=True)
         data = load_dataset(spec, folder)
-        workshop = Workshop(data, device, folder / ".data" / "squares")
+        context = TrainingContext(data, device, folder / ".data" / "squares")
         for size in asked.size or SIZES:
             place, fastest = Place(spec, folder, device, size), FEW
             for arch in asked.arch or ARCHS:
                 at = f"{arch} at {size} px"
-                kept.of(f"training {at}", lambda arch=arch, place=place: training(place, arch, data, workshop))  # type: ignore[misc]
+                kept.of(f"training {at}", lambda arch=arch, place=place: training(place, arch, data, context))  # type: ignore[misc]
                 for workers in (*fastest, MANY):
                     kept.of(
                         f"notebook {at}, {workers} workers",

@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.combine.fitting import Plan, applied
-from ensemble.combine.members import Split
+from ensemble.combine.aligned import Split
+from ensemble.combine.evaluate import evaluate
+from ensemble.combine.fit import Plan, applied
 from ensemble.combine.rules import rules
-from ensemble.combine.scores import judge
-from ensemble.files import write_json
+from ensemble.core.files import write_json
 from ensemble.metrics import SMALLEST, labels, metrics
 
 UNSEEN = 20_000
@@ -127,11 +127,11 @@ def one_draw(job: tuple[str, int, int]) -> dict[str, Any]:
         rule = rules.get(one)
         plan = Plan(ids, ids, rule, calibrate=rule.calibrates)
         scored = [accuracy, log_loss] if one == "auto" else [accuracy]
-        judged = judge(plan, valid, scored)
-        said = judged.fitted.predict(unseen)
-        out[one] = {"rule": judged.fitted.rule.name}
+        evaluation = evaluate(plan, valid, scored)
+        said = evaluation.fitted.predict(unseen)
+        out[one] = {"rule": evaluation.fitted.rule.name}
         for metric in scored:
-            score = judged.scores[metric.name][0]
+            score = evaluation.scores[metric.name][0]
             out[one][metric.name] = {
                 "true": expected(metric.name, said, chances) - luck(name, metric.name, chances),
                 "true_of_labels": metric(said, answers),

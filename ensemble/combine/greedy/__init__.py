@@ -1,4 +1,4 @@
-"""Ensemble selection: members are added, with replacement, where they help the metric most."""
+"""Greedy ensemble selection: members are added, with replacement, by the best improvement of the metric."""
 
 from ensemble.combine.greedy.select import BAGS, ROUNDS, greedy_weights
 

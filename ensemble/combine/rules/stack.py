@@ -1,4 +1,4 @@
-"""Stacking: a regression learns how the members' log-probabilities go together."""
+"""Stacking: multinomial logistic regression on the members' log-probabilities."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ensemble.combine.arrays import UNSEEN, Wide, sampled, softmax, uniform_weights
-from ensemble.combine.rules.base import Params, rule
-from ensemble.predictions import Floats, Ints
+from ensemble.combine.arrays import MIN_PROBABILITY, sampled, softmax, uniform_weights
+from ensemble.combine.rules import Params, rule
+from ensemble.core.predictions import Floats, Ints, Wide
 
 SPREAD = 0.15
-"""The prior standard deviation of a coefficient, in shares of a member's weight in the mean of logits."""
+"""The prior standard deviation of a coefficient, relative to a member's weight in the mean of logits."""
 
 _FEWEST, _CELLS = 2_000, 5_000_000
 _STEPS = 60
@@ -21,38 +21,38 @@ Narrow = npt.NDArray[np.float32]
 
 
 def features(member: Floats) -> Narrow:
-    """float32 (n, k): log-probabilities of a member, each row less its mean."""
-    logs: Narrow = np.log(np.maximum(member, np.float32(UNSEEN)), dtype=np.float32)
+    """float32 (n, k): log-probabilities of a member, minus their mean in each row."""
+    logs: Narrow = np.log(np.maximum(member, np.float32(MIN_PROBABILITY)), dtype=np.float32)
     logs -= np.add.accumulate(logs, axis=1)[:, -1:] / np.float32(logs.shape[1])
     return logs
 
 
 def regressed(params: Params, j: int, member: Floats) -> Wide:
-    """What member j adds to the logits (n, k): its log-probabilities times coefficients (k, k)."""
+    """The term of member j in the logits (n, k): its log-probabilities times coefficients (k, k)."""
     rows = features(member).astype(np.float64)
     logits = np.zeros(rows.shape)
-    # no matrix product, whose last digits depend on how many rows there are
+    # not a matrix product, whose last digits depend on the number of rows
     for c, coefficients in enumerate(params["coefficients"][j]):
         logits += rows[:, c : c + 1] * coefficients
     return logits
 
 
 def exponentials(params: Params, total: Wide) -> Wide:
-    """The softmax of logits (n, k) and the bias (k,)."""
+    """The softmax of logits (n, k) plus the bias (k,)."""
     return softmax(total + params["bias"])
 
 
 def no_weights(params: Params) -> None:
-    """A coefficient is no weight: it may be negative, and has two classes."""
+    """None: coefficients are not weights, since they may be negative and belong to pairs of classes."""
 
 
 def equal_shares(params: Params) -> Wide:
-    """1 / m each: the logits of some members count as much more as there are fewer of them."""
+    """1 / m each: without some members the logits of the others are scaled up accordingly."""
     return uniform_weights(len(params["coefficients"]))
 
 
 def coefficients(m: int, k: int) -> int:
-    """A matrix (k, k) for each member."""
+    """The number of coefficients: a matrix (k, k) per member."""
     return m * k * k
 
 
@@ -68,19 +68,19 @@ def coefficients(m: int, k: int) -> int:
 def stack(probs: Floats, targets: Ints) -> Params:
     """Multinomial logistic regression on log-probabilities (Wolpert 1992) with a strong L2 penalty.
 
-    The penalty pulls the coefficients to the mean of logits and not to nothing, so that few rows leave a good
-    rule as it is. Where n m k is above 5 million, random rows stand for all.
+    The penalty shrinks the coefficients to the mean of logits instead of 0, so that few rows change a good rule
+    little. If n m k is above 5 million, a random sample of the rows is used.
     """
     m, n, k = probs.shape
-    some = sampled(n, max(_FEWEST, _CELLS // (m * k)))
-    rows = np.concatenate([features(member[some]) for member in probs], axis=1)
+    sample = sampled(n, max(_FEWEST, _CELLS // (m * k)))
+    rows = np.concatenate([features(member[sample]) for member in probs], axis=1)
     start = np.tile(np.eye(k) / m, (m, 1))
-    moved = _regression(rows, targets[some], start, precision=(m / SPREAD) ** 2)
-    return {"coefficients": (start + moved[:-1]).reshape(m, k, k), "bias": moved[-1]}
+    change = _regression(rows, targets[sample], start, precision=(m / SPREAD) ** 2)
+    return {"coefficients": (start + change[:-1]).reshape(m, k, k), "bias": change[-1]}
 
 
 def _regression(rows: Narrow, targets: Ints, start: Wide, precision: float) -> Wide:
-    """float64 (m k + 1, k): what to add to `start` (m k, k), and the bias, of the least penalised log-loss."""
+    """float64 (m k + 1, k): the change of `start` (m k, k), and the bias, that minimise the penalised log-loss."""
     from scipy.optimize import minimize
 
     n, k = len(rows), start.shape[1]
@@ -88,7 +88,7 @@ def _regression(rows: Narrow, targets: Ints, start: Wide, precision: float) -> W
     hits = np.zeros((n, k), np.float32)
     hits[np.arange(n), targets] = 1
     shape = (rows.shape[1] + 1, k)
-    # per row, as the loss is; a bias is on the scale of logits and not of their coefficients
+    # per row, as the loss is; the bias is on the scale of logits, not of their coefficients
     penalty = np.full((shape[0], 1), precision / n)
     penalty[-1] = 1 / n
 
@@ -96,17 +96,17 @@ def _regression(rows: Narrow, targets: Ints, start: Wide, precision: float) -> W
         change = flat.reshape(shape)
         logits = (offset + rows @ change[:-1].astype(np.float32) + change[-1].astype(np.float32)).astype(np.float64)
         logits -= logits.max(axis=1, keepdims=True)
-        likely = np.exp(logits)
-        sums = likely.sum(axis=1, keepdims=True)
+        exps = np.exp(logits)
+        sums = exps.sum(axis=1, keepdims=True)
         value = float(np.mean(np.log(sums[:, 0]) - logits[np.arange(n), targets]))
-        residual = ((likely / sums) - hits).astype(np.float32) / np.float32(n)
-        slope = np.empty(shape)
-        slope[:-1] = rows.T @ residual
-        slope[-1] = residual.sum(axis=0)
-        slope += penalty * change
-        return value + float((penalty * change**2).sum()) / 2, slope.ravel()
+        residual = ((exps / sums) - hits).astype(np.float32) / np.float32(n)
+        gradient = np.empty(shape)
+        gradient[:-1] = rows.T @ residual
+        gradient[-1] = residual.sum(axis=0)
+        gradient += penalty * change
+        return value + float((penalty * change**2).sum()) / 2, gradient.ravel()
 
     options: dict[str, Any] = {"maxiter": _STEPS, "gtol": 1e-6, "ftol": 1e-9}
-    found = minimize(loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options=options)
-    change: Wide = found.x.reshape(shape)
+    result = minimize(loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options=options)
+    change: Wide = result.x.reshape(shape)
     return change

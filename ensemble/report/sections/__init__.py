@@ -1,1 +1,1 @@
-"""The sections of `ens report`: each turns runs into the plain values that its part of the page shows."""
+"""Sections of `ens report`: each module computes the values that one part of the page shows."""

@@ -1,4 +1,4 @@
-"""What is known of the images: counts, and whatever `ens check` left behind."""
+"""Data section: image counts, and the stored results of `ens check`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.check.copies import KINDS as COPIES
-from ensemble.check.leaks import KINDS, Leaks, check_folder
-from ensemble.errors import DataError
-from ensemble.files import read_json
-from ensemble.report.sections.subject import parents
+from ensemble.core.errors import DataError
+from ensemble.core.files import read_json
+from ensemble.data.leaks import KINDS, Leaks, check_folder
+from ensemble.report.sections.scope import parents
 from ensemble.runs.run import Run
 
 _WORDS = {"exact": "the same", "near": "nearly the same", "group": "of the same group"}
@@ -21,10 +21,10 @@ _WORDS = {"exact": "the same", "near": "nearly the same", "group": "of the same 
 
 @dataclass(frozen=True)
 class Data:
-    """splits: their names.  counts: (class, images of each split), then those without a label, then all.
+    """splits: their names.  counts: (class, images per split), then images without a label, then the totals.
 
-    checked: whether `ens check` has looked at it.  found: what it found, a line each.  pairs: copies by place and
-    kind.  leaks: a line for each split that leaks.
+    checked: whether results of `ens check` exist.  findings: its counts, as lines.  pairs: (splits, pairs of copies
+    per kind).  leaks: a line per split with leaks.
     """
 
     fingerprint: str
@@ -32,7 +32,7 @@ class Data:
     counts: tuple[tuple[str, tuple[int, ...]], ...]
     imbalance: float | None
     checked: bool
-    found: tuple[str, ...]
+    findings: tuple[str, ...]
     pairs: tuple[tuple[str, tuple[int, ...]], ...]
     leaks: tuple[str, ...]
 
@@ -43,8 +43,8 @@ class Data:
 
 
 def copies_across_folds(run: Run) -> int:
-    """Pairs of copies that `ens check` found and that lie in two folds of a folds run, 0 where none is known."""
-    folds = [one for one in parents(run) if one.is_fold and one.has("valid")]
+    """Number of pairs of copies in check.json whose two rows are in different folds of a folds run."""
+    folds = [parent for parent in parents(run) if parent.is_fold and parent.has("valid")]
     fold_of = {name: fold.id for fold in folds for name in fold.predictions("valid").ids.tolist()}
     pairs = _check(check_folder(run.path.parent, run.fingerprint) / "check.json").get("pairs") or []
     pooled = [(a, b) for first, a, second, b, *_ in pairs if {first, second} <= {"train", "valid"}]
@@ -52,15 +52,15 @@ def copies_across_folds(run: Run) -> int:
 
 
 def data(folder: Path, fingerprint: str, classes: Sequence[str], leaks: Leaks) -> Data:
-    """The data set with this fingerprint. leaks: what its runs know."""
-    kept = check_folder(folder, fingerprint)
-    check = _check(kept / "check.json") if fingerprint else {}
-    counts = _listed(kept / "items.csv", classes) if fingerprint else {}
+    """The data set with this fingerprint. leaks: those recorded by its runs."""
+    stored = check_folder(folder, fingerprint)
+    check = _check(stored / "check.json") if fingerprint else {}
+    counts = _counts(stored / "items.csv", classes) if fingerprint else {}
     splits = tuple(counts)
     lines = [(name, tuple(counts[split][name] for split in splits)) for name in classes]
-    bare = tuple(counts[split][""] for split in splits)
-    if any(bare):
-        lines.append(("(no label)", bare))
+    unlabelled = tuple(counts[split][""] for split in splits)
+    if any(unlabelled):
+        lines.append(("(no label)", unlabelled))
     if splits:
         lines.append(("all", tuple(sum(counts[split].values()) for split in splits)))
     pairs = check.get("pairs_by_kind") or {}
@@ -70,19 +70,19 @@ def data(folder: Path, fingerprint: str, classes: Sequence[str], leaks: Leaks) -
         tuple(lines),
         _imbalance([counts["train"][name] for name in classes] if "train" in counts else []),
         bool(check),
-        tuple(_found(check)),
-        tuple((place, tuple(kinds.get(kind, 0) for kind in COPIES)) for place, kinds in pairs.items()),
+        tuple(_findings(check)),
+        tuple((place, tuple(by_kind.get(kind, 0) for kind in COPIES)) for place, by_kind in pairs.items()),
         tuple(leak_lines(leaks)),
     )
 
 
 def _imbalance(train: Sequence[int]) -> float | None:
-    """The largest class through the smallest; None where there are none, or one is empty."""
+    """Ratio of the largest to the smallest class; None without counts or with an empty class."""
     return max(train) / min(train) if train and min(train) else None
 
 
 def leak_lines(leaks: Leaks) -> list[str]:
-    """`valid: 4 images the same, 2 nearly the same as in train`, a line for each split."""
+    """A line per split with leaks: `valid: 4 images the same, 2 images nearly the same as in train`."""
     return [
         f"{split}: {', '.join(_copied(counts[kind], kind) for kind in KINDS if counts.get(kind))}"
         f" as in {'train' if split == 'valid' else 'train or valid'}"
@@ -97,14 +97,14 @@ def _copied(count: int, kind: str) -> str:
 
 def _check(path: Path) -> Mapping[str, Any]:
     try:
-        found = read_json(path) if path.is_file() else {}
+        value = read_json(path) if path.is_file() else {}
     except DataError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
-def _listed(path: Path, classes: Sequence[str]) -> dict[str, Counter[str]]:
-    """split -> label -> images, of items.csv; empty where the data was never listed here."""
+def _counts(path: Path, classes: Sequence[str]) -> dict[str, Counter[str]]:
+    """split -> label -> number of images, from items.csv; empty if the file does not exist."""
     if not path.is_file():
         return {}
     counts: dict[str, Counter[str]] = {}
@@ -115,20 +115,20 @@ def _listed(path: Path, classes: Sequence[str]) -> dict[str, Counter[str]]:
     return counts
 
 
-def _found(check: Mapping[str, Any]) -> list[str]:
-    """What the check counted, a line for each sort; also those of which there are none, which is good to know."""
+def _findings(check: Mapping[str, Any]) -> list[str]:
+    """A line per kind of finding with its count, zeros included; empty without a check."""
     if not check:
         return []
     groups = check.get("groups") or []
-    sorts = [
+    kinds = [
         ("files that cannot be read", len(check.get("unreadable") or {})),
         ("odd files (long and thin, tiny, of one colour, misnamed)", len(check.get("odd") or {})),
         ("groups of copies", len(groups)),
         ("pairs of copies with two labels", len(check.get("two_labels") or [])),
         ("pairs of splits that share groups", len(check.get("shared_groups") or [])),
     ]
-    lines = [f"{what}: {count}" for what, count in sorts]
-    issues, asked = len(check.get("label_issues") or []), str(check.get("labels_judged_by") or "")
-    if asked.startswith("not judged"):
-        return [*lines, f"labels: {asked}"]
-    return [*lines, f"labels that are likely wrong: {issues} ({asked})"]
+    lines = [f"{kind}: {count}" for kind, count in kinds]
+    issues, run_or_reason = len(check.get("label_issues") or []), str(check.get("labels_judged_by") or "")
+    if run_or_reason.startswith("not judged"):
+        return [*lines, f"labels: {run_or_reason}"]
+    return [*lines, f"labels that are likely wrong: {issues} ({run_or_reason})"]

@@ -1,4 +1,4 @@
-"""Honest against apparent: each score, its interval, and what fitting on the same rows would have made of it."""
+"""Scores of a run: the honest (cross-fitted) value, its interval, and the apparent value on the fitted rows."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ensemble.combine.intervals import interval
-from ensemble.files import without_nan
+from ensemble.core.files import without_nan
 from ensemble.metrics import find
 from ensemble.report.classes import Labelled
-from ensemble.report.sections.evidence import Evidence
-from ensemble.report.sections.subject import Subject
+from ensemble.report.sections.scope import Evidence, Subject
 from ensemble.runs.run import Run
+from ensemble.stats.intervals import interval
 
 ORDER = ("accuracy", "balanced_accuracy", "macro_f1", "kappa", "roc_auc", "log_loss", "brier", "ece")
 
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of the run. value: honest.  low, high: its 95 % interval, where it was computed.
+    """One metric of the run. value: the honest score.  low, high: its 95 % interval; None if not computed.
 
-    apparent: fitted and scored on the same rows; None where nothing was fitted on them.  tests: by split.
+    apparent: fitted and scored on the same rows; None if nothing was fitted on them.  tests: test split -> score.
     """
 
     metric: str
@@ -33,33 +32,33 @@ class Score:
     tests: dict[str, float | None]
 
     @property
-    def flattery(self) -> float | None:
-        """How much better the apparent score looks, positive where it flatters."""
+    def optimism(self) -> float | None:
+        """How much better the apparent score is than the honest one (Efron's optimism); None without one."""
         if self.apparent is None:
             return None
         return (self.apparent - self.value) * (1 if self.higher else -1)
 
 
-def scores(subject: Subject, found: Evidence) -> list[Score]:
-    """Every metric that the run's metrics.json has; those that were asked for first. Empty without labels."""
+def scores(subject: Subject, evidence: Evidence) -> list[Score]:
+    """Every metric in the run's metrics.json, the requested ones first. Empty without labels."""
     run = subject.focus
-    own = run.metrics.get(found.split) or {}
+    split_metrics = run.metrics.get(evidence.split) or {}
     honest = run.metrics.get("honest") or {}
-    if found.rows is None or not own:
+    if evidence.rows is None or not split_metrics:
         return []
-    names = [*honest, *(name for name in ORDER if name in own and name not in honest)]
-    return [_score(run, name, found) for name in names]
+    names = [*honest, *(name for name in ORDER if name in split_metrics and name not in honest)]
+    return [_score(run, name, evidence) for name in names]
 
 
-def _score(run: Run, name: str, found: Evidence) -> Score:
-    assert found.rows is not None
+def _score(run: Run, name: str, evidence: Evidence) -> Score:
+    assert evidence.rows is not None
     metrics = run.metrics
     honest = (metrics.get("honest") or {}).get(name)
-    low, high = (honest["low"], honest["high"]) if honest else _interval(name, found.rows)
+    low, high = (honest["low"], honest["high"]) if honest else _interval(name, evidence.rows)
     return Score(
         name,
-        find(name, found.rows.classes).higher,
-        float(honest["value"] if honest else metrics[found.split][name]),
+        find(name, evidence.rows.classes).higher,
+        float(honest["value"] if honest else metrics[evidence.split][name]),
         low,
         high,
         (metrics.get("apparent") or {}).get(name),
@@ -68,7 +67,7 @@ def _score(run: Run, name: str, found: Evidence) -> Score:
 
 
 def _interval(name: str, rows: Labelled) -> tuple[float | None, float | None]:
-    """Of the accuracy alone: bootstraps of every metric would take longer than the rest of the page."""
+    """The 95 % interval of the accuracy only: bootstrapping every metric would take longer than the whole page."""
     if name != "accuracy":
         return None, None
     low, high = without_nan(interval(find(name, rows.classes), [rows.probs], rows.targets, rows.groups))
@@ -76,7 +75,7 @@ def _interval(name: str, rows: Labelled) -> tuple[float | None, float | None]:
 
 
 def tests(run: Run) -> dict[str, dict[str, float]]:
-    """The scores on each labelled test set, by its name."""
+    """Test split -> metric -> score, for each test split in metrics.json."""
     return {
         split: values
         for split, values in run.metrics.items()
@@ -86,7 +85,7 @@ def tests(run: Run) -> dict[str, dict[str, float]]:
 
 @dataclass(frozen=True)
 class Bar:
-    """A run's accuracy on the rows and its 95 % interval."""
+    """A run's accuracy on the evidence rows and its 95 % interval."""
 
     id: str
     value: float
@@ -94,19 +93,19 @@ class Bar:
     high: float
 
 
-def scale(found: Sequence[Bar]) -> tuple[float, float]:
-    """Twentieths below the lowest and above the highest bound: where the bars begin and end."""
-    low, high = min(bar.low for bar in found), max(bar.high for bar in found)
+def scale(accuracy_bars: Sequence[Bar]) -> tuple[float, float]:
+    """(start, end) of the axis: lowest and highest bound, rounded outwards to multiples of 0.05."""
+    low, high = min(bar.low for bar in accuracy_bars), max(bar.high for bar in accuracy_bars)
     return math.floor(20 * low) / 20, math.ceil(20 * high) / 20
 
 
-def bars(subject: Subject, found: Evidence) -> list[Bar]:
-    """The run, then its members, the best first."""
-    if found.rows is None or subject.ensemble is None:
+def bars(subject: Subject, evidence: Evidence) -> list[Bar]:
+    """The ensemble, then its members, best first. Empty without labels or for a run that is not an ensemble."""
+    if evidence.rows is None or subject.ensemble is None:
         return []
-    sides = [(run.id, rows) for run, rows in zip(subject.members, found.members, strict=False)]
-    members = sorted((_bar(name, rows) for name, rows in sides), key=lambda bar: (-bar.value, bar.id))
-    return [_bar(subject.focus.id, found.rows), *members]
+    member_rows = [(run.id, rows) for run, rows in zip(subject.members, evidence.members, strict=False)]
+    members = sorted((_bar(name, rows) for name, rows in member_rows), key=lambda bar: (-bar.value, bar.id))
+    return [_bar(subject.focus.id, evidence.rows), *members]
 
 
 def _bar(name: str, rows: Labelled) -> Bar:

@@ -1,4 +1,4 @@
-"""How the networks were trained: curves of loss and accuracy, and of the learning-rate finder."""
+"""Training section: learning curves and curves of the learning-rate finder."""
 
 from __future__ import annotations
 
@@ -9,105 +9,167 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from ensemble.errors import DataError
-from ensemble.report.course import Course, course
+from ensemble.core.errors import DataError
 from ensemble.report.figures import draw_epochs, stage_ends
-from ensemble.report.ink import SERIES, SOFT, plot
-from ensemble.report.sections.subject import Subject, parents
+from ensemble.report.sections.scope import Subject, parents
+from ensemble.report.svg import SERIES, SOFT, plot
 from ensemble.runs.history import Epoch, history
 from ensemble.runs.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+
+TARGET_SHARE = 0.9
+"""Share of the best validation accuracy that defines the target of `epochs_to_target`."""
+GAP, RISE = 0.05, 0.05
+"""Over-fitting: minimal gap between training and validation accuracy, and minimal relative rise of the validation
+loss above its minimum."""
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """Summary of a training history.
+
+    best_train, best_valid: the highest accuracies of any epoch.  gap: training minus validation accuracy of the
+    last epoch, both as measured (augmentation and dropout lower the training accuracy).
+    overfits: whether the gap exceeds 5 percentage points and the validation loss its minimum by 5 %.
+    epochs_to_target: the first epoch, counted from 1, that reaches 90 % of the best validation accuracy.
+    """
+
+    epochs: int
+    best_train: float
+    best_valid: float | None
+    lowest_train_loss: float
+    gap: float | None
+    overfits: bool | None
+    epochs_to_target: int | None
+
+
+def training_summary(epochs: Sequence[Epoch]) -> TrainingSummary | None:
+    """The summary of a history; None without epochs."""
+    if not epochs:
+        return None
+    evaluated = [epoch for epoch in epochs if epoch.valid_accuracy is not None and epoch.valid_loss is not None]
+    best_valid = max((_known(epoch.valid_accuracy) for epoch in evaluated), default=None)
+    gap = overfits = epochs_to_target = None
+    if evaluated and best_valid is not None:
+        last = evaluated[-1]
+        gap = last.train_accuracy - _known(last.valid_accuracy)
+        lowest = min(_known(epoch.valid_loss) for epoch in evaluated)
+        overfits = gap > GAP and _known(last.valid_loss) > (1 + RISE) * lowest
+        epochs_to_target = next(
+            number
+            for number, epoch in enumerate(epochs, 1)
+            if epoch.valid_accuracy is not None and epoch.valid_accuracy >= TARGET_SHARE * best_valid
+        )
+    return TrainingSummary(
+        len(epochs),
+        max(epoch.train_accuracy for epoch in epochs),
+        best_valid,
+        min(epoch.train_loss for epoch in epochs),
+        gap,
+        overfits,
+        epochs_to_target,
+    )
+
+
+def _known(value: float | None) -> float:
+    assert value is not None
+    return value
+
+
 MOST = 12
-"""Members whose curves are drawn."""
+"""Limit of the members whose curves are drawn."""
 
 Curve = tuple[list[float], list[float]]
 
 
 @dataclass(frozen=True)
-class Finder:
-    """One stage of a network in the finder: rates and smoothed losses; the rate taken, where recorded."""
+class FinderCurve:
+    """Learning-rate finder of one stage. losses: smoothed, per rate.  chosen_rate: the one used, if recorded."""
 
     run: str
     stage: int
     rates: tuple[float, ...]
     losses: tuple[float, ...]
-    taken: float | None
+    chosen_rate: float | None
 
 
 @dataclass(frozen=True)
-class Network:
-    """A network in the table. rates: what the stages were trained with."""
+class NetworkCurves:
+    """A row of the training table. rates: learning rate of each stage, if recorded."""
 
     id: str
-    course: Course
+    summary: TrainingSummary
     rates: tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A member's training. networks: the run itself, or the folds, in the order of their colours."""
+class TrainingCurves:
+    """A member's training. networks: the run itself, or its folds, in colour order.  pictures: SVG plots."""
 
     id: str
-    networks: tuple[Network, ...]
+    networks: tuple[NetworkCurves, ...]
     pictures: tuple[Markup, ...]
 
 
-def trainings(subject: Subject) -> tuple[list[Trained], int]:
-    """Of each member that was trained here, at most `MOST`, and how many there are. Raises DataError."""
-    found = []
+def trainings(subject: Subject) -> tuple[list[TrainingCurves], int]:
+    """(training of at most `MOST` members with a history, number of such members). Raises DataError."""
+    trained = []
     for run in subject.members:
         networks = parents(run) if run.kind == "folds" else [run]
-        histories = {one.id: points for one in networks if (points := history(one))}
+        histories = {network.id: epochs for network in networks if (epochs := history(network))}
         if histories:
-            found.append((run, histories, networks))
-    drawn = [_trained(f"training{number}", *entry) for number, entry in enumerate(found[:MOST])]
-    return drawn, len(found)
+            trained.append((run, histories, networks))
+    drawn = [_trained(f"training{number}", *entry) for number, entry in enumerate(trained[:MOST])]
+    return drawn, len(trained)
 
 
-def _trained(key: str, run: Run, histories: Mapping[str, Sequence[Epoch]], networks: Sequence[Run]) -> Trained:
-    by_id = {one.id: one for one in networks}
-    told = [
-        Network(name, one, tuple((by_id[name].facts.get("rates") or {}).values()))
-        for name, points in histories.items()
-        if (one := course(points))
+def _trained(
+    key: str, run: Run, histories: Mapping[str, Sequence[Epoch]], networks: Sequence[Run]
+) -> TrainingCurves:
+    by_id = {network.id: network for network in networks}
+    rows = [
+        NetworkCurves(name, summary, tuple((by_id[name].facts.get("rates") or {}).values()))
+        for name, epochs in histories.items()
+        if (summary := training_summary(epochs))
     ]
-    pictures = [_curves(f"{key}-{what}", run.id, what, histories) for what in ("loss", "accuracy")]
-    looked = [curve for one in networks for curve in finders(one)]
-    if looked:
-        pictures.append(_finder(f"{key}-rates", run.id, looked))
-    return Trained(run.id, tuple(told), tuple(pictures))
+    pictures = [_curves(f"{key}-{quantity}", run.id, quantity, histories) for quantity in ("loss", "accuracy")]
+    finder_curves = [curve for network in networks for curve in finders(network)]
+    if finder_curves:
+        pictures.append(_finder(f"{key}-rates", run.id, finder_curves))
+    return TrainingCurves(run.id, tuple(rows), tuple(pictures))
 
 
-def _curves(key: str, name: str, what: str, histories: Mapping[str, Sequence[Epoch]]) -> Markup:
+def _curves(key: str, name: str, quantity: str, histories: Mapping[str, Sequence[Epoch]]) -> Markup:
     from matplotlib.ticker import MaxNLocator
 
     def draw(axes: Axes) -> None:
         for number, epochs in enumerate(histories.values()):
-            draw_epochs(axes, epochs, what, SERIES[number % len(SERIES)])
-        for place in stage_ends(next(iter(histories.values()))):
-            axes.axvline(place, color=SOFT, linestyle=":", linewidth=1)
-        axes.set(xlabel="epoch", title=f"{what} (dashed: training)")
+            draw_epochs(axes, epochs, quantity, SERIES[number % len(SERIES)])
+        for x in stage_ends(next(iter(histories.values()))):
+            axes.axvline(x, color=SOFT, linestyle=":", linewidth=1)
+        axes.set(xlabel="epoch", title=f"{quantity} (dashed: training)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
-    return plot(key, f"{what} of {name} over the epochs. {_ends(what, histories)}", draw)
+    return plot(key, f"{quantity} of {name} over the epochs. {_ends(quantity, histories)}", draw)
 
 
-def _ends(what: str, histories: Mapping[str, Sequence[Epoch]]) -> str:
-    said = []
+def _ends(quantity: str, histories: Mapping[str, Sequence[Epoch]]) -> str:
+    """The first and last values of the quantity, `loss` or `accuracy`, of each network."""
+    ranges = []
     for name, epochs in histories.items():
         first, last = epochs[0], epochs[-1]
-        training = f"training {getattr(first, f'train_{what}'):.4f} to {getattr(last, f'train_{what}'):.4f}"
-        judged = [value for one in epochs if (value := getattr(one, f"valid_{what}")) is not None]
-        validation = f", validation {judged[0]:.4f} to {judged[-1]:.4f}" if judged else ""
-        said.append(f"{name}: {training}{validation}")
-    return "; ".join(said) + "."
+        training = f"training {getattr(first, f'train_{quantity}'):.4f} to {getattr(last, f'train_{quantity}'):.4f}"
+        values = [value for epoch in epochs if (value := getattr(epoch, f"valid_{quantity}")) is not None]
+        validation = f", validation {values[0]:.4f} to {values[-1]:.4f}" if values else ""
+        ranges.append(f"{name}: {training}{validation}")
+    return "; ".join(ranges) + "."
 
 
-def finders(run: Run) -> list[Finder]:
-    """The finder's curves in lr_find.csv; none where the rates were given. Raises DataError for a broken file."""
+def finders(run: Run) -> list[FinderCurve]:
+    """The curves in lr_find.csv; empty if the rates were set in the recipe. Raises DataError for a broken file."""
     path = run.path / "lr_find.csv"
     if not path.is_file():
         return []
@@ -118,34 +180,34 @@ def finders(run: Run) -> list[Finder]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not a finder's curve as it was written; train the run again") from error
     return [
-        Finder(
+        FinderCurve(
             run.id,
             stage,
-            tuple(rate for at, rate, _ in rows if at == stage),
-            tuple(loss for at, _, loss in rows if at == stage),
+            tuple(rate for row_stage, rate, _ in rows if row_stage == stage),
+            tuple(loss for row_stage, _, loss in rows if row_stage == stage),
             rates.get(str(stage)),
         )
-        for stage in sorted({at for at, _, _ in rows})
+        for stage in sorted({row_stage for row_stage, _, _ in rows})
     ]
 
 
-def _finder(key: str, name: str, looked: Sequence[Finder]) -> Markup:
+def _finder(key: str, name: str, finder_curves: Sequence[FinderCurve]) -> Markup:
     def draw(axes: Axes) -> None:
         from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-        for number, one in enumerate(looked):
+        for number, curve in enumerate(finder_curves):
             colour = SERIES[number % len(SERIES)]
-            axes.plot(one.rates, one.losses, color=colour)
-            if one.taken:
-                axes.axvline(one.taken, color=colour, linestyle=":", linewidth=1)
+            axes.plot(curve.rates, curve.losses, color=colour)
+            if curve.chosen_rate:
+                axes.axvline(curve.chosen_rate, color=colour, linestyle=":", linewidth=1)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(100))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
-        low = min(min(one.losses) for one in looked)
-        start = max(one.losses[0] for one in looked)
+        low = min(min(curve.losses) for curve in finder_curves)
+        start = max(curve.losses[0] for curve in finder_curves)
         axes.set_ylim(low - 0.05 * (start - low), start + (start - low))
         axes.set(xlabel="learning rate", title="finder's loss (dotted: rate taken)")
 
-    taken = ", ".join(f"{one.taken:.2e}" for one in looked if one.taken)
-    return plot(key, f"Learning-rate finder of {name}. Rates taken: {taken or 'not recorded'}.", draw)
+    chosen = ", ".join(f"{curve.chosen_rate:.2e}" for curve in finder_curves if curve.chosen_rate)
+    return plot(key, f"Learning-rate finder of {name}. Rates taken: {chosen or 'not recorded'}.", draw)

@@ -1,0 +1,124 @@
+"""What every call works on: a recipe, its data set, a folder of runs, and who is told of progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ensemble.api.source import DataSource, recipe_in_force
+from ensemble.core.events import Listener, default_listener
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ensemble.data.dataset import Dataset
+    from ensemble.recipe.file import RecipeFile
+    from ensemble.recipe.schema import DataSpec
+    from ensemble.tracking import Tracking
+
+
+class Workspace:
+    """A recipe, its data set, which is loaded once, and a folder of runs.
+
+    runs_folder: of the runs.  listener: is told of notes and progress.  source: the data that is meant.
+    device: cpu, cuda, cuda:1 or mps; None for the best there is.  jobs: members trained at a time; None for what is
+    fastest on a GPU, else one.  track: the tracker that is told of runs.
+    """
+
+    runs_folder: Path
+    listener: Listener
+    source: DataSource
+    device: str | None
+    jobs: int | None
+    track: Tracking | None
+    _read: Callable[[Mapping[str, Any]], RecipeFile]
+    _datasets: dict[str, Dataset]
+
+    @classmethod
+    def for_training(
+        cls,
+        recipe: Path | None,
+        data: Path | None,
+        overrides: Mapping[str, Any],
+        **settings: Any,
+    ) -> Self:
+        """That of a command that trains: of --recipe, else --data, else ens.yaml, else the digits."""
+        workspace = cls._bare(**settings)
+        workspace._read = lambda keys: recipe_in_force(recipe, data, {**overrides, **keys}, workspace.listener)
+        workspace.source = DataSource(workspace.runs_folder, given=workspace._read({}), listener=workspace.listener)
+        return workspace
+
+    @classmethod
+    def for_runs(
+        cls,
+        recipe: Path | None,
+        data: Path | None,
+        overrides: Mapping[str, Any],
+        *,
+        trains: bool = False,
+        **settings: Any,
+    ) -> Self:
+        """That of a command about runs: as for_training, but the newest run's data before the digits."""
+        workspace = cls._bare(**settings)
+        source = DataSource(
+            workspace.runs_folder, recipe, data, overrides, trains=trains, listener=workspace.listener
+        )
+        workspace._read = lambda keys: (replace(source, overrides={**overrides, **keys}) if keys else source).file
+        workspace.source = source
+        return workspace
+
+    @classmethod
+    def _bare(
+        cls,
+        *,
+        runs: Path,
+        listener: Listener | None = None,
+        device: str | None = None,
+        jobs: int | None = None,
+        track: Tracking | None = None,
+    ) -> Self:
+        workspace = cls.__new__(cls)
+        workspace.runs_folder, workspace.device, workspace.jobs, workspace.track = runs, device, jobs, track
+        workspace.listener = default_listener() if listener is None else listener
+        workspace._datasets = {}
+        return workspace
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.source.name!r}, runs={str(self.runs_folder)!r})"
+
+    def recipe(self, **keys: Any) -> RecipeFile:
+        """The validated recipe: data, members, combine, submit, sweep. keys: win over those of every member."""
+        return self._read(flat(keys))
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set, listed and checked. Raises DataError."""
+        return self.load(self._read({}).data)
+
+    def load(self, spec: DataSpec) -> Dataset:
+        """The data set that `spec` stands for, read once for each spec. Raises DataError."""
+        from ensemble.data.load import load_dataset
+
+        key = spec.model_dump_json()
+        if key not in self._datasets:
+            with self.listener as listener:
+                self._datasets[key] = load_dataset(
+                    spec,
+                    self.runs_folder,
+                    progress=lambda done, total: listener.progress("checking images", done, total),
+                    note=listener.note,
+                )
+                listener.finished("checking images")
+        return self._datasets[key]
+
+
+def flat(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Recipe keys as overrides: those of a mapping `data` become `data.key`."""
+    data = keys.get("data")
+    if not isinstance(data, Mapping):
+        return dict(keys)
+    rest = {key: value for key, value in keys.items() if key != "data"}
+    return {**rest, **{f"data.{key}": value for key, value in data.items()}}

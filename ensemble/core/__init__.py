@@ -1,0 +1,1 @@
+"""Errors, files, names, registries, predictions and listeners: what every other package imports."""

@@ -1,0 +1,1 @@
+"""Prediction with trained networks: batches of images, test-time augmentation, Grad-CAM."""

@@ -1,0 +1,119 @@
+"""Reproduction section: commands, versions, recipes and checksums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ensemble.combine.record import combine_command
+from ensemble.recipe import text
+from ensemble.report.sections.scope import Subject, parents
+from ensemble.runs.origin import ens, run_command
+from ensemble.runs.run import Run
+
+_NO_RECIPE = ("import",)
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """commands: in the order to run them.  versions: (package, versions).  facts: (name, value).
+
+    recipes: (name, content of the file).  sums: (run, split, sha256 of its predictions).
+    """
+
+    commands: tuple[str, ...]
+    versions: tuple[tuple[str, str], ...]
+    facts: tuple[tuple[str, str], ...]
+    recipes: tuple[tuple[str, str], ...]
+    sums: tuple[tuple[str, str, str], ...]
+
+
+def reproduction(subject: Subject) -> Reproduction:
+    """Everything needed to reproduce the run in focus and its members."""
+    networks = _networks(subject)
+    files = [(subject.recipe.name, subject.recipe)] if subject.recipe and subject.recipe.is_file() else []
+    runs = [run for run in _unique([*subject.members, subject.focus]) if run.kind != "ensemble"]
+    files += [(f"{run.id}/recipe.yaml", run.path / "recipe.yaml") for run in runs]
+    if subject.ensemble:
+        files.append((f"{subject.focus.id}/ensemble.yaml", subject.focus.path / "ensemble.yaml"))
+    return Reproduction(
+        tuple(commands(subject)),
+        tuple(_versions(networks)),
+        tuple(_facts(subject, networks)),
+        tuple((name, path.read_text(encoding="utf-8")) for name, path in files if path.is_file()),
+        tuple(
+            (str(parent["id"]), split, digest)
+            for parent in subject.focus.facts.get("parents") or []
+            for split, digest in (parent.get("sha256") or {}).items()
+        ),
+    )
+
+
+def commands(subject: Subject) -> list[str]:
+    """The command lines, to be run in the parent of the runs folder."""
+    runs = _unique([*_candidates(subject), *_refits(subject)])
+    lines = [line for run in runs if (line := run_command(run, subject.folder))]
+    if subject.ensemble:
+        lines.append(combine_command(subject.focus))
+    if any(split.split("-")[0] == "test" for split in subject.focus.splits()):
+        lines.append(ens(subject.folder, "submit", subject.focus.id))
+    return lines
+
+
+def _candidates(subject: Subject) -> list[Run]:
+    """The candidates of the ensemble, including those left out; for any other run, the run alone."""
+    if subject.ensemble is None:
+        return [subject.focus]
+    value: Any = text.read(subject.focus.path / "ensemble.yaml")
+    names = [str(entry["id"]) for entry in (*value["members"], *(value.get("left_out") or []))]
+    return [run for name in names if (run := Run(subject.folder / name)).complete]
+
+
+def _refits(subject: Subject) -> list[Run]:
+    if subject.ensemble is None:
+        return []
+    refits = set(subject.ensemble.sources) - set(subject.ensemble.members)
+    return [run for run in parents(subject.focus) if run.id in refits]
+
+
+def _unique(runs: Sequence[Run]) -> list[Run]:
+    return list({run.id: run for run in runs}.values())
+
+
+def _networks(subject: Subject) -> list[Run]:
+    return _unique([*subject.members, *_refits(subject), subject.focus])
+
+
+def _versions(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """(package, all versions recorded by the runs)."""
+    versions_of: dict[str, set[str]] = {}
+    for run in runs:
+        for package, version in (run.facts.get("versions") or {}).items():
+            versions_of.setdefault(str(package), set()).add(str(version))
+    return [(package, ", ".join(sorted(versions))) for package, versions in versions_of.items()]
+
+
+def _facts(subject: Subject, runs: Sequence[Run]) -> list[tuple[str, str]]:
+    facts = subject.focus.facts
+    lines = [
+        ("run", subject.focus.id),
+        ("made", str(facts.get("created", "not recorded"))),
+        ("schema and pipeline", f"{facts['schema']}, {facts.get('pipeline', 'not recorded')}"),
+        ("full hash of the run", str(facts.get("hash", "not recorded"))),
+        ("fingerprint of train and valid", subject.focus.fingerprint or "not known"),
+    ]
+    lines += [
+        (f"fingerprint of {name}", str(value)) for name, value in (facts.get("data", {}).get("tests") or {}).items()
+    ]
+    for key, title in (("device", "device"), ("git_commit", "git commit"), ("seed", "seed")):
+        values = sorted({str(run.facts[key]) for run in runs if run.facts.get(key) is not None})
+        lines += [(title, ", ".join(values))] if values else []
+    weights = {run.facts["weights"]["source"]: run.facts["weights"]["sha256"] for run in runs if _has_weights(run)}
+    return lines + [(f"initial weights {source}", str(digest)) for source, digest in weights.items()]
+
+
+def _has_weights(run: Run) -> bool:
+    """Whether run.json records the source and checksum of initial weights."""
+    weights = run.facts.get("weights")
+    return isinstance(weights, dict) and bool(weights.get("source")) and bool(weights.get("sha256"))

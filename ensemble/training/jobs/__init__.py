@@ -1,0 +1,1 @@
+"""Training jobs: planning, time estimates, speed probes, training one or several members, and their records."""

@@ -1,0 +1,97 @@
+"""Content of run.json of a trained run: settings, automatic choices and measurements."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ensemble.core.files import read_json, write_json
+from ensemble.data.dataset import Dataset
+from ensemble.data.leaks import leaks_for_training
+from ensemble.recipe.resolve import PIPELINE, chosen_on_valid
+from ensemble.runs.run import SCHEMA
+from ensemble.runs.writing import versions
+from ensemble.training.jobs.plan import Job
+
+_PACKAGES = ("fastai", "torch", "torchvision", "timm", "pillow", "scikit-learn")
+
+
+def training_versions() -> dict[str, str]:
+    """Versions of the software that may affect training results, without packages that are not installed."""
+    installed = versions()
+    for package in _PACKAGES:
+        try:
+            installed[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return installed
+
+
+def git_commit() -> str | None:
+    """Commit of the working directory, with `-dirty` if files differ; None outside a repository."""
+    try:
+        process = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return process.stdout.strip() or None
+
+
+def new_facts(job: Job, dataset: Dataset, device: str) -> dict[str, Any]:
+    """Content of run.json before the first training step; an interrupted run keeps its earlier content."""
+    path = job.path / "run.json"
+    facts: dict[str, Any] = {
+        "schema": SCHEMA,
+        "kind": job.kind,
+        "name": job.recipe.name,
+        "hash": job.hash,
+        "pipeline": PIPELINE,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "parents": [],
+        "versions": training_versions(),
+        "git_commit": git_commit(),
+        "device": device,
+        "arch": job.recipe.arch,
+        "seed": job.recipe.seed,
+        "fold": job.recipe.fold,
+        "data": data_facts(job, dataset),
+        "leaks": leaks_for_training(dataset, job.path.parent),
+        "classes": dataset.classes.tolist(),
+        "weights": None if job.weights is None else {"sha256": job.weights.sha256, "source": job.weights.source},
+        **({} if job.teacher is None else {"teacher": {"run": job.teacher.run.id, **job.teacher.hashed()}}),
+        "auto": {},
+        # a student's soft labels come from members that may have used the validation rows
+        "chosen_on_valid": [*chosen_on_valid(job.recipe), *(["soft labels"] if job.teacher else [])],
+    }
+    if not path.is_file():
+        return facts
+    stored = read_json(path)
+    changed = {key: facts[key] for key in ("device", "versions") if stored.get(key) != facts[key]}
+    if changed:  # results are bit-identical only with the same versions on the same machine
+        stored["resumed"] = [*stored.get("resumed", []), {"at": facts["created"], **changed}]
+    # test sets and leaks may have changed since; everything else stays as at the start of the run
+    return {**facts, **stored, "data": facts["data"], "leaks": facts["leaks"]}
+
+
+def data_facts(job: Job, dataset: Dataset) -> dict[str, Any]:
+    """Form, fingerprints and sizes of the data set."""
+    return {
+        "form": job.recipe.data.form,
+        "fingerprint": dataset.fingerprint,
+        "tests": dict(dataset.test_fingerprints),
+        "sizes": {split: len(items) for split, items in dataset.splits.items()},
+    }
+
+
+def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write run.json into the run directory `path`."""
+    write_json(path / "run.json", facts)

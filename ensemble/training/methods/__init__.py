@@ -1,0 +1,1 @@
+"""Registered training methods: augmentation, mixing, losses, optimizers, samplers, schedules, weight averages."""
