@@ -2,10 +2,10 @@
 
     python tests/benchmarks/same_bits.py COMMIT COMMIT [RESULT.json] [--keep FOLDER]
 
-Each commit's package is installed, without its dependencies, into a virtual environment of its own, which takes
-these from the environment that runs this script. Both run in a folder of the same name, one after the other, with
-one thread, float32 and the default layout, as a probe of speed might choose otherwise the second time. Files whose
-bytes differ are compared again without times, versions and commits, and each of them is named in the result.
+Each commit's package is in a virtual environment of its own, which takes its dependencies from the environment
+that runs this script. Both run in a folder of the same name, one after the other, with one thread, float32 and the
+default layout, as a probe of speed might choose otherwise the second time. Files whose bytes differ are compared
+again without times, versions and commits, and each of them is named in the result.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import numpy as np
 from machine import facts
 from PIL import Image
 
-from ensemble.files import write_json
+from ensemble.core.files import write_json
 
 ROOT = Path(__file__).parents[2]
 FIXED = ["--set", "precision=float32", "--set", "layout=default", "--set", "batch_size=16"]
@@ -56,7 +56,7 @@ TEXTS = (
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
-    """(name, arguments); `@NAME` stands for the first word that the command of that name printed."""
+    """(name, arguments); `@NAME` stands for the last run id that the command of that name printed."""
     digits = ["train", "--image-size", "16", "--epochs", "1", "--lr", "0.01", *FIXED]
     photos = ["train", "--data", "photos", "--weights", "none", "--image-size", "32", *FIXED]
     yield "check", ["check", "--data", "photos", "--json"]
@@ -104,7 +104,7 @@ def photographs(folder: Path) -> None:
 
 
 def environment(commit: str, work: Path) -> Path:
-    """A virtual environment with the package of a commit; its `ens`."""
+    """A virtual environment with the package of a commit; its Python."""
     source, place = work / "source", work / "venv"
     source.mkdir(parents=True)
     archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True).stdout
@@ -112,14 +112,13 @@ def environment(commit: str, work: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
     (packages,) = place.glob("lib/python*/site-packages")
     (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
-    pip = [str(place / "bin" / "python"), "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, str(source)], check=True)
-    return place / "bin" / "ens"
+    (packages / "source.pth").write_text(f"{source}\n")
+    return place / "bin" / "python"
 
 
 def run(commit: str, work: Path, place: Path) -> dict[str, str]:
     """All commands in `place`, which is moved to work/files afterwards; stdout by command, with its exit code."""
-    ens = environment(commit, work)
+    python = environment(commit, work)
     place.mkdir()
     photographs(place / "photos")
     (place / "sweep.yaml").write_text(SWEEP)
@@ -129,10 +128,12 @@ def run(commit: str, work: Path, place: Path) -> dict[str, str]:
     printed = {}
     for name, words in commands():
         line = [runs[word[1:]] if word.startswith("@") else word for word in words]
-        done = subprocess.run([str(ens), *line], cwd=place, env=env, capture_output=True, text=True)
+        done = subprocess.run(
+            [str(python), "-m", "ensemble", *line], cwd=place, env=env, capture_output=True, text=True
+        )
         printed[name] = f"{done.returncode}\n{done.stdout}"
-        lines = done.stdout.split()
-        runs[name] = lines[0] if lines else ""
+        ids = re.findall(r"^[\w-]+-[0-9a-f]{8}$", done.stdout, re.MULTILINE)
+        runs[name] = ids[-1] if ids else ""
         print(f"{commit[:10]} {name}: exit code {done.returncode}", flush=True)
         if done.returncode:
             print(done.stderr[-400:], flush=True)
