@@ -20,6 +20,7 @@ from listeners import Noted
 from processes import HEARS_SIGNALS
 
 from ensemble.core.errors import RunLocked
+from ensemble.core.events import Listener
 from ensemble.data.digits import digits_dataset
 from ensemble.data.image_cache import StoredImages, open_images
 from ensemble.data.preprocess import Preprocess
@@ -112,7 +113,7 @@ def test_what_is_measured_is_the_pace_of_several_processes(tmp_path: Path) -> No
     from ensemble.training.jobs.parallel import WorkerSetup, _pool
 
     (job,) = jobs(tmp_path, {})
-    with _pool(WorkerSetup(digits_dataset(), tmp_path, "cpu", False, 1), 2) as pool:
+    with _pool(WorkerSetup(digits_dataset(), tmp_path, "cpu", False, 1, Listener()), 2) as pool:
         for count in (1, 2):
             assert pool.pace(job, count) > 0
             assert len(multiprocessing.active_children()) == count  # no more are begun than are needed
