@@ -25,7 +25,7 @@ DEFAULT_SHARE = 0.5
 class Sampler(Protocol):
     """count: number of items of an epoch.  draw: their indices, in the order of the epoch.
 
-    A sampler that draws at random may have `class_counts`, int64 (k,): the expected items of each class in an epoch.
+    A sampler that draws at random may have `class_counts`, int64 (k,): the expected items of each class.
     Without it those of one draw are counted.
     """
 
