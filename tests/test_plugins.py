@@ -8,15 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fake_runs import member
+from PIL import Image
 
 PLUGIN = '''
 import random
 import numpy as np
 from ensemble.combine.rules import rule
 from ensemble.data.preprocess import filters
+from ensemble.data.listing import RawListing, Rows
 from ensemble.metrics import metric
+from ensemble.recipe.schema import forms
 from ensemble.tracking import NullTracker, tracker
 
 
@@ -36,6 +40,15 @@ def negative(image):
     """Every channel inverted."""
     from PIL import ImageOps
     return ImageOps.invert(image)
+
+
+@forms.register("listed")
+def listed(spec, leave_out):
+    """A text file of paths and labels."""
+    from pathlib import Path
+    rows = [line.split() for line in Path(spec.path, "labels.txt").read_text().splitlines()]
+    paths, labels = zip(*rows)
+    return RawListing(Path(spec.path), {"train": Rows(paths, paths, labels)}, None, 0.25)
 
 
 class Told(NullTracker):
@@ -100,6 +113,24 @@ def test_a_plugin_adds_a_filter(site: Path) -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "255"
+
+
+def test_a_plugin_adds_a_data_form(site: Path) -> None:
+    photos = site.parent / "photos"
+    photos.mkdir()
+    draw = np.random.default_rng(0)
+    for number in range(16):
+        Image.fromarray(draw.integers(0, 255, (40, 40, 3), np.uint8)).save(photos / f"{number}.png")
+    (photos / "labels.txt").write_text("".join(f"{number}.png {'ab'[number % 2]}\n" for number in range(16)))
+    (site.parent / "recipe.yaml").write_text("data: {form: listed, path: photos}\nmembers: [resnet18]\n")
+    done = ens(site, "check", "--recipe", "recipe.yaml", "--json")
+    assert done.returncode == 0, done.stderr
+    counts = json.loads(done.stdout)["counts"]
+    assert {split: sum(numbers) for split, numbers in counts.items()} == {"train": 12, "valid": 4}, counts
+    (site.parent / "recipe.yaml").write_text("data: {form: list, path: photos}\nmembers: [resnet18]\n")
+    wrong = ens(site, "check", "--recipe", "recipe.yaml")
+    assert wrong.returncode == 2
+    assert "data.form: 'list' found, 'digits', 'folders', 'csv' or a form of a plugin expected" in wrong.stderr
 
 
 def test_a_plugin_that_fails_is_named(site: Path) -> None:
