@@ -160,7 +160,9 @@ def photos(home: Path) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             for number in range(count):
                 pixels = draw.integers(0, 100, (12, 12, 3)) + (150 if name == "light" else 0)
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{name}{number}.png")
+                Image.fromarray(pixels.astype(np.uint8)).save(
+                    folder / f"{name}{number}{'-v' if split == 'valid' else ''}.png"
+                )
     return home / "photos"
 
 
@@ -380,3 +382,67 @@ def test_a_combiner_refuses_other_members_and_to_predict_before_it_is_fitted() -
     combiner = ens.Combiner().fit(probs, [0, 1, 0])
     with pytest.raises(ens.DataError, match="1 members and 2 classes, 2 and 2 expected"):
         combiner.predict(probs[:1])
+
+
+# ---- with networks ----
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of the data sets that are loaded, in whatever module."""
+    from ensemble.data import load
+    from ensemble.report.sections import mistakes, scope
+
+    paths: list[str] = []
+    original = load.load_dataset
+
+    def counted(spec: Any, *args: Any, **options: Any) -> Any:
+        paths.append(spec.path)
+        return original(spec, *args, **options)
+
+    for module in (load, mistakes, scope):
+        monkeypatch.setattr(module, "load_dataset", counted)
+    return paths
+
+
+@pytest.mark.slow
+def test_a_pipeline_loads_the_data_once(photos: Path, loads: list[str]) -> None:
+    recipe = {
+        "data": {"form": "folders", "path": "photos", "valid": "valid", "test": "test"},
+        "defaults": {"weights": "none", "image_size": 16, "epochs": 1, "lr": 0.01, "filters": [4, 8], "dense": [8]},
+        "members": [{"arch": "customnet", "seeds": [0, 1]}],
+        "combine": {"refits": True},
+    }
+    made = ens.Project(recipe, listener=ens.Listener(), batch_size=4).pipeline()
+    assert loads == ["photos"]
+    assert len(made.members) == 2
+    assert made.refits is not None and len(made.refits) == 2
+    assert made.submission is not None and made.submission.path.is_file()
+    assert made.report is not None and made.report.is_file()
+    assert len(made.leaderboard) == 5
+
+
+@pytest.mark.slow
+def test_an_explanation_loads_the_data_once_and_predictions_take_any_kind_of_image(
+    photos: Path, loads: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    keys = {"image_size": 16, "epochs": 1, "lr": 0.01, "weights": "none", "batch_size": 4}
+    project = ens.Project("photos", listener=ens.Listener(), filters=[4, 8], dense=[8], **keys)
+    (model,) = project.train("customnet")
+    loads.clear()
+    names = [f"{name}/{name}{number}" for name in ("light", "dark") for number in range(3)]
+    explained = ens.Project("photos", listener=ens.Listener()).run(model.id).explain(names)
+    assert len(loads) == 1
+    assert explained.picture.read_bytes()[:4] == b"\x89PNG"
+    assert printed(capfd, "explain", model.id, *names) == plain(explained.facts())
+    paths = [Path(f"photos/test/light{number}.png") for number in range(3)]
+    by_path = model.predict(paths, uncertain=True)
+    pictures = [Image.open(path) for path in paths]
+    by_pixels = model.predict([pictures[0], *(np.asarray(picture) for picture in pictures[1:])])
+    assert np.array_equal(by_path.probs, by_pixels.probs)
+    assert by_path.entropy is not None and len(by_path) == 3
+    assert list(by_path.frame()["label"]) == by_path.labels
+    assert capfd.readouterr().err == ""
+    command(["predict", model.id, *map(str, paths)])
+    rows = capfd.readouterr().out.splitlines()
+    assert [row.split(",")[1] for row in rows[1:]] == by_path.labels

@@ -293,7 +293,7 @@ def explain(
     classes = list(run.facts.get("classes") or ())
     if class_name is not None and class_name not in classes:
         raise RecipeError(f"unknown class {class_name!r}{did_you_mean(class_name, classes)}")
-    open_image = opener(run)
+    open_image = opener(run, workspace.load_quietly)
     pictures = [(name, open_image(name)) for name in images]
     # after everything that can be wrong with the names: torch takes seconds to import
     from ensemble.inference.gradcam import grad_cam, why_no_map

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +87,7 @@ def write_report(
     from ensemble.report.page import report_page
     from ensemble.report.sections.scope import evidence
 
+    subject = replace(subject, load=workspace.load_quietly)
     rows = evidence(subject)
     undrawn = _explain(workspace, subject, rows, pictures) if explain and pictures else []
     page = report_page(subject, rows, pictures=pictures, undrawn=undrawn)
@@ -229,7 +230,7 @@ def compare(
         with workspace.listener as listener:
             _figures(folder, compared)
             for done, side in enumerate(compared, 1):
-                _own_figures(side, mistakes, listener.note)
+                _own_figures(workspace, side, mistakes)
                 listener.progress("drawing", done, len(compared))
     return ComparedRuns(tuple(compared), pair, folder, tuple(texts))
 
@@ -267,7 +268,7 @@ def _figures(folder: Path, sides: Sequence[Side]) -> None:
         write_atomically(folder / "confusion.png", figures.confusions(rows))
 
 
-def _own_figures(side: Side, mistakes: int, note: Callable[[str], None]) -> None:
+def _own_figures(workspace: Workspace, side: Side, mistakes: int) -> None:
     from ensemble.report import figures
     from ensemble.runs.history import history
 
@@ -283,18 +284,18 @@ def _own_figures(side: Side, mistakes: int, note: Callable[[str], None]) -> None
         picture = figures.distribution(side.rows.classes, shown["before"], shown["after"])
         write_atomically(folder / "classes.png", picture)
     if mistakes:
-        _mistakes(side, folder / "mistakes.png", mistakes, note)
+        _mistakes(workspace, side, folder / "mistakes.png", mistakes)
 
 
-def _mistakes(side: Side, path: Path, count: int, note: Callable[[str], None]) -> None:
+def _mistakes(workspace: Workspace, side: Side, path: Path, count: int) -> None:
     """The images of the rows that are most surely wrong, where the data is still where it was."""
     from ensemble.report import figures
     from ensemble.report.sections.mistakes import pictures
 
     try:
-        images = pictures(side.run, side.rows, count)
+        images = pictures(side.run, side.rows, count, workspace.load_quietly)
     except EnsError as error:
-        note(f"{side.run.id}: no pictures of its mistakes ({one_line(error)})")
+        workspace.listener.note(f"{side.run.id}: no pictures of its mistakes ({one_line(error)})")
         return
     if images:
         write_atomically(path, figures.gallery(images, f"{side.run.id}: most surely wrong"))

@@ -98,8 +98,11 @@ class Workspace:
         """The data set, listed and checked. Raises DataError."""
         return self.load(self._read({}).data)
 
-    def load(self, spec: DataSpec) -> Dataset:
-        """The data set that `spec` stands for, read once for each spec. Raises DataError."""
+    def load(self, spec: DataSpec, *, quiet: bool = False) -> Dataset:
+        """The data set that `spec` stands for, read once for each spec. Raises DataError.
+
+        quiet: without notes, for images that are only looked up.
+        """
         from ensemble.data.load import load_dataset
 
         key = spec.model_dump_json()
@@ -109,10 +112,14 @@ class Workspace:
                     spec,
                     self.runs_folder,
                     progress=lambda done, total: listener.progress("checking images", done, total),
-                    note=listener.note,
+                    note=None if quiet else listener.note,
                 )
                 listener.finished("checking images")
         return self._datasets[key]
+
+    def load_quietly(self, spec: DataSpec, folder: Path) -> Dataset:
+        """As `load`, for what looks images up. folder: of the runs, which is that of the workspace."""
+        return self.load(spec, quiet=True)
 
 
 def flat(keys: Mapping[str, Any]) -> dict[str, Any]:

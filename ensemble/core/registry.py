@@ -10,7 +10,6 @@ import importlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
-from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
 from ensemble.core.errors import EnsError, RecipeError, abbreviated, one_line
@@ -90,6 +89,8 @@ def load_plugins() -> None:
     """
     if PLUGINS in _loaded:
         return
+    from importlib.metadata import entry_points
+
     _loaded.add(PLUGINS)  # before, as a plugin may look something up while it is imported
     for point in entry_points(group=PLUGINS):
         try:

@@ -23,11 +23,12 @@ from ensemble.data.split_names import (
     role_of,
     spelled_as,
 )
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.schema import DataSpec, forms
 
 VALID_NAMES = ("valid", "val", "validation")
 
 
+@forms.register("folders")
 def list_folders(spec: DataSpec, leave_out: frozenset[Path]) -> RawListing:
     """List class folders. leave_out: resolved folders without data (the runs). Raises DataError."""
     root = Path(spec.path)

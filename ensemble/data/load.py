@@ -16,7 +16,7 @@ from ensemble.data.digits import DIGITS_FINGERPRINT, digits_dataset
 from ensemble.data.file_hashes import Progress, UnreadableFiles, described, digest_files
 from ensemble.data.image_problems import DAMAGED
 from ensemble.data.table_splits import grouped, read_groups
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.schema import DataSpec, forms
 
 if TYPE_CHECKING:
     from ensemble.data.listing import Listing
@@ -222,13 +222,11 @@ def _left_out(complete: Listing, kept: Listing) -> dict[str, list[str]]:
 
 
 def _listed(spec: DataSpec, runs: Path) -> Listing:
-    from ensemble.data.folders import list_folders, refuse_no_root
+    from ensemble.data.folders import refuse_no_root
     from ensemble.data.listing import numbered
-    from ensemble.data.tables import list_tables
 
     refuse_no_root(spec)
-    list_form = list_folders if spec.form == "folders" else list_tables
-    return numbered(list_form(spec, frozenset({runs.resolve()})), spec.classes)
+    return numbered(forms.get(spec.form)(spec, frozenset({runs.resolve()})), spec.classes)
 
 
 def _write_items(path: Path, dataset: Dataset) -> None:

@@ -19,7 +19,7 @@ from ensemble.data.file_index import ImageIndex, index_images, note_unlisted, re
 from ensemble.data.folders import folder_rows
 from ensemble.data.listing import Notes, RawListing, Rows
 from ensemble.data.table_splits import note_unused, rows_by_split, tests_of, valid_of, with_csv
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.schema import DataSpec, forms
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Columns:
         return None if not self.labels else self.labels + ((self.unnamed,) if self.unnamed is not None else ())
 
 
+@forms.register("csv")
 def list_tables(spec: DataSpec, leave_out: frozenset[Path]) -> RawListing:
     """List CSV files. leave_out: resolved folders without data (the runs). Raises DataError, RecipeError."""
     root = Path(spec.path)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ensemble.core.names import nfc
+from ensemble.core.registry import Registry
 
 
 def _to_text(value: Any) -> Any:
@@ -66,6 +67,22 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+BUILT_IN_FORMS = ("digits", "folders", "csv")
+
+forms: Registry[Any] = Registry("data form", modules=("ensemble.data.folders", "ensemble.data.tables"))
+"""Functions (DataSpec, folders to leave out) -> ensemble.data.listing.RawListing, by the name of the form."""
+
+
+def _known_form(value: str) -> str:
+    # built-in names first, so that reading a recipe does not import the modules that list files
+    if value not in BUILT_IN_FORMS and value not in forms:
+        raise ValueError(f"{', '.join(map(repr, BUILT_IN_FORMS))} or a form of a plugin")
+    return value
+
+
+Form = Annotated[str, AfterValidator(_known_form)]
+
+
 class DataSpec(Frozen):
     """The location and format of images and labels. Paths are relative to `path`; `~` is the home folder.
 
@@ -73,7 +90,7 @@ class DataSpec(Frozen):
     medical: an export of a model of this data states that it is not a medical device.
     """
 
-    form: Literal["digits", "folders", "csv"] = "digits"
+    form: Form = "digits"
     path: PathText = "."
     train: PathText = "train"
     valid: PathText | Annotated[float, Field(gt=0, lt=1)] | None = None

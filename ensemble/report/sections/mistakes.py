@@ -28,7 +28,7 @@ from ensemble.recipe.schema import DataSpec
 from ensemble.report.classes import Labelled
 from ensemble.report.figures import overlaid
 from ensemble.report.html import data_uri
-from ensemble.report.sections.scope import Evidence, Subject, parents
+from ensemble.report.sections.scope import Evidence, Load, Subject, parents
 from ensemble.runs.run import Run
 
 
@@ -40,10 +40,10 @@ def surest_mistakes(rows: Labelled, count: int) -> Ints:
     return wrong[np.argsort(-confidence, kind="stable")][:count]
 
 
-def pictures(run: Run, rows: Labelled, count: int) -> list[tuple[Image.Image, str]]:
+def pictures(run: Run, rows: Labelled, count: int, load: Load = load_dataset) -> list[tuple[Image.Image, str]]:
     """(image, caption) of the most confident mistakes. Raises DataError if the run's data is missing or changed."""
     indices = surest_mistakes(rows, count)
-    open_image = images_of(run)
+    open_image = images_of(run, load=load)
     predicted = rows.predicted
     return [
         (
@@ -55,7 +55,9 @@ def pictures(run: Run, rows: Labelled, count: int) -> list[tuple[Image.Image, st
     ]
 
 
-def images_of(run: Run, splits: Sequence[str] = ("train", "valid")) -> Callable[[str], Image.Image]:
+def images_of(
+    run: Run, splits: Sequence[str] = ("train", "valid"), load: Load = load_dataset
+) -> Callable[[str], Image.Image]:
     """A function that maps the id of a row of `splits` to its upright image; it raises KeyError for other ids.
 
     Raises DataError if no recipe locates the images, or if they have changed.
@@ -64,7 +66,7 @@ def images_of(run: Run, splits: Sequence[str] = ("train", "valid")) -> Callable[
     source = recipe if recipe.is_file() else next(iter(_parent_recipes(run)), recipe)
     if not source.is_file():
         raise DataError("no recipe says where its images are")
-    dataset = _readable(read_recipe_file(source).data, run.path.parent)
+    dataset = _readable(read_recipe_file(source).data, run.path.parent, load)
     if dataset.fingerprint != run.fingerprint:
         raise DataError("its images have changed since")
     path_of: Mapping[str, str] = {
@@ -76,15 +78,15 @@ def images_of(run: Run, splits: Sequence[str] = ("train", "valid")) -> Callable[
     return lambda name: dataset.open_image(path_of[name])
 
 
-def _readable(spec: DataSpec, folder: Path) -> Dataset:
+def _readable(spec: DataSpec, folder: Path, load: Load) -> Dataset:
     """The data set; images that have become unreadable are skipped, which changes the fingerprint."""
     try:
-        return load_dataset(spec, folder)
+        return load(spec, folder)
     except UnreadableFiles:
-        return load_dataset(spec.model_copy(update={"skip_unreadable": True}), folder)
+        return load(spec.model_copy(update={"skip_unreadable": True}), folder)
 
 
-def opener(run: Run) -> Callable[[str], Image.Image]:
+def opener(run: Run, load: Load = load_dataset) -> Callable[[str], Image.Image]:
     """A function that maps a file, or the id of a train or valid row of the run, to its upright image.
 
     It raises DataError if the name is neither.
@@ -97,7 +99,7 @@ def opener(run: Run) -> Callable[[str], Image.Image]:
         if path.is_file():
             return read_image(path, max_pixels=DataSpec().max_pixels, background=(255, 255, 255))
         try:
-            return images(run)(name)
+            return images(run, load=load)(name)
         except KeyError:
             raise DataError(f"{name!r} is neither a file nor the id of a training or validation row") from None
 
@@ -257,7 +259,7 @@ def image_source(subject: Subject, evidence: Evidence) -> Callable[[str], Image.
     """`images_of` the first run in scope with a recipe, for the splits of the evidence. Raises DataError."""
     splits = ("train", "valid") if evidence.split == "valid" else (evidence.split,)
     candidates = (run for run in (subject.focus, *subject.members) if (run.path / "recipe.yaml").is_file())
-    return images_of(next(candidates, subject.focus), splits)
+    return images_of(next(candidates, subject.focus), splits, subject.load)
 
 
 def _images(subject: Subject, evidence: Evidence, names: Sequence[str]) -> tuple[dict[str, Image.Image], str]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ensemble.combine.candidates import recency_key
 from ensemble.combine.record import Ensemble, read_ensemble
 from ensemble.core.errors import DataError, RecipeError, abbreviated, one_line
+from ensemble.data.dataset import Dataset
+from ensemble.data.load import load_dataset
 from ensemble.recipe import text
+from ensemble.recipe.schema import DataSpec
 from ensemble.report.classes import Labelled, labelled
 from ensemble.runs.origin import usable_runs
 from ensemble.runs.run import Run
+
+Load = Callable[[DataSpec, Path], Dataset]
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,7 @@ class Subject:
 
     members: the ensemble's members that still exist, in its order; for any other run, the run alone.
     runs: the runs of the leaderboard.  recipe: the recipe file reported on, if any.  notes: caveats for the reader.
+    load: (data section, runs folder) -> the data set.
     """
 
     name: str
@@ -31,6 +37,7 @@ class Subject:
     runs: tuple[Run, ...]
     recipe: Path | None = None
     notes: tuple[str, ...] = ()
+    load: Load = field(default=load_dataset, repr=False, compare=False)
 
     @property
     def folder(self) -> Path:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ensemble.core.files import without_nan
-from ensemble.metrics import find
+from ensemble.metrics import find, metrics
 from ensemble.report.classes import Labelled
 from ensemble.report.sections.scope import Evidence, Subject
 from ensemble.runs.run import Run
 from ensemble.stats.intervals import interval
 
 ORDER = ("accuracy", "balanced_accuracy", "macro_f1", "kappa", "roc_auc", "log_loss", "brier", "ece")
+"""The order on the page; metrics of other packages follow."""
 
 
 @dataclass(frozen=True)
@@ -46,23 +47,24 @@ def scores(subject: Subject, evidence: Evidence) -> list[Score]:
     honest = run.metrics.get("honest") or {}
     if evidence.rows is None or not split_metrics:
         return []
-    names = [*honest, *(name for name in ORDER if name in split_metrics and name not in honest)]
+    known = [*ORDER, *(name for name in metrics.names() if name not in ORDER)]
+    names = [*honest, *(name for name in known if name in split_metrics and name not in honest)]
     return [_score(run, name, evidence) for name in names]
 
 
 def _score(run: Run, name: str, evidence: Evidence) -> Score:
     assert evidence.rows is not None
-    metrics = run.metrics
-    honest = (metrics.get("honest") or {}).get(name)
+    values = run.metrics
+    honest = (values.get("honest") or {}).get(name)
     low, high = (honest["low"], honest["high"]) if honest else _interval(name, evidence.rows)
     return Score(
         name,
         find(name, evidence.rows.classes).higher,
-        float(honest["value"] if honest else metrics[evidence.split][name]),
+        float(honest["value"] if honest else values[evidence.split][name]),
         low,
         high,
-        (metrics.get("apparent") or {}).get(name),
-        {split: values.get(name) for split, values in tests(run).items()},
+        (values.get("apparent") or {}).get(name),
+        {split: test_scores.get(name) for split, test_scores in tests(run).items()},
     )
 
 

@@ -23,7 +23,11 @@ DEFAULT_SHARE = 0.5
 
 
 class Sampler(Protocol):
-    """count: number of items of an epoch.  draw: their indices, in the order of the epoch."""
+    """count: number of items of an epoch.  draw: their indices, in the order of the epoch.
+
+    A sampler that draws at random may have `class_counts`, int64 (k,): the expected items of each class.
+    Without it those of one draw are counted.
+    """
 
     @property
     def count(self) -> int: ...
@@ -43,13 +47,13 @@ def sampler(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
 
 def epoch_class_counts(recipe: Recipe, targets: Ints, n_classes: int) -> Ints:
     """Number of items of each class in an epoch, int64 (k,); the expected number if they are drawn."""
-    counts = np.bincount(targets, minlength=n_classes)
     epoch_sampler = sampler(recipe, targets, n_classes)
-    if epoch_sampler is None or isinstance(epoch_sampler, Pruned):
-        return counts
-    if isinstance(epoch_sampler, OverSampler):
-        return epoch_sampler.class_counts
-    return np.full(n_classes, round(epoch_sampler.count / n_classes))
+    if epoch_sampler is None:
+        return np.bincount(targets, minlength=n_classes)
+    declared: Ints | None = getattr(epoch_sampler, "class_counts", None)
+    if declared is not None:
+        return declared
+    return np.bincount(targets[epoch_sampler.draw(random.Random(0))], minlength=n_classes)
 
 
 def batch_size(recipe: Recipe, targets: Ints, n_classes: int) -> int:
@@ -84,6 +88,11 @@ class WeightedSampler:
     def count(self) -> int:
         """Number of items of an epoch."""
         return len(self.targets)
+
+    @property
+    def class_counts(self) -> Ints:
+        """Expected items of each class in an epoch, int64 (k,): the same for all."""
+        return np.full(self.n_classes, round(self.count / self.n_classes))
 
     def draw(self, rng: random.Random) -> list[int]:
         """Indices of the items of an epoch."""
