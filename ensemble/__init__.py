@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ensemble.core.version import __version__
+from ensemble.core import __version__
 
 if TYPE_CHECKING:
     from ensemble.api.combiner import Combiner

@@ -44,11 +44,11 @@ def browser() -> Iterator[Any]:
     if path is None:
         pytest.skip("needs a Chromium on the PATH")
     with api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        result = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         try:
-            yield found
+            yield result
         finally:
-            found.close()
+            result.close()
 
 
 @contextmanager
@@ -74,8 +74,8 @@ def watched(
 
 def low_contrasts(page: Any) -> list[Any]:
     """Texts whose contrast with what is behind them is below 4.5, the AA of WCAG: [tag, text, ratio] of each."""
-    found: list[Any] = page.evaluate(_LOW_CONTRASTS)
-    return found
+    result: list[Any] = page.evaluate(_LOW_CONTRASTS)
+    return result
 
 
 _LOW_CONTRASTS = """() => {

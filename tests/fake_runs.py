@@ -31,8 +31,8 @@ def predictions(
     random = np.random.default_rng(seed)
     k = len(classes)
     targets = np.arange(n, dtype=np.int64) % k
-    said = np.where(random.random(n) < skill, targets, random.integers(0, k, n))
-    probs = random.random((n, k)) + 2 * np.eye(k)[said]
+    output = np.where(random.random(n) < skill, targets, random.integers(0, k, n))
+    probs = random.random((n, k)) + 2 * np.eye(k)[output]
     probs = (probs / probs.sum(axis=1, keepdims=True)).astype(np.float32)
     ids = np.array([f"{prefix}{i:03d}" for i in range(n)])
     return Predictions(ids, probs, np.array(classes), targets if labelled else None, groups)

@@ -87,7 +87,7 @@ def many_kinds(folder: Path) -> list[Path]:
     image = picture(20)
     opaque = image.convert("RGBA")
     wide = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
-    for name, made in (
+    for name, created in (
         ("cmyk.jpg", image.convert("CMYK")),
         ("grey.jpg", image.convert("L")),
         ("palette.png", image.convert("P", palette=Image.Palette.ADAPTIVE)),
@@ -98,7 +98,7 @@ def many_kinds(folder: Path) -> list[Path]:
         ("large.png", picture(21, 320, 200)),
     ):
         paths.append(folder / name)
-        made.save(paths[-1])
+        created.save(paths[-1])
     return paths
 
 
@@ -114,7 +114,7 @@ def see_through(folder: Path) -> list[Path]:
     half.putalpha(ramp)
     grey.putalpha(ramp)
     palette = image.convert("P", palette=Image.Palette.ADAPTIVE)
-    made = {
+    created = {
         "clear.png": (clear, {}),
         "half.png": (half, {}),
         "half.webp": (half, {"lossless": True}),
@@ -122,6 +122,6 @@ def see_through(folder: Path) -> list[Path]:
         "grey.png": (grey, {}),
         "palette.png": (palette, {"transparency": 0}),
     }
-    for name, (one, options) in made.items():
+    for name, (one, options) in created.items():
         one.save(folder / name, **options)
-    return [folder / name for name in made]
+    return [folder / name for name in created]

@@ -259,8 +259,8 @@ def found_and_right(size: int, seed: int, sources: int, family: int = 12) -> dic
     """Recall by kind, of all and of all but crops; precision. A mirrored pair counts only when it is called so."""
     pictures = list(planted(seed, size, sources, family))
     square = Preprocess(LARGE if size >= LARGE else SMALL, "squash")
-    found = near_pairs(np.stack([square.of(one.image) for one in pictures]))
-    pairs = dict(zip(zip(found.first.tolist(), found.second.tolist(), strict=True), found.mirrored, strict=True))
+    result = near_pairs(np.stack([square.of(one.image) for one in pictures]))
+    pairs = dict(zip(zip(result.first.tolist(), result.second.tolist(), strict=True), result.mirrored, strict=True))
     original: dict[str, int] = {}
     wanted, hit = Counter[str](), Counter[str]()
     for row, one in enumerate(pictures):

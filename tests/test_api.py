@@ -114,13 +114,13 @@ def test_ls(project: ens.Project, capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_combine_submit_and_compare(project: ens.Project, capfd: pytest.CaptureFixture[str]) -> None:
     best = project.combine(NAMES, threshold=0.5, rule="log-odds")
-    told = printed(capfd, "combine", *NAMES, "--threshold", "0.5", "--rule", "log-odds")
+    facts = printed(capfd, "combine", *NAMES, "--threshold", "0.5", "--rule", "log-odds")
     from ensemble.api.combining import facts_of
 
-    assert told == plain(facts_of(best))
-    assert best.id == told["run"]
-    assert best.weights == {row["id"]: row["weight"] for row in told["members"] if row["kept"]}
-    score = told["scores"][0]
+    assert facts == plain(facts_of(best))
+    assert best.id == facts["run"]
+    assert best.weights == {row["id"]: row["weight"] for row in facts["members"] if row["kept"]}
+    score = facts["scores"][0]
     assert best.honest == ens.Estimate(score["honest"], score["low"], score["high"])
     assert (best.apparent, best.metric) == (score["apparent"], "accuracy")
 
@@ -145,8 +145,8 @@ def test_import(project: ens.Project, capfd: pytest.CaptureFixture[str]) -> None
     lines = [f"{name},{','.join(map(str, probs))}" for name, probs in zip(rows.ids, rows.probs, strict=True)]
     Path("swin.csv").write_text("\n".join([f"id,{','.join(CLASSES)}", *lines]) + "\n")
     model = project.import_run("swin", valid="swin.csv", arch="swin_t")
-    told = printed(capfd, "import", "swin", "--valid", "swin.csv", "--arch", "swin_t")
-    assert told == plain({"run": model.id, **model.metrics})
+    facts = printed(capfd, "import", "swin", "--valid", "swin.csv", "--arch", "swin_t")
+    assert facts == plain({"run": model.id, **model.metrics})
     assert (model.kind, model.run.arch) == ("import", "swin_t")
     assert model.predictions().targets is not None
 
@@ -169,8 +169,8 @@ def photos(home: Path) -> Path:
 def test_check_and_the_ways_to_name_a_source(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
     quiet = ens.Listener()
     result = ens.Project("photos", listener=quiet).check(pictures=2)
-    told = printed(capfd, "check", "--data", "photos", "--pictures", "2")
-    assert told == plain(result.facts())
+    facts = printed(capfd, "check", "--data", "photos", "--pictures", "2")
+    assert facts == plain(result.facts())
     assert result.page.is_file()
     Path("recipe.yaml").write_text("data: {form: folders, path: photos, valid: valid, test: test}\n")
     mapping = {"data": {"form": "folders", "path": "photos", "valid": "valid", "test": "test"}}
@@ -269,12 +269,12 @@ def test_notebooks_get_html_that_is_escaped_and_has_no_script(home: Path) -> Non
         run(folder, f"net-{seed}{'a' * 7}", {"valid": predictions(60, seed, classes=classes)}) for seed in (1, 2)
     ]
     project = ens.Project(runs=folder, listener=ens.Listener())
-    best = project.combine([one.id for one in runs], name="both")
+    best = project.combine([entry.id for entry in runs], name="both")
     for value in (
         best,
         project.run(runs[0].id),
         project.runs(),
-        project.compare([one.id for one in runs], figures=False),
+        project.compare([entry.id for entry in runs], figures=False),
     ):
         html = value._repr_html_()
         assert "prefers-color-scheme: dark" in html
@@ -413,13 +413,13 @@ def test_a_pipeline_loads_the_data_once(photos: Path, loads: list[str]) -> None:
         "members": [{"arch": "customnet", "seeds": [0, 1]}],
         "combine": {"refits": True},
     }
-    made = ens.Project(recipe, listener=ens.Listener(), batch_size=4).pipeline()
+    created = ens.Project(recipe, listener=ens.Listener(), batch_size=4).pipeline()
     assert loads == ["photos"]
-    assert len(made.members) == 2
-    assert made.refits is not None and len(made.refits) == 2
-    assert made.submission is not None and made.submission.path.is_file()
-    assert made.report is not None and made.report.is_file()
-    assert len(made.leaderboard) == 5
+    assert len(created.members) == 2
+    assert created.refits is not None and len(created.refits) == 2
+    assert created.submission is not None and created.submission.path.is_file()
+    assert created.report is not None and created.report.is_file()
+    assert len(created.leaderboard) == 5
 
 
 @pytest.mark.slow

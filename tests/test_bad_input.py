@@ -200,6 +200,6 @@ def test_what_init_writes_is_a_valid_recipe(here: Path) -> None:
 
     photos(here / "my photos" / "train")
     assert ens(["init", "my photos"]) == 0
-    found = read_recipe_file(here / "ens.yaml")
-    assert found.data.path == "my photos"
-    assert [member.arch for member in found.members] == ["resnet34", "densenet121"] + ["efficientnet_b0"] * 2
+    result = read_recipe_file(here / "ens.yaml")
+    assert result.data.path == "my photos"
+    assert [member.arch for member in result.members] == ["resnet34", "densenet121"] + ["efficientnet_b0"] * 2

@@ -56,10 +56,10 @@ def training(folder: Path, given: Recipe, watched: Watched, pieces: int = 1) -> 
 
 def trained(folder: Path, given: Recipe, pieces: int = 1) -> tuple[Network, list[Epoch], list[int]]:
     """The network, its history, and how many images its body was shown at a time."""
-    found = training(folder, given, Watched(), pieces)
+    result = training(folder, given, Watched(), pieces)
     shown: list[int] = []
-    found.network[0].register_forward_pre_hook(lambda _, inputs: shown.append(len(inputs[0])))
-    return found.network, found.run(), shown
+    result.network[0].register_forward_pre_hook(lambda _, inputs: shown.append(len(inputs[0])))
+    return result.network, result.run(), shown
 
 
 CASES: dict[str, dict[str, Any]] = {

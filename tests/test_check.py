@@ -51,9 +51,9 @@ def test_planted_copies_are_found_and_strangers_are_not() -> None:
 @pytest.mark.parametrize("size", [32, 128, 256])
 @pytest.mark.parametrize("seed", [TEST_SEED + 1, TEST_SEED + 2])
 def test_planted_copies_of_other_seeds_and_sizes(size: int, seed: int) -> None:
-    found = found_and_right(size, seed, 30 if size > 128 else 60)
-    assert found["precision"] >= 0.95 and found["recall_of_all" if size >= 128 else "recall_but_crops"] >= 0.95, (
-        found
+    result = found_and_right(size, seed, 30 if size > 128 else 60)
+    assert result["precision"] >= 0.95 and result["recall_of_all" if size >= 128 else "recall_but_crops"] >= 0.95, (
+        result
     )
 
 
@@ -66,9 +66,9 @@ def test_registration_finds_scale_and_shift(scale: tuple[float, float], shift: t
     second = whole.resize((32, 32), Image.Resampling.BILINEAR, box=box(np.zeros(2), np.zeros(2)))
     a, b = luminance(np.asarray(first)[None]), 0.7 * luminance(np.asarray(second)[None]) + 20
     zero = np.zeros((1, 2), np.float32)
-    found = overlaid(prepared(a), prepared(b), *registered(a, b, zero, zero))
-    assert found.scale[0] == pytest.approx(scale, abs=0.02) and found.shift[0] == pytest.approx(shift, abs=0.02)
-    assert found.correlation[0] > 0.97 and found.detail[0] > 0.9
+    result = overlaid(prepared(a), prepared(b), *registered(a, b, zero, zero))
+    assert result.scale[0] == pytest.approx(scale, abs=0.02) and result.shift[0] == pytest.approx(shift, abs=0.02)
+    assert result.correlation[0] > 0.97 and result.detail[0] > 0.9
 
 
 def test_constant_pictures_are_no_pair_and_nothing_divides_by_zero() -> None:
@@ -81,8 +81,8 @@ def test_constant_pictures_are_no_pair_and_nothing_divides_by_zero() -> None:
 def test_pairs_that_no_look_stands_leave_nothing() -> None:
     pictures = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)
     one = np.zeros(1, np.int64)
-    kept, found = overlay(prepare(pictures), Proposals(one, one + 1, one.astype(bool)))
-    assert len(kept) == 0 and found.correlation.shape == (0,)
+    kept, result = overlay(prepare(pictures), Proposals(one, one + 1, one.astype(bool)))
+    assert len(kept) == 0 and result.correlation.shape == (0,)
 
 
 def test_pictures_that_look_alike_are_not_all_laid_over_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,8 +103,8 @@ def test_pictures_that_look_alike_are_not_all_laid_over_each_other(monkeypatch: 
     real = near.overlay
     monkeypatch.setattr(near, "overlay", lambda p, pairs: (looked.append(len(pairs)), real(p, pairs))[1])
     assert len(proposals(hashes_of(pictures))) > 20 * n
-    found = near_pairs(pictures)
-    pairs = set(zip(found.first.tolist(), found.second.tolist(), strict=True))
+    result = near_pairs(pictures)
+    pairs = set(zip(result.first.tolist(), result.second.tolist(), strict=True))
     assert {(row, n - copies + row) for row in range(copies)} <= pairs
     assert sum(looked) <= 6 * n
 
@@ -116,16 +116,18 @@ def test_proposals_are_those_of_every_pair_compared() -> None:
         np.concatenate([base, base[:, :, ::-1], base + (base < 240).astype(np.uint8)]).repeat(4, 1).repeat(4, 2)
     )
     hashes = hashes_of(pictures)
-    found = proposals(hashes)
+    result = proposals(hashes)
     expected = set()
     n = len(pictures)
     for mirrored in (0, 1):
         for words, radius in ((hashes.phash, 14), (hashes.dhash, 10)):
             bits = np.bitwise_count(words[mirrored][:, None] ^ words[0][None])
             expected |= {(i, j, bool(mirrored)) for i, j in np.argwhere(bits <= radius).tolist() if i < j}
-    assert set(zip(found.first.tolist(), found.second.tolist(), found.mirrored.tolist(), strict=True)) == expected
-    assert len(found) == len(expected) >= n / 3
-    assert 0 < len(proposals(hashes, limit=100)) < len(found)
+    assert (
+        set(zip(result.first.tolist(), result.second.tolist(), result.mirrored.tolist(), strict=True)) == expected
+    )
+    assert len(result) == len(expected) >= n / 3
+    assert 0 < len(proposals(hashes, limit=100)) < len(result)
 
 
 # ---- a data set with something of everything ----
@@ -162,24 +164,24 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_command_finds_everything_that_was_planted(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert ens(["check", "--data", "photos", "--json", "--pairs", "pairs.csv", "--groups", "groups.csv"]) == 0
     out, err = capfd.readouterr()
-    found = json.loads(out)
+    result = json.loads(out)
     assert "written to runs/check/photos.html, pairs.csv, groups.csv" in err.replace("\\", "/")
-    assert found["counts"] == {"train": [12, 11], "valid": [4, 5], "test": [4, 4]}
-    assert list(found["unreadable"]) == ["train/ant/broken.png"]
-    assert found["odd"] == {
+    assert result["counts"] == {"train": [12, 11], "valid": [4, 5], "test": [4, 4]}
+    assert list(result["unreadable"]) == ["train/ant/broken.png"]
+    assert result["odd"] == {
         "train/bee/black": "one colour all over",
         "train/bee/long": "long and thin: 400 x 60",
         "train/bee/wrong": "called .png, is JPEG",
     }
-    assert any("notes.txt" in line for line in found["notes"])
-    assert {(*pair[:5],) for pair in found["pairs"]} == {
+    assert any("notes.txt" in line for line in result["notes"])
+    assert {(*pair[:5],) for pair in result["pairs"]} == {
         ("train", "ant/train0", "valid", "bee/again", "near"),
         ("train", "ant/train0", "test", "ant/same", "exact"),
         ("valid", "bee/again", "test", "ant/same", "near"),
         ("train", "bee/train1", "test", "bee/turned", "mirrored"),
     }
-    assert found["leaks"] == {"valid": {"near": 1}, "test": {"exact": 1, "near": 1}}
-    assert {(pair[1], pair[3]) for pair in found["two_labels"]} == {
+    assert result["leaks"] == {"valid": {"near": 1}, "test": {"exact": 1, "near": 1}}
+    assert {(pair[1], pair[3]) for pair in result["two_labels"]} == {
         ("ant/train0", "bee/again"),
         ("bee/again", "ant/same"),
     }
@@ -187,8 +189,8 @@ def test_the_command_finds_everything_that_was_planted(photos: Path, capfd: pyte
     assert len(rows) == 4 and rows[0]["kind"] == "exact" and float(rows[0]["correlation"]) == 1
     groups = list(csv.DictReader(io.StringIO(Path("groups.csv").read_text())))
     assert Counter(row["group"] for row in groups) == {"copies-0": 3, "copies-1": 2}
-    kept = Path("runs/.data") / found["fingerprint"] / "check.json"
-    assert json.loads(kept.read_text()) == found
+    kept = Path("runs/.data") / result["fingerprint"] / "check.json"
+    assert json.loads(kept.read_text()) == result
 
 
 def test_no_two_files_of_a_check_are_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,9 +253,9 @@ def test_odd_sizes_are_named() -> None:
     width[0], height[1], height[2] = 900, 10, 30
     headers = Headers(np.full(n, "PNG"), np.full(n, "RGB"), width, height)
     pictures = np.random.default_rng(0).integers(0, 255, (n, 32, 32, 3), np.uint8)
-    said = oddities(headers, [f"{row}.png" for row in range(n)], pictures)
-    assert set(said) == {0, 1, 2}
-    assert "long and thin" in said[0] and "200 x 10 pixels" in said[1] and "far smaller" in said[2]
+    output = oddities(headers, [f"{row}.png" for row in range(n)], pictures)
+    assert set(output) == {0, 1, 2}
+    assert "long and thin" in output[0] and "200 x 10 pixels" in output[1] and "far smaller" in output[2]
 
 
 def test_a_jpeg_with_damaged_data_and_an_end_is_named(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -271,8 +273,8 @@ def test_a_jpeg_with_damaged_data_and_an_end_is_named(photos: Path, capfd: pytes
     save(whole, photos / "train/ant/border.jpg")
     save(scene(random, 96), photos / "train/ant/sound.jpg")
     assert ens(["check", "--data", "photos", "--json"]) == 0
-    found = json.loads(capfd.readouterr().out)
-    damaged = [name for name, why in found["odd"].items() if "may be damaged" in why]
+    result = json.loads(capfd.readouterr().out)
+    damaged = [name for name, why in result["odd"].items() if "may be damaged" in why]
     assert damaged == ["train/ant/cut", "train/ant/turned"]
     notes: list[str] = []
     (photos / "train/ant/broken.png").unlink()
@@ -293,16 +295,16 @@ def test_copies_of_one_content_are_every_pair_and_groups_join_them(photos: Path)
     items = all_items(load_dataset(guess_spec(photos), Path("runs")))
     empty = np.zeros(0, np.int64)
     none = NearPairs(empty, empty, empty.astype(bool), empty.astype(np.float32), empty.astype(np.float32))
-    found = copies(items, none)
-    assert len(found) == 10 and (items.content[found.first] == items.content[found.second]).all()
-    assert (found.first < found.second).all()
-    assert [len(rows) for rows in grouped(len(items), found)] == [5]
+    result = copies(items, none)
+    assert len(result) == 10 and (items.content[result.first] == items.content[result.second]).all()
+    assert (result.first < result.second).all()
+    assert [len(rows) for rows in grouped(len(items), result)] == [5]
 
 
 def test_groups_are_connected_components() -> None:
     pairs = np.array([[0, 1], [1, 4], [2, 6], [5, 6]])
-    made = Copies(pairs[:, 0], pairs[:, 1], np.full(4, "near"), np.ones(4, np.float32))
-    assert grouped(8, made) == [[0, 1, 4], [2, 5, 6]]
+    created = Copies(pairs[:, 0], pairs[:, 1], np.full(4, "near"), np.ones(4, np.float32))
+    assert grouped(8, created) == [[0, 1, 4], [2, 5, 6]]
     assert spread_out(5, 9).tolist() == [0, 1, 2, 3, 4] and spread_out(100, 3).tolist() == [0, 50, 99]
     assert spread_out(0, 3).tolist() == [] and spread_out(5, 0).tolist() == []
 
@@ -314,11 +316,12 @@ def test_training_knows_what_bytes_and_the_last_check_tell(photos: Path, capfd: 
     (photos / "train/ant/broken.png").unlink()
     dataset = load_dataset(guess_spec(photos), Path("runs"))
     assert leaks_for_training(dataset, Path("runs")) == {"test": {"exact": 1}}
-    found = check(dataset, Path("runs"), "photos")
-    assert leaks_for_training(dataset, Path("runs")) == found.leaks
-    assert found.leaks == {"valid": {"near": 1}, "test": {"exact": 1, "near": 1}}
+    result = check(dataset, Path("runs"), "photos")
+    assert leaks_for_training(dataset, Path("runs")) == result.leaks
+    assert result.leaks == {"valid": {"near": 1}, "test": {"exact": 1, "near": 1}}
     assert (
-        described(found.leaks, dataset) == "valid: 1 nearly the same of 9; test: 1 the same, 1 nearly the same of 8"
+        described(result.leaks, dataset)
+        == "valid: 1 nearly the same of 9; test: 1 the same, 1 nearly the same of 8"
     )
     for path in Path("runs/.data").glob("*/check.json"):
         path.write_text("{ broken")
@@ -337,8 +340,8 @@ def test_a_shared_group_is_a_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     spec = guess_spec(tmp_path / "set").model_copy(update={"group_column": "patient", "label_column": "label"})
     dataset = load_dataset(spec, Path("runs"))
     assert leaks(dataset) == {"valid": {"group": 1}, "test": {"group": 1}}
-    found = check(dataset, Path("runs"), "set")
-    assert list(found.shared_groups) == [("train", "valid", ("p3",)), ("valid", "test", ("p4",))]
+    result = check(dataset, Path("runs"), "set")
+    assert list(result.shared_groups) == [("train", "valid", ("p3",)), ("valid", "test", ("p4",))]
 
 
 def test_leaks_of_folds_add_up_and_of_the_same_data_do_not() -> None:
@@ -387,22 +390,22 @@ def test_training_warns_and_records(photos: Path, capfd: pytest.CaptureFixture[s
 def with_wrong_labels(n: int, wrong: int, seed: int) -> tuple[Predictions, set[str]]:
     random = np.random.default_rng(seed)
     true = np.arange(n) % 3
-    said = np.eye(3)[true] * 4 + random.random((n, 3))
+    output = np.eye(3)[true] * 4 + random.random((n, 3))
     given = true.copy()
     rows = random.choice(n, wrong, replace=False)
     given[rows] = (given[rows] + 1) % 3
     ids = np.array([f"i{row}" for row in range(n)])
-    probs = (said / said.sum(1, keepdims=True)).astype(np.float32)
+    probs = (output / output.sum(1, keepdims=True)).astype(np.float32)
     return Predictions(ids, probs, np.array(["ant", "bee", "cat"]), given), set(ids[rows].tolist())
 
 
 def test_wrong_labels_are_named_with_what_is_likelier() -> None:
     predictions, wrong = with_wrong_labels(300, 12, 3)
-    found = label_issues(predictions)
-    named = {issue.id for issue in found}
+    result = label_issues(predictions)
+    named = {issue.id for issue in result}
     assert named <= wrong and len(named) >= 0.9 * len(wrong)
-    assert all(issue.given != issue.likely and issue.likely_confidence > issue.confidence for issue in found)
-    assert [issue.confidence for issue in found] == sorted(issue.confidence for issue in found)
+    assert all(issue.given != issue.likely and issue.likely_confidence > issue.confidence for issue in result)
+    assert [issue.confidence for issue in result] == sorted(issue.confidence for issue in result)
     bare = Predictions(predictions.ids, predictions.probs, predictions.classes, None)
     assert label_issues(bare) == []
 
@@ -422,9 +425,9 @@ def test_labels_are_judged_only_by_what_is_better_than_the_largest_class(
     right: int, largest: int, n: int, judges: bool
 ) -> None:
     targets = (np.arange(n) >= largest).astype(np.int64)
-    said = np.where(np.arange(n) < right, targets, 1 - targets)
+    output = np.where(np.arange(n) < right, targets, 1 - targets)
     ids = np.array([f"i{row}" for row in range(n)])
-    probs = np.eye(2, dtype=np.float32)[said] * 0.98 + np.float32(0.01)
+    probs = np.eye(2, dtype=np.float32)[output] * 0.98 + np.float32(0.01)
     why = why_unusable(Predictions(ids, probs, np.array(["ant", "bee"]), targets))
     assert (why == "") == judges
     assert judges or (f"{right} of {n}" in why and f"({largest} of {n})" in why)

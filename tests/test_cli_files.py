@@ -42,16 +42,16 @@ def here(tmp_path, monkeypatch):
 def test_combine_then_submit_with_no_other_argument(here, capsys):
     assert ens(["combine", "--threshold", "0.5"]) == 0
     out, err = capsys.readouterr()
-    made = out.splitlines()[-1]
-    assert made.startswith("ensemble-")
+    created = out.splitlines()[-1]
+    assert created.startswith("ensemble-")
     assert out.startswith("member ")
     assert {"apparent", "honest"} <= set(out.split())
     assert ens(["submit", "--format", "kaggle"]) == 0
     out, err = capsys.readouterr()
-    assert out == f"submissions/{made}.csv\n".replace("/", os.sep)
-    assert f"submitting {made}, the newest ensemble" in err
+    assert out == f"submissions/{created}.csv\n".replace("/", os.sep)
+    assert f"submitting {created}, the newest ensemble" in err
     assert ens(["ls"]) == 0
-    assert made in capsys.readouterr().out
+    assert created in capsys.readouterr().out
 
 
 def test_json_is_all_there_is_on_stdout(here, capsys):
@@ -168,10 +168,10 @@ def test_a_run_in_use_is_locked(here, capsys):
     from ensemble.runs.run import locked
 
     assert ens(["combine"]) == 0
-    made = capsys.readouterr().out.splitlines()[-1]
-    with locked(here / "runs", made):
+    created = capsys.readouterr().out.splitlines()[-1]
+    with locked(here / "runs", created):
         assert ens(["combine"]) == 5
-    assert made in capsys.readouterr().err
+    assert created in capsys.readouterr().err
 
 
 HEAVY = ("torch", "torchvision", "fastai", "timm", "pandas", "sklearn", "scipy")

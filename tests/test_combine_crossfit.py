@@ -121,8 +121,8 @@ def test_the_best_member_is_the_best_by_the_metric_asked_for(name):
     probs = np.stack([np.stack([1 - one, one], 1) for one in ones]).astype(np.float32)
     metric = metrics.get(name)
     pool, rows = Pool(probs, targets), np.arange(40)
-    found = [metric(member, targets) for member in probs]
-    expected = int(np.argmax(found) if metric.higher else np.argmin(found))
+    result = [metric(member, targets) for member in probs]
+    expected = int(np.argmax(result) if metric.higher else np.argmin(result))
     assert expected == {"accuracy": 1, "roc_auc": 0, "log_loss": 0}[name]
     assert best_alone(plan(3, metric=metric), pool, rows).selection.kept == (expected,)
 

@@ -31,35 +31,35 @@ def three(tmp_path):
 
 
 def test_the_seed_rule_by_hand(tmp_path, three):
-    made = combine(three, folder=tmp_path)
+    created = combine(three, folder=tmp_path)
     right = [labels(one.predictions("valid").probs) == one.predictions("valid").targets for one in three]
     weights = [hits.mean() / sum(h.mean() for h in right) for hits in right]
-    assert {row.id: row.weight for row in made.members} == pytest.approx(
+    assert {row.id: row.weight for row in created.members} == pytest.approx(
         {one.id: weight for one, weight in zip(three, weights, strict=True)}
     )
     tests = [one.predictions("test").probs.astype(float) for one in three]
     expected = sum(weight * probs for weight, probs in zip(weights, tests, strict=True))
-    assert made.run.predictions("test").probs == pytest.approx(expected, abs=1e-6)
-    assert (labels(made.run.predictions("test").probs) == expected.argmax(axis=1)).all()
+    assert created.run.predictions("test").probs == pytest.approx(expected, abs=1e-6)
+    assert (labels(created.run.predictions("test").probs) == expected.argmax(axis=1)).all()
 
 
 def test_what_is_on_disk(tmp_path, three):
-    made = combine(three, folder=tmp_path, threshold=0.1, name="trio")
-    facts, metrics = made.run.facts, made.run.metrics
-    assert made.run.id == f"trio-{facts['hash'][:8]}" and len(facts["hash"]) == 64
+    created = combine(three, folder=tmp_path, threshold=0.1, name="trio")
+    facts, metrics = created.run.facts, created.run.metrics
+    assert created.run.id == f"trio-{facts['hash'][:8]}" and len(facts["hash"]) == 64
     assert (facts["schema"], facts["kind"], facts["parameters"]) == (1, "ensemble", 30)
     assert [parent["id"] for parent in facts["parents"]] == [one.id for one in three]
     assert set(facts["parents"][0]["sha256"]) == {"valid", "test"}
-    assert made.run.fingerprint == three[0].fingerprint
+    assert created.run.fingerprint == three[0].fingerprint
     honest = metrics["honest"]["accuracy"]
     assert honest["low"] < honest["value"] < honest["high"]
     # valid.npz holds the cross-fitted predictions, so its score is the honest one
     assert metrics["valid"]["accuracy"] == honest["value"]
     assert metrics["valid"]["n"] == metrics["apparent"]["n"] == 60
     assert "test" not in metrics
-    back = read_ensemble(made.run)
+    back = read_ensemble(created.run)
     probs = np.stack([one.predictions("test").probs for one in three])
-    assert back.predict(probs).tobytes() == made.run.predictions("test").probs.tobytes()
+    assert back.predict(probs).tobytes() == created.run.predictions("test").probs.tobytes()
     assert back.weights == pytest.approx(tuple(back.params["weights"]))
 
 
@@ -192,9 +192,9 @@ def test_a_member_that_is_left_out_needs_no_test_predictions(tmp_path, three):
 def test_no_test_predictions_anywhere_is_said(tmp_path, three):
     for one in three:
         (one.path / "test.npz").unlink()
-    made = combine(three, folder=tmp_path)
-    assert not made.has_test
-    assert any("nothing to submit" in line for line in made.notes)
+    created = combine(three, folder=tmp_path)
+    assert not created.has_test
+    assert any("nothing to submit" in line for line in created.notes)
 
 
 def test_predictions_of_a_test_set_that_has_changed_since_are_refused(tmp_path, three):
@@ -208,10 +208,10 @@ def test_further_test_sets(tmp_path, three):
     for seed, one in enumerate(three):
         rewritten(one, "test-night", predictions(9, seed, prefix="n"))
     rewritten(three[0], "test-fog", predictions(9, 5, prefix="f"))
-    made = combine(three, folder=tmp_path)
-    assert made.run.splits() == ["valid", "test", "test-night"]
-    assert made.run.metrics["test-night"]["n"] == 9
-    assert any("test-fog is left out" in line for line in made.notes)
+    created = combine(three, folder=tmp_path)
+    assert created.run.splits() == ["valid", "test", "test-night"]
+    assert created.run.metrics["test-night"]["n"] == 9
+    assert any("test-fog is left out" in line for line in created.notes)
 
 
 def test_targets_may_come_from_one_member(tmp_path, three):
@@ -227,8 +227,8 @@ def test_targets_may_come_from_one_member(tmp_path, three):
 
 
 def test_nothing_above_the_bar(tmp_path, three):
-    made = combine(three, folder=tmp_path, threshold=0.99)
-    assert made.notes[0].startswith("no member passed")
+    created = combine(three, folder=tmp_path, threshold=0.99)
+    assert created.notes[0].startswith("no member passed")
     with pytest.raises(NothingPassed):
         combine(three, folder=tmp_path, threshold=0.99, per_arch=0)
 
@@ -297,15 +297,15 @@ def test_refits_predict_and_the_parents_are_scored(tmp_path, three):
         )
         for i, one in enumerate(three)
     ]
-    made = combine(three, folder=tmp_path, refits=True)
-    assert made.run.id != plain.run.id
-    assert made.run.predictions("valid").probs.tobytes() == plain.run.predictions("valid").probs.tobytes()
-    weights = read_ensemble(made.run).weights
+    created = combine(three, folder=tmp_path, refits=True)
+    assert created.run.id != plain.run.id
+    assert created.run.predictions("valid").probs.tobytes() == plain.run.predictions("valid").probs.tobytes()
+    weights = read_ensemble(created.run).weights
     expected = sum(w * one.predictions("test").probs.astype(float) for w, one in zip(weights, refits, strict=True))
-    assert made.run.predictions("test").probs == pytest.approx(expected, abs=1e-6)
-    assert any("before the refit" in line for line in made.notes)
-    assert made.run.metrics["score_of"] == "the members before the refit"
-    assert read_ensemble(made.run).sources == tuple(one.id for one in refits)
+    assert created.run.predictions("test").probs == pytest.approx(expected, abs=1e-6)
+    assert any("before the refit" in line for line in created.notes)
+    assert created.run.metrics["score_of"] == "the members before the refit"
+    assert read_ensemble(created.run).sources == tuple(one.id for one in refits)
 
 
 def test_a_member_without_a_refit_is_named(tmp_path, three):
@@ -321,16 +321,16 @@ def test_a_refit_cannot_be_weighed(tmp_path, three):
 
 def test_what_was_chosen_on_the_validation_rows_is_said(tmp_path, three):
     early = member(tmp_path, "early-1", seed=4, chosen_on_valid=["best epoch"])
-    made = combine([*three, early], folder=tmp_path)
-    assert made.run.facts["chosen_on_valid"] == ["best epoch"]
-    assert any("best epoch" in line for line in made.notes)
+    created = combine([*three, early], folder=tmp_path)
+    assert created.run.facts["chosen_on_valid"] == ["best epoch"]
+    assert any("best epoch" in line for line in created.notes)
 
 
 def test_groups_are_kept_whole_and_widen_nothing_else(tmp_path):
     groups = np.array([f"patient{i // 6}" for i in range(60)])
     runs = [member(tmp_path, f"net{i}-0", seed=i, groups=groups) for i in range(2)]
-    made = combine(runs, folder=tmp_path)
-    assert made.run.predictions("valid").groups.tolist() == groups.tolist()
+    created = combine(runs, folder=tmp_path)
+    assert created.run.predictions("valid").groups.tolist() == groups.tolist()
     other = groups[::-1].copy()
     rewritten(runs[1], "valid", replace(runs[1].predictions("valid"), groups=other))
     with pytest.raises(MismatchedRuns, match="other groups"):
@@ -365,10 +365,10 @@ def test_an_ensemble_without_the_time_of_combining_goes_by_created(tmp_path, thr
 
 
 def test_a_broken_ensemble_yaml_is_one_line(tmp_path, three):
-    made = combine(three, folder=tmp_path)
-    (made.run.path / "ensemble.yaml").write_text("rule: accuracy\n")
+    created = combine(three, folder=tmp_path)
+    (created.run.path / "ensemble.yaml").write_text("rule: accuracy\n")
     with pytest.raises(DataError, match="combine again"):
-        read_ensemble(Run(made.run.path))
+        read_ensemble(Run(created.run.path))
 
 
 def test_the_order_of_classes_is_that_of_run_json(tmp_path):
@@ -377,8 +377,8 @@ def test_the_order_of_classes_is_that_of_run_json(tmp_path):
     permuted = replace(
         one, probs=one.probs[:, columns], classes=one.classes[columns], targets=np.argsort(columns)[one.targets]
     )
-    made = run(tmp_path, "net-0", {"valid": permuted}, classes=one.classes.tolist())
-    assert combine([made], folder=tmp_path).run.predictions("valid").classes.tolist() == one.classes.tolist()
+    created = run(tmp_path, "net-0", {"valid": permuted}, classes=one.classes.tolist())
+    assert combine([created], folder=tmp_path).run.predictions("valid").classes.tolist() == one.classes.tolist()
 
 
 @pytest.mark.parametrize("newest", [0, 1])
@@ -395,8 +395,8 @@ def test_the_newest_refit_predicts(tmp_path, newest):
         )
         for i in range(2)
     ]
-    made = combine([parent], folder=tmp_path, refits=True).run
-    assert read_ensemble(made).sources == (fulls[newest].id,)
+    created = combine([parent], folder=tmp_path, refits=True).run
+    assert read_ensemble(created).sources == (fulls[newest].id,)
 
 
 def test_a_recipe_without_combine_says_what_no_recipe_says():

@@ -85,17 +85,17 @@ def test_one_against_many_is_one_against_each(name):
 @pytest.mark.parametrize("name", BY_ROWS + BY_DRAWS)
 def test_a_clone_differs_by_nothing(name):
     (ours,), targets = members(1, 80)
-    found = difference(metrics.get(name), ours, ours.copy(), targets, None)
-    assert (found.value, found.se) == (0, 0)
+    result = difference(metrics.get(name), ours, ours.copy(), targets, None)
+    assert (result.value, result.se) == (0, 0)
 
 
 @pytest.mark.parametrize("size", [None, 4])
 def test_the_same_labels_on_few_rows_are_no_certainty(size):
     ours, theirs, targets = counted(0, 0, both=40)
     groups = None if size is None else in_groups(40, size)
-    found = difference(ACCURACY, ours, theirs, targets, groups)
-    assert found.se == 0 and found.high == -found.low > 0
-    assert size is None or found.high > difference(ACCURACY, ours, theirs, targets, None).high
+    result = difference(ACCURACY, ours, theirs, targets, groups)
+    assert result.se == 0 and result.high == -result.low > 0
+    assert size is None or result.high > difference(ACCURACY, ours, theirs, targets, None).high
 
 
 @pytest.mark.parametrize("name", BY_ROWS)
@@ -111,9 +111,9 @@ def test_few_rows_have_the_textbook_standard_error():
     (ours, theirs), targets = members(2, 9, seed=4)
     brier = metrics.get("brier")
     gaps = brier.view(ours, targets) - brier.view(theirs, targets)
-    found = difference(brier, ours, theirs, targets, None)
-    assert found.se == pytest.approx(sem(gaps))
-    assert (found.low, found.high) == pytest.approx(student.interval(0.95, 8, found.value, found.se), rel=0.02)
+    result = difference(brier, ours, theirs, targets, None)
+    assert result.se == pytest.approx(sem(gaps))
+    assert (result.low, result.high) == pytest.approx(student.interval(0.95, 8, result.value, result.se), rel=0.02)
 
 
 def test_correlated_errors_make_a_difference_surer():
@@ -141,8 +141,8 @@ def test_the_interval_holds_the_true_difference(name, n, size, at_least):
         )
         targets = random.integers(0, 2, n)
         groups = None if size == 1 else in_groups(n, size)
-        found = difference(metrics.get(name), saying(ours, targets), saying(theirs, targets), targets, groups)
-        held.append(found.low <= 0.1 <= found.high)
+        result = difference(metrics.get(name), saying(ours, targets), saying(theirs, targets), targets, groups)
+        held.append(result.low <= 0.1 <= result.high)
     assert np.mean(held) >= at_least
 
 
@@ -152,15 +152,15 @@ def test_draws_without_a_positive_are_no_draws():
     targets[:2] = 1
     metric = find("roc_auc:b", ["a", "b"])
     drawn = drawn_scores(metric, ours, targets, None, 200)
-    found = difference(metric, ours, theirs, targets, None)
+    result = difference(metric, ours, theirs, targets, None)
     assert np.isnan(drawn).any()
-    assert all(np.isfinite(list(asdict(found).values())))
+    assert all(np.isfinite(list(asdict(result).values())))
 
 
 def test_a_score_that_no_row_decides_has_no_difference():
     (ours, theirs), targets = members(2, 30, k=2, seed=6)
-    found = difference(find("roc_auc:b", ["a", "b"]), ours, theirs, targets * 0, None)
-    assert np.isnan(list(asdict(found).values())).all()
+    result = difference(find("roc_auc:b", ["a", "b"]), ours, theirs, targets * 0, None)
+    assert np.isnan(list(asdict(result).values())).all()
 
 
 @given(only_ours=st.integers(0, 400), only_theirs=st.integers(0, 400))
@@ -202,15 +202,15 @@ def test_no_difference_is_seldom_taken_for_one(size, name, monkeypatch):
 
 
 def test_ignoring_groups_would_see_differences_everywhere():
-    found = []
+    result = []
     for seed in range(100):
         (ours, theirs), targets = members(2, 150, seed=seed)
         alike = np.repeat(np.arange(0, 150, 10), 10)
         rows = ours[alike], theirs[alike], targets[alike]
-        found.append(
+        result.append(
             [compare(ACCURACY, [rows[:2]], rows[2], g, "it").p_value <= 0.05 for g in (None, in_groups(150, 10))]
         )
-    ignored, respected = np.mean(found, axis=0)
+    ignored, respected = np.mean(result, axis=0)
     assert ignored > 0.3 and respected <= 0.1
 
 
@@ -225,15 +225,15 @@ def test_ignoring_groups_would_see_differences_everywhere():
     ],
 )
 def test_what_is_said_of_accuracy(only_ours, only_theirs, verdict, images, p_value):
-    found = compare(ACCURACY, *paired(*counted(only_ours, only_theirs)), None, "it")
+    result = compare(ACCURACY, *paired(*counted(only_ours, only_theirs)), None, "it")
     counts = f"right on {images} where it is wrong, wrong on {only_theirs} where it is right"
-    assert found.sentence == f"{verdict}: {counts} (McNemar {p_value})."
-    assert (found.only_ours, found.only_theirs) == (only_ours, only_theirs)
+    assert result.sentence == f"{verdict}: {counts} (McNemar {p_value})."
+    assert (result.only_ours, result.only_theirs) == (only_ours, only_theirs)
 
 
 def test_what_is_said_of_the_same_labels():
-    found = compare(ACCURACY, *paired(*counted(0, 0)), None, "the plain mean")
-    assert found.sentence == "No different from the plain mean: both give each of these 100 images the same label."
+    result = compare(ACCURACY, *paired(*counted(0, 0)), None, "the plain mean")
+    assert result.sentence == "No different from the plain mean: both give each of these 100 images the same label."
 
 
 def test_what_is_said_of_another_metric():
@@ -262,9 +262,9 @@ def test_every_metric_compares_repeats_and_can_be_written(name, size):
     (ours, theirs), targets = members(2, 80, seed=8)
     groups = None if size is None else in_groups(80, size)
     metric = find(name, ["a", "b", "c"])
-    found = compare(metric, [(ours, theirs)], targets, groups, "it")
-    assert found == compare(metric, [(ours, theirs)], targets, groups, "it")
-    assert json.loads(json.dumps(asdict(found), allow_nan=False)) == asdict(found)
+    result = compare(metric, [(ours, theirs)], targets, groups, "it")
+    assert result == compare(metric, [(ours, theirs)], targets, groups, "it")
+    assert json.loads(json.dumps(asdict(result), allow_nan=False)) == asdict(result)
     assert compare(metric, [(ours, ours.copy())], targets, groups, "it").test == "none"
 
 
@@ -281,9 +281,9 @@ def test_an_interval_of_few_rows_stays_within_what_the_metric_can_be(name, width
     reached = False
     for _ in range(20):
         ours, theirs = (random.dirichlet([0.2, 0.2], len(targets)).astype(np.float32) for _ in range(2))
-        found = difference(metric, ours, theirs, targets, None)
+        result = difference(metric, ours, theirs, targets, None)
         compared = compare(metric, [(ours, theirs)], targets, None, "b")
-        for low, high in ((found.low, found.high), (compared.low, compared.high)):
+        for low, high in ((result.low, result.high), (compared.low, compared.high)):
             assert np.isnan(low) or -width <= low <= high <= width
             reached |= low == -width or high == width
         low, high = interval(metric, [ours], targets, None)

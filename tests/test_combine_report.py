@@ -108,11 +108,11 @@ def test_groups_make_a_gain_less_certain():
 def test_disagreement_and_only_right_by_hand(m, n, k, seed):
     random = np.random.default_rng(seed)
     probs, targets = random.dirichlet(np.ones(k), (m, n)).astype(np.float32), random.integers(0, k, n)
-    said = labels(probs)
-    right = said == targets
+    output = labels(probs)
+    right = output == targets
     for j, one in enumerate(brought(ACCURACY, probs, targets)):
         others = [i for i in range(m) if i != j]
-        differs = [np.mean(said[j] != said[i]) for i in others]
+        differs = [np.mean(output[j] != output[i]) for i in others]
         assert one.disagreement == pytest.approx(np.mean(differs) if others else 0)
         assert only_right(right)[j] == np.sum(right[j] & ~right[others].any(axis=0))
 
@@ -128,17 +128,17 @@ def test_a_member_alone_has_no_gain():
 @pytest.mark.parametrize("name", ["log_loss", "brier"])
 def test_clones_can_go(name):
     probs, targets = members(2, 500, seed=1, own=2.0, skill=2.5)
-    found = shortened(metrics.get(name), probs[[0, 0, 0, 1, 1, 1]], targets, [1.0, 2.0, 3.0, 1.0, 1.0, 4.0])
-    assert found.dropped in ((1, 2, 4, 5), (1, 2, 3, 5))  # of twins the slow ones go
-    assert found.difference == pytest.approx(0, abs=1e-7)
-    assert found.speedup == pytest.approx(6.0)
+    result = shortened(metrics.get(name), probs[[0, 0, 0, 1, 1, 1]], targets, [1.0, 2.0, 3.0, 1.0, 1.0, 4.0])
+    assert result.dropped in ((1, 2, 4, 5), (1, 2, 3, 5))  # of twins the slow ones go
+    assert result.difference == pytest.approx(0, abs=1e-7)
+    assert result.speedup == pytest.approx(6.0)
 
 
 def test_a_broken_member_can_go_and_the_rest_is_better():
     probs, targets = members(4, 2000, own=2.0)
     probs[2] = probs[2][::-1]
-    found = shortened(ACCURACY, probs, targets)
-    assert 2 in found.dropped and found.difference > 0 and found.speedup is None
+    result = shortened(ACCURACY, probs, targets)
+    assert 2 in result.dropped and result.difference > 0 and result.speedup is None
 
 
 def test_members_that_all_help_stay():
@@ -152,15 +152,15 @@ def test_members_that_all_help_stay():
 def test_what_is_kept_is_as_good(seed, name):
     probs, targets = members(9, 1500, seed=seed, own=np.linspace(0.4, 1.5, 9), shared=2.0)
     metric, mean = metrics.get(name), Mean(probs)
-    found = eliminate_members(metric, mean(()), mean, targets, None, [1.0] * 9)
-    if found is None:
+    result = eliminate_members(metric, mean(()), mean, targets, None, [1.0] * 9)
+    if result is None:
         return
-    change = metric(mean(found.dropped), targets) - metric(mean(()), targets)
-    assert found.difference == pytest.approx(change)
+    change = metric(mean(result.dropped), targets) - metric(mean(()), targets)
+    assert result.difference == pytest.approx(change)
     loss = -change if metric.higher else change / metric(mean(()), targets)
     assert loss <= (0.001 if metric.higher else 0.01) + 1e-9
-    assert found.low <= found.difference <= found.high
-    assert found.speedup == pytest.approx(9 / (9 - len(found.dropped)))
+    assert result.low <= result.difference <= result.high
+    assert result.speedup == pytest.approx(9 / (9 - len(result.dropped)))
 
 
 def test_a_loss_that_is_small_but_sure_is_not_as_good():
@@ -174,12 +174,12 @@ def test_a_loss_that_is_small_but_sure_is_not_as_good():
 def test_gains_at_hand_save_calls_and_few_candidates_are_tried():
     probs, targets = members(30, 300, shared=2.0)
     gains = [one.gain for one in brought(ACCURACY, probs, targets)]
-    fresh, told = Mean(probs), Mean(probs)
+    fresh, reported = Mean(probs), Mean(probs)
     whole, costs = Mean(probs)(()), [1.0] * 30
-    found = eliminate_members(ACCURACY, whole, fresh, targets, None, costs)
-    assert found == eliminate_members(ACCURACY, whole, told, targets, None, costs, gains)
-    assert len(fresh.asked) - len(told.asked) == 30
-    assert len(told.asked) <= 3 * 30
+    result = eliminate_members(ACCURACY, whole, fresh, targets, None, costs)
+    assert result == eliminate_members(ACCURACY, whole, reported, targets, None, costs, gains)
+    assert len(fresh.asked) - len(reported.asked) == 30
+    assert len(reported.asked) <= 3 * 30
 
 
 def test_what_is_said_of_a_shorter_ensemble():
@@ -208,22 +208,22 @@ def test_covariances_by_hand(m, n, k, seed):
     expected = np.einsum("jnk,lnk->jl", errors, errors) / n
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ensemble.combine.advice._BLOCK", 40)
-        found = error_covariances(probs, targets)
-    assert found == pytest.approx(expected, abs=1e-12)
-    assert np.diag(found) == pytest.approx([BRIER(one, targets) for one in probs])
+        result = error_covariances(probs, targets)
+    assert result == pytest.approx(expected, abs=1e-12)
+    assert np.diag(result) == pytest.approx([BRIER(one, targets) for one in probs])
     weights = random.dirichlet(np.ones(m))
     mixed = np.tensordot(weights, probs.astype(np.float64), 1)
-    assert weights @ found @ weights == pytest.approx(BRIER(mixed, targets), abs=1e-6)
+    assert weights @ result @ weights == pytest.approx(BRIER(mixed, targets), abs=1e-6)
 
 
 @pytest.mark.parametrize("odd", range(3))
 def test_the_architecture_whose_errors_agree_least_is_advised(odd):
     shares = [0.05 if arch == odd else 0.4 for arch in range(3)]
-    found = advise(*architectures([(arch, shares[arch]) for arch in range(3) for _ in range(2)]))
-    best = found.ranking[0]
-    assert best.arch == f"net{odd}" and not found.stop
-    assert best.correlation == min(one.correlation for one in found.ranking)
-    assert found.sentence == (
+    result = advise(*architectures([(arch, shares[arch]) for arch in range(3) for _ in range(2)]))
+    best = result.ranking[0]
+    assert best.arch == f"net{odd}" and not result.stop
+    assert best.correlation == min(one.correlation for one in result.ranking)
+    assert result.sentence == (
         f"Train another net{odd} next: its errors agree least with the others' (predicted Brier"
         f" -{100 * best.gain:.1f} %)."
     )
@@ -232,8 +232,8 @@ def test_the_architecture_whose_errors_agree_least_is_advised(odd):
 def test_the_predicted_gain_is_about_what_one_more_brings():
     agreement = [(arch, 0.2) for arch in (0, 1, 2, 0, 1, 2)]
     probs, targets, archs = architectures(agreement, n=20_000, seed=3)
-    found = advise(probs[:5], targets, archs[:5])
-    predicted = {one.arch: one.gain for one in found.ranking}
+    result = advise(probs[:5], targets, archs[:5])
+    predicted = {one.arch: one.gain for one in result.ranking}
     covariances = error_covariances(probs, targets)
 
     def best(count):
@@ -241,13 +241,13 @@ def test_the_predicted_gain_is_about_what_one_more_brings():
         return np.einsum("wj,jl,wl->w", weights, covariances[:count, :count], weights).min()
 
     assert predicted["net2"] == pytest.approx(1 - best(6) / best(5), abs=0.01)
-    assert found.ranking[0].arch == "net2" and predicted["net2"] > 0.01
+    assert result.ranking[0].arch == "net2" and predicted["net2"] > 0.01
 
 
 def test_an_architecture_whose_seeds_agree_promises_less_than_one_whose_seeds_differ():
     probs, targets = members(3, 1000, own=2.0)
-    found = advise(probs[[0, 0, 1, 2]], targets, ["same", "same", "other", "other"])
-    gains = {one.arch: one.gain for one in found.ranking}
+    result = advise(probs[[0, 0, 1, 2]], targets, ["same", "same", "other", "other"])
+    gains = {one.arch: one.gain for one in result.ranking}
     assert gains["same"] == pytest.approx(0, abs=1e-6) and gains["other"] > 0.02
 
 
@@ -262,29 +262,29 @@ def test_errors_that_no_member_can_have_are_not_counted_on(monkeypatch):
 
 
 def test_many_that_agree_are_told_to_stop():
-    found = advise(*architectures([(arch, 0.4) for arch in range(2) for _ in range(9)]))
-    assert found.stop and found.ranking[0].gain < 0.01
-    assert found.sentence.startswith("Another of these would change little (the best, net")
-    assert found.sentence.endswith("stop, or try an architecture that is not here.")
+    result = advise(*architectures([(arch, 0.4) for arch in range(2) for _ in range(9)]))
+    assert result.stop and result.ranking[0].gain < 0.01
+    assert result.sentence.startswith("Another of these would change little (the best, net")
+    assert result.sentence.endswith("stop, or try an architecture that is not here.")
 
 
 @pytest.mark.parametrize("count", [2, 7])
 def test_clones_promise_nothing(count):
     probs, targets = members(1, 200)
-    found = advise(np.repeat(probs, count, axis=0), targets, ["net"] * count)
-    assert found.stop and found.ranking[0].gain == pytest.approx(0, abs=1e-6)
+    result = advise(np.repeat(probs, count, axis=0), targets, ["net"] * count)
+    assert result.stop and result.ranking[0].gain == pytest.approx(0, abs=1e-6)
 
 
 def test_one_member_is_no_ground_to_judge_on():
-    found = advise(*members(1, 50), ["net"])
-    assert (found.ranking, found.stop) == ((), False)
-    assert found.sentence.startswith("One member alone says nothing")
+    result = advise(*members(1, 50), ["net"])
+    assert (result.ranking, result.stop) == ((), False)
+    assert result.sentence.startswith("One member alone says nothing")
 
 
 def test_no_errors_left():
     targets = np.arange(30) % 3
-    found = advise(np.repeat(np.eye(3, dtype=np.float32)[targets][None], 2, axis=0), targets, ["a", "b"])
-    assert found.stop and found.sentence.startswith("Stop: ")
+    result = advise(np.repeat(np.eye(3, dtype=np.float32)[targets][None], 2, axis=0), targets, ["a", "b"])
+    assert result.stop and result.sentence.startswith("Stop: ")
 
 
 @given(m=st.integers(2, 8), seed=st.integers(0, 300))
@@ -292,11 +292,11 @@ def test_advice_on_anything_is_sound(m, seed):
     random = np.random.default_rng(seed)
     probs, targets = members(m, 30, seed=seed, own=random.uniform(0, 4, m), shared=random.uniform(0, 3))
     archs = [f"net{arch}" for arch in random.integers(0, m, m)]
-    found = advise(probs, targets, archs)
-    assert sorted(one.arch for one in found.ranking) == sorted(set(archs))
-    gains = [one.gain for one in found.ranking]
+    result = advise(probs, targets, archs)
+    assert sorted(one.arch for one in result.ranking) == sorted(set(archs))
+    gains = [one.gain for one in result.ranking]
     assert gains == sorted(gains, reverse=True) and all(0 <= gain < 1 for gain in gains)
-    assert json.dumps(asdict(found), allow_nan=False) and found == advise(probs, targets, archs)
+    assert json.dumps(asdict(result), allow_nan=False) and result == advise(probs, targets, archs)
 
 
 @pytest.mark.parametrize(("count", "named"), [(1, "drop it: a"), (3, "drop it: keep d")])
@@ -304,6 +304,6 @@ def test_whichever_list_is_shorter_is_shown(count, named):
     parts = tuple(Part(name, 0.0, 0.0, 0.0, 0.1, 0, None) for name in "abcd")
     fewer = Elimination(tuple(range(count)), 0.0, 0.0, 0.0, None, "drop it")
     advice = Advice((), True, "stop")
-    made = Report("accuracy", 10, (), (), parts, fewer, tuple("abcd"[:count]), advice)
-    assert made.sentences() == [named, "stop"]
-    assert made.facts()["shorter"]["dropped"] == list("abcd"[:count])
+    created = Report("accuracy", 10, (), (), parts, fewer, tuple("abcd"[:count]), advice)
+    assert created.sentences() == [named, "stop"]
+    assert created.facts()["shorter"]["dropped"] == list("abcd"[:count])

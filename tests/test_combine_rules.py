@@ -73,8 +73,8 @@ def test_the_fitted_temperature_is_the_best_on_a_fine_grid(seed, true):
     probs, targets = stack(1, 200, 4, seed)
     probs = apply_temperature(probs[0].astype(np.float64), true)
     log_loss = metrics.get("log_loss")
-    found = log_loss(apply_temperature(probs, fit_temperature(probs, targets)), targets)
-    assert found <= min(log_loss(apply_temperature(probs, t), targets) for t in np.geomspace(0.05, 20, 60)) + 1e-6
+    result = log_loss(apply_temperature(probs, fit_temperature(probs, targets)), targets)
+    assert result <= min(log_loss(apply_temperature(probs, t), targets) for t in np.geomspace(0.05, 20, 60)) + 1e-6
 
 
 def test_temperature_is_found_again():

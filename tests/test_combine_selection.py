@@ -42,10 +42,10 @@ def test_choice_is_its_definition_in_any_order(entries, threshold, per_arch, ord
         expected |= {e[0] for e in (above if len(above) >= per_arch else ranked[:per_arch])}
     order.shuffle(named)
     ids, archs, accuracies = zip(*named, strict=True)
-    found = select(ids, archs, accuracies, threshold=threshold / 10, per_arch=per_arch)
-    assert {ids[i] for i in found.kept} == expected
-    assert list(found.kept) == sorted(found.kept)
-    assert found.passed == sum(a > threshold / 10 for a in accuracies)
+    result = select(ids, archs, accuracies, threshold=threshold / 10, per_arch=per_arch)
+    assert {ids[i] for i in result.kept} == expected
+    assert list(result.kept) == sorted(result.kept)
+    assert result.passed == sum(a > threshold / 10 for a in accuracies)
 
 
 def test_nothing_passed_names_the_best_with_their_accuracies():
@@ -57,5 +57,5 @@ def test_nothing_passed_names_the_best_with_their_accuracies():
 
 
 def test_reasons():
-    found = select(["x", "y", "z"], "aab", [0.9, 0.2, 0.1], threshold=0.5, per_arch=1)
-    assert found.reasons == ("above 0.5", "not above 0.5", "next best b")
+    result = select(["x", "y", "z"], "aab", [0.9, 0.2, 0.1], threshold=0.5, per_arch=1)
+    assert result.reasons == ("above 0.5", "not above 0.5", "next best b")

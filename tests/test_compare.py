@@ -48,11 +48,11 @@ def test_class_scores_are_scikit_learns(k: int, n: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     rows = rows_of(np.concatenate([np.arange(k), random.integers(0, k, n)]), random.random((n + k, k)) + 1e-3)
     assert confusion(rows).tolist() == confusion_matrix(rows.targets, rows.predicted, labels=range(k)).tolist()
-    found = class_scores(rows)
+    result = class_scores(rows)
     precision, recall, f1, support = precision_recall_fscore_support(
         rows.targets, rows.predicted, labels=range(k), zero_division=np.nan
     )
-    for c, one in enumerate(found):
+    for c, one in enumerate(result):
         assert one.precision == pytest.approx(precision[c], nan_ok=True)
         assert one.recall == pytest.approx(recall[c])
         assert one.rows == support[c]
@@ -62,7 +62,7 @@ def test_class_scores_are_scikit_learns(k: int, n: int, seed: int) -> None:
         assert one.specificity == pytest.approx((rows.predicted[others] != c).mean())
         if one.precision + one.recall > 0:
             assert one.f1 == pytest.approx(f1[c])
-    even = balance(found)
+    even = balance(result)
     assert even.mean == pytest.approx(recall.mean()) and even.lowest == pytest.approx(recall.min())
 
 
@@ -79,11 +79,16 @@ def point(epoch: int, train: float, valid: float | None, valid_loss: float | Non
 
 
 def test_a_course_says_how_far_and_how_fast() -> None:
-    told = training_summary([point(1, 0.5, 0.6, 1.0), point(2, 0.8, 0.76, 0.5), point(3, 0.97, 0.8, 0.6)])
-    assert told is not None
-    assert (told.epochs, told.best_train, told.best_valid, told.epochs_to_target) == (3, 0.97, 0.8, 2)
-    assert told.gap == pytest.approx(0.17) and told.overfits
-    assert told.lowest_train_loss == pytest.approx(1 - 0.97 / 2)
+    reported = training_summary([point(1, 0.5, 0.6, 1.0), point(2, 0.8, 0.76, 0.5), point(3, 0.97, 0.8, 0.6)])
+    assert reported is not None
+    assert (reported.epochs, reported.best_train, reported.best_valid, reported.epochs_to_target) == (
+        3,
+        0.97,
+        0.8,
+        2,
+    )
+    assert reported.gap == pytest.approx(0.17) and reported.overfits
+    assert reported.lowest_train_loss == pytest.approx(1 - 0.97 / 2)
     calm = training_summary([point(1, 0.5, 0.6, 1.0), point(2, 0.9, 0.7, 0.5)])
     assert calm is not None and calm.overfits is False  # the loss is at its lowest
     assert training_summary([]) is None
@@ -120,30 +125,30 @@ def test_the_conclusion_follows_from_the_numbers(tmp_path: Path) -> None:
     runs = three(tmp_path)
     small = json.loads((runs[2].path / "run.json").read_text())
     (runs[2].path / "run.json").write_text(json.dumps({**small, "parameters": 5}))
-    found = sides([Run(run.path) for run in runs])
-    assert [one.run.id for one in ranked(found)] == ["strong-00000001", "alike-00000003", "weak-00000002"]
-    said = conclusion(ranked(found))
-    assert "strong-00000001 is the most accurate" in said and "do not tell alike-00000003 from it" in said
-    assert "alike-00000003 has 50 % of the parameters" in said and "weak" not in said
-    alone = conclusion(ranked([found[0], found[1]]))
+    result = sides([Run(run.path) for run in runs])
+    assert [one.run.id for one in ranked(result)] == ["strong-00000001", "alike-00000003", "weak-00000002"]
+    output = conclusion(ranked(result))
+    assert "strong-00000001 is the most accurate" in output and "do not tell alike-00000003 from it" in output
+    assert "alike-00000003 has 50 % of the parameters" in output and "weak" not in output
+    alone = conclusion(ranked([result[0], result[1]]))
     assert "points above the next (95 % interval" in alone
-    text = members_markdown(found)
-    assert text.count("**") == 2 and "**" + f"{found[0].valid:.4f}" + "**" in text
-    read_back = list(csv.DictReader(io.StringIO(members_csv(found))))
-    assert [float(row["validation accuracy"]) for row in read_back] == [one.valid for one in ranked(found)]
+    text = members_markdown(result)
+    assert text.count("**") == 2 and "**" + f"{result[0].valid:.4f}" + "**" in text
+    read_back = list(csv.DictReader(io.StringIO(members_csv(result))))
+    assert [float(row["validation accuracy"]) for row in read_back] == [one.valid for one in ranked(result)]
 
 
 def test_a_pair_is_compared_on_the_same_rows(tmp_path: Path) -> None:
     runs = three(tmp_path)
-    found = sides(runs)
-    apart = Pair(found[1], found[0]).sentences()
+    result = sides(runs)
+    apart = Pair(result[1], result[0]).sentences()
     assert "strong-00000001 is" in apart and "which these rows do not settle" not in apart
     assert "strong-00000001 is better balanced" in apart
-    near = Pair(found[0], found[2]).sentences()
+    near = Pair(result[0], result[2]).sentences()
     assert "which these rows do not settle" in near
-    lines = list(csv.DictReader(io.StringIO(Pair(found[0], found[1]).csv())))
+    lines = list(csv.DictReader(io.StringIO(Pair(result[0], result[1]).csv())))
     assert len(lines) == 6 and {line["run"] for line in lines} == {"strong-00000001", "weak-00000002"}
-    same = Pair(found[0], found[0]).sentences()
+    same = Pair(result[0], result[0]).sentences()
     assert "no difference (95 % interval" in same and "-0.0" not in same
     other = member(tmp_path, "other-00000004", 4, n=30)
     with pytest.raises(MismatchedRuns):
@@ -181,7 +186,7 @@ def test_pictures_of_any_number_of_classes(k: int) -> None:
     rows = rows_of(np.arange(4 * k) % k, random.random((4 * k, k)))
     sides = {"one": rows, "other": rows}
     points = [point(1, 0.5, 0.4), point(2, 0.6, 0.5, stage=1)]
-    for made in (
+    for created in (
         figures.curves({"one": points, "other": points[:1]}),
         figures.confusions(sides),
         figures.roc_and_precision(sides),
@@ -190,7 +195,7 @@ def test_pictures_of_any_number_of_classes(k: int) -> None:
         figures.gallery([(np.zeros((8, 8, 3), np.uint8), "zero")] * 3, "zeros"),
         figures.sheet({"none": [np.zeros((8, 8, 3), np.uint8)], "b": []}, "title"),
     ):
-        assert Image.open(io.BytesIO(made)).size[0] > 300
+        assert Image.open(io.BytesIO(created)).size[0] > 300
 
 
 def test_of_many_classes_those_most_often_mistaken_have_curves() -> None:
@@ -206,8 +211,8 @@ def test_names_are_drawn_as_they_are() -> None:
     rows = rows_of(np.arange(12) % 3, np.random.default_rng(0).random((12, 3)))
     strange = replace(rows, classes=("$\\foo$", "a$b$", "{x}_1"))
     sides = {"run$\\bar$": strange}
-    for made in (figures.confusions(sides), figures.roc_and_precision(sides), figures.reliability(sides)):
-        assert Image.open(io.BytesIO(made)).size[0] > 300
+    for created in (figures.confusions(sides), figures.roc_and_precision(sides), figures.reliability(sides)):
+        assert Image.open(io.BytesIO(created)).size[0] > 300
 
 
 def test_labels_are_needed(tmp_path: Path) -> None:
@@ -226,8 +231,8 @@ def test_the_command_writes_tables_and_figures(
     assert out.startswith("| run") and "is the most accurate" in out
     assert (tmp_path / "runs" / "compare" / "members.md").read_text() == out
     assert err.count("no pictures of its mistakes") == 3
-    made = {path.name for path in (tmp_path / "runs" / "weak-00000002" / "figures").iterdir()}
-    assert made == {"confusion.png", "roc_pr.png", "reliability.png"}
+    created = {path.name for path in (tmp_path / "runs" / "weak-00000002" / "figures").iterdir()}
+    assert created == {"confusion.png", "roc_pr.png", "reliability.png"}
     assert ens(["compare", "strong", "weak", "--out", "here", "--no-figures"]) == 0
     assert {path.name for path in Path("here").iterdir()} == {"members.md", "members.csv", "pair.md", "pair.csv"}
     assert ens(["compare", "strong", "nobody"]) == 3
@@ -273,9 +278,9 @@ def test_grad_cam_looks_where_the_answer_is(trained: str, capfd: pytest.CaptureF
         pixels = network.square.of(Image.open(path))
         cam, probs = grad_cam(network.network, network.normalised(pixels, torch.device("cpu")))
         assert cam.shape == (32, 32) and float(cam.min()) >= 0 and float(cam.max()) <= 1
-        told = network.classes[int(probs.argmax())]
+        reported = network.classes[int(probs.argmax())]
         half = cam[:, :16].sum() > cam[:, 16:].sum()
-        right += told == path.parent.name and bool(half) == (told == "left")
+        right += reported == path.parent.name and bool(half) == (reported == "left")
     assert right >= 12
     capfd.readouterr()
     assert ens(["explain", trained, "photos/valid/left/left0.png", "left/left1", "--class", "left"]) == 0
@@ -305,8 +310,15 @@ def test_a_trained_run_has_pictures_of_its_mistakes_and_its_classes(
         "after": [30, 30],
     }
     assert ens(["compare", trained, other]) == 0
-    made = {path.name for path in (Path("runs") / other / "figures").iterdir()}
-    assert made == {"curves.png", "confusion.png", "roc_pr.png", "reliability.png", "classes.png", "mistakes.png"}
+    created = {path.name for path in (Path("runs") / other / "figures").iterdir()}
+    assert created == {
+        "curves.png",
+        "confusion.png",
+        "roc_pr.png",
+        "reliability.png",
+        "classes.png",
+        "mistakes.png",
+    }
     assert {path.suffix for path in Path("runs/compare").iterdir()} == {".md", ".csv", ".png"}
     (Path("photos") / "train" / "left" / "left0.png").unlink()
     assert ens(["compare", other]) == 0

@@ -61,10 +61,10 @@ def trained(here, name="net-0", seed=0, created="2026-02-01T00:00:00+00:00", **k
         targets = items.targets if split == "valid" else None
         splits[split] = Predictions(items.ids, probs, dataset.classes, targets)
     data = {"form": "folders", "fingerprint": dataset.fingerprint, "tests": dict(dataset.test_fingerprints)}
-    made = run(here / "runs", name, splits, data=data, created=created)
+    result = run(here / "runs", name, splits, data=data, created=created)
     recipe = Recipe(arch="resnet18", data=spec).model_dump(mode="json")
-    (made.path / "recipe.yaml").write_text(text.dump(recipe), encoding="utf-8")
-    return made
+    (result.path / "recipe.yaml").write_text(text.dump(recipe), encoding="utf-8")
+    return result
 
 
 def said(capsys, *words, code=0):
@@ -86,14 +86,14 @@ def two(here):
 
 def test_bare_commands_take_the_data_of_the_newest_run_and_say_so(two, capsys):
     out, err = said(capsys, "combine")
-    made = out.splitlines()[-1]
+    created = out.splitlines()[-1]
     assert "net0-0" in out and "old0-0" not in out
     assert err.splitlines()[0] == "data: of net1-0, the newest run (photos)"
     out, err = said(capsys, "submit", "--json")
-    assert json.loads(out)["run"] == made and "the newest run (photos)" in err
+    assert json.loads(out)["run"] == created and "the newest run (photos)" in err
     for command in (["report", "--no-explain"], ["compare", "--no-figures"]):
         _, err = said(capsys, *command)
-        assert f"data: of {made}, the newest run (photos)" in err
+        assert f"data: of {created}, the newest run (photos)" in err
     assert "2 runs of other data are left out" in err
 
 
@@ -132,18 +132,18 @@ def commands(err):
 
 @pytest.mark.parametrize("added", [True, False])
 def test_predictions_of_other_test_images_are_refused_with_what_to_type(two, capsys, added):
-    made = said(capsys, "combine")[0].splitlines()[-1]
+    created = said(capsys, "combine")[0].splitlines()[-1]
     changed_test(two)
     if not added:
         (two / "photos" / "test" / "t4.png").unlink()
-    before = contents(two / "runs" / made)
-    for words in (["combine"], ["combine", "net0", "net1"], ["submit"], ["submit", "net0"], ["submit", made]):
+    before = contents(two / "runs" / created)
+    for words in (["combine"], ["combine", "net0", "net1"], ["submit"], ["submit", "net0"], ["submit", created]):
         out, err = said(capsys, *words, code=3)
         assert out == "" and ("'t4'" in err) == added
         assert ("the same ids, other content" in err) == (not added)
         assert "ens train --recipe runs/net0-0/recipe.yaml" in commands(err)
     assert not (two / "submissions").exists()
-    assert contents(two / "runs" / made) == before
+    assert contents(two / "runs" / created) == before
     again = commands(said(capsys, "submit", code=3)[1])[-1]
     assert again.startswith("ens combine") and again.endswith("net0-0 net1-0")
     assert "are not of the images that are there now" in said(capsys, "report", "--no-explain")[0]
@@ -151,9 +151,9 @@ def test_predictions_of_other_test_images_are_refused_with_what_to_type(two, cap
         trained(two, f"net{i}-0", seed=i)
     _, err = said(capsys, "submit", code=3)
     assert commands(err) == [again]
-    assert said(capsys, *shlex.split(again)[1:])[0].splitlines()[-1] == made
+    assert said(capsys, *shlex.split(again)[1:])[0].splitlines()[-1] == created
     said(capsys, "submit")
-    assert len((two / "submissions" / f"{made}.csv").read_text().splitlines()) == (6 if added else 5)
+    assert len((two / "submissions" / f"{created}.csv").read_text().splitlines()) == (6 if added else 5)
 
 
 def test_the_commands_hold_for_another_runs_folder_and_data_elsewhere(two, capsys):
@@ -165,14 +165,14 @@ def test_the_commands_hold_for_another_runs_folder_and_data_elsewhere(two, capsy
 
 
 def test_without_the_images_everything_goes_on_as_before(two, capsys):
-    made = said(capsys, "combine")[0].splitlines()[-1]
+    created = said(capsys, "combine")[0].splitlines()[-1]
     (two / "ens.yaml").write_text(text.dump({"data": spec_of().model_dump(mode="json")}))
     (two / "photos").rename(two / "gone")
     for _ in range(2):
         out, err = said(capsys, "combine")
-        assert out.splitlines()[-1] == made and "not compared" in err
+        assert out.splitlines()[-1] == created and "not compared" in err
         assert len(err.splitlines()) <= 3
-        assert made in said(capsys, "submit")[0]
+        assert created in said(capsys, "submit")[0]
         (two / "ens.yaml").unlink(missing_ok=True)
 
 
@@ -182,12 +182,12 @@ def test_an_import_of_another_test_is_to_be_imported_again(two, capsys):
         like = one.predictions(split)
         probs = np.random.default_rng(9).dirichlet(np.ones(2), len(like)).astype(np.float32)
         np.savez(two / f"{split}.npz", ids=like.ids, probs=probs, classes=like.classes)
-    made = said(capsys, "import", "vit", "--valid", "valid.npz", "--test", "test.npz")[0].strip()
+    created = said(capsys, "import", "vit", "--valid", "valid.npz", "--test", "test.npz")[0].strip()
     changed_test(two)
     for i in range(2):
         trained(two, f"net{i}-0", seed=5 + i)
     err = said(capsys, "combine", code=3)[1]
-    assert made in err and commands(err) == ["ens import vit --valid valid.npz --test test.npz"]
+    assert created in err and commands(err) == ["ens import vit --valid valid.npz --test test.npz"]
 
 
 def test_refits_answer_for_the_test_that_they_predicted(here, capsys):
@@ -203,9 +203,9 @@ def test_refits_answer_for_the_test_that_they_predicted(here, capsys):
         parents=[one],
         data={**facts["data"], "tests": new.facts["data"]["tests"]},
     )
-    made = said(capsys, "combine", "net-0", "--refits")[0].splitlines()[-1]
-    assert read_json(here / "runs" / made / "run.json")["data"]["tests"] == refit.facts["data"]["tests"]
-    said(capsys, "submit", made)
+    created = said(capsys, "combine", "net-0", "--refits")[0].splitlines()[-1]
+    assert read_json(here / "runs" / created / "run.json")["data"]["tests"] == refit.facts["data"]["tests"]
+    said(capsys, "submit", created)
 
 
 def test_how_images_were_read_in_training_holds_for_what_comes_after(here, capsys):
@@ -222,9 +222,9 @@ def test_how_images_were_read_in_training_holds_for_what_comes_after(here, capsy
 
 
 def test_the_advice_to_skip_can_be_followed(here, capsys):
-    made = trained(here)
+    created = trained(here)
     (here / "photos" / "test" / "empty.png").touch()
-    for command in (["combine"], ["submit", made.id], ["submit", made.id, "--data", "photos"]):
+    for command in (["combine"], ["submit", created.id], ["submit", created.id, "--data", "photos"]):
         assert "--set data.skip_unreadable=true" in said(capsys, *command, code=3)[1]
         _, err = said(capsys, *command, "--set", "data.skip_unreadable=true")
     assert "1 test image could not be read and so no row is written for: 'empty'; --fill" in err
@@ -239,12 +239,12 @@ def test_an_image_that_cannot_be_read_has_a_row_where_that_is_asked_for(here, ca
     for i in range(2, 6):
         (here / "photos" / "valid" / "cat" / f"catv{i}.png").unlink()
     (here / "photos" / "test" / "t2.png").write_bytes(b"")
-    made = trained(here, skip_unreadable=True)
+    created = trained(here, skip_unreadable=True)
     (here / "sample.csv").write_text("id,cat,dog\n" + "".join(f"t{i},0,0\n" for i in range(4)))
-    sampled = ["submit", made.id, "--sample", "sample.csv", "--out", "a.csv"]
+    sampled = ["submit", created.id, "--sample", "sample.csv", "--out", "a.csv"]
     assert "--fill uniform, --fill prior or --fill CLASS" in said(capsys, *sampled, code=3)[1]
     assert not (here / "a.csv").exists()
-    plain = ["submit", made.id, "--format", "kaggle-probs", "--out", "a.csv"]
+    plain = ["submit", created.id, "--format", "kaggle-probs", "--out", "a.csv"]
     assert "no row is written for: 't2'" in said(capsys, *plain)[1]
     for words in (sampled, plain):
         _, err = said(capsys, *words, "--fill", fill)
@@ -259,21 +259,21 @@ def test_an_image_that_cannot_be_read_has_a_row_where_that_is_asked_for(here, ca
 
 
 def test_fill_is_for_a_few_rows_and_not_for_another_sample(here, capsys):
-    made = trained(here)
+    created = trained(here)
     (here / "sample.csv").write_text("id,label\n" + "".join(f"x{i},cat\n" for i in range(4)))
-    err = said(capsys, "submit", made.id, "--sample", "sample.csv", "--fill", "prior", code=3)[1]
+    err = said(capsys, "submit", created.id, "--sample", "sample.csv", "--fill", "prior", code=3)[1]
     assert "no prediction for: 'x0'" in err and "--fill" not in err
-    said(capsys, "submit", made.id, "--fill", "prior")
+    said(capsys, "submit", created.id, "--fill", "prior")
     assert "filled" not in read_json(here / "submissions" / "net-0.csv.json")
 
 
 def test_what_an_unfinished_run_needs_is_its_own_command(here, capsys):
-    made = trained(here)
-    (made.path / "metrics.json").unlink()
-    for command in (["submit", made.id], ["combine", made.id]):
+    created = trained(here)
+    (created.path / "metrics.json").unlink()
+    for command in (["submit", created.id], ["combine", created.id]):
         assert commands(said(capsys, *command, code=3)[1]) == ["ens train --recipe runs/net-0/recipe.yaml"]
-    write_json(made.path / "failed.json", {})
-    assert commands(said(capsys, "submit", made.id, code=3)[1]) == [
+    write_json(created.path / "failed.json", {})
+    assert commands(said(capsys, "submit", created.id, code=3)[1]) == [
         "ens train --recipe runs/net-0/recipe.yaml --retry"
     ]
 
@@ -283,17 +283,17 @@ def test_what_is_advised_after_the_test_changed_works(here, capsys):
     """Trained for real: complete runs predict the new images, and the ensemble is made anew."""
     words = ["--arch", "customnet", "--weights", "none", "--epochs", "1", "--image-size", "32", "--batch-size", "4"]
     said(capsys, "train", "--data", "photos", *words)
-    made = said(capsys, "combine")[0].splitlines()[-1]
+    created = said(capsys, "combine")[0].splitlines()[-1]
     changed_test(here)
     (here / "photos" / "test" / "empty.png").touch()
     assert "data.skip_unreadable" in said(capsys, "combine", code=3)[1]
     err = said(capsys, "submit", "--set", "data.skip_unreadable=true", code=3)[1]
     train, combine = commands(err)
     assert "is complete; predicted test" in said(capsys, *shlex.split(train)[1:])[1]
-    assert said(capsys, *shlex.split(combine)[1:])[0].splitlines()[-1] == made
+    assert said(capsys, *shlex.split(combine)[1:])[0].splitlines()[-1] == created
     _, err = said(capsys, "submit", "--fill", "prior")  # and the choice is kept with the run
     assert "'empty'" in err
-    lines = (here / "submissions" / f"{made}.csv").read_text().splitlines()
+    lines = (here / "submissions" / f"{created}.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == ["empty", "t0", "t1", "t2", "t3", "t4"]
 
 
@@ -330,9 +330,9 @@ def test_the_test_tables_way_with_ids_is_told_where_no_sample_says_another(here,
         for split in ids
     }
     data = {"form": "csv", "fingerprint": dataset.fingerprint, "tests": dict(dataset.test_fingerprints)}
-    made = run(here / "runs", "net-0", splits, data=data)
+    created = run(here / "runs", "net-0", splits, data=data)
     recipe = Recipe(arch="resnet18", data=spec).model_dump(mode="json")
-    (made.path / "recipe.yaml").write_text(text.dump(recipe), encoding="utf-8")
+    (created.path / "recipe.yaml").write_text(text.dump(recipe), encoding="utf-8")
     err = said(capsys, "submit", "net-0", "--out", "a.csv")[1]
     assert "test.csv calls the ids 'image_id' (here 'id') and spells them 'test/t0.png' (here 'test/t0')" in err
     (here / "sample.csv").write_text("image_id,label\n" + "".join(f"test/t{i}.png,cat\n" for i in range(4)))

@@ -139,11 +139,11 @@ def test_what_is_no_image_is_said_and_hidden_files_are_not(photos: Path) -> None
     for name in ("train/cat/notes.txt", "train/cat/.hidden.png", "train/.git/x.png", "train/__MACOSX/y.png"):
         (photos / name).parent.mkdir(exist_ok=True)
         (photos / name).write_text("x")
-    said: list[str] = []
-    data = load_dataset(spec(photos, valid=0.5), photos.parent / "runs", note=said.append)
+    output: list[str] = []
+    data = load_dataset(spec(photos, valid=0.5), photos.parent / "runs", note=output.append)
     assert len(data.splits["train"]) + len(data.splits["valid"]) == 4
-    assert "cat/notes.txt" in said[0] and "'train/__MACOSX'" in said[1] and len(said) == 2
-    assert not any("hidden" in line or ".git" in line for line in said)
+    assert "cat/notes.txt" in output[0] and "'train/__MACOSX'" in output[1] and len(output) == 2
+    assert not any("hidden" in line or ".git" in line for line in output)
 
 
 def test_links_are_followed_and_loops_refused(photos: Path) -> None:

@@ -97,10 +97,10 @@ def test_the_fingerprint_leaves_the_test_out(photos: Path) -> None:
 def test_the_fingerprint_is_the_same_in_every_version() -> None:
     """A changed value would cut every run that people have on disk from its data."""
     items = Items(np.array(["cat/1", "dog/1"]), np.array(["p", "q"]), np.array([0, 1]))
-    found = fingerprint({"train": items}, np.array(["cat", "dog"]), {"p": "00", "q": "11"})
+    result = fingerprint({"train": items}, np.array(["cat", "dog"]), {"p": "00", "q": "11"})
     rows = '["train","cat/1","cat",null,"00"],["train","dog/1","dog",null,"11"]'
     canonical = '{"classes":["cat","dog"],"rows":[' + rows + "]}"
-    assert found == hashlib.sha256(canonical.encode()).hexdigest()
+    assert result == hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def test_items_are_written_beside_the_runs(photos: Path) -> None:
@@ -130,10 +130,10 @@ def test_every_unreadable_file_is_told_at_once(photos: Path) -> None:
 
 def test_unreadable_files_are_skipped_when_told(photos: Path) -> None:
     (photos / "train" / "cat" / "train0.png").write_bytes(b"broken")
-    said: list[str] = []
-    data = load_dataset(spec(photos, skip_unreadable=True), photos.parent / "runs", note=said.append)
+    output: list[str] = []
+    data = load_dataset(spec(photos, skip_unreadable=True), photos.parent / "runs", note=output.append)
     assert "cat/train0" not in data.splits["train"].ids and len(data.splits["train"]) == 11
-    assert any("skipped 1 of 17" in line and "cat/train0.png" in line for line in said)
+    assert any("skipped 1 of 17" in line and "cat/train0.png" in line for line in output)
     (photos / "train" / "cat" / "train0.png").unlink()
     assert load(photos).fingerprint == data.fingerprint
 
@@ -366,17 +366,19 @@ def groups_file(root: Path, *lines: str) -> str:
 
 def test_groups_from_a_file_join_items_and_the_others_stay_alone(photos: Path) -> None:
     path = groups_file(photos, "train,cat/train0,a", "train,cat/train1,a", "valid,cat/valid0,a", "test,a,b")
-    plain, found = load(photos), load(photos, groups=path)
-    train = found.splits["train"]
-    assert train.groups is not None and found.splits["valid"].groups is not None
-    told = dict(zip(train.ids.tolist(), train.groups.tolist(), strict=True))
-    assert told["cat/train0"] == told["cat/train1"] == "a" and len(set(told.values())) == len(told) - 1
-    assert found.splits["valid"].groups.tolist().count("a") == 1
-    assert found.splits["test"].groups is None
-    assert found.fingerprint != plain.fingerprint
-    assert current_fingerprint(spec(photos, groups=path), photos.parent / "runs") == found.fingerprint
+    plain, result = load(photos), load(photos, groups=path)
+    train = result.splits["train"]
+    assert train.groups is not None and result.splits["valid"].groups is not None
+    reported = dict(zip(train.ids.tolist(), train.groups.tolist(), strict=True))
+    assert (
+        reported["cat/train0"] == reported["cat/train1"] == "a" and len(set(reported.values())) == len(reported) - 1
+    )
+    assert result.splits["valid"].groups.tolist().count("a") == 1
+    assert result.splits["test"].groups is None
+    assert result.fingerprint != plain.fingerprint
+    assert current_fingerprint(spec(photos, groups=path), photos.parent / "runs") == result.fingerprint
     # folds keep them together, across train and valid
-    fold = [fold_of(found, 3, number, 0) for number in range(3)]
+    fold = [fold_of(result, 3, number, 0) for number in range(3)]
     for view in fold:
         parts = [view.splits[split].groups for split in ("train", "valid")]
         assert not set(parts[0].tolist()) & set(parts[1].tolist())  # type: ignore[union-attr]
@@ -385,8 +387,8 @@ def test_groups_from_a_file_join_items_and_the_others_stay_alone(photos: Path) -
 def test_groups_of_a_held_out_fraction_are_found_by_id(photos: Path) -> None:
     shutil.rmtree(photos / "valid")
     path = groups_file(photos, *(f"valid,cat/train{row},a" for row in range(3)), "train,cat/train3,a")
-    found = load(photos, valid=0.4, groups=path)
-    sides = [set(found.splits[split].groups.tolist()) for split in ("train", "valid")]  # type: ignore[union-attr]
+    result = load(photos, valid=0.4, groups=path)
+    sides = [set(result.splits[split].groups.tolist()) for split in ("train", "valid")]  # type: ignore[union-attr]
     assert ("a" in sides[0]) != ("a" in sides[1])
 
 

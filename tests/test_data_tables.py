@@ -209,8 +209,8 @@ def test_soft_rows_sum_to_one_with_and_without_an_unnamed_class(values: np.ndarr
 def test_one_hot_rows_give_back_their_class(targets: list[int]) -> None:
     values = np.eye(4)[targets][:, :3]
     names = ["a", "b", "c", "rest"]
-    found = one_hot_labels(values, [str(row) for row in range(len(targets))], names, True, "t")
-    assert found == [names[target] for target in targets]
+    result = one_hot_labels(values, [str(row) for row in range(len(targets))], names, True, "t")
+    assert result == [names[target] for target in targets]
 
 
 def test_numeric_labels_with_a_list_of_names(tmp_path: Path) -> None:

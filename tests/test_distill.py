@@ -65,9 +65,9 @@ def test_a_gain_that_may_be_noise_has_a_ratio_without_an_interval_and_says_so() 
     baseline, ensemble = scored(0.7, 1), scored(0.7, 1)
     wrong = np.flatnonzero(baseline.argmax(1) != TARGETS)[:2]
     ensemble[wrong] = np.eye(3)[TARGETS[wrong]]
-    found = retained_gain(find("accuracy", CLASSES), ensemble, scored(0.7, 3), baseline, TARGETS, None)
-    assert found.share is not None and found.low is None and found.high is None
-    assert "could be noise" in found.sentences[0]
+    result = retained_gain(find("accuracy", CLASSES), ensemble, scored(0.7, 3), baseline, TARGETS, None)
+    assert result.share is not None and result.low is None and result.high is None
+    assert "could be noise" in result.sentences[0]
     worse = retained_gain(find("accuracy", CLASSES), baseline, baseline, ensemble, TARGETS, None)
     assert worse.share is None
     assert "no gain to keep" in worse.sentences[0]
@@ -88,8 +88,8 @@ def test_the_interval_of_a_ratio_holds_the_truth_as_often_as_it_says() -> None:
     random = np.random.default_rng(0)
     spread = np.array([[1.0, 0.6], [0.6, 1.2]])
     draws = random.multivariate_normal([2.0, 5.0], spread, 4000)
-    found = [ratio_interval(above, below, spread, 1.96) for above, below in draws]
-    held = [one is None or one[0] <= 0.4 <= one[1] for one in found]
+    result = [ratio_interval(above, below, spread, 1.96) for above, below in draws]
+    held = [one is None or one[0] <= 0.4 <= one[1] for one in result]
     assert 0.94 <= np.mean(held) <= 0.96
     assert ratio_interval(1.0, 1.0, np.eye(2), 1.96) is None  # what is divided by may be nothing
 
@@ -123,14 +123,14 @@ def ensemble_of(folder: Path, kind: str = "folds", n: int = 60, **facts: object)
 
 
 def test_a_teacher_gives_every_training_row_its_own_labels_whatever_the_order(tmp_path: Path) -> None:
-    made = ensemble_of(tmp_path)
+    created = ensemble_of(tmp_path)
     data = dataset()
-    teacher, notes = teacher_of(made, data, 1, 0.5)
+    teacher, notes = teacher_of(created, data, 1, 0.5)
     assert notes == []
-    said = load(made.path / "valid.npz")
-    row = {name: at for at, name in enumerate(said.ids.tolist())}
+    output = load(created.path / "valid.npz")
+    row = {name: at for at, name in enumerate(output.ids.tolist())}
     train = teacher.with_soft_labels(data).splits["train"]
-    np.testing.assert_allclose(train.teacher_probs, said.probs[[row[name] for name in train.ids]], rtol=1e-6)
+    np.testing.assert_allclose(train.teacher_probs, output.probs[[row[name] for name in train.ids]], rtol=1e-6)
     assert teacher.with_soft_labels(data).splits["valid"].teacher_probs is None
     random = np.random.default_rng(0)
     rows, columns = random.permutation(60), random.permutation(3)
@@ -141,12 +141,12 @@ def test_a_teacher_gives_every_training_row_its_own_labels_whatever_the_order(tm
         classes=teacher.rows.classes[columns],
         targets=None,
     )
-    again = Teacher(made, other, 1, 0.5)
+    again = Teacher(created, other, 1, 0.5)
     assert again.sha256 == teacher.sha256
     np.testing.assert_array_equal(again.with_soft_labels(data).splits["train"].teacher_probs, train.teacher_probs)
     nudged = teacher.rows.probs.copy()
     nudged[7] = nudged[7][::-1]
-    assert Teacher(made, replace(teacher.rows, probs=nudged), 1, 0.5).sha256 != teacher.sha256
+    assert Teacher(created, replace(teacher.rows, probs=nudged), 1, 0.5).sha256 != teacher.sha256
 
 
 def test_the_hash_covers_the_teacher_and_how_it_is_heard(tmp_path: Path) -> None:
@@ -211,12 +211,12 @@ def test_the_loss_is_the_labels_and_the_teachers_mixed() -> None:
 
     hard = losses.get("cross-entropy")(resolved(Recipe(arch="resnet18", label_smoothing=0.1)), None)
     logits = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    said = torch.from_numpy(softened(predictions(8, 1).probs, 2))
+    output = torch.from_numpy(softened(predictions(8, 1).probs, 2))
     label = torch.arange(8) % 3
-    targets = torch.cat([functional.one_hot(label, 3).float(), said], 1)
-    found = Distilled(hard, 2.0, 0.3)(logits, targets)
-    soft = functional.cross_entropy(logits / 2, said)
-    assert found.item() == pytest.approx((0.7 * hard(logits, label) + 0.3 * 4 * soft).item(), rel=1e-5)
+    targets = torch.cat([functional.one_hot(label, 3).float(), output], 1)
+    result = Distilled(hard, 2.0, 0.3)(logits, targets)
+    soft = functional.cross_entropy(logits / 2, output)
+    assert result.item() == pytest.approx((0.7 * hard(logits, label) + 0.3 * 4 * soft).item(), rel=1e-5)
     # rows that are looked at, not learnt from, are evaluated by their labels
     assert Distilled(hard, 2.0, 0.3)(logits, label).item() == hard(logits, label).item()
     # softmax(z / T) is p at that T where z = log p: there, and only there, the teacher's part has no gradient
@@ -225,7 +225,7 @@ def test_the_loss_is_the_labels_and_the_teachers_mixed() -> None:
     assert float(perfect.grad.abs().max()) < 1e-6
     # parts of a batch add up to the whole
     parts = sum(Distilled(hard, 2.0, 0.3)(logits[at], targets[at]).item() / 2 for at in (slice(4), slice(4, 8)))
-    assert parts == pytest.approx(found.item(), rel=1e-5)
+    assert parts == pytest.approx(result.item(), rel=1e-5)
 
 
 # ---- whole commands ----
@@ -270,8 +270,8 @@ def home(taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def distilled(capfd: pytest.CaptureFixture[str], *args: str) -> tuple[Path, dict]:
     capfd.readouterr()
     assert ens(["distill", *STUDENT, *args, "--json"]) == 0, capfd.readouterr().err
-    found = json.loads(capfd.readouterr().out)
-    return Path("runs") / found["runs"][1]["run"], found
+    result = json.loads(capfd.readouterr().out)
+    return Path("runs") / result["runs"][1]["run"], result
 
 
 @pytest.mark.slow
@@ -280,34 +280,34 @@ def test_a_student_is_one_network_with_an_honest_score_that_everything_knows(
 ) -> None:
     from PIL import Image
 
-    student, found = distilled(capfd, "--epochs", "3")
+    student, result = distilled(capfd, "--epochs", "3")
     facts = json.loads((student / "run.json").read_text())
     assert facts["kind"] == "student"
     assert facts["chosen_on_valid"] == ["soft labels"]  # said beside its score wherever that is shown
     assert facts["parents"][0]["id"].startswith("ensemble-") and len(facts["parents"]) == 3
     assert all(len(parent["sha256"]["valid"]) == 64 for parent in facts["parents"])
-    assert json.loads((student / "distilled.json").read_text()) == found
+    assert json.loads((student / "distilled.json").read_text()) == result
     valid = load(student / "valid.npz")
-    assert len(valid) == 1438 == found["valid"]["rows"]
+    assert len(valid) == 1438 == result["valid"]["rows"]
     scores = json.loads((student / "metrics.json").read_text())["valid"]
-    assert scores["accuracy"] == pytest.approx(found["valid"]["student"])
+    assert scores["accuracy"] == pytest.approx(result["valid"]["student"])
     # each fold predicted its own rows
     parts = [load(Path("runs") / parent["id"] / "valid.npz") for parent in facts["parents"][1:]]
     assert not set(parts[0].ids) & set(parts[1].ids)
     assert sorted([*parts[0].ids, *parts[1].ids]) == sorted(valid.ids)
     assert (home / student / "distilled.json").exists()
-    gain = found["valid"]["ensemble"] - found["valid"]["baseline"]
-    assert found["valid"]["gain"]["value"] == pytest.approx(gain)
-    assert found["test"]["rows"] == 359
+    gain = result["valid"]["ensemble"] - result["valid"]["baseline"]
+    assert result["valid"]["gain"]["value"] == pytest.approx(gain)
+    assert result["test"]["rows"] == 359
     # one network: the same bytes as its baseline's folds have each
-    assert found["runs"][1]["bytes"] == pytest.approx(found["runs"][2]["bytes"], rel=0.01)
+    assert result["runs"][1]["bytes"] == pytest.approx(result["runs"][2]["bytes"], rel=0.01)
 
     Image.fromarray(np.zeros((8, 8), np.uint8)).save("zero.png")
     for command in (
         ["ls"],
         ["predict", student.name, "zero.png"],
         ["submit", student.name],
-        ["compare", student.name, found["runs"][2]["run"]],
+        ["compare", student.name, result["runs"][2]["run"]],
         ["explain", student.name, "zero.png"],
     ):
         capfd.readouterr()
@@ -318,7 +318,7 @@ def test_a_student_is_one_network_with_an_honest_score_that_everything_knows(
     assert kinds[student.name] == "student" and list(kinds.values()).count("student") == 1
     # a complete one is left alone
     before = (student / "weights.safetensors").stat().st_mtime_ns
-    assert distilled(capfd, "--epochs", "3") == (student, found)
+    assert distilled(capfd, "--epochs", "3") == (student, result)
     assert (student / "weights.safetensors").stat().st_mtime_ns == before
     # nor does it join an ensemble that nobody asked it to join
     capfd.readouterr()
@@ -338,8 +338,8 @@ def test_without_folds_the_student_learns_from_train_and_is_scored_on_valid(
     home: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     args = ["--epochs", "1", "--set", "folds=null", "--set", "mixing=mixup", "--alpha", "1"]
-    student, found = distilled(capfd, *args)
-    assert found["valid"]["rows"] == len(load(student / "valid.npz")) == 359
+    student, result = distilled(capfd, *args)
+    assert result["valid"]["rows"] == len(load(student / "valid.npz")) == 359
     assert len(json.loads((student / "run.json").read_text())["parents"]) == 1
 
 
@@ -362,9 +362,9 @@ def test_what_the_teacher_says_decides_the_weights_and_the_id_and_the_order_of_i
     again, _ = distilled(capfd, "--epochs", "1")
     assert (again.name, (again / "weights.safetensors").read_bytes()) == (student.name, weights)
     save(teacher / "valid.npz", replace(rows, probs=np.roll(rows.probs, 1, axis=1)))
-    other, found = distilled(capfd, "--epochs", "1", "--alpha", "1")
+    other, result = distilled(capfd, "--epochs", "1", "--alpha", "1")
     assert other.name != student.name
-    assert found["valid"]["student"] < 0.2  # it believes every wrong word
+    assert result["valid"]["student"] < 0.2  # it believes every wrong word
 
 
 @pytest.mark.slow
@@ -389,7 +389,7 @@ def test_a_student_that_was_killed_goes_on_to_the_same_bits(home: Path, capfd: p
 
 @pytest.mark.slow
 def test_mistakes_are_told_in_one_line(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    for args, code, said in (
+    for args, code, output in (
         (["distill"], 2, "--arch"),
         (["distill", "nobody", "--arch", "customnet"], 3, "nobody"),
         (["distill", "--arch", "customnet", "--set", "loss=focal"], 2, "focal"),
@@ -400,4 +400,4 @@ def test_mistakes_are_told_in_one_line(home: Path, capfd: pytest.CaptureFixture[
         capfd.readouterr()
         assert ens(args) == code
         (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("ens:")]
-        assert said in line
+        assert output in line

@@ -90,7 +90,7 @@ def elsewhere(script: Path, images: list[Path], cwd: Path) -> tuple[dict[str, An
     """What predict.py says of each image in a process where nothing else can be imported, and its stderr."""
     words = [sys.executable, "-c", CLEAN, str(script), *map(str, images)]
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=cwd, encoding="utf-8")
-    return {said["image"]: said for said in map(json.loads, done.stdout.splitlines())}, done.stderr
+    return {output["image"]: output for output in map(json.loads, done.stdout.splitlines())}, done.stderr
 
 
 @pytest.fixture
@@ -124,10 +124,10 @@ def test_a_missing_package_is_named_with_what_to_type(monkeypatch: pytest.Monkey
 
 def test_a_headline_is_the_honest_score(here: Path) -> None:
     runs = [member(here / "runs", f"net{i}-0000000{i}", i) for i in (1, 2)]
-    made = combine(runs, folder=here / "runs", metric="macro_f1")
-    found = headline(made.run)
-    assert found is not None and (found.metric, found.rows) == ("macro_f1", 60)
-    assert found.value == made.run.metrics["honest"]["macro_f1"]["value"]
+    created = combine(runs, folder=here / "runs", metric="macro_f1")
+    result = headline(created.run)
+    assert result is not None and (result.metric, result.rows) == ("macro_f1", 60)
+    assert result.value == created.run.metrics["honest"]["macro_f1"]["value"]
     alone = headline(runs[0])
     assert alone is not None and alone.low is not None and alone.high is not None
     assert alone.low < alone.value == runs[0].metrics["valid"]["accuracy"] < alone.high
@@ -158,11 +158,11 @@ def mixed(folder: Path, **data: Any) -> list[Run]:
 def test_elsewhere_the_same_images_get_the_same_answers(
     here: Path, rule: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    made = combine(mixed(here / "runs"), folder=here / "runs", rule=rule)
-    assert ens(["export", made.run_id]) == 0
+    created = combine(mixed(here / "runs"), folder=here / "runs", rule=rule)
+    assert ens(["export", created.run_id]) == 0
     out, err = capfd.readouterr()
     folder = Path(out.strip())
-    assert folder == Path("runs/exports") / made.run_id
+    assert folder == Path("runs/exports") / created.run_id
     # the data set is not there, which is said, and noise is compared
     assert "no validation images" in err and "32 images of noise" in err and "same for 32" in err
     assert {path.name for path in folder.iterdir()} == {"model.onnx", "predict.py", "README.md", "config.json"}
@@ -179,17 +179,17 @@ def test_elsewhere_the_same_images_get_the_same_answers(
     transparent.save(clear)
     picture(0).save(moving, save_all=True, append_images=[picture(1)])
     folder.rename(here / "moved")
-    said, errors = elsewhere(here / "moved" / "predict.py", [*paths, *(here / name for name in refused)], here)
+    output, errors = elsewhere(here / "moved" / "predict.py", [*paths, *(here / name for name in refused)], here)
     assert [Path(line.split(": ")[0]).name for line in errors.splitlines()] == list(refused)
-    assert ens(["predict", made.run_id, *refused]) == 3
+    assert ens(["predict", created.run_id, *refused]) == 3
     capfd.readouterr()
-    assert ens(["predict", made.run_id, *map(str, paths), "--format", "jsonl"]) == 0
+    assert ens(["predict", created.run_id, *map(str, paths), "--format", "jsonl"]) == 0
     ours = {entry["image"]: entry for entry in map(json.loads, capfd.readouterr().out.splitlines())}
-    assert list(said) == list(ours) == [str(path) for path in paths]
+    assert list(output) == list(ours) == [str(path) for path in paths]
     for name, entry in ours.items():
-        assert said[name]["label"] == entry["label"]
-        assert list(said[name]["probabilities"]) == list(entry["probabilities"])
-        assert list(said[name]["probabilities"].values()) == pytest.approx(
+        assert output[name]["label"] == entry["label"]
+        assert list(output[name]["probabilities"]) == list(entry["probabilities"])
+        assert list(output[name]["probabilities"].values()) == pytest.approx(
             list(entry["probabilities"].values()), abs=1e-4
         )
 
@@ -201,19 +201,19 @@ def test_an_export_says_what_it_is(here: Path, capfd: pytest.CaptureFixture[str]
 
     white = {"background": (255, 250, 245), "medical": True}
     runs = mixed(here / "runs", **white)
-    made = combine(runs, folder=here / "runs", rule="accuracy")
+    created = combine(runs, folder=here / "runs", rule="accuracy")
     (here / "mine").mkdir()
     (here / "mine" / "notes.txt").write_text("dear")
-    assert ens(["export", made.run_id, "--out", "mine"]) == 3
+    assert ens(["export", created.run_id, "--out", "mine"]) == 3
     assert "no export" in capfd.readouterr().err and (here / "mine" / "notes.txt").is_file()
     with zipfile.ZipFile(here / "mine" / "photos.zip", "w") as archive:
         archive.writestr("photos/config.json", "[]")
     for name in ("mine", "mine/notes.txt", "mine/photos.zip"):
-        assert ens(["export", made.run_id, "--zip", name]) == 3
+        assert ens(["export", created.run_id, "--zip", name]) == 3
         assert "is there and is no export" in capfd.readouterr().err
     assert (here / "mine" / "notes.txt").read_text() == "dear"
     for words in (["--out", "there"], ["--out", "there"], *[["--zip", "deep/there.zip"]] * 2):
-        assert ens(["export", made.run_id, *words]) == 0
+        assert ens(["export", created.run_id, *words]) == 0
     assert sorted(path.name for path in here.iterdir()) == ["deep", "mine", "runs", "there"]
 
     config = json.loads((here / "there" / "config.json").read_text())
@@ -223,7 +223,7 @@ def test_an_export_says_what_it_is(here: Path, capfd: pytest.CaptureFixture[str]
         (network,) = one["networks"]
         run = next(run for run in runs if run.id == one["id"])
         assert network["weights_sha256"] == sha256_file(run.path / "weights.safetensors")
-    honest = made.run.metrics["honest"]["accuracy"]
+    honest = created.run.metrics["honest"]["accuracy"]
     assert config["score"]["value"] == honest["value"] and config["score"]["low"] == honest["low"]
     assert config["files"] == {"model.onnx": sha256_file(here / "there" / "model.onnx")}
 
@@ -237,16 +237,16 @@ def test_an_export_says_what_it_is(here: Path, capfd: pytest.CaptureFixture[str]
     assert card.data.eval_results[0].metric_value == pytest.approx(honest["value"], abs=1e-6)
     assert "not a medical device" in card.text and "not-a-medical-device" in card.data.tags
     with zipfile.ZipFile(here / "deep" / "there.zip") as archive:
-        assert archive.namelist() == [f"{made.run_id}/{name}" for name in sorted((*config["files"], *OTHERS))]
+        assert archive.namelist() == [f"{created.run_id}/{name}" for name in sorted((*config["files"], *OTHERS))]
         archive.extractall(here / "unzipped")
     paths = [path.relative_to(here) for path in see_through(here / "clear")]
-    said, errors = elsewhere(here / "unzipped" / made.run_id / "predict.py", paths, here)
+    output, errors = elsewhere(here / "unzipped" / created.run_id / "predict.py", paths, here)
     assert not errors
     capfd.readouterr()
-    assert ens(["predict", made.run_id, *map(str, paths), "--format", "jsonl"]) == 0
+    assert ens(["predict", created.run_id, *map(str, paths), "--format", "jsonl"]) == 0
     ours = {entry["image"]: entry for entry in map(json.loads, capfd.readouterr().out.splitlines())}
     for name, entry in ours.items():
-        assert said[name]["probabilities"] == pytest.approx(entry["probabilities"], abs=1e-4), name
+        assert output[name]["probabilities"] == pytest.approx(entry["probabilities"], abs=1e-4), name
     assert len(ours) == len(paths)
 
 
@@ -288,8 +288,8 @@ def test_every_view_and_a_computed_layer_are_in_the_graph(here: Path, tta: str) 
     loaded = load_ensemble(predicting_members(run), torch.device("cpu"))
     write_onnx(loaded, here / "model.onnx")
     pixels = {one: np.stack([one.of(picture(seed)) for seed in range(11)]) for one in loaded.squares}
-    found = compare(loaded, OnnxModel(here / "model.onnx"), pixels, real=True)
-    assert found.difference < 5e-5 and found.same == found.n == 11
+    result = compare(loaded, OnnxModel(here / "model.onnx"), pixels, real=True)
+    assert result.difference < 5e-5 and result.same == result.n == 11
     other = network_run(here / "runs", "other-00000002", 2, **keys)
     stranger = load_ensemble(predicting_members(other), torch.device("cpu"))
     assert compare(stranger, OnnxModel(here / "model.onnx"), pixels, real=True).difference > 1e-2
@@ -308,5 +308,5 @@ def test_weights_too_large_for_one_file_lie_beside_it(here: Path, monkeypatch: p
     config = json.loads((here / run.id / "config.json").read_text())
     assert set(config["files"]) == {"model.onnx", "model.onnx.data"}
     picture(0).save(here / "x.png")
-    said, _ = elsewhere(here / run.id / "predict.py", [Path("x.png")], here)
-    assert set(said["x.png"]["probabilities"]) == set(CLASSES)
+    output, _ = elsewhere(here / run.id / "predict.py", [Path("x.png")], here)
+    assert set(output["x.png"]["probabilities"]) == set(CLASSES)

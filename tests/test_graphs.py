@@ -82,16 +82,16 @@ def test_graphs_are_captured_for_what_a_step_depends_on(captured: Captured) -> N
 
 
 def test_capturing_leaves_no_trace(captured: Captured) -> None:
-    found = []
+    result = []
     for graphed in (False, True):
         torch.manual_seed(0)
         given = network()
         x = torch.rand(8, 3)
         run = Graphs(given) if graphed else lambda x, _, given=given: given(x)
         outputs = [run(x, ()).detach() for _ in range(2)]
-        found.append([*outputs, *given.state_dict().values()])
+        result.append([*outputs, *given.state_dict().values()])
     assert len(captured) == 1
-    for one, other in zip(*found, strict=True):
+    for one, other in zip(*result, strict=True):
         assert torch.equal(one, other)
 
 
@@ -109,10 +109,10 @@ def test_a_network_that_cannot_be_captured_is_computed_as_it_is_and_is_not_tried
     graphs = Graphs(given)
     x = torch.rand(8, 3)
     torch.manual_seed(0)
-    found = graphs(x, ())
+    result = graphs(x, ())
     graphs(x[:4], ())
     torch.manual_seed(0)
-    assert torch.equal(found, given(x))
+    assert torch.equal(result, given(x))
     assert len(tries) == 1
     assert torch.cuda.default_generators[0].state == "a clone of: in a capture"
     assert caplog.messages == [

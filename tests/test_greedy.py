@@ -79,8 +79,8 @@ def test_a_climb_is_the_naive_climb(name, small, together, problem, rounds):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(label_scorers, "SMALL", small)
         patch.setattr(select, "TOGETHER", together)
-        found = greedy_weights(probs, targets, metric, rounds=rounds, bags=0)
-    assert found == pytest.approx(naive(probs, targets, metric, rounds), abs=1e-12)
+        result = greedy_weights(probs, targets, metric, rounds=rounds, bags=0)
+    assert result == pytest.approx(naive(probs, targets, metric, rounds), abs=1e-12)
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -111,10 +111,10 @@ def test_no_worse_than_any_member_on_the_rows_it_saw(name, problem):
 
     weights = greedy_weights(probs, targets, metric, rounds=8, bags=0)
     # the roundings of weights may break a tie the other way
-    found = value(np.einsum("m,mnk->nk", weights, probs.astype(np.float64)).round(12))
+    result = value(np.einsum("m,mnk->nk", weights, probs.astype(np.float64)).round(12))
     own = [value(member) for member in probs]
     if not np.isneginf(own).all():
-        assert found >= max(own) - 1e-9
+        assert result >= max(own) - 1e-9
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -180,8 +180,8 @@ def test_a_tie_keeps_a_member_already_in_though_a_better_one_is_not(seed, m, n):
     targets = random.integers(0, 3, n)
     probs = (random.multinomial(8, np.full(3, 1 / 3), (m, n)) / 8).astype(np.float32)
     accuracy = metrics.get("accuracy")
-    found = greedy_weights(probs, targets, accuracy, bags=0)
-    assert found == pytest.approx(naive(probs, targets, accuracy, 25), abs=1e-12)
+    result = greedy_weights(probs, targets, accuracy, bags=0)
+    assert result == pytest.approx(naive(probs, targets, accuracy, 25), abs=1e-12)
 
 
 def test_a_weak_member_that_is_right_where_others_err_is_taken():

@@ -134,7 +134,7 @@ def seen(home: Path, *args: str, terminal: bool = True, **env: str) -> str:
     main, other = pty.openpty()
     process = subprocess.Popen(command, env=environ, stdout=other, stderr=other, stdin=other)
     os.close(other)
-    said = b""
+    output = b""
     while True:
         try:
             part = os.read(main, 65536)
@@ -142,10 +142,10 @@ def seen(home: Path, *args: str, terminal: bool = True, **env: str) -> str:
             break
         if not part:
             break
-        said += part
+        output += part
     process.wait()
     os.close(main)
-    return said.decode().replace("\r\n", "\n")
+    return output.decode().replace("\r\n", "\n")
 
 
 def plain(text: str) -> str:
@@ -232,8 +232,8 @@ def test_init_as_json(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
         Path("photos/train", label).mkdir(parents=True)
         Image.new("RGB", (4, 4)).save(Path("photos/train", label, "1.png"))
     assert ens(["init", "photos", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["recipe"] == "ens.yaml" and found["data"]["form"] == "folders"
+    result = json.loads(capsys.readouterr().out)
+    assert result["recipe"] == "ens.yaml" and result["data"]["form"] == "folders"
 
 
 @pytest.mark.slow
@@ -248,10 +248,10 @@ def test_a_whole_recipe_as_one_json_object(
     )
     assert ens(["run", "r.yaml", "--json"]) == 0
     out, err = capfd.readouterr()
-    found = json.loads(out)
-    assert (len(found["trained"]), len(found["refits"])) == (2, 2)
-    assert Path(found["submission"]["path"]).is_file()
-    assert found["ensemble"]["run"] in {row["id"] for row in found["leaderboard"]}
+    result = json.loads(out)
+    assert (len(result["trained"]), len(result["refits"])) == (2, 2)
+    assert Path(result["submission"]["path"]).is_file()
+    assert result["ensemble"]["run"] in {row["id"] for row in result["leaderboard"]}
     assert "1 of 2 trained, about" in err
     assert ens(["run", "r.yaml", "--dry-run", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["ensemble"] is None
@@ -266,9 +266,9 @@ def test_a_sweep_as_json(home: Path, capfd: pytest.CaptureFixture[str], monkeypa
         "members: [{arch: customnet}]\n"
     )
     assert ens(["sweep", "r.yaml", "--grid", "dropout=0,0.5", "--json"]) == 0
-    found = json.loads(capfd.readouterr().out)
-    assert [cell["dropout"] for cell in found["cells"]] == ["0", "0.5"]
-    assert found["best"]["dropout"] in ("0", "0.5")
+    result = json.loads(capfd.readouterr().out)
+    assert [cell["dropout"] for cell in result["cells"]] == ["0", "0.5"]
+    assert result["best"]["dropout"] in ("0", "0.5")
 
 
 # ---- handing in ----
@@ -311,9 +311,9 @@ def test_with_yes_it_is_run_once_with_the_very_words(
 ) -> None:
     assert ens(["submit", "--upload", "kaggle:digits", "--yes", ensemble.id, "--out", "-odd.csv"]) == 0
     out, err = capsys.readouterr()
-    told = json.loads(kaggle.read_text())
-    assert ["kaggle", *told] == shlex.split(out.splitlines()[-1])
-    assert told[told.index("-f") + 1] == "./-odd.csv"  # no option of kaggle's
+    reported = json.loads(kaggle.read_text())
+    assert ["kaggle", *reported] == shlex.split(out.splitlines()[-1])
+    assert reported[reported.index("-f") + 1] == "./-odd.csv"  # no option of kaggle's
     assert "Successfully submitted" in err
 
 
@@ -353,9 +353,9 @@ def test_yes_alone_is_a_mistake(ensemble: Run, capsys: pytest.CaptureFixture[str
 def test_a_member_without_a_score_says_so_in_its_message(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(Path("runs"), "net-1", {"test": predictions(5, 1, labelled=False)})
     assert ens(["submit", "--upload", "kaggle:x", "net-1", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["upload"]["run"] is False
-    assert found["upload"]["command"][-1] == "net-1: no labelled validation rows"
+    result = json.loads(capsys.readouterr().out)
+    assert result["upload"]["run"] is False
+    assert result["upload"]["command"][-1] == "net-1: no labelled validation rows"
 
 
 # ---- progress ----
@@ -365,11 +365,11 @@ def test_a_member_without_a_score_says_so_in_its_message(home: Path, capsys: pyt
 def test_combining_tells_how_many_fits_are_left(home: Path, rule: str) -> None:
     folder = Path("runs")
     members = [member(folder, f"net{seed}-{seed:08d}", seed) for seed in (1, 2, 3)]
-    told: list[tuple[int, int]] = []
-    combine(members, folder=folder, rule=rule, progress=lambda done, total: told.append((done, total)))
-    totals = {total for _, total in told}
+    reported: list[tuple[int, int]] = []
+    combine(members, folder=folder, rule=rule, progress=lambda done, total: reported.append((done, total)))
+    totals = {total for _, total in reported}
     assert len(totals) == 1
-    assert [done for done, _ in told] == list(range(1, totals.pop() + 1))
+    assert [done for done, _ in reported] == list(range(1, totals.pop() + 1))
 
 
 def test_what_is_left_of_many_runs_is_told_in_the_measure_of_their_epochs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,10 +199,10 @@ def test_what_is_no_image_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image\nat all")
     (tmp_path / "program.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     (tmp_path / "loop.png").symlink_to("loop.png")
-    found = {path.name: refusal(path) for path in [*tmp_path.iterdir(), tmp_path / "absent.png"]}
-    assert "empty" in found["empty.png"] and "folder" in found["folder.png"]
-    assert "known format" in found["text.png"] and "known format" in found["program.png"]
-    assert "no such file" in found["absent.png"]
+    result = {path.name: refusal(path) for path in [*tmp_path.iterdir(), tmp_path / "absent.png"]}
+    assert "empty" in result["empty.png"] and "folder" in result["folder.png"]
+    assert "known format" in result["text.png"] and "known format" in result["program.png"]
+    assert "no such file" in result["absent.png"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
@@ -212,12 +212,12 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
 
 
 def _samples() -> list[bytes]:
-    found = []
+    result = []
     for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"):
         file = io.BytesIO()
         quadrants().save(file, kind)
-        found.append(file.getvalue())
-    return found
+        result.append(file.getvalue())
+    return result
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

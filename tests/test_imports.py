@@ -72,21 +72,21 @@ def test_it_joins_the_data_set_of_the_run_with_its_ids(tmp_path, folder):
     rows = np.random.default_rng(0).permutation(60)
     valid = replace(valid, ids=valid.ids[rows], probs=valid.probs[rows])
     test = predictions(20, 3, prefix="t", labelled=False)
-    made = import_run(
+    created = import_run(
         "swin",
         folder=folder,
         valid=as_csv(tmp_path / "v.csv", valid, columns=(2, 0, 1)),
         test=as_csv(tmp_path / "t.csv", test, columns=(1, 0, 2)),
         arch="swin_t",
     )
-    assert made.matched == ours.id
-    assert made.run.fingerprint == FINGERPRINT
-    assert made.run.arch == "swin_t"
-    back = made.run.predictions("valid")
+    assert created.matched == ours.id
+    assert created.run.fingerprint == FINGERPRINT
+    assert created.run.arch == "swin_t"
+    back = created.run.predictions("valid")
     assert back.classes.tolist() == ["ant", "bee", "cat"]
     assert back.targets.tolist() == ours.predictions("valid").targets.tolist()
-    assert made.run.predictions("test").probs == pytest.approx(test.probs, abs=1e-7)
-    assert [one.id for one in candidates(folder, FINGERPRINT)] == [ours.id, made.run.id]
+    assert created.run.predictions("test").probs == pytest.approx(test.probs, abs=1e-7)
+    assert [one.id for one in candidates(folder, FINGERPRINT)] == [ours.id, created.run.id]
     assert combine(candidates(folder, FINGERPRINT), folder=folder).has_test
 
 
@@ -98,22 +98,22 @@ def test_without_a_match_it_has_a_fingerprint_of_its_own(tmp_path, folder):
 
 
 def test_no_targets_anywhere(tmp_path, folder):
-    made = import_run("x", folder=folder, valid=save(tmp_path / "v.npz", predictions(9, 1, labelled=False)))
-    assert not made.labelled
-    assert made.run.complete
-    assert "valid" not in made.run.metrics
+    created = import_run("x", folder=folder, valid=save(tmp_path / "v.npz", predictions(9, 1, labelled=False)))
+    assert not created.labelled
+    assert created.run.complete
+    assert "valid" not in created.run.metrics
 
 
 def test_the_current_data_set_knows_targets_before_any_run_does(tmp_path, folder):
     valid = save(tmp_path / "v.npz", predictions(60, 1, labelled=False))
     test = save(tmp_path / "t.npz", predictions(20, 1, prefix="t", labelled=False))
-    made = import_run("x", folder=folder, valid=valid, test=test, dataset=partial(dataset, "d" * 64))
-    assert made.matched == "the current data set"
-    assert made.run.facts["data"] == {"form": None, "fingerprint": "d" * 64, "tests": {"test": "b" * 64}}
-    assert made.run.predictions("valid").targets.tolist() == predictions(60, 1).targets.tolist()
+    created = import_run("x", folder=folder, valid=valid, test=test, dataset=partial(dataset, "d" * 64))
+    assert created.matched == "the current data set"
+    assert created.run.facts["data"] == {"form": None, "fingerprint": "d" * 64, "tests": {"test": "b" * 64}}
+    assert created.run.predictions("valid").targets.tolist() == predictions(60, 1).targets.tolist()
     second = save(tmp_path / "x.npz", predictions(60, 2, labelled=False))
     other = import_run("y", folder=folder, valid=second, dataset=partial(pytest.fail, "a run knows these ids"))
-    assert other.matched == made.run.id
+    assert other.matched == created.run.id
     short = save(tmp_path / "w.npz", predictions(59, 1, labelled=False))
     assert import_run("z", folder=folder, valid=short, dataset=partial(dataset, "d" * 64)).matched is None
 
@@ -180,10 +180,10 @@ def test_files_that_are_no_predictions(tmp_path, folder, text, message):
 def test_predicted_labels_are_not_taken_for_the_truth(tmp_path, folder):
     """`ens predict` writes a column `label`; imported, it gave an accuracy of 1."""
     ours = predictions(30, 1, skill=0.7)
-    said = replace(ours, targets=ours.probs.argmax(axis=1).astype(np.int64))
+    output = replace(ours, targets=ours.probs.argmax(axis=1).astype(np.int64))
     with pytest.raises(DataError, match="is the most probable class in all 30 rows, so that it is predicted"):
-        import_run("x", folder=folder, valid=as_csv(tmp_path / "v.csv", said, target="label"))
-    assert import_run("x", folder=folder, valid=as_csv(tmp_path / "v.csv", said, target="target")).labelled
+        import_run("x", folder=folder, valid=as_csv(tmp_path / "v.csv", output, target="label"))
+    assert import_run("x", folder=folder, valid=as_csv(tmp_path / "v.csv", output, target="target")).labelled
     other = tmp_path / "other runs"
     assert import_run("y", folder=other, valid=as_csv(tmp_path / "w.csv", ours, target="label")).labelled
 
@@ -304,16 +304,16 @@ def test_an_npz_is_composed_too(tmp_path):
 def test_imported_again_without_a_test_there_is_none(tmp_path, folder):
     valid = save(tmp_path / "v.npz", predictions(9, 1))
     test = save(tmp_path / "t.npz", predictions(4, 1, prefix="t", labelled=False))
-    made = import_run("x", folder=folder, valid=valid, test=test).run
-    save(made.path / "test-night.npz", predictions(4, 1))
+    created = import_run("x", folder=folder, valid=valid, test=test).run
+    save(created.path / "test-night.npz", predictions(4, 1))
     assert import_run("x", folder=folder, valid=valid).run.splits() == ["valid"]
 
 
 def test_a_kill_while_a_run_is_written_over_leaves_it_incomplete(tmp_path, folder, monkeypatch):
     valid = save(tmp_path / "v.npz", predictions(9, 1))
     test = save(tmp_path / "t.npz", predictions(4, 1, prefix="t", labelled=False))
-    made = import_run("x", folder=folder, valid=valid, test=test).run
-    created = made.facts["created"]
+    result = import_run("x", folder=folder, valid=valid, test=test).run
+    created = result.facts["created"]
 
     def killed(*_):
         raise KeyboardInterrupt
@@ -323,11 +323,11 @@ def test_a_kill_while_a_run_is_written_over_leaves_it_incomplete(tmp_path, folde
         patch.setattr("ensemble.runs.writing.write_json", killed)
         with pytest.raises(KeyboardInterrupt):
             import_run("x", folder=folder, valid=valid, test=test)
-        assert made.complete  # nothing would have changed
+        assert result.complete  # nothing would have changed
         other = save(tmp_path / "t.npz", predictions(4, 2, prefix="t", labelled=False))
         with pytest.raises(KeyboardInterrupt):
             import_run("x", folder=folder, valid=valid, test=other)
-        assert not made.complete
+        assert not result.complete
     again = import_run("x", folder=folder, valid=valid, test=other).run
     assert again.complete and again.facts["created"] >= created
 
@@ -356,7 +356,7 @@ def test_an_import_is_combined_as_the_native_run_would_be(tmp_path, folder, monk
     imported = import_run("net1", folder=folder, **files).run
     other = combine([first, imported, last], folder=folder, rule=rule, name=imported.id)
     for split in ("valid", "test"):
-        ours, theirs = (made.run.predictions(split) for made in (one, other))
+        ours, theirs = (created.run.predictions(split) for created in (one, other))
         assert ours.ids.tolist() == theirs.ids.tolist()
         assert ours.classes.tolist() == theirs.classes.tolist()
         assert ours.probs.tobytes() == theirs.probs.tobytes()
@@ -426,11 +426,11 @@ def test_the_same_predictions_under_another_name_are_refused(tmp_path, folder, d
     # others that agree on these rows, but not on the test, are two models
     alike, test = save(tmp_path / "b.npz", one), [predictions(9, i, prefix="t", labelled=False) for i in range(2)]
     shutil.rmtree(held.path)
-    made = [
+    created = [
         import_run(f"net{i}", folder=folder, valid=alike, test=save(tmp_path / f"t{i}.npz", test[i])).run
         for i in range(2)
     ]
-    assert len(combine(made, folder=folder).members) == 2
+    assert len(combine(created, folder=folder).members) == 2
 
 
 def test_copies_that_are_there_already_count_once(tmp_path, folder):
@@ -439,9 +439,9 @@ def test_copies_that_are_there_already_count_once(tmp_path, folder):
     copy = folder / "a-copy-0"
     shutil.copytree(other.path, copy)
     write_json(copy / "run.json", {**read_json(copy / "run.json"), "kind": "import"})
-    made = combine([one, other, Run(copy)], folder=folder)
-    assert made.run.id == plain.id
-    assert "a-copy-0 has the same predictions as net1-0 and counts once" in made.notes
+    created = combine([one, other, Run(copy)], folder=folder)
+    assert created.run.id == plain.id
+    assert "a-copy-0 has the same predictions as net1-0 and counts once" in created.notes
 
 
 def test_test_rows_that_are_validation_rows_are_refused(tmp_path, folder):
@@ -478,10 +478,10 @@ def numbered(path, one, targets, classes=("1", "2", "3")):
 
 def test_targets_that_count_from_nought_where_classes_start_at_one_are_moved(tmp_path, folder):
     ours = predictions(60, 1)
-    made = import_run("x", folder=folder, valid=numbered(tmp_path / "v.csv", ours, ours.targets))
+    created = import_run("x", folder=folder, valid=numbered(tmp_path / "v.csv", ours, ours.targets))
     expected = import_run("y", folder=folder / "y", valid=numbered(tmp_path / "w.csv", ours, ours.targets + 1))
-    assert made.run.metrics["valid"]["accuracy"] == expected.run.metrics["valid"]["accuracy"]
-    assert "'0' in 'target' is no class, and no target is '3': +1 is added to each target" in made.notes[0]
+    assert created.run.metrics["valid"]["accuracy"] == expected.run.metrics["valid"]["accuracy"]
+    assert "'0' in 'target' is no class, and no target is '3': +1 is added to each target" in created.notes[0]
     assert not expected.notes
 
 
@@ -496,8 +496,8 @@ def test_targets_that_fit_no_better_when_moved_are_refused(tmp_path, folder):
 def test_targets_of_the_class_beside_are_named(tmp_path, folder):
     ours = predictions(200, 1)
     beside = (ours.probs.argmax(1) + 1) % 3
-    made = import_run("x", folder=folder, valid=save(tmp_path / "v.npz", replace(ours, targets=beside)))
-    assert "below chance (0.3333); with the class before each target it would be" in made.notes[0]
+    created = import_run("x", folder=folder, valid=save(tmp_path / "v.npz", replace(ours, targets=beside)))
+    assert "below chance (0.3333); with the class before each target it would be" in created.notes[0]
     assert not import_run("y", folder=folder / "y", valid=save(tmp_path / "w.npz", ours)).notes
 
 
@@ -505,10 +505,10 @@ def test_a_class_may_be_called_label(tmp_path, folder):
     ours = predictions(60, 1)
     valid = numbered(tmp_path / "v.csv", ours, ours.classes[ours.targets], ("ant", "label", "cat"))
     valid.write_text(valid.read_text().replace(",bee\n", ",label\n"))
-    made = import_run("x", folder=folder, valid=valid)
-    assert made.run.predictions("valid").classes.tolist() == ["ant", "cat", "label"]
-    assert made.run.predictions("valid").targets is not None
-    assert "the column 'label' is a class" in made.notes[0]
+    created = import_run("x", folder=folder, valid=valid)
+    assert created.run.predictions("valid").classes.tolist() == ["ant", "cat", "label"]
+    assert created.run.predictions("valid").targets is not None
+    assert "the column 'label' is a class" in created.notes[0]
 
 
 def test_a_mended_version_says_that_the_old_one_still_votes(tmp_path, folder):
@@ -522,9 +522,9 @@ def test_ids_with_folders_or_extensions_are_those_of_the_run(tmp_path, folder):
     ours = member(folder, "net-0", seed=1)
     theirs = predictions(60, 2)
     theirs = replace(theirs, ids=np.array([f"images/{name}.png" for name in theirs.ids]), targets=None)
-    made = import_run("x", folder=folder, valid=save(tmp_path / "v.npz", theirs))
+    created = import_run("x", folder=folder, valid=save(tmp_path / "v.npz", theirs))
     assert (
-        made.matched == ours.id
-        and made.run.predictions("valid").ids.tolist() == ours.predictions("valid").ids.tolist()
+        created.matched == ours.id
+        and created.run.predictions("valid").ids.tolist() == ours.predictions("valid").ids.tolist()
     )
-    assert any("ids such as" in line for line in made.notes)
+    assert any("ids such as" in line for line in created.notes)

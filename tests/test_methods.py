@@ -227,13 +227,13 @@ def augmented(name: str, x: Tensor, seed: int) -> Tensor:
 @pytest.mark.parametrize("name", [*DRAWN, "flip+brightness", "flip-hv+noise+grayscale"])
 def test_a_policy_keeps_shape_and_range_and_repeats_with_the_seed(name: str) -> None:
     x = batch(16)
-    found = augmented(name, x, 1)
-    assert found.shape == x.shape and found.dtype == torch.float32
+    result = augmented(name, x, 1)
+    assert result.shape == x.shape and result.dtype == torch.float32
     # the weights of a bilinear interpolation add up to 1 only to rounding, on some processors to the last bit of 1
-    assert float(found.min()) >= -1e-6 and float(found.max()) <= 1 + 1e-6
-    assert torch.equal(found, augmented(name, x, 1))
-    assert not torch.allclose(found, x, atol=0.01)
-    assert not torch.equal(found, augmented(name, x, 2))
+    assert float(result.min()) >= -1e-6 and float(result.max()) <= 1 + 1e-6
+    assert torch.equal(result, augmented(name, x, 1))
+    assert not torch.allclose(result, x, atol=0.01)
+    assert not torch.equal(result, augmented(name, x, 2))
 
 
 def test_none_changes_nothing_and_an_unknown_part_is_named() -> None:
@@ -246,24 +246,24 @@ def test_none_changes_nothing_and_an_unknown_part_is_named() -> None:
 def test_each_image_of_a_batch_is_augmented_on_its_own() -> None:
     x = batch(1).expand(24, 3, 32, 32)
     for name in DRAWN:
-        found = augmented(name, x, 0)
-        assert len(torch.unique(found.flatten(1), dim=0)) > 1, name
+        result = augmented(name, x, 0)
+        assert len(torch.unique(result.flatten(1), dim=0)) > 1, name
 
 
 def test_flips_are_the_four_mirrors() -> None:
     x = batch(64)
     x = ((x * 255).round() / 255)[:1].expand(64, 3, 32, 32)
-    found = augmented("flip-hv", x, 0)
+    result = augmented("flip-hv", x, 0)
     four = [x[0], x[0].flip(-1), x[0].flip(-2), x[0].flip(-1, -2)]
-    which = [next(i for i, one in enumerate(four) if torch.allclose(image, one, atol=1e-3)) for image in found]
+    which = [next(i for i, one in enumerate(four) if torch.allclose(image, one, atol=1e-3)) for image in result]
     assert set(which) == {0, 1, 2, 3}
 
 
 def test_grey_images_are_grey_and_the_others_untouched() -> None:
     x = batch(200, 8)
-    found = augmented("grayscale", x, 0)
-    same = torch.isclose(found, x, atol=0.003).flatten(1).all(1)
-    grey = (found.std(dim=1).amax(dim=(1, 2))) < 1e-5
+    result = augmented("grayscale", x, 0)
+    same = torch.isclose(result, x, atol=0.003).flatten(1).all(1)
+    grey = (result.std(dim=1).amax(dim=(1, 2))) < 1e-5
     assert bool((same | grey).all())
     assert 20 <= int(grey.sum()) <= 60
 
@@ -280,12 +280,12 @@ def picture(size: tuple[int, int] = (96, 80)) -> Image.Image:
 def test_a_filter_gives_an_rgb_image_by_the_image_alone(name: str) -> None:
     image = picture()
     before = image.tobytes()
-    found = filtered(image, [name])
-    assert found.mode == "RGB"
+    result = filtered(image, [name])
+    assert result.mode == "RGB"
     assert image.tobytes() == before
-    assert found.tobytes() == filtered(image, [name]).tobytes()
+    assert result.tobytes() == filtered(image, [name]).tobytes()
     if name != "lesion":
-        assert found.size == image.size
+        assert result.size == image.size
     for extreme in (Image.new("RGB", (40, 40)), Image.new("RGB", (9, 7), "white"), Image.new("RGB", (1, 1))):
         assert filtered(extreme, [name]).size == extreme.size
 
@@ -311,9 +311,9 @@ def test_the_lesion_is_cut_out_with_a_margin() -> None:
     spot = ((rows - 90) / 30) ** 2 + ((columns - 170) / 45) ** 2 <= 1
     pixels = np.where(spot[..., None], [90, 50, 40], [220, 190, 170]).astype(np.uint8)
     pixels[:, :3] = 0  # a dark border is no lesion
-    found = filtered(Image.fromarray(pixels), ["lesion"])
-    assert found.size == pytest.approx((90 + 18, 60 + 18), abs=6)
-    assert (np.array(found)[len(np.array(found)) // 2, found.width // 2] == [90, 50, 40]).all()
+    result = filtered(Image.fromarray(pixels), ["lesion"])
+    assert result.size == pytest.approx((90 + 18, 60 + 18), abs=6)
+    assert (np.array(result)[len(np.array(result)) // 2, result.width // 2] == [90, 50, 40]).all()
 
 
 def test_other_filters_have_other_squares(tmp_path: Path) -> None:
@@ -508,9 +508,9 @@ def test_the_soup_is_not_worse_than_its_best_ingredient(tmp_path: Path) -> None:
         alone.append(_accuracy(learner))
     restored = Soup(recipe(average="soup", average_epochs=3), 4)
     restored.restore(average.state())
-    said = restored.finish(learner, no_seed)["soup"]
-    assert said["of"] == [1, 2, 3] and set(said["epochs"]) <= {1, 2, 3}
-    assert _accuracy(learner) == said["valid_accuracy"] >= max(alone)
+    output = restored.finish(learner, no_seed)["soup"]
+    assert output["of"] == [1, 2, 3] and set(output["epochs"]) <= {1, 2, 3}
+    assert _accuracy(learner) == output["valid_accuracy"] >= max(alone)
 
 
 # ---- test-time views ----
@@ -519,10 +519,10 @@ def test_the_soup_is_not_worse_than_its_best_ingredient(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", views.names())
 def test_views_have_the_shape_of_the_image_and_begin_with_it(name: str) -> None:
     x = torch.rand(2, 3, 32, 32)
-    found = [view(x) for view in views.get(name)]
-    assert all(one.shape == x.shape for one in found)
-    assert torch.equal(found[0], x)
-    assert len({one.numpy().tobytes() for one in found}) == len(found)
+    result = [view(x) for view in views.get(name)]
+    assert all(one.shape == x.shape for one in result)
+    assert torch.equal(result[0], x)
+    assert len({one.numpy().tobytes() for one in result}) == len(result)
 
 
 @pytest.mark.parametrize(
@@ -546,11 +546,11 @@ def test_the_views_of_a_turned_image_are_the_same_ones(name: str, turn: Callable
 @settings(deadline=None)
 def test_images_grow_from_the_first_side_to_the_full_one(first: int, more: int, epochs: int) -> None:
     size = first + more
-    found = sides(recipe(image_size=size, progressive=first), epochs)
-    assert len(found) == epochs
-    assert all(small <= large for small, large in pairwise(found))
-    assert first <= found[0] <= size
-    assert all(side == size for epoch, side in enumerate(found) if epoch >= 0.75 * epochs)
+    result = sides(recipe(image_size=size, progressive=first), epochs)
+    assert len(result) == epochs
+    assert all(small <= large for small, large in pairwise(result))
+    assert first <= result[0] <= size
+    assert all(side == size for epoch, side in enumerate(result) if epoch >= 0.75 * epochs)
     assert 0 < share_of_pixels(recipe(image_size=size, progressive=first), epochs) <= 1
     assert sides(recipe(image_size=size), epochs) == [size] * epochs
 

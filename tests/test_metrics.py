@@ -55,31 +55,31 @@ def areas(probs, targets):
 
 
 def by_scikit_learn(probs, targets):
-    said, present, k = probs.argmax(axis=1), sorted(set(targets.tolist())), probs.shape[1]
-    one_sided = said.tolist() == targets.tolist() and len(present) == 1
+    output, present, k = probs.argmax(axis=1), sorted(set(targets.tolist())), probs.shape[1]
+    one_sided = output.tolist() == targets.tolist() and len(present) == 1
     wide = np.clip(probs.astype(np.float64), SMALLEST, None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes that are predicted and absent, of rows that sum to 1 + 1e-7
-        found = {
-            "accuracy": theirs.accuracy_score(targets, said),
-            "balanced_accuracy": theirs.balanced_accuracy_score(targets, said),
-            "macro_f1": theirs.f1_score(targets, said, average="macro", labels=present, zero_division=0),
-            "kappa": 0.0 if one_sided else theirs.cohen_kappa_score(targets, said),
+        result = {
+            "accuracy": theirs.accuracy_score(targets, output),
+            "balanced_accuracy": theirs.balanced_accuracy_score(targets, output),
+            "macro_f1": theirs.f1_score(targets, output, average="macro", labels=present, zero_division=0),
+            "kappa": 0.0 if one_sided else theirs.cohen_kappa_score(targets, output),
             "log_loss": theirs.log_loss(targets, wide, labels=range(k)),
             "brier": np.square(np.eye(k)[targets] - probs.astype(np.float64)).sum(axis=1).mean(),
         }
     of_classes = areas(probs, targets)
-    return found | ({"roc_auc": np.mean(list(of_classes.values()))} if of_classes else {})
+    return result | ({"roc_auc": np.mean(list(of_classes.values()))} if of_classes else {})
 
 
 def ece_by_hand(probs, targets, bins=15):
     """Guo 2017, equations 2 and 3, in a loop over bins that hold their upper end."""
-    confidence, said = probs.max(axis=1).astype(np.float64), probs.argmax(axis=1)
+    confidence, output = probs.max(axis=1).astype(np.float64), probs.argmax(axis=1)
     total = 0.0
     for b in range(bins):
         inside = [i for i in range(len(targets)) if b / bins < confidence[i] <= (b + 1) / bins]
         if inside:
-            right = sum(said[i] == targets[i] for i in inside) / len(inside)
+            right = sum(output[i] == targets[i] for i in inside) / len(inside)
             total += len(inside) / len(targets) * abs(right - sum(confidence[inside]) / len(inside))
     return total
 
@@ -244,9 +244,9 @@ WRONG = [
 @pytest.mark.parametrize(("name", "message"), WRONG)
 def test_a_wrong_name_is_told_what_to_type(name, message):
     for look_up in (check_name, lambda name: find(name, CLASSES)):
-        with pytest.raises(RecipeError) as found:
+        with pytest.raises(RecipeError) as result:
             look_up(name)
-        assert message in str(found.value)
+        assert message in str(result.value)
 
 
 def test_an_unknown_class_names_the_nearest():

@@ -189,8 +189,8 @@ def test_another_process_writes_the_same_bytes(tmp_path: Path) -> None:
         f" print(here.digests(Path({other!r})))"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "1"}
-    said = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True).stdout
-    assert said.decode().strip() == str(digests(tmp_path / "here"))
+    output = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True).stdout
+    assert output.decode().strip() == str(digests(tmp_path / "here"))
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -175,15 +175,15 @@ def refused(whole: Path, folder: Path, which: int, split: str, spoil: Callable[[
     """What is said of a spoilt file of the member `which`, the same by every rule."""
     runs = copied(whole, folder)
     spoil(runs[which].path / f"{split}.npz")
-    before, said = contents(folder), set()
+    before, output = contents(folder), set()
     # a test is read when the rule has decided, and by the same line for all
     for rule in rules.names() if split == "valid" else ["accuracy"]:
         with pytest.raises(DataError) as caught:
             combine(runs, folder=folder, rule=rule)
         assert caught.value.exit_code == 3
-        said.add(str(caught.value))
+        output.add(str(caught.value))
     assert contents(folder) == before
-    (message,) = said
+    (message,) = output
     assert len(message.splitlines()) == 1
     assert f"net{which}-0/{split}.npz" in message
     return message
@@ -277,11 +277,11 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(
     content[place] ^= 1 << bit
     assume(place not in ENCRYPTED)  # has a test of its own
     try:
-        found = read(tmp_path_factory.getbasetemp(), content)
+        result = read(tmp_path_factory.getbasetemp(), content)
     except DataError:
         return
-    assert found.probs.tobytes() == ONE.probs.tobytes()
-    assert (found.ids.tolist(), found.classes.tolist()) == (ONE.ids.tolist(), ONE.classes.tolist())
+    assert result.probs.tobytes() == ONE.probs.tobytes()
+    assert (result.ids.tolist(), result.classes.tolist()) == (ONE.ids.tolist(), ONE.classes.tolist())
 
 
 # where the directory at the end of a zip says whether a member is encrypted
@@ -321,11 +321,11 @@ def test_names_stay_text_and_in_their_order(tmp_path: Path, rule: str) -> None:
         orders = straight if i else (random.permutation(len(NAMES)), random.permutation(3))
         mixed.append(run(tmp_path / "b", f"net{i}-0", {"valid": strange(i, *orders)}, classes=STRANGE))
     one, two = (combine(runs, folder=runs[0].path.parent, rule=rule).run for runs in (plain, mixed))
-    for made in (one, two):
-        found = made.predictions("valid")
-        assert (found.ids.tolist(), found.classes.tolist()) == (NAMES, STRANGE)
-        assert made.facts["classes"] == STRANGE
-        assert found.targets is not None and found.targets.tolist() == [i % 3 for i in range(len(NAMES))]
+    for created in (one, two):
+        result = created.predictions("valid")
+        assert (result.ids.tolist(), result.classes.tolist()) == (NAMES, STRANGE)
+        assert created.facts["classes"] == STRANGE
+        assert result.targets is not None and result.targets.tolist() == [i % 3 for i in range(len(NAMES))]
     assert one.predictions("valid").probs.tobytes() == two.predictions("valid").probs.tobytes()
 
 
@@ -336,9 +336,9 @@ def test_a_csv_keeps_them_too(tmp_path: Path) -> None:
         *([name, *map(repr, row)] for name, row in zip(NAMES, one.probs.tolist(), strict=True)),
     ]
     (tmp_path / "v.csv").write_text("\n".join(map(",".join, lines)) + "\n", encoding="utf-8")
-    found = read_predictions(tmp_path / "v.csv")
-    assert (found.ids.tolist(), found.classes.tolist()) == (NAMES, STRANGE)
-    assert found.probs.tobytes() == one.probs.tobytes()
+    result = read_predictions(tmp_path / "v.csv")
+    assert (result.ids.tolist(), result.classes.tolist()) == (NAMES, STRANGE)
+    assert result.probs.tobytes() == one.probs.tobytes()
 
 
 def test_names_are_in_their_natural_order_where_members_disagree(tmp_path: Path) -> None:

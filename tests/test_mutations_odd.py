@@ -34,8 +34,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def soft(m: int, n: int, k: int, seed: int) -> np.ndarray:
     """Members (m, n, k) that are right on most rows."""
     random = np.random.default_rng(seed)
-    said = np.where(random.random((m, n)) < 0.6, np.arange(n) % k, random.integers(0, k, (m, n)))
-    probs = random.random((m, n, k)) + 2 * np.eye(k)[said]
+    output = np.where(random.random((m, n)) < 0.6, np.arange(n) % k, random.integers(0, k, (m, n)))
+    probs = random.random((m, n, k)) + 2 * np.eye(k)[output]
     return probs / probs.sum(axis=2, keepdims=True)
 
 
@@ -105,9 +105,9 @@ def members(folder: Path, probs: np.ndarray, targets: np.ndarray, groups: np.nda
 def sensible(made: Combined, probs: np.ndarray) -> None:
     """Rows are probabilities, weights are shares, scores lie in their intervals."""
     for split in ("valid", "test"):
-        said = made.run.predictions(split).probs
-        assert np.isfinite(said).all() and (said >= 0).all()
-        assert np.abs(said.sum(axis=1, dtype=np.float64) - 1).max() < 1e-6
+        output = made.run.predictions(split).probs
+        assert np.isfinite(output).all() and (output >= 0).all()
+        assert np.abs(output.sum(axis=1, dtype=np.float64) - 1).max() < 1e-6
     # a test row that all are sure of
     assert (
         made.run.predictions("test").probs.argmax(axis=1) == np.arange(probs.shape[2])
@@ -136,8 +136,8 @@ def test_odd_rows(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("rule", ["accuracy", "convex", "stack", "auto"])
 def test_a_loss_of_odd_rows_is_finite(tmp_path: Path, name: str, rule: str) -> None:
     probs, targets, *_ = ODD[name]
-    made = combine(members(tmp_path, probs, targets), folder=tmp_path, rule=rule, metric="log_loss")
-    for score in made.scores:
+    created = combine(members(tmp_path, probs, targets), folder=tmp_path, rule=rule, metric="log_loss")
+    for score in created.scores:
         assert np.isfinite([score.apparent, score.honest]).all()
         # rows that all lose the same say nothing of how far other rows may lie from it: no interval
         assert score.low <= score.honest <= score.high or np.isnan([score.low, score.high]).all()
@@ -145,38 +145,38 @@ def test_a_loss_of_odd_rows_is_finite(tmp_path: Path, name: str, rule: str) -> N
 
 @pytest.mark.parametrize("rule", rules.names())
 def test_perfect_members_stay_perfect(tmp_path: Path, rule: str) -> None:
-    made = combine(members(tmp_path, *ODD["all are perfect"]), folder=tmp_path, rule=rule)
-    assert [(score.apparent, score.honest, score.high) for score in made.scores] == [(1, 1, 1)] * 3
-    assert (made.run.predictions("valid").probs.argmax(axis=1) == TARGETS).all()
+    created = combine(members(tmp_path, *ODD["all are perfect"]), folder=tmp_path, rule=rule)
+    assert [(score.apparent, score.honest, score.high) for score in created.scores] == [(1, 1, 1)] * 3
+    assert (created.run.predictions("valid").probs.argmax(axis=1) == TARGETS).all()
 
 
 @pytest.mark.parametrize("rule", ["accuracy", "log-odds", "convex", "greedy"])
 def test_the_one_that_is_perfect_weighs_most(tmp_path: Path, rule: str) -> None:
-    made = combine(members(tmp_path, *ODD["one is perfect"]), folder=tmp_path, rule=rule)
-    assert max(made.members, key=lambda row: row.weight or 0).id == "net1-0"
+    created = combine(members(tmp_path, *ODD["one is perfect"]), folder=tmp_path, rule=rule)
+    assert max(created.members, key=lambda row: row.weight or 0).id == "net1-0"
 
 
 @pytest.mark.parametrize("rule", ["log-odds", "convex", "greedy"])
 def test_the_one_that_is_sure_and_wrong_weighs_nothing(tmp_path: Path, rule: str) -> None:
-    made = combine(members(tmp_path, *ODD["one is sure and wrong"]), folder=tmp_path, rule=rule)
-    assert {row.id: row.weight for row in made.members}["net1-0"] == pytest.approx(0, abs=1e-12)
+    created = combine(members(tmp_path, *ODD["one is sure and wrong"]), folder=tmp_path, rule=rule)
+    assert {row.id: row.weight for row in created.members}["net1-0"] == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("rule", ["uniform", "accuracy", "log-odds", "logit-mean", "greedy", "per-class"])
 def test_one_member_says_what_it_says(tmp_path: Path, rule: str) -> None:
     alone = members(tmp_path, *ODD["one member"])
-    made = combine(alone, folder=tmp_path, rule=rule, calibrate=False)
-    assert made.run.predictions("valid").probs == pytest.approx(alone[0].predictions("valid").probs, abs=1e-6)
+    created = combine(alone, folder=tmp_path, rule=rule, calibrate=False)
+    assert created.run.predictions("valid").probs == pytest.approx(alone[0].predictions("valid").probs, abs=1e-6)
 
 
 @pytest.mark.parametrize("rule", [name for name in rules.names() if name not in ("stack", "auto")])
 def test_clones_say_what_one_of_them_says(tmp_path: Path, rule: str) -> None:
     """The prior of `stack` is in shares of a member, and so knows how many there are."""
     one, three = (members(tmp_path / name, *ODD[name]) for name in ("one member", "clones"))
-    said = [
+    output = [
         combine(runs, folder=runs[0].path.parent, rule=rule).run.predictions("valid").probs for runs in (one, three)
     ]
-    assert said[0] == pytest.approx(said[1], abs=1e-6)
+    assert output[0] == pytest.approx(output[1], abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,8 @@ def test_clones_say_what_one_of_them_says(tmp_path: Path, rule: str) -> None:
     ],
 )
 def test_what_is_odd_is_said(tmp_path: Path, name: str, note: str) -> None:
-    made = combine(members(tmp_path, *ODD[name]), folder=tmp_path)
-    assert any(note in line for line in made.notes)
+    created = combine(members(tmp_path, *ODD[name]), folder=tmp_path)
+    assert any(note in line for line in created.notes)
 
 
 @pytest.mark.parametrize("rule", rules.names())

@@ -67,15 +67,15 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_steps_as_graphs_are_the_steps_as_they_are(tmp_path: Path, precision: str) -> None:
-    given, found = recipe(), []
+    given, result = recipe(), []
     for graphed in (False, True):
         chosen = ComputeFormat(precision, "channels_last", "", graphed=graphed)
         one = training(tmp_path / str(graphed), given, chosen)
         captured = []
         rows = one.run() if not graphed else _run_counting(one, captured)
         assert len(captured) == (2 if graphed else 0)  # the head's stage, then everything's
-        found.append((one.network, rows))
-    (plain, rows), (graphed, graphed_rows) = found
+        result.append((one.network, rows))
+    (plain, rows), (graphed, graphed_rows) = result
     assert distance(plain, graphed) < 1e-3
     for row, other in zip(rows, graphed_rows, strict=True):
         assert row.train_loss == pytest.approx(other.train_loss, rel=1e-3)
@@ -121,13 +121,13 @@ def test_what_is_taken_in_pieces_goes_without_graphs(tmp_path: Path) -> None:
 
 
 def test_a_gpu_shows_the_batches_that_a_processor_shows(tmp_path: Path) -> None:
-    given, data, found = recipe(augment="none", batch_size=50), few_digits(TRAIN, VALID), []
+    given, data, result = recipe(augment="none", batch_size=50), few_digits(TRAIN, VALID), []
     for device in (torch.device("cpu"), GPU):
         images = TrainingContext(data, device, tmp_path).images(given, "train")
         seed_everything(0, "loaders")
         dls = data_loaders(given, data, images, MEAN, STD, device=device)
-        found.append([(dls.train.batch_items, x.cpu(), y.cpu()) for x, y in dls.train])
-    for (at, x, y), (other_at, other_x, other_y) in zip(*found, strict=True):
+        result.append([(dls.train.batch_items, x.cpu(), y.cpu()) for x, y in dls.train])
+    for (at, x, y), (other_at, other_x, other_y) in zip(*result, strict=True):
         np.testing.assert_array_equal(at, other_at)
         torch.testing.assert_close(x, other_x)
         assert torch.equal(y, other_y)

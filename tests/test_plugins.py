@@ -89,13 +89,13 @@ def test_a_plugin_adds_a_rule_a_metric_and_a_tracker(site: Path) -> None:
     names = ["net-aaaaaaaa", "net-bbbbbbbb"]
     done = ens(site, "combine", *names, "--rule", "first", "--metric", "always_half", "--track", "text", "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert [row["weight"] for row in told["members"]].count(1.0) == 1
-    assert told["scores"][0]["metric"] == "always_half" and told["scores"][0]["honest"] == 0.5
-    assert (site.parent / "runs" / "told.txt").read_text() == told["run"]
-    scores = json.loads((site.parent / "runs" / told["run"] / "metrics.json").read_text())
+    facts = json.loads(done.stdout)
+    assert [row["weight"] for row in facts["members"]].count(1.0) == 1
+    assert facts["scores"][0]["metric"] == "always_half" and facts["scores"][0]["honest"] == 0.5
+    assert (site.parent / "runs" / "told.txt").read_text() == facts["run"]
+    scores = json.loads((site.parent / "runs" / facts["run"] / "metrics.json").read_text())
     assert scores["valid"]["always_half"] == 0.5
-    page = ens(site, "report", told["run"], "--no-explain", "--out", "page.html")
+    page = ens(site, "report", facts["run"], "--no-explain", "--out", "page.html")
     assert page.returncode == 0, page.stderr
     assert "always_half" in (site.parent / "page.html").read_text()
     # auto compares the rule too

@@ -166,8 +166,8 @@ def test_a_row_says_all_classes_or_the_best(here: Path) -> None:
     probs = np.array([[0.1, 0.2, 0.7], [0.4, 0.4, 0.2]], np.float32)
     unsure = Uncertainty(np.array([0.5, 1.0]), np.array([0.1, 0.0]), probs > 0.3)
     layout = Layout(("a", "b;,", "c"), None, "csv", True)
-    said = rows(layout.head() + layout.rows(["x,1", "y"], probs, unsure))
-    assert said[0] == {
+    output = rows(layout.head() + layout.rows(["x,1", "y"], probs, unsure))
+    assert output[0] == {
         "image": "x,1",
         "label": "c",
         "probability": "0.7",
@@ -178,7 +178,7 @@ def test_a_row_says_all_classes_or_the_best(here: Path) -> None:
         "b;,": "0.2",
         "c": "0.7",
     }
-    assert said[1]["label"] == "a" and json.loads(said[1]["set"]) == ["a", "b;,"]
+    assert output[1]["label"] == "a" and json.loads(output[1]["set"]) == ["a", "b;,"]
     best = Layout(("a", "b", "c"), 2, "csv", False)
     assert rows(best.head() + best.rows(["x"], probs[:1], None)) == [
         {"image": "x", "label_1": "c", "probability_1": "0.7", "label_2": "b", "probability_2": "0.2"}
@@ -206,8 +206,8 @@ def test_a_row_says_all_classes_or_the_best(here: Path) -> None:
 
 def test_imports_are_refused_by_name(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     runs = [member(here / "runs", "net-00000001", 1), member(here / "runs", "vit-00000002", 2, kind="import")]
-    made = combine(runs, folder=here / "runs")
-    assert ens(["predict", made.run_id, "x.png"]) == 3
+    created = combine(runs, folder=here / "runs")
+    assert ens(["predict", created.run_id, "x.png"]) == 3
     assert "'vit-00000002' in ensemble-" in capfd.readouterr().err
     assert ens(["predict", "vit-00000002", "x.png"]) == 3
     assert "has no network" in capfd.readouterr().err
@@ -216,8 +216,8 @@ def test_imports_are_refused_by_name(here: Path, capfd: pytest.CaptureFixture[st
 def test_a_refit_is_calibrated_on_the_member_before_it(here: Path) -> None:
     before = member(here / "runs", "net-00000001", 1)
     after = write(here / "runs", "net-full-00000002", {"test": predictions(5, 3)}, kind="refit", parents=[before])
-    found, why = honest_rows(predicting_members(after))
-    assert len(found) == 60 and why == "of net-00000001, before the refit"
+    result, why = honest_rows(predicting_members(after))
+    assert len(result) == 60 and why == "of net-00000001, before the refit"
     alone = write(here / "runs", "net-00000003", {"valid": predictions(5, 3, labelled=False)})
     with pytest.raises(DataError, match="no labelled validation rows"):
         honest_rows(predicting_members(alone))
@@ -225,21 +225,21 @@ def test_a_refit_is_calibrated_on_the_member_before_it(here: Path) -> None:
 
 def test_members_who_carry_nothing_are_not_asked(here: Path) -> None:
     runs = [member(here / "runs", f"net{i}-0000000{i}", i, skill=skill) for i, skill in ((1, 0.95), (2, 0.3))]
-    found = predicting_members(combine(runs, folder=here / "runs", rule="greedy").run)
-    assert [run.id for run in found.networks] == ["net1-00000001"] and found.used == (0,)
+    result = predicting_members(combine(runs, folder=here / "runs", rule="greedy").run)
+    assert [run.id for run in result.networks] == ["net1-00000001"] and result.used == (0,)
     probs = np.stack([run.predictions("test").probs for run in runs])
     scrambled = np.stack([probs[0], np.full_like(probs[1], 1 / 3)])
-    assert np.array_equal(found.combined(probs), found.combined(scrambled))
+    assert np.array_equal(result.combined(probs), result.combined(scrambled))
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_committee_is_what_combine_wrote(here: Path, rule: str) -> None:
     runs = [member(here / "runs", f"net{i}-0000000{i}", i) for i in (1, 2, 3)]
-    made = combine(runs, folder=here / "runs", rule=rule)
-    found = predicting_members(made.run)
-    probs = np.stack([one.run.predictions("test").probs for one in found.members])
-    assert np.array_equal(found.combined(probs), made.run.predictions("test").probs)
-    assert found.weights.sum() == pytest.approx(1)
+    created = combine(runs, folder=here / "runs", rule=rule)
+    result = predicting_members(created.run)
+    probs = np.stack([one.run.predictions("test").probs for one in result.members])
+    assert np.array_equal(result.combined(probs), created.run.predictions("test").probs)
+    assert result.weights.sum() == pytest.approx(1)
 
 
 def test_what_is_read_is_not_written_over(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -276,13 +276,13 @@ def test_many_kinds_of_images_through_an_ensemble(here: Path, capfd: pytest.Capt
         network_run(here / "runs", "two-00000002", 2, image_size=20, preprocess=("smooth", "grey")),
         network_run(here / "runs", "three-00000003", 3, classes=CLASSES[::-1], tta="crops"),
     ]
-    made = combine(runs, folder=here / "runs", rule="convex")
+    created = combine(runs, folder=here / "runs", rule="convex")
     paths = many_kinds(here / "photos")
     (here / "photos" / "broken.jpg").write_bytes(b"\xff\xd8 no")
-    assert ens(["predict", made.run_id, "photos", "photos/gone.png", "--uncertain", "--format", "jsonl"]) == 0
+    assert ens(["predict", created.run_id, "photos", "photos/gone.png", "--uncertain", "--format", "jsonl"]) == 0
     out, err = capfd.readouterr()
-    said = {entry["image"]: entry for entry in map(json.loads, out.splitlines())}
-    assert set(said) == {path.relative_to(here).as_posix() for path in paths}
+    output = {entry["image"]: entry for entry in map(json.loads, out.splitlines())}
+    assert set(output) == {path.relative_to(here).as_posix() for path in paths}
     assert "broken.jpg: " in err and "gone.png: no such file" in err and "16 of 18 images" in err
     assert "split conformal" in err
 
@@ -291,7 +291,7 @@ def test_many_kinds_of_images_through_an_ensemble(here: Path, capfd: pytest.Capt
     from ensemble.inference.forward import predict
 
     trained = [load_network(run, torch.device("cpu")) for run in runs]
-    found = predicting_members(made.run)
+    result = predicting_members(created.run)
     for path in paths:
         members = []
         for run, one in zip(runs, trained, strict=True):
@@ -300,15 +300,15 @@ def test_many_kinds_of_images_through_an_ensemble(here: Path, capfd: pytest.Capt
             probs, _ = predict(
                 one.network, lambda rows, x=batch: x, np.arange(1), mean=one.mean, std=one.std, tta=one.recipe.tta
             )
-            members.append(probs[:, [run.facts["classes"].index(name) for name in found.classes]])
+            members.append(probs[:, [run.facts["classes"].index(name) for name in result.classes]])
         by_id = {run.id: probs for run, probs in zip(runs, members, strict=True)}
-        stacked = np.stack([by_id[one.run.id] for one in found.members])
-        expected = found.combined(stacked)[0]
-        entry = said[path.relative_to(here).as_posix()]
+        stacked = np.stack([by_id[one.run.id] for one in result.members])
+        expected = result.combined(stacked)[0]
+        entry = output[path.relative_to(here).as_posix()]
         assert list(entry["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
-        assert entry["label"] == found.classes[int(expected.argmax())]
-        assert entry["disagreement"] == pytest.approx(float(disagreement(stacked, found.weights)[0]), abs=1e-5)
-    assert len({entry["label"] for entry in said.values()}) > 1
+        assert entry["label"] == result.classes[int(expected.argmax())]
+        assert entry["disagreement"] == pytest.approx(float(disagreement(stacked, result.weights)[0]), abs=1e-5)
+    assert len({entry["label"] for entry in output.values()}) > 1
 
 
 @pytest.mark.slow
@@ -319,14 +319,14 @@ def test_each_image_is_decoded_once(here: Path, monkeypatch: pytest.MonkeyPatch)
     read = model.read_image
     monkeypatch.setattr(model, "read_image", lambda path, **keys: [opened.append(path.name), read(path, **keys)][1])
     runs = [network_run(here / "runs", f"net{i}-0000000{i}", i, image_size=12 + 4 * i) for i in (1, 2, 3)]
-    made = combine(runs, folder=here / "runs")
+    created = combine(runs, folder=here / "runs")
     for i in range(5):
         picture(i).save(here / f"{i}.png")
-    assert ens(["predict", made.run_id, "*.png", "--out", "said.csv", "--top", "1"]) == 0
+    assert ens(["predict", created.run_id, "*.png", "--out", "said.csv", "--top", "1"]) == 0
     assert sorted(opened) == [f"{i}.png" for i in range(5)]
-    said = rows((here / "said.csv").read_text())
-    assert [row["image"] for row in said] == [f"{i}.png" for i in range(5)]
-    assert set(said[0]) == {"image", "label_1", "probability_1"}
+    output = rows((here / "said.csv").read_text())
+    assert [row["image"] for row in output] == [f"{i}.png" for i in range(5)]
+    assert set(output[0]) == {"image", "label_1", "probability_1"}
 
 
 @pytest.mark.slow
@@ -342,20 +342,20 @@ def test_the_folds_of_a_run_speak_by_their_mean(here: Path, capfd: pytest.Captur
 
     assert said(whole.id) == pytest.approx((said(folds[0].id) + said(folds[1].id)) / 2, abs=1e-6)
     other = network_run(here / "runs", "other-00000003", 3)
-    made = combine([whole, other], folder=here / "runs", rule="uniform")
-    assert said(made.run_id) == pytest.approx((said(whole.id) + said(other.id)) / 2, abs=1e-6)
+    created = combine([whole, other], folder=here / "runs", rule="uniform")
+    assert said(created.run_id) == pytest.approx((said(whole.id) + said(other.id)) / 2, abs=1e-6)
 
 
 @pytest.mark.slow
 def test_what_cannot_be_is_said_and_leaves_no_file(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     plain = network_run(here / "runs", "plain-00000001", 1)
     white = network_run(here / "runs", "white-00000002", 2, data={"background": (255, 255, 255)})
-    made = combine([plain, white], folder=here / "runs")
+    created = combine([plain, white], folder=here / "runs")
     picture(0).save(here / "x.png")
     clear = picture(0).convert("RGBA")
     clear.putalpha(0)
     clear.save(here / "clear.png")
-    assert ens(["predict", made.run_id, "x.png"]) == MismatchedRuns.exit_code
+    assert ens(["predict", created.run_id, "x.png"]) == MismatchedRuns.exit_code
     assert "data.background" in capfd.readouterr().err
     assert ens(["predict", plain.id, "clear.png", "--out", "said.csv"]) == 3
     assert "transparent" in capfd.readouterr().err and not (here / "said.csv").exists()
@@ -395,18 +395,18 @@ def test_the_files_of_the_test_split_get_what_is_stored(
     )
     assert ens(["train", "--recipe", "recipe.yaml"]) == 0
     capfd.readouterr()
-    found = {path.name: Run(path) for path in Path("runs").iterdir() if (path / "run.json").is_file()}
-    singles = [run for run in found.values() if run.kind == "member" and not run.is_fold]
+    result = {path.name: Run(path) for path in Path("runs").iterdir() if (path / "run.json").is_file()}
+    singles = [run for run in result.values() if run.kind == "member" and not run.is_fold]
     for rule in ("accuracy", "stack"):
         combine(singles, folder=Path("runs"), rule=rule, name=rule)
     combine([run for run in singles if run.id.startswith("s-")], folder=Path("runs"), name="again", refits=True)
     checked = 0
     for path in sorted(path for path in Path("runs").iterdir() if (path / "test.npz").is_file()):
         assert ens(["predict", path.name, "photos/test", "--uncertain", "--coverage", "0.8"]) == 0
-        said = {Path(row["image"]).stem: row for row in rows(capfd.readouterr().out)}
+        output = {Path(row["image"]).stem: row for row in rows(capfd.readouterr().out)}
         stored = load(path / "test.npz")
-        assert set(said) == set(stored.ids.tolist())
-        got = np.array([[float(said[name][c]) for c in stored.classes] for name in stored.ids.tolist()])
+        assert set(output) == set(stored.ids.tolist())
+        got = np.array([[float(output[name][c]) for c in stored.classes] for name in stored.ids.tolist()])
         assert np.abs(got - stored.probs).max() < 1e-5, path.name
         checked += 1
     assert checked == 10  # a, b, c and its two folds, s and its refit, three ensembles

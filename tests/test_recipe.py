@@ -119,22 +119,22 @@ def test_what_yaml_takes_for_no_text_is_to_be_quoted(tmp_path: Path, value: str)
     path.write_text(f"data: {{form: folders, path: x, classes: [cat, {value}]}}\nsubmit: {{id_column: {value}}}\n")
     with pytest.raises(RecipeError) as caught:
         read_recipe_file(path)
-    found = repr(text.parse(value))
+    result = repr(text.parse(value))
     for key in ("data.classes.1", "submit.id_column"):
-        assert f"{key}: {found} found, text in quotes expected" in str(caught.value)
+        assert f"{key}: {result} found, text in quotes expected" in str(caught.value)
     path.write_text(f"data: {{form: folders, path: x, classes: [cat, '{value}']}}\n")
     assert read_recipe_file(path).data.classes == ("cat", value)
 
 
 def test_an_entry_overrides_the_defaults_and_seeds_multiply_it() -> None:
-    found = build(
+    result = build(
         {
             "defaults": {"epochs": 2, "seeds": [0, 1]},
             "members": ["resnet34", {"arch": "vgg19", "epochs": 5, "seed": 7}],
         },
         source="r",
     )
-    assert [(m.arch, m.epochs, m.seed) for m in found.members] == [
+    assert [(m.arch, m.epochs, m.seed) for m in result.members] == [
         ("resnet34", 2, 0),
         ("resnet34", 2, 1),
         ("vgg19", 5, 7),
@@ -200,7 +200,7 @@ def test_the_demo_is_the_digits_recipe() -> None:
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_is_valid_and_says_its_command_first(path: Path) -> None:
-    found = read_recipe_file(path)
-    assert found.members
-    verb = "sweep" if found.sweep.grid or found.sweep.search else "run"
+    result = read_recipe_file(path)
+    assert result.members
+    verb = "sweep" if result.sweep.grid or result.sweep.search else "run"
     assert path.read_text().startswith(f"# ens {verb} recipes/{path.name}")

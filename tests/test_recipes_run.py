@@ -65,31 +65,31 @@ def test_every_recipe_says_how_it_is_run_and_runs_shrunk(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ENS_RUNS", raising=False)
     first = path.read_text().splitlines()[0].removeprefix("# ").split()
-    found = read_recipe_file(path)
-    sweep = bool(found.sweep.grid or found.sweep.search)
+    result = read_recipe_file(path)
+    sweep = bool(result.sweep.grid or result.sweep.search)
     assert first[:2] == ["ens", "sweep" if sweep else "run"] and first[2] == f"recipes/{path.name}"
     if path.stem in SEPARATE:
         return
-    data = str(found.data.path)
+    data = str(result.data.path)
     if data in MADE:
         MADE[data](tmp_path / data)
-    size = max(SMALLEST.get(member.arch, 32) for member in found.members)
+    size = max(SMALLEST.get(member.arch, 32) for member in result.members)
     words = [
         part
         for setting in [*SHRUNK, f"image_size={size}", "precision=float32", "layout=default", "compile=false"]
-        if not setting.startswith("lr=") or "lr" not in found.sweep.search
+        if not setting.startswith("lr=") or "lr" not in result.sweep.search
         for part in ("--set", setting)
     ]
-    if any(member.filters for member in found.members):
+    if any(member.filters for member in result.members):
         words += ["--set", "filters=[4, 8]"]
-    if any(member.momentum for member in found.members):
+    if any(member.momentum for member in result.members):
         words += ["--set", "schedule=constant"]
-    command = [first[1], str(path), *words, *(["--trials", "2"] if found.sweep.search else [])]
+    command = [first[1], str(path), *words, *(["--trials", "2"] if result.sweep.search else [])]
     assert ens(command) == 0, capfd.readouterr().err
     out = capfd.readouterr().out
     if sweep:
         assert "**" in out
-        cells = math.prod(map(len, found.sweep.grid.values())) * len(found.members) if found.sweep.grid else 2
+        cells = math.prod(map(len, result.sweep.grid.values())) * len(result.members) if result.sweep.grid else 2
         assert len(list(tmp_path.glob("runs/*/metrics.json"))) == cells
     else:
         assert list(tmp_path.glob("submissions/*.json"))

@@ -100,9 +100,9 @@ def page_of(run: Run) -> Page:
 
 def checked(html: str) -> Parsed:
     """The parsed page, after all that must be true of any: tags close, it asks for nothing, it can be heard."""
-    found = Parsed(html)
-    assert found.open == []
-    for tag, attributes in found.tags:
+    result = Parsed(html)
+    assert result.open == []
+    for tag, attributes in result.tags:
         for key in ("src", "href", "xlink:href", "srcset", "action", "data", "poster"):
             assert key not in attributes or re.match(r"#|data:image/", attributes[key] or ""), (tag, attributes)
         assert not [key for key in attributes if key.startswith("on")], (tag, attributes)
@@ -113,20 +113,20 @@ def checked(html: str) -> Parsed:
             assert attributes.get("aria-hidden") == "true" or (attributes.get("aria-label") or "").strip()
         if tag == "th":
             assert attributes.get("scope") in ("row", "col")
-    assert "http" not in re.sub(r"data:image/[^\"]*|http-equiv", "", html) or "http" in found.text
+    assert "http" not in re.sub(r"data:image/[^\"]*|http-equiv", "", html) or "http" in result.text
     assert "url(" not in re.sub(r"url\(#", "", html)
-    tables = sum(tag == "table" for tag, _ in found.tags)
-    assert tables == sum(tag == "caption" for tag, _ in found.tags)
-    headings = [int(tag[1]) for tag, _ in found.tags if re.fullmatch("h[1-6]", tag)]
+    tables = sum(tag == "table" for tag, _ in result.tags)
+    assert tables == sum(tag == "caption" for tag, _ in result.tags)
+    headings = [int(tag[1]) for tag, _ in result.tags if re.fullmatch("h[1-6]", tag)]
     assert headings[0] == 1 and headings.count(1) == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(headings))
-    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    ids = [attributes["id"] for _, attributes in result.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    anchors = {(attributes.get("href") or "")[1:] for tag, attributes in found.tags if tag == "a"}
+    anchors = {(attributes.get("href") or "")[1:] for tag, attributes in result.tags if tag == "a"}
     assert anchors <= set(ids)
     named = set(re.findall(r"(?:url\(|xlink:href=\")#([\w-]+)", html))
     assert named <= set(ids)
-    return found
+    return result
 
 
 @pytest.fixture
@@ -148,11 +148,11 @@ def pool(folder: Path, m: int = 3, **options: Any) -> list[Run]:
 
 
 def test_the_numbers_are_those_of_the_run_and_of_scikit_learn(tmp_path: Path) -> None:
-    made = combine(pool(tmp_path, n=240), folder=tmp_path)
-    found = checked(page_of(made.run).html)
-    metrics, rows = made.run.metrics, made.run.predictions("valid")
+    created = combine(pool(tmp_path, n=240), folder=tmp_path)
+    result = checked(page_of(created.run).html)
+    metrics, rows = created.run.metrics, created.run.predictions("valid")
     assert rows.targets is not None
-    scores = {row["metric"]: row for row in found.table("Scores on 240 validation rows")}
+    scores = {row["metric"]: row for row in result.table("Scores on 240 validation rows")}
     honest = metrics["honest"]["accuracy"]
     assert scores["accuracy"]["honest"] == f"{honest['value']:.4f}"
     assert scores["accuracy"]["95 % interval"] == f"{honest['low']:.4f} to {honest['high']:.4f}"
@@ -161,51 +161,51 @@ def test_the_numbers_are_those_of_the_run_and_of_scikit_learn(tmp_path: Path) ->
         assert row["apparent"] == f"{metrics['apparent'][name]:.4f}"
         gap = metrics["apparent"][name] - metrics["valid"][name]
         assert float(row["flattery"]) == pytest.approx(gap if row["better is"] == "more" else -gap, abs=6e-5)
-    told = read_json(made.run.path / "report.json")
-    parts = {part["id"]: part for part in told["parts"]}
-    weights = {row.id: row.weight for row in made.members}
-    for row in found.table("Rule accuracy, threshold"):
+    reported = read_json(created.run.path / "report.json")
+    parts = {part["id"]: part for part in reported["parts"]}
+    weights = {row.id: row.weight for row in created.members}
+    for row in result.table("Rule accuracy, threshold"):
         part = parts[row["member"]]
         assert row["weight"] == f"{weights[row['member']]:.4f}"
         assert row["gain"] == f"{part['gain']:+.4f}"
         assert row["95 % interval"] == f"{part['low']:+.4f} to {part['high']:+.4f}"
         assert (row["differs"], row["only it"]) == (f"{100 * part['disagreement']:.1f} %", str(part["only_right"]))
-    assert all(one["sentence"] in found.text for one in told["against"])
-    assert told["advice"]["sentence"] in found.text
-    said = rows.probs.argmax(axis=1)
-    precision, recall, f1, support = precision_recall_fscore_support(rows.targets, said)
-    for c, row in enumerate(found.table("Each class against the rest")):
+    assert all(one["sentence"] in result.text for one in reported["against"])
+    assert reported["advice"]["sentence"] in result.text
+    output = rows.probs.argmax(axis=1)
+    precision, recall, f1, support = precision_recall_fscore_support(rows.targets, output)
+    for c, row in enumerate(result.table("Each class against the rest")):
         assert (row["class"], row["rows"]) == (rows.classes[c], str(support[c]))
         assert [row["precision"], row["recall"], row["F1"]] == [f"{one[c]:.4f}" for one in (precision, recall, f1)]
         assert row["AUC"] == f"{roc_auc_score(rows.targets == c, rows.probs[:, c]):.4f}"
         assert row["average precision"] == f"{average_precision_score(rows.targets == c, rows.probs[:, c]):.4f}"
-    counts = [[int(cell) for cell in list(row.values())[1:]] for row in found.table("Confusion matrix")]
-    assert counts == confusion_matrix(rows.targets, said).tolist()
+    counts = [[int(cell) for cell in list(row.values())[1:]] for row in result.table("Confusion matrix")]
+    assert counts == confusion_matrix(rows.targets, output).tolist()
     place = {name: c for c, name in enumerate(rows.classes.tolist())}
-    for row in found.table("What is mistaken most often"):
+    for row in result.table("What is mistaken most often"):
         line = counts[place[row["true"]]]
         assert row["rows"] == str(line[place[row["said"]]])
         assert row["of the class"] == f"{100 * int(row['rows']) / sum(line):.1f} %"
-    members = [Run(tmp_path / part["id"]).predictions("valid").probs.argmax(axis=1) for part in told["parts"]]
+    members = [Run(tmp_path / part["id"]).predictions("valid").probs.argmax(axis=1) for part in reported["parts"]]
     right = np.stack([one == rows.targets for one in members])
     together = f"every member gets {right.all(axis=0).sum()} right and none gets {(~right.any(axis=0)).sum()} right"
-    assert together in found.text
-    for x, row in enumerate(found.table("How often two members")):
+    assert together in result.text
+    for x, row in enumerate(result.table("How often two members")):
         for y, other in enumerate(members):
             assert row[str(y + 1)] == ("" if x == y else f"{(members[x] != other).mean():.3f}")
 
 
 def test_the_summary_says_how_sure_it_is_and_what_it_does_not_cover(tmp_path: Path) -> None:
     runs = pool(tmp_path, chosen_on_valid=["best epoch"])
-    made = combine(runs, folder=tmp_path)
+    created = combine(runs, folder=tmp_path)
     write_json(tmp_path / ".data" / FINGERPRINT / "leaks.json", {"valid": {"exact": 1, "near": 2}})
-    page = page_of(made.run)
-    honest = made.run.metrics["honest"]["accuracy"]
+    page = page_of(created.run)
+    honest = created.run.metrics["honest"]["accuracy"]
     hits, n = round(honest["value"] * 60), 60
-    said = " ".join(page.sentences)
-    assert f"right on {hits} of {n} validation rows" in said
-    assert f"{100 * honest['low']:.1f} to {100 * honest['high']:.1f} % (95 % interval)" in said
-    assert "always says ant, the most frequent class, is right on 33.3 %" in said
+    output = " ".join(page.sentences)
+    assert f"right on {hits} of {n} validation rows" in output
+    assert f"{100 * honest['low']:.1f} to {100 * honest['high']:.1f} % (95 % interval)" in output
+    assert "always says ant, the most frequent class, is right on 33.3 %" in output
     beside = " ".join(page.warnings)
     assert "Chosen on the validation rows before: best epoch. The score does not cover that" in beside
     assert "valid: 1 image the same, 2 images nearly the same as in train" in beside
@@ -235,15 +235,15 @@ def test_hostile_names_are_text(tmp_path: Path, plots: None) -> None:
         for i in range(2)
     ]
     (runs[0].path / "recipe.yaml").write_text("arch: '</code></pre><script>x</script>'\ndata: {medical: true}\n")
-    made = combine(runs, folder=tmp_path, name="all & more", rule="per-class")
-    page = page_of(made.run)
-    found = checked(page.html)
-    assert not {tag for tag, _ in found.tags} & {"b'", "i", "u", "em", "script"} - {"i"}
-    assert all(name in found.text for name in classes) and "<b>net0' 0-00000000" in found.text
+    created = combine(runs, folder=tmp_path, name="all & more", rule="per-class")
+    page = page_of(created.run)
+    result = checked(page.html)
+    assert not {tag for tag, _ in result.tags} & {"b'", "i", "u", "em", "script"} - {"i"}
+    assert all(name in result.text for name in classes) and "<b>net0' 0-00000000" in result.text
     assert (
-        "{{ 7*7 }}" in page.html.replace("&#34;", '"') and "49" not in found.table("What is mistaken")[0].values()
+        "{{ 7*7 }}" in page.html.replace("&#34;", '"') and "49" not in result.table("What is mistaken")[0].values()
     )
-    assert "This is not a medical device." in found.text
+    assert "This is not a medical device." in result.text
 
 
 def hostile(one: Any) -> Any:
@@ -252,30 +252,30 @@ def hostile(one: Any) -> Any:
 
 @pytest.mark.parametrize("rule", rules.names())
 def test_every_rule(tmp_path: Path, rule: str) -> None:
-    made = combine(pool(tmp_path, m=2, n=30), folder=tmp_path, rule=rule)
-    found = checked(page_of(made.run).html)
-    rows = found.table(f"Rule {made.rule}, threshold")
-    weights = [row.weight for row in sorted(made.members, key=lambda row: row.id)]
+    created = combine(pool(tmp_path, m=2, n=30), folder=tmp_path, rule=rule)
+    result = checked(page_of(created.run).html)
+    rows = result.table(f"Rule {created.rule}, threshold")
+    weights = [row.weight for row in sorted(created.members, key=lambda row: row.id)]
     if weights[0] is None:
-        assert "has no single weight" in found.text and "weight" not in rows[0]
+        assert "has no single weight" in result.text and "weight" not in rows[0]
     else:
         assert [row["weight"] for row in rows] == [f"{weight:.4f}" for weight in weights]
-    assert ("What each member weighs for each class" in found.text) == (made.rule == "per-class")
-    assert ("The rules that auto compared" in found.text) == (rule == "auto")
+    assert ("What each member weighs for each class" in result.text) == (created.rule == "per-class")
+    assert ("The rules that auto compared" in result.text) == (rule == "auto")
 
 
 @pytest.mark.parametrize("k", [2, 23, 40])
 def test_any_number_of_classes(tmp_path: Path, k: int) -> None:
     classes = [f"class {c}" for c in range(k)]
-    made = combine(pool(tmp_path, m=2, n=10 * k, classes=classes), folder=tmp_path)
-    html = page_of(made.run).html
-    found = checked(html)
-    assert len(found.table("Each class against the rest")) == k
-    assert ("Confusion matrix:" in found.text) == (k <= 30)
-    assert ("With two classes one curve says all" in found.text) == (k == 2)
-    assert ("The 8 of 23 classes with the smallest area" in found.text) == (k == 23)
+    created = combine(pool(tmp_path, m=2, n=10 * k, classes=classes), folder=tmp_path)
+    html = page_of(created.run).html
+    result = checked(html)
+    assert len(result.table("Each class against the rest")) == k
+    assert ("Confusion matrix:" in result.text) == (k <= 30)
+    assert ("With two classes one curve says all" in result.text) == (k == 2)
+    assert ("The 8 of 23 classes with the smallest area" in result.text) == (k == 23)
     if k > 2:
-        table = found.table("Each class against the rest")
+        table = result.table("Each class against the rest")
         areas = sorted((row["AUC"], place) for place, row in enumerate(table))[:8]
         (legend,) = re.findall(r'<ul class="legend".*?</ul>', html, re.DOTALL)
         assert re.findall(r"</svg>(.*?): area", legend) == [classes[at] for at in sorted(at for _, at in areas)]
@@ -284,18 +284,18 @@ def test_any_number_of_classes(tmp_path: Path, k: int) -> None:
 @pytest.mark.parametrize("run", all_runs(SCHEMA1), ids=lambda run: run.id)
 def test_every_kind_of_run_that_was_ever_written(run: Run) -> None:
     page = page_of(run)
-    found = checked(page.html)
-    assert run.id in found.text
+    result = checked(page.html)
+    assert run.id in result.text
     if run.kind == "refit":
-        assert "There is no score" in found.text and "trained on the validation rows too" in found.text
-        assert "Scores on" not in found.text and "before the refit" in found.text
+        assert "There is no score" in result.text and "trained on the validation rows too" in result.text
+        assert "Scores on" not in result.text and "before the refit" in result.text
         assert page.facts["why_no_score"]
     elif run.kind == "folds":
-        assert "out-of-fold rows" in found.text
+        assert "out-of-fold rows" in result.text
     if run.kind in ("member", "student") and (run.path / "history.csv").is_file():
-        assert "What the training of" in found.text
+        assert "What the training of" in result.text
     if run.metrics.get("score_of"):
-        assert "nobody has scored" in found.text
+        assert "nobody has scored" in result.text
 
 
 def test_the_same_runs_give_the_same_bytes(plots: None) -> None:
@@ -351,12 +351,12 @@ def test_a_student_is_said_to_look_too_good_and_is_made_again_by_distilling(tmp_
         (run.path / "recipe.yaml").write_text("arch: net\n")
         (run.path / "weights.safetensors").write_bytes(b"")
     page = page_of(student)
-    found = checked(page.html)
+    result = checked(page.html)
     assert "Taught by soft labels: net-student-00000009" in " ".join(page.warnings)
     assert "Chosen on the validation rows" not in " ".join(page.warnings)
-    assert "honest as it stands" not in found.text and "learnt from, but for its soft labels" in found.text
-    assert "Scores on 60 out-of-fold rows" in "".join(found.tables)
-    (command,) = [line for line in found.text.splitlines() if "net-student-00000009/recipe.yaml" in line][:1]
+    assert "honest as it stands" not in result.text and "learnt from, but for its soft labels" in result.text
+    assert "Scores on 60 out-of-fold rows" in "".join(result.tables)
+    (command,) = [line for line in result.text.splitlines() if "net-student-00000009/recipe.yaml" in line][:1]
     words = shlex.split(command)
     assert words[:1] + words[3:5] == ["ens", "distill", student.facts["teacher"]["run"]]
     assert words[-2:] == ["--temperature=2.0", "--alpha=0.9"] and "train" not in words
@@ -379,16 +379,16 @@ def test_the_summary_says_the_honest_score_where_that_is_a_mean_of_several(
 ) -> None:
     monkeypatch.setattr("ensemble.combine.crossfit.MOST_REPEATS", 10)
     for seed in range(20):
-        made = combine(
+        created = combine(
             [member(tmp_path / str(seed), f"n{i}-0000000{i}", 20 * seed + i) for i in range(2)],
             folder=tmp_path / str(seed),
         )
-        honest = made.run.metrics["honest"]["accuracy"]["value"]
-        if abs(honest - made.run.metrics["valid"]["accuracy"]) > 1e-3:
+        honest = created.run.metrics["honest"]["accuracy"]["value"]
+        if abs(honest - created.run.metrics["valid"]["accuracy"]) > 1e-3:
             break
     else:
         raise AssertionError("every division gave the same score")
-    page = page_of(made.run)
+    page = page_of(created.run)
     assert f"It is right on {100 * honest:.1f} % of 60 validation rows" in page.sentences[1]
 
 
@@ -426,15 +426,15 @@ def test_images_are_counted_and_the_class_that_is_found_least_is_named(tmp_path:
     kept.mkdir(parents=True)
     (kept / "items.csv").write_text("id,path,split,label,group\n" + "".join(lines))
     page = page_of(run)
-    found = checked(page.html)
-    assert [list(row.values()) for row in found.table("Images of each class and split")] == [
+    result = checked(page.html)
+    assert [list(row.values()) for row in result.table("Images of each class and split")] == [
         ["ant", "6", "0", "0"],
         ["bee", "2", "0", "0"],
         ["cat", "3", "1", "0"],
         ["(no label)", "0", "0", "4"],
         ["all", "11", "1", "4"],
     ]
-    assert "The largest class of train is 3.0 times the smallest." in found.text
+    assert "The largest class of train is 3.0 times the smallest." in result.text
     assert any("finds bee the least often: 0 of 30, 0.0 %" in line for line in page.sentences)
     assert any("30 of the others it calls ant." in line for line in page.sentences)
 
@@ -443,47 +443,49 @@ def test_an_import_without_targets_says_why_there_is_no_score(tmp_path: Path) ->
     from ensemble.core.predictions import save
 
     valid = save(tmp_path / "v.npz", predictions(9, 1, labelled=False))
-    made = import_run("their's vit & co", folder=tmp_path / "runs", valid=valid).run
-    page = page_of(made)
-    found = checked(page.html)
-    assert "no row" in found.text and "has a label" in found.text and page.facts["score"] is None
-    assert "Scores on" not in found.text and "confident mistakes" not in found.text
+    created = import_run("their's vit & co", folder=tmp_path / "runs", valid=valid).run
+    page = page_of(created)
+    result = checked(page.html)
+    assert "no row" in result.text and "has a label" in result.text and page.facts["score"] is None
+    assert "Scores on" not in result.text and "confident mistakes" not in result.text
 
 
 def test_a_labelled_test_stands_in_where_no_validation_row_has_a_label(tmp_path: Path) -> None:
     one = write(tmp_path, "net-00000001", {"test": predictions(40, 1, prefix="t")}, kind="refit")
     page = page_of(one)
-    found = checked(page.html)
-    assert found.table("Scores on 40 rows of test")[0]["score"] == f"{one.metrics['test']['accuracy']:.4f}"
-    assert "There are no labelled validation rows; every score here is of test" in found.text
+    result = checked(page.html)
+    assert result.table("Scores on 40 rows of test")[0]["score"] == f"{one.metrics['test']['accuracy']:.4f}"
+    assert "There are no labelled validation rows; every score here is of test" in result.text
 
 
 def test_a_member_that_is_gone_is_named(tmp_path: Path) -> None:
     runs = pool(tmp_path)
-    made = combine(runs, folder=tmp_path)
+    created = combine(runs, folder=tmp_path)
     for path in runs[0].path.iterdir():
         path.unlink()
     runs[0].path.rmdir()
-    found = checked(page_of(made.run).html)
-    assert f"and so not shown by itself: {runs[0].id}" in found.text
-    assert len(found.table("How often two members")) == 2
-    assert len(found.table("Rule accuracy, threshold")) == 3
+    result = checked(page_of(created.run).html)
+    assert f"and so not shown by itself: {runs[0].id}" in result.text
+    assert len(result.table("How often two members")) == 2
+    assert len(result.table("Rule accuracy, threshold")) == 3
 
 
 def test_predictions_that_changed_since_do_not_stop_the_page(tmp_path: Path) -> None:
     from fake_runs import rewritten
 
     runs = pool(tmp_path)
-    made = combine(runs, folder=tmp_path)
+    created = combine(runs, folder=tmp_path)
     rewritten(runs[0], "valid", predictions(60, 0, prefix="w"))
-    found = checked(page_of(made.run).html)
-    assert "the members' rows are not those of" in found.text.lower() and "How often two members" not in found.text
+    result = checked(page_of(created.run).html)
+    assert (
+        "the members' rows are not those of" in result.text.lower() and "How often two members" not in result.text
+    )
 
 
 def test_one_member_alone(tmp_path: Path) -> None:
-    made = combine(pool(tmp_path, m=1), folder=tmp_path)
-    found = checked(page_of(made.run).html)
-    assert "is an ensemble of one member" in found.text and "How often two members" not in found.text
+    created = combine(pool(tmp_path, m=1), folder=tmp_path)
+    result = checked(page_of(created.run).html)
+    assert "is an ensemble of one member" in result.text and "How often two members" not in result.text
 
 
 def test_a_run_without_mistakes_says_so(tmp_path: Path) -> None:
@@ -508,13 +510,13 @@ def test_its_command_makes_the_same_ensemble_again(
     monkeypatch.chdir(tmp_path)
     runs = Path("runs")
     pool(runs, n=45)
-    made = combine(candidates(runs, FINGERPRINT), folder=runs, **options)
-    (typed,) = re.findall(r"^(ens combine .*)$", checked(page_of(made.run).html).text, re.MULTILINE)
+    created = combine(candidates(runs, FINGERPRINT), folder=runs, **options)
+    (typed,) = re.findall(r"^(ens combine .*)$", checked(page_of(created.run).html).text, re.MULTILINE)
     assert all(word in shlex.split(typed) for word in words)
-    for path in made.run.path.iterdir():
+    for path in created.run.path.iterdir():
         path.unlink()
     assert ens(shlex.split(typed)[1:]) == 0
-    assert made.run.complete
+    assert created.run.complete
 
 
 def test_sweeps_of_this_data_are_shown_and_others_are_not(tmp_path: Path) -> None:
@@ -532,9 +534,9 @@ def test_sweeps_of_this_data_are_shown_and_others_are_not(tmp_path: Path) -> Non
             write_json(place / "sweep.json", {"schema": 1, "fingerprint": fingerprint, "metric": "log_loss"})
         if csv:
             (place / "runs.csv").write_text(f"augment,lr,run,accuracy\nnone,0.1,{csv},0.5\n")
-    found = checked(page_of(one).html)
-    assert "Best accuracy of mine <b>." in found.text and "old" in found.text and "theirs" not in found.text
-    table = found.table("log_loss of each cell")
+    result = checked(page_of(one).html)
+    assert "Best accuracy of mine <b>." in result.text and "old" in result.text and "theirs" not in result.text
+    table = result.table("log_loss of each cell")
     assert table[1] == {"augment \\ lr": "<flip>", "0.1": "0.2500", "0.2": ""}
     marks = re.findall(r'<td style="--s: ([\d.]+)" class="mark">([\d.]+)', page_of(one).html)
     assert marks == [("1.000", "0.2500"), ("1.000", "0.7500")]  # the least loss, the most accuracy
@@ -555,18 +557,18 @@ def test_trials_of_a_search_are_listed_best_first(tmp_path: Path) -> None:
 
 
 def test_a_broken_run_beside_it_hides_nothing(tmp_path: Path) -> None:
-    made = combine(pool(tmp_path), folder=tmp_path).run
+    created = combine(pool(tmp_path), folder=tmp_path).run
     for name, text in (("torn-00000001", "{"), ("newer-00000002", '{"schema": 99}')):
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text(text)
         (tmp_path / name / "metrics.json").write_text("{}")
     (tmp_path / "net0-00000000" / "recipe.yaml").write_text("a: [")
     subject = about_data(tmp_path, FINGERPRINT, "all")
-    assert subject.focus.id == made.id and len(subject.runs) == 4
+    assert subject.focus.id == created.id and len(subject.runs) == 4
     checked(report_page(subject, evidence(subject)).html)
-    (made.path / "report.json").write_text('{"parts": [{}]}')
+    (created.path / "report.json").write_text('{"parts": [{}]}')
     with pytest.raises(DataError, match="not as `ens combine` writes it"):
-        page_of(made)
+        page_of(created)
 
 
 def test_a_page_full_of_pictures_stays_below_six_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -574,20 +576,20 @@ def test_a_page_full_of_pictures_stays_below_six_megabytes(tmp_path: Path, monke
     random = np.random.default_rng(0)
     noise = random.integers(0, 255, (300, 400, 3), dtype=np.uint8)
     runs = pool(tmp_path, n=460, classes=[f"class {c}" for c in range(23)])
-    made = combine(runs, folder=tmp_path).run
+    created = combine(runs, folder=tmp_path).run
     for run in runs:
         (run.path / "weights.safetensors").write_bytes(b"")
         (run.path / "recipe.yaml").write_text("arch: net\n")
     monkeypatch.setattr(
         "ensemble.report.sections.mistakes.images_of", lambda *_: lambda name: Image.fromarray(noise)
     )
-    subject = about_run(made)
-    found = evidence(subject)
+    subject = about_run(created)
+    result = evidence(subject)
     heat = heat_picture(noise[:224, :224], random.random((224, 224)))
-    for look in heatmaps(subject, found):
+    for look in heatmaps(subject, result):
         look.path.parent.mkdir(parents=True, exist_ok=True)
         look.path.write_bytes(heat)
-    html = report_page(subject, found).html
+    html = report_page(subject, result).html
     assert html.count("<img") == 12 * (1 + 3)
     assert len(html.encode()) < 6e6
 
@@ -609,12 +611,12 @@ def test_the_command_writes_one_page(here: Path, capfd: pytest.CaptureFixture[st
     assert out.startswith("net2-00000002 is a network") and "95 % interval" in out
     assert err.splitlines()[0] == "data: of net2-00000002, the newest run"
     assert err.replace("\\", "/").splitlines()[1:] == ["written to runs/report/report.html"]
-    made = combine(candidates(Path("runs"), FINGERPRINT), folder=Path("runs")).run
+    created = combine(candidates(Path("runs"), FINGERPRINT), folder=Path("runs")).run
     assert ens(["report", "--json", "--out", "deep/page.html"]) == 0
     out, err = capfd.readouterr()
     facts = json.loads(out)
-    assert facts["run"] == made.id and facts["bytes"] == Path("deep/page.html").stat().st_size
-    assert facts["score"]["value"] == made.metrics["honest"]["accuracy"]["value"]
+    assert facts["run"] == created.id and facts["bytes"] == Path("deep/page.html").stat().st_size
+    assert facts["score"]["value"] == created.metrics["honest"]["accuracy"]["value"]
     assert [one["id"] for one in facts["members"]] == [f"net{i}-0000000{i}" for i in range(3)]
     board = checked(Path("deep/page.html").read_text(encoding="utf-8")).table("Runs, the best first")
     assert {row["run"] for row in board} == {run.id for run in all_runs(Path("runs"))}
@@ -672,14 +674,14 @@ def test_grad_cam_pictures_are_found_by_row_class_and_weights(tmp_path: Path) ->
     (one.path / "weights.safetensors").write_bytes(b"")
     (one.path / "recipe.yaml").write_text("arch: net\n")
     subject = about_run(one)
-    found = evidence(subject)
-    wanted = heatmaps(subject, found, 3)
+    result = evidence(subject)
+    wanted = heatmaps(subject, result, 3)
     assert len(wanted) == 3 and not any(look.path.exists() for look in wanted)
     wanted[1].path.parent.mkdir(parents=True)
     heat = np.zeros((20, 20))
     heat[4:6, 14:16] = 1
     wanted[1].path.write_bytes(heat_picture(np.zeros((20, 20, 3), np.uint8), heat))
-    html = report_page(subject, found, pictures=3, undrawn=["net-2: no Grad-CAM (it has <no> map)"]).html
+    html = report_page(subject, result, pictures=3, undrawn=["net-2: no Grad-CAM (it has <no> map)"]).html
     assert "net-2: no Grad-CAM (it has <no> map)." in checked(html).text
     (shown,) = [attributes for tag, attributes in checked(html).tags if tag == "img"]
     assert f"looks for {wanted[1].class_name} in {wanted[1].name}" in str(shown["alt"])
@@ -694,9 +696,9 @@ def test_grad_cam_pictures_are_found_by_row_class_and_weights(tmp_path: Path) ->
 def test_in_a_browser_it_asks_for_nothing_and_never_scrolls_sideways(tmp_path: Path, plots: None) -> None:
     classes = [f"a rather long name of class number {c}" for c in range(23)]
     runs = tmp_path / "runs"
-    made = combine(pool(runs, n=230, classes=classes), folder=runs, rule="auto").run
+    created = combine(pool(runs, n=230, classes=classes), folder=runs, rule="auto").run
     path = tmp_path / "page.html"
-    path.write_text(page_of(made).html, encoding="utf-8")
+    path.write_text(page_of(created).html, encoding="utf-8")
     with browser() as chromium:
         for scheme in ("light", "dark"):
             for width in (390, 1280):
@@ -745,9 +747,9 @@ def test_a_recipe_ends_in_a_page_with_pictures_of_where_the_folds_looked(
     assert ens(["run", "mine.yaml"]) == 0
     path = Path("runs/report/mine.html")
     assert f"report: {path}" in capfd.readouterr().err
-    found = checked(path.read_text(encoding="utf-8"))
-    assert "This is not a medical device." in found.text and "mine.yaml" in found.text
-    pictures = [str(attributes["alt"]) for tag, attributes in found.tags if tag == "img"]
+    result = checked(path.read_text(encoding="utf-8"))
+    assert "This is not a medical device." in result.text and "mine.yaml" in result.text
+    pictures = [str(attributes["alt"]) for tag, attributes in result.tags if tag == "img"]
     cams = [says for says in pictures if "Grad-CAM" in says]
     assert len(cams) == 2 * (len(pictures) - len(cams)) > 0
     for says in cams:

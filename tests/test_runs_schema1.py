@@ -47,8 +47,8 @@ def runs(tmp_path):
 
 
 def only(runs: Path, kind: str) -> Run:
-    (found,) = [run for run in all_runs(runs) if run.kind == kind and not run.is_fold][:1]
-    return found
+    (result,) = [run for run in all_runs(runs) if run.kind == kind and not run.is_fold][:1]
+    return result
 
 
 def recombined(runs: Path) -> Run:
@@ -72,21 +72,21 @@ def test_listed():
 
 
 def test_combined(runs):
-    made = recombined(runs)
+    created = recombined(runs)
     expected = EXPECTED / "again"
-    assert made.id == (EXPECTED / "id.txt").read_text().strip()
-    assert (made.path / "ensemble.yaml").read_bytes() == (expected / "ensemble.yaml").read_bytes()
+    assert created.id == (EXPECTED / "id.txt").read_text().strip()
+    assert (created.path / "ensemble.yaml").read_bytes() == (expected / "ensemble.yaml").read_bytes()
     for name in ("valid.npz", "test.npz", "ensemble.npz"):
-        ours, theirs = (read_arrays(folder / name, name) for folder in (made.path, expected))
+        ours, theirs = (read_arrays(folder / name, name) for folder in (created.path, expected))
         assert ours.keys() == theirs.keys()
         for key in theirs:
             assert ours[key].dtype == theirs[key].dtype
             assert ours[key].tobytes() == theirs[key].tobytes()
-    facts, written = read_json(made.path / "run.json"), read_json(expected / "run.json")
+    facts, written = read_json(created.path / "run.json"), read_json(expected / "run.json")
     assert {key: facts[key] for key in written if key not in ("created", "versions")} == {
         key: written[key] for key in written if key not in ("created", "versions")
     }
-    scores, then = flat(read_json(made.path / "metrics.json")), flat(read_json(expected / "metrics.json"))
+    scores, then = flat(read_json(created.path / "metrics.json")), flat(read_json(expected / "metrics.json"))
     # keys are only ever added
     assert {key: scores.get(key) for key in then} == pytest.approx(then)
 
@@ -132,8 +132,8 @@ def test_candidates_are_of_one_data_set():
 def test_refits_predict(runs):
     refit = only(runs, "refit")
     parent = named_run(runs, refit.facts["parents"][0]["id"])
-    made = combine([parent], folder=runs, refits=True).run
-    assert made.predictions("test").probs.tobytes() == refit.predictions("test").probs.tobytes()
+    created = combine([parent], folder=runs, refits=True).run
+    assert created.predictions("test").probs.tobytes() == refit.predictions("test").probs.tobytes()
 
 
 def test_recipes_are_read():
@@ -159,15 +159,15 @@ def test_odd_names_groups_and_refits(runs, name):
     kept = {path.name: path.read_bytes() for path in before.path.iterdir()}
     members = [named_run(runs, one) for one in read_ensemble(before).members]
     refits = name == "zoo-refits"
-    made = combine(members, folder=runs, per_arch=2, calibrate=True, refits=refits, name=name).run
-    assert made.id == before.id
-    assert made.splits() == ["valid", "test", "test-night"]
-    for split in made.splits():
-        one, other = made.predictions(split), Run(FIXTURE / made.id).predictions(split)
+    created = combine(members, folder=runs, per_arch=2, calibrate=True, refits=refits, name=name).run
+    assert created.id == before.id
+    assert created.splits() == ["valid", "test", "test-night"]
+    for split in created.splits():
+        one, other = created.predictions(split), Run(FIXTURE / created.id).predictions(split)
         assert (one.ids.tolist(), one.classes.tolist()) == (other.ids.tolist(), other.classes.tolist())
         assert one.probs == pytest.approx(other.probs, abs=1e-6)  # the temperature is a logarithm's
-    assert made.predictions("valid").groups[0] == "caf\u00e9 0"
-    assert (made.predictions("valid").targets == -1).sum() == 2
+    assert created.predictions("valid").groups[0] == "caf\u00e9 0"
+    assert (created.predictions("valid").targets == -1).sum() == 2
     assert {"valid.npz", "test.npz", "test-night.npz"} <= kept.keys()
 
 
@@ -183,10 +183,10 @@ def write_expected() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(shutil.copytree(FIXTURE, Path(folder) / "runs"))
-        made = recombined(runs)
+        created = recombined(runs)
         shutil.rmtree(EXPECTED, ignore_errors=True)
-        shutil.copytree(made.path, EXPECTED / "again")
-        (EXPECTED / "id.txt").write_text(made.id + "\n")
+        shutil.copytree(created.path, EXPECTED / "again")
+        (EXPECTED / "id.txt").write_text(created.id + "\n")
     (EXPECTED / "ls.txt").write_text(listing(FIXTURE), encoding="utf-8")
     for name, spec in SPECS.items():
         submit(only(FIXTURE, "ensemble"), spec, out=EXPECTED / name)

@@ -119,9 +119,9 @@ def soon_fine(client: TestClient) -> bool:
 
 
 def test_an_answer_has_the_fields_of_ens_predict_and_the_members(client: TestClient, model: Colours) -> None:
-    said = send(client, RED, BLUE, names=["r.png", "b ü.png"]).json()
-    assert said["run"] == "colours-00000001" and said["unreadable"] == []
-    first, second = said["predictions"]
+    output = send(client, RED, BLUE, names=["r.png", "b ü.png"]).json()
+    assert output["run"] == "colours-00000001" and output["unreadable"] == []
+    first, second = output["predictions"]
     assert list(first) == [
         *("image", "label", "probability", "probabilities"),
         *("entropy", "disagreement", "set", "members"),
@@ -143,10 +143,10 @@ def test_an_answer_has_the_fields_of_ens_predict_and_the_members(client: TestCli
 def test_those_that_cannot_be_read_are_named_and_the_others_predicted(client: TestClient) -> None:
     answer = send(client, b"no image", RED, RED[:80], names=["a.png", "b.png", "c.png"])
     assert answer.status_code == 200
-    said = answer.json()
-    assert [one["image"] for one in said["predictions"]] == ["b.png"]
-    assert [one["image"] for one in said["unreadable"]] == ["a.png", "c.png"]
-    assert "not an image of a known format" in said["unreadable"][0]["error"]
+    output = answer.json()
+    assert [one["image"] for one in output["predictions"]] == ["b.png"]
+    assert [one["image"] for one in output["unreadable"]] == ["a.png", "c.png"]
+    assert "not an image of a known format" in output["unreadable"][0]["error"]
     assert send(client, b"no image", RED[:80]).status_code == 415
 
 
@@ -162,11 +162,11 @@ def test_the_first_orientation_is_the_cameras(client: TestClient) -> None:
 
 
 def test_maps_are_drawn_for_a_class(client: TestClient) -> None:
-    said = send(client, RED, path="/explain").json()
-    assert said["class"] == "red" and [one["member"] for one in said["maps"]] == ["one-1", "two-2"]
-    assert said["maps"][0]["picture"].startswith("data:image/") and said["maps"][1]["why"] == "it has no places"
-    asked = send(client, RED, path="/explain?class=blue%20%C3%BCn%C3%AF").json()
-    assert asked["class"] == "blue ünï" and asked["maps"][0]["picture"] != said["maps"][0]["picture"]
+    output = send(client, RED, path="/explain").json()
+    assert output["class"] == "red" and [one["member"] for one in output["maps"]] == ["one-1", "two-2"]
+    assert output["maps"][0]["picture"].startswith("data:image/") and output["maps"][1]["why"] == "it has no places"
+    requested = send(client, RED, path="/explain?class=blue%20%C3%BCn%C3%AF").json()
+    assert requested["class"] == "blue ünï" and requested["maps"][0]["picture"] != output["maps"][0]["picture"]
     unknown = send(client, RED, path="/explain?class=rde")
     assert unknown.status_code == 422 and "did you mean 'red'" in unknown.json()["error"]
     assert send(client, RED, RED, path="/explain").status_code == 413
@@ -187,8 +187,8 @@ def test_what_is_not_there_is_said(client: TestClient) -> None:
         np.array([[0.5, 0.3, 0.2]], np.float32), np.array([[[0.5, 0.3, 0.2]]], np.float32)
     )
     with client_of(lone) as alone:
-        said = send(alone, RED).json()["predictions"][0]
-        assert said["set"] is None and said["disagreement"] is None
+        output = send(alone, RED).json()["predictions"][0]
+        assert output["set"] is None and output["disagreement"] is None
         assert send(alone, RED, path="/explain").status_code == 501
         known = alone.get("/model").json()
         assert known["sets"] is None and not known["gradcam"] and known["why_no_gradcam"]
@@ -268,8 +268,8 @@ def test_odd_names_and_contents_that_are_images_are_read(client: TestClient) -> 
     for name, body in odd_but_fine().items():
         answer = send(client, body, names=[name or "x"])
         assert answer.status_code == 200, (name, answer.text)
-        (said,) = answer.json()["predictions"]
-        assert said["label"] == expected and len(said["image"]) <= 255 and said["image"].isprintable()
+        (output,) = answer.json()["predictions"]
+        assert output["label"] == expected and len(output["image"]) <= 255 and output["image"].isprintable()
 
 
 @pytest.mark.parametrize(
@@ -422,12 +422,12 @@ def test_what_comes_while_it_computes_goes_together() -> None:
         await asyncio.sleep(0.05)
         asked[5].cancel()  # whoever has left is not computed
         gate.set()
-        said = await asyncio.gather(*asked, return_exceptions=True)
+        output = await asyncio.gather(*asked, return_exceptions=True)
         await batcher.stop()
-        return [one for one in said if isinstance(one, int)], batches
+        return [one for one in output if isinstance(one, int)], batches
 
-    said, batches = asyncio.run(story())
-    assert said == [0, 2, 4, 6, 8, 12, 14]
+    output, batches = asyncio.run(story())
+    assert output == [0, 2, 4, 6, 8, 12, 14]
     assert batches[0] == [0, 1, 2, 3] and batches[1] == [4, 6, 7]
 
 
@@ -440,13 +440,13 @@ def test_an_error_of_a_batch_is_told_to_each_and_the_next_is_answered() -> None:
 
         batcher: Batcher[int, int] = Batcher(compute, max_batch=4)
         batcher.start()
-        said = await asyncio.gather(batcher(-1), batcher(2), return_exceptions=True)
-        said.append(await batcher(3))
+        output = await asyncio.gather(batcher(-1), batcher(2), return_exceptions=True)
+        output.append(await batcher(3))
         await batcher.stop()
-        return said
+        return output
 
-    said = asyncio.run(story())
-    assert [type(one) for one in said] == [ArithmeticError, ArithmeticError, int]
+    output = asyncio.run(story())
+    assert [type(one) for one in output] == [ArithmeticError, ArithmeticError, int]
 
 
 def test_concurrent_requests_get_their_own_answers_and_too_many_are_told_to_come_again() -> None:

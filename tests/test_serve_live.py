@@ -60,10 +60,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network_run(here / "runs", "two-00000002", 2, image_size=20, preprocess=("smooth", "grey"), data=data),
         network_run(here / "runs", "three-00000003", 3, classes=CLASSES[::-1], tta="crops", data=data),
     ]
-    made = combine(runs, folder=here / "runs", rule="convex", name="all")
-    (here / "name").write_text(made.run_id)
-    assert ens(["--runs", str(here / "runs"), "export", made.run_id, "--out", str(here / "folder")]) == 0
-    assert ens(["--runs", str(here / "runs"), "export", made.run_id, "--zip", str(here / "all.zip")]) == 0
+    created = combine(runs, folder=here / "runs", rule="convex", name="all")
+    (here / "name").write_text(created.run_id)
+    assert ens(["--runs", str(here / "runs"), "export", created.run_id, "--out", str(here / "folder")]) == 0
+    assert ens(["--runs", str(here / "runs"), "export", created.run_id, "--zip", str(here / "all.zip")]) == 0
     many_kinds(here / "photos")
     see_through(here / "photos" / "clear")
     picture(1).save(here / "x.png")
@@ -120,7 +120,7 @@ def test_a_run_says_what_ens_predict_says(here: Path, capfd: pytest.CaptureFixtu
     from ensemble.serve.run_predictor import load_run
 
     name = (here / "name").read_text()
-    said = lines_of(capfd, name, "photos")
+    output = lines_of(capfd, name, "photos")
     model = load_run(predicting_members(named_run(here / "runs", name)), torch.device("cpu"), 0.9)
     with TestClient(create_app(model, Limits(files=40)), base_url="http://127.0.0.1") as client:
 
@@ -129,16 +129,16 @@ def test_a_run_says_what_ens_predict_says(here: Path, capfd: pytest.CaptureFixtu
             answers: list[dict[str, Any]] = client.post("/predict", files=files).json()["predictions"]
             return answers
 
-        assert len(said) == 22
-        for one in asked(*said):
-            line, members = said[one["image"]], one.pop("members")
+        assert len(output) == 22
+        for one in asked(*output):
+            line, members = output[one["image"]], one.pop("members")
             assert list(one) == list(line) and one["label"] == line["label"] and one["set"] == line["set"]
             assert one["probabilities"] == pytest.approx(line["probabilities"], abs=1e-6)
             assert one["entropy"] == pytest.approx(line["entropy"], abs=2e-6)
             assert one["disagreement"] == pytest.approx(line["disagreement"], abs=2e-6)
             assert {each["member"][:3] for each in members} <= {"one", "two", "thr"}
         # one image alone is the same to the last digit
-        for path in list(said)[:6]:
+        for path in list(output)[:6]:
             (one,) = asked(path)
             one.pop("members")
             assert one == lines_of(capfd, name, path)[path]
@@ -151,11 +151,11 @@ def test_a_run_says_what_ens_predict_says(here: Path, capfd: pytest.CaptureFixtu
 @pytest.mark.parametrize("source", ["folder", "all.zip"])
 def test_an_export_says_it_without_torch(here: Path, source: str, capfd: pytest.CaptureFixture[str]) -> None:
     name = (here / "name").read_text()
-    said = lines_of(capfd, name, "photos")
+    output = lines_of(capfd, name, "photos")
     with served(source, "--max-files", "40", cwd=here) as (address, _):
-        answer = send(address, *map(Path, said)).json()
-        assert answer["run"] == name and len(answer["predictions"]) == len(said)
-        for one, (path, line) in zip(answer["predictions"], said.items(), strict=True):
+        answer = send(address, *map(Path, output)).json()
+        assert answer["run"] == name and len(answer["predictions"]) == len(output)
+        for one, (path, line) in zip(answer["predictions"], output.items(), strict=True):
             assert one["image"] == Path(path).name and one["label"] == line["label"]
             assert one["probabilities"] == pytest.approx(line["probabilities"], abs=1e-4)
             assert one["entropy"] == pytest.approx(line["entropy"], abs=1e-3)
@@ -294,8 +294,8 @@ def test_memory_stays_where_it_is_under_load(here: Path) -> None:
         images = [path.read_bytes() for path in sorted((here / "photos").glob("*.jpg"))]
         load(address, images, clients=4, requests=100)
         before = memory(process.pid)
-        found = load(address, images, clients=4, requests=200)
-        assert found["refused"] == 0 and 0 < found["p50_ms"] <= found["p95_ms"]
+        result = load(address, images, clients=4, requests=200)
+        assert result["refused"] == 0 and 0 < result["p50_ms"] <= result["p95_ms"]
         assert memory(process.pid) < before + 20e6
 
 
@@ -399,11 +399,11 @@ def test_streamlit_shows_what_the_service_says(place: Path, address: str, monkey
     testing = pytest.importorskip("streamlit.testing.v1")
     page = ROOT / "ensemble" / "serve" / "streamlit_page.py"
     monkeypatch.setattr(sys, "argv", ["streamlit_page.py", address])
-    (said,) = send(address, place / "x.png").json()["predictions"]
+    (output,) = send(address, place / "x.png").json()["predictions"]
     app = testing.AppTest.from_file(str(page), default_timeout=30).run()
     assert not app.exception and "medical" in app.warning[0].value
     app.file_uploader[0].set_value(("x.png", (place / "x.png").read_bytes(), "image/png")).run()
-    assert not app.exception and app.metric[0].value == said["label"]
+    assert not app.exception and app.metric[0].value == output["label"]
     assert any("Entropy" in one.value for one in app.text)
     app.file_uploader[0].set_value(("x.png", b"no image", "image/png")).run()
     assert "not an image" in app.error[0].value

@@ -87,12 +87,12 @@ def test_a_command_that_compiles_ends_in_time(tmp_path: Path, jobs: int) -> None
     command = [sys.executable, "-m", "ensemble", "--runs", str(tmp_path / "runs"), "train", "--arch", "resnet18"]
     command += ["-j", str(jobs), "--epochs", "1", "--lr", "0.01", "--set", "compile=true"]
     command += [word for seed in range(jobs) for word in ("--seed", str(seed))]
-    made = tmp_path / "made"
-    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(made)}
+    created = tmp_path / "made"
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(created)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, **HEARS_SIGNALS) as process:
         deadline = time.monotonic() + 240
-        while not list(made.rglob("*.cpp")) and time.monotonic() < deadline and process.poll() is None:
+        while not list(created.rglob("*.cpp")) and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.2)
-        assert list(made.rglob("*.cpp"))
+        assert list(created.rglob("*.cpp"))
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 143

@@ -58,8 +58,8 @@ def pixels(folder: Folder, square: Preprocess, path: str) -> np.ndarray:
 
 
 def opened(folder: Folder, where: Path, *squares: Preprocess, **splits: list[str]) -> list[PreprocessedImages]:
-    found = splits or {"train": sorted(folder.pictures)}
-    return open_images(folder.dataset(**found), list(found), squares or [SMALL], where)
+    result = splits or {"train": sorted(folder.pictures)}
+    return open_images(folder.dataset(**result), list(result), squares or [SMALL], where)
 
 
 @pytest.mark.parametrize("limit", ["64", "0"])
@@ -67,10 +67,10 @@ def test_squares_are_the_images_in_any_order(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     monkeypatch.setenv(LIMIT_VARIABLE, limit)
-    for square, found in zip((SMALL, PADDED), opened(folder, tmp_path, SMALL, PADDED), strict=True):
-        assert isinstance(found, StoredImages if limit == "64" else StreamedImages)
+    for square, result in zip((SMALL, PADDED), opened(folder, tmp_path, SMALL, PADDED), strict=True):
+        assert isinstance(result, StoredImages if limit == "64" else StreamedImages)
         paths = ["5.png", "0.png", "5.png", "3.png"]
-        taken = found.take(found.rows(paths))
+        taken = result.take(result.rows(paths))
         assert taken.dtype == np.uint8
         assert taken.shape == (4, square.size, square.size, 3)
         for got, path in zip(taken, paths, strict=True):
@@ -95,9 +95,9 @@ def test_a_store_that_is_there_is_opened(folder: Folder, tmp_path: Path) -> None
 
 def test_copies_of_an_image_are_stored_once(folder: Folder, tmp_path: Path) -> None:
     folder.pictures["copy.png"] = folder.pictures["0.png"]
-    (found,) = opened(folder, tmp_path)
-    assert isinstance(found, StoredImages) and len(found.pixels) == 7
-    assert (found.take(found.rows(["copy.png"])) == found.take(found.rows(["0.png"]))).all()
+    (result,) = opened(folder, tmp_path)
+    assert isinstance(result, StoredImages) and len(result.pixels) == 7
+    assert (result.take(result.rows(["copy.png"])) == result.take(result.rows(["0.png"]))).all()
 
 
 def test_changed_content_size_mode_and_background_have_names_of_their_own(folder: Folder) -> None:
@@ -116,8 +116,8 @@ def test_changed_content_size_mode_and_background_have_names_of_their_own(folder
 def test_a_changed_image_is_decoded_again(folder: Folder, tmp_path: Path) -> None:
     opened(folder, tmp_path)
     folder.pictures["2.png"] = 255 - folder.pictures["2.png"]
-    (found,) = opened(folder, tmp_path)
-    assert (found.take(found.rows(["2.png"]))[0] == pixels(folder, SMALL, "2.png")).all()
+    (result,) = opened(folder, tmp_path)
+    assert (result.take(result.rows(["2.png"]))[0] == pixels(folder, SMALL, "2.png")).all()
 
 
 def flip(path: Path, place: int) -> None:
@@ -151,9 +151,9 @@ def test_a_damaged_store_is_made_again(
     (path,) = tmp_path.glob("*.u8")
     DAMAGES[damage](path)
     folder.opened.clear()
-    (found,) = opened(folder, tmp_path)
+    (result,) = opened(folder, tmp_path)
     assert len(folder.opened) == 7
-    assert (found.take(np.arange(7)) == before).all()
+    assert (result.take(np.arange(7)) == before).all()
 
 
 @settings(deadline=None, max_examples=30)
@@ -166,14 +166,14 @@ def test_chunks_of_any_size_check_every_byte(
     folder = Folder({str(i): random.integers(0, 256, (8, 8, 3), dtype=np.uint8) for i in range(count)})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stores, "CHUNK", chunk)
-        (found,) = opened(folder, where)
+        (result,) = opened(folder, where)
         (path,) = where.glob("*.u8")
         facts = json.loads(path.with_suffix(".json").read_text())
         assert len(facts["sha256"]) == -(-count * SMALL.bytes // chunk)
         folder.opened.clear()
         opened(folder, where)
         assert folder.opened == []
-    assert all((found.take(found.rows([name]))[0] == folder.pictures[name]).all() for name in folder.pictures)
+    assert all((result.take(result.rows([name]))[0] == folder.pictures[name]).all() for name in folder.pictures)
 
 
 def test_an_image_that_cannot_be_read_leaves_nothing_behind(folder: Folder, tmp_path: Path) -> None:
@@ -189,10 +189,10 @@ def test_beyond_the_limit_images_are_decoded_each_time_and_a_note_says_so(
 ) -> None:
     monkeypatch.setenv(LIMIT_VARIABLE, "1e-6")  # a thousand bytes; seven squares take 1,344
     notes: list[str] = []
-    (found,) = open_images(
+    (result,) = open_images(
         folder.dataset(train=sorted(folder.pictures)), ["train"], [SMALL], tmp_path, None, notes.append
     )
-    assert isinstance(found, StreamedImages)
+    assert isinstance(result, StreamedImages)
     assert folder.opened == []
     assert notes and "1.3 kB of squares are above the limit of 1.0 kB" in notes[0] and LIMIT_VARIABLE in notes[0]
 
@@ -200,20 +200,20 @@ def test_beyond_the_limit_images_are_decoded_each_time_and_a_note_says_so(
 def test_a_full_disk_streams(folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "SPARE", 1 << 60)
     notes: list[str] = []
-    (found,) = open_images(folder.dataset(train=["0.png"]), ["train"], [SMALL], tmp_path, None, notes.append)
-    assert isinstance(found, StreamedImages)
+    (result,) = open_images(folder.dataset(train=["0.png"]), ["train"], [SMALL], tmp_path, None, notes.append)
+    assert isinstance(result, StreamedImages)
     assert "do not fit on a disk" in notes[0]
 
 
 def test_a_disk_that_refuses_streams(folder: Folder, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     notes: list[str] = []
-    (found,) = open_images(
+    (result,) = open_images(
         folder.dataset(train=["0.png"]), ["train"], [SMALL], tmp_path / "file", None, notes.append
     )
-    assert isinstance(found, StreamedImages)
+    assert isinstance(result, StreamedImages)
     assert "cannot write" in notes[0]
-    assert found.take(np.array([0])).shape == (1, 8, 8, 3)
+    assert result.take(np.array([0])).shape == (1, 8, 8, 3)
 
 
 @pytest.mark.parametrize("limit", ["much", "-1", "nan", "inf", ""])
@@ -260,8 +260,8 @@ def test_the_small_squares_are_stored_where_not_all_fit(
     monkeypatch.setenv(LIMIT_VARIABLE, str(7 * SMALL.bytes / 1e9))
     padded, small = opened(folder, tmp_path, PADDED, SMALL)
     assert isinstance(small, StoredImages) and isinstance(padded, StreamedImages)
-    for square, found in ((PADDED, padded), (SMALL, small)):
-        assert (found.take(found.rows(["6.png"]))[0] == pixels(folder, square, "6.png")).all()
+    for square, result in ((PADDED, padded), (SMALL, small)):
+        assert (result.take(result.rows(["6.png"]))[0] == pixels(folder, square, "6.png")).all()
 
 
 def test_other_stores_make_room_on_a_short_disk(
@@ -275,10 +275,10 @@ def test_other_stores_make_room_on_a_short_disk(
 
 
 def test_what_is_written_to_the_pixels_stays_out_of_the_file(folder: Folder, tmp_path: Path) -> None:
-    (found,) = opened(folder, tmp_path)
-    assert isinstance(found, StoredImages)
-    before = found.take(np.arange(7))
-    found.pixels[:] = 0
+    (result,) = opened(folder, tmp_path)
+    assert isinstance(result, StoredImages)
+    before = result.take(np.arange(7))
+    result.pixels[:] = 0
     (again,) = opened(folder, tmp_path)
     assert (again.take(np.arange(7)) == before).all()
 

@@ -109,16 +109,16 @@ def test_codabench_follows_the_recipe(tmp_path, net, label_as):
 
 def test_the_default_place_and_the_sidecar(tmp_path, net, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = combine([net, member(tmp_path / "runs", "other-00000000", seed=2)], folder=tmp_path / "runs")
-    written = submit(made.run, SubmitSpec())
-    assert written.path.as_posix() == f"submissions/{made.run.id}.csv"
-    facts = read_json(tmp_path / "submissions" / f"{made.run.id}.csv.json")
+    created = combine([net, member(tmp_path / "runs", "other-00000000", seed=2)], folder=tmp_path / "runs")
+    written = submit(created.run, SubmitSpec())
+    assert written.path.as_posix() == f"submissions/{created.run.id}.csv"
+    facts = read_json(tmp_path / "submissions" / f"{created.run.id}.csv.json")
     assert facts["sha256"] == sha256_file(written.path)
-    assert (facts["rows"], facts["format"], facts["run"]) == (20, "kaggle", made.run.id)
+    assert (facts["rows"], facts["format"], facts["run"]) == (20, "kaggle", created.run.id)
     assert [one["id"] for one in facts["members"]] == ["net-00000000", "other-00000000"]
     assert sum(one["weight"] for one in facts["members"]) == pytest.approx(1)
-    assert facts["honest"] == made.run.metrics["honest"]
-    assert submit(made.run, SubmitSpec(zip=True)).path.as_posix() == f"submissions/{made.run.id}.zip"
+    assert facts["honest"] == created.run.metrics["honest"]
+    assert submit(created.run, SubmitSpec(zip=True)).path.as_posix() == f"submissions/{created.run.id}.zip"
 
 
 @pytest.mark.parametrize("format", ["kaggle", "kaggle-probs", "codabench"])
@@ -352,17 +352,17 @@ def test_an_ensemble_of_other_test_predictions_is_refused(tmp_path, refits):
         for i, one in enumerate(runs):
             test = predictions(20, 50 + i, prefix="t", labelled=False)
             run(tmp_path, f"full{i}-1", {"test": test}, kind="refit", parents=[one])
-    made = combine(runs, folder=tmp_path, refits=refits).run
+    created = combine(runs, folder=tmp_path, refits=refits).run
     who = "full1-1" if refits else "net1-0"
     rewritten(Run(tmp_path / who), "test", predictions(20, 77, prefix="t", labelled=False))
     with pytest.raises(
         DataError, match=rf"made from other predictions of '{who}'; type `ens --runs \S+ combine .* net0-0 net1-0`"
     ) as caught:
-        submit(made, SubmitSpec(), out=tmp_path / "a.csv")
+        submit(created, SubmitSpec(), out=tmp_path / "a.csv")
     assert caught.value.exit_code == 3
     assert not (tmp_path / "a.csv").exists()
     shutil.rmtree(tmp_path / who)
-    assert submit(made, SubmitSpec(), out=tmp_path / "a.csv").facts["rows"] == 20
+    assert submit(created, SubmitSpec(), out=tmp_path / "a.csv").facts["rows"] == 20
 
 
 def test_what_predicts_nothing_may_change(tmp_path):
@@ -370,9 +370,9 @@ def test_what_predicts_nothing_may_change(tmp_path):
     for i, one in enumerate(runs):
         test = predictions(20, 50 + i, prefix="t", labelled=False)
         run(tmp_path, f"full{i}-1", {"test": test}, kind="refit", parents=[one])
-    made = combine(runs, folder=tmp_path, refits=True).run
+    created = combine(runs, folder=tmp_path, refits=True).run
     rewritten(runs[0], "test", predictions(20, 77, prefix="t", labelled=False))
-    assert submit(made, SubmitSpec(), out=tmp_path / "a.csv").facts["rows"] == 20
+    assert submit(created, SubmitSpec(), out=tmp_path / "a.csv").facts["rows"] == 20
 
 
 def test_a_sample_with_an_open_quote_is_refused(tmp_path, net):
@@ -400,12 +400,12 @@ def test_separators_that_would_break_the_file(separator):
 )
 def test_labels_of_the_sample_that_are_no_class_are_noted(tmp_path, net, values, spec, notes):
     text = "id,label\n" + "".join(f"t{i:03d},{values[i % 2]}\n" for i in range(20))
-    made = submit(net, SubmitSpec(**spec), sample=sample(tmp_path, text), out=tmp_path / "a.csv")
-    taken, *rest = made.notes
+    created = submit(net, SubmitSpec(**spec), sample=sample(tmp_path, text), out=tmp_path / "a.csv")
+    taken, *rest = created.notes
     assert "'label' is taken for the label" in taken
     assert len(rest) == notes
     assert all(values[0] in line for line in rest)
-    assert ("label_as: index" in "".join(made.notes)) == (values == ["0", "2"] and notes == 1)
+    assert ("label_as: index" in "".join(created.notes)) == (values == ["0", "2"] and notes == 1)
 
 
 def test_classes_that_look_like_probabilities_are_labels(tmp_path):
@@ -430,10 +430,10 @@ def test_a_sample_may_lack_the_folders_of_our_ids_where_that_is_clear(tmp_path, 
     text = "id,label\n" + "".join(f"{i}.png,ant\n" for i in range(20))
     rows = table(submit(net, SubmitSpec(), sample=sample(tmp_path, text), out=tmp_path / "a.csv").path)
     assert [row[0] for row in rows[1:]] == [f"{i}.png" for i in range(20)]
-    said = net.predictions("test")
-    assert [row[1] for row in rows[1:]] == said.classes[labels(said.probs)].tolist()
+    output = net.predictions("test")
+    assert [row[1] for row in rows[1:]] == output.classes[labels(output.probs)].tolist()
     for taken, theirs in (("b/1", "other/0"), ("c/0", "0")):  # of another folder; the id of two rows
-        rewritten(net, "test", replace(said, ids=np.array([*ids[:-1], taken if theirs == "0" else ids[-1]])))
+        rewritten(net, "test", replace(output, ids=np.array([*ids[:-1], taken if theirs == "0" else ids[-1]])))
         path = sample(tmp_path, text.replace("0.png", f"{theirs}.png", 1))
         with pytest.raises(DataError, match=f"no prediction for: '{theirs}.png'"):
             submit(net, SubmitSpec(), sample=path, out=tmp_path / "b.csv")

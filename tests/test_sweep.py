@@ -153,22 +153,22 @@ def test_a_trial_that_fails_counts_and_has_no_score(tmp_path: Path) -> None:
             raise EnsError("the loss became nan")
         return valley(values)
 
-    found = search(SPACE, 10, tmp_path / "journal.log", fails, higher=True)
-    assert len(found) == 10
-    assert {trial.score is None for trial in found} == {True, False}
-    assert all((trial.score is None) == (trial.values["lr"] > 0.01) for trial in found)
-    table = TrialTable("accuracy", True, ("lr", "dropout"), tuple(found))
-    assert table.best.score == max(trial.score for trial in found if trial.score is not None)
+    result = search(SPACE, 10, tmp_path / "journal.log", fails, higher=True)
+    assert len(result) == 10
+    assert {trial.score is None for trial in result} == {True, False}
+    assert all((trial.score is None) == (trial.values["lr"] > 0.01) for trial in result)
+    table = TrialTable("accuracy", True, ("lr", "dropout"), tuple(result))
+    assert table.best.score == max(trial.score for trial in result if trial.score is not None)
     assert "trials failed" in table.markdown()
     assert len(table.csv().splitlines()) == 11
     assert table.picture().startswith(b"\x89PNG")
 
 
 def test_values_are_short_and_whole_where_the_key_is(tmp_path: Path) -> None:
-    found = search(
+    result = search(
         {"epochs": (1.0, 9.0)}, 5, tmp_path / "journal.log", lambda values: values["epochs"], higher=False
     )
-    assert all(isinstance(trial.values["epochs"], int) for trial in found)
+    assert all(isinstance(trial.values["epochs"], int) for trial in result)
     lrs = search({"lr": (1e-3, 1.0, "log")}, 3, tmp_path / "other.log", lambda values: 0.0, higher=True)
     assert all(trial.values["lr"] == float(f"{trial.values['lr']:.3g}") for trial in lrs)
     with pytest.raises(RecipeError, match="below the high one"):

@@ -19,8 +19,8 @@ def test_each_is_done_once_and_comes_in_order(count: int, threads: int, slow: bo
     done: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "MIN_THREAD_SECONDS", 0.0 if slow else 1.0)
-        found = list(threaded_map(lambda item: (done.append(item), -item)[1], range(count), threads))
-    assert found == [-item for item in range(count)]
+        result = list(threaded_map(lambda item: (done.append(item), -item)[1], range(count), threads))
+    assert result == [-item for item in range(count)]
     assert sorted(done) == list(range(count))
 
 

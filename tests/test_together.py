@@ -47,9 +47,9 @@ KEYS: dict[str, Any] = {
 
 def jobs(folder: Path, *members: dict[str, Any]) -> list[Job]:
     recipes = [resolved(Recipe(data=DataSpec(), name=f"m{i}", **(KEYS | keys))) for i, keys in enumerate(members)]
-    found, errors = plans(recipes, digits_dataset().fingerprint, folder)
+    result, errors = plans(recipes, digits_dataset().fingerprint, folder)
     assert not errors
-    return found
+    return result
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_what_is_measured_is_the_pace_of_several_processes(tmp_path: Path) -> No
 
 def _decode(folder: Path, barrier: Any, notes: Any) -> None:
     barrier.wait()
-    (found,) = open_images(digits_dataset(), ["train"], [Preprocess(24, "squash")], folder, note=notes.append)
-    assert isinstance(found, StoredImages)
+    (result,) = open_images(digits_dataset(), ["train"], [Preprocess(24, "squash")], folder, note=notes.append)
+    assert isinstance(result, StoredImages)
 
 
 def test_two_processes_that_want_the_same_store_make_it_once(tmp_path: Path) -> None:

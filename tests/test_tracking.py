@@ -40,26 +40,28 @@ def test_recipes_become_flat_names() -> None:
 
 
 def test_classes_called_anything_give_names_that_may_be_used_and_stay_apart(tmp_path: Path) -> None:
-    made = run(tmp_path, "net-1", {"valid": predictions(12, 1)})
+    created = run(tmp_path, "net-1", {"valid": predictions(12, 1)})
     values = {f"roc_auc:{name}": 0.5 for name in ("<script>", "(script)", "naïve/猫", "..")}
-    (made.path / "metrics.json").write_text(json.dumps({"schema": 1, "valid": {**values, "log_loss": None}}))
-    found = scores(Run(made.path))
-    names = [name for name in found if name.startswith("valid.")]
+    (created.path / "metrics.json").write_text(json.dumps({"schema": 1, "valid": {**values, "log_loss": None}}))
+    result = scores(Run(created.path))
+    names = [name for name in result if name.startswith("valid.")]
     assert len(names) == 4  # no two of them are one; what is not known is not there
     assert not set("".join(names)) & set("<>()/:")
-    assert "schema" not in found
-    assert found["cost.bytes"] == 40
+    assert "schema" not in result
+    assert result["cost.bytes"] == 40
     assert allowed("valid.roc_auc") == "valid.roc_auc"
 
 
 def test_weights_and_predictions_are_not_copied_unless_asked(tmp_path: Path) -> None:
-    made = run(tmp_path, "net-1", {"valid": predictions(12, 1)})
-    (made.path / "weights.safetensors").write_bytes(b"w")
-    (made.path / "figures").mkdir()
-    (made.path / "figures" / "gradcam.png").write_bytes(b"p")
-    names = {(path.name, folder) for path, folder in artifacts(made, weights=False)}
+    created = run(tmp_path, "net-1", {"valid": predictions(12, 1)})
+    (created.path / "weights.safetensors").write_bytes(b"w")
+    (created.path / "figures").mkdir()
+    (created.path / "figures" / "gradcam.png").write_bytes(b"p")
+    names = {(path.name, folder) for path, folder in artifacts(created, weights=False)}
     assert names == {("run.json", None), ("metrics.json", None), ("gradcam.png", "figures")}
-    assert ("weights.safetensors", None) in {(path.name, folder) for path, folder in artifacts(made, weights=True)}
+    assert ("weights.safetensors", None) in {
+        (path.name, folder) for path, folder in artifacts(created, weights=True)
+    }
 
 
 def test_a_missing_package_is_told_before_anything_is_trained(
@@ -104,10 +106,10 @@ def told(uri: str = "") -> dict[str, Any]:
 
     client = MlflowClient(uri or f"sqlite:///{Path('runs').resolve()}/mlflow.db")
     experiment = client.get_experiment_by_name("ensemble")
-    found = client.search_runs([experiment.experiment_id])
-    names = [one.info.run_name for one in found]
+    result = client.search_runs([experiment.experiment_id])
+    names = [one.info.run_name for one in result]
     assert len(names) == len(set(names))
-    return {one.info.run_name: (client, one) for one in found}
+    return {one.info.run_name: (client, one) for one in result}
 
 
 @pytest.mark.slow

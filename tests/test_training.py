@@ -154,8 +154,8 @@ def test_a_refit_has_no_validation_score_and_names_its_reason(
     assert ens(["combine", "--refits", parent.name]) == 0
     out, err = capfd.readouterr()
     assert "before the refit" in err
-    made = load(Path("runs") / out.split()[-1] / "test.npz")
-    np.testing.assert_allclose(made.probs, load(refit / "test.npz").probs, atol=1e-6)
+    created = load(Path("runs") / out.split()[-1] / "test.npz")
+    np.testing.assert_allclose(created.probs, load(refit / "test.npz").probs, atol=1e-6)
 
 
 def test_a_test_set_that_comes_later_is_predicted_and_nothing_trained(

@@ -97,10 +97,10 @@ def test_the_knee_is_where_the_loss_begins_to_rise() -> None:
     for knee in (5e-5, 2e-4, 1e-3):
         for level in (0.02, 0.8, 4.0):
             losses = level + 0.5 * np.maximum(0, np.log(rates / knee)) + noise.normal(0, 0.1, 50)
-            found = knee_of(list(rates), list(losses))
-            assert found is not None and knee / 2 < found < knee * 2
+            result = knee_of(list(rates), list(losses))
+            assert result is not None and knee / 2 < result < knee * 2
             suggestion = suggest_knee(list(rates), list(losses)).suggestion
-            assert suggestion == pytest.approx(min(found, (found * DEFAULT_RATE) ** 0.5))
+            assert suggestion == pytest.approx(min(result, (result * DEFAULT_RATE) ** 0.5))
 
 
 def test_a_curve_that_says_nothing_gives_the_usual_rate() -> None:

@@ -351,14 +351,14 @@ def test_lookahead_follows_its_formula_and_leaves_nothing_over_at_an_epochs_end(
 
 def test_six_views_are_small_moves_and_mirrors() -> None:
     x = torch.rand(2, 3, 8, 8)
-    found = [view(x) for view in views.get("flip-shift")]
-    assert len(found) == 6
-    assert torch.equal(found[0], x) and torch.equal(found[1], x.flip(-1))
-    up, mirrored_up, down, mirrored_down = found[2:]
+    result = [view(x) for view in views.get("flip-shift")]
+    assert len(result) == 6
+    assert torch.equal(result[0], x) and torch.equal(result[1], x.flip(-1))
+    up, mirrored_up, down, mirrored_down = result[2:]
     assert torch.equal(up[..., :-1, :-1], x[..., 1:, 1:]) and torch.equal(down[..., 1:, 1:], x[..., :-1, :-1])
     assert torch.equal(mirrored_up, up.flip(-1)) and torch.equal(mirrored_down, down.flip(-1))
     assert torch.equal(up[..., -1, :-1], x[..., -2, 1:])  # reflected at the border
-    assert all(view.shape == x.shape for view in found)
+    assert all(view.shape == x.shape for view in result)
 
 
 def test_whitening_makes_patches_uncorrelated_and_the_same_for_every_order_of_images() -> None:
@@ -469,8 +469,8 @@ def test_sums_that_stay_on_a_gpu_are_the_same_and_a_loss_that_is_not_finite_is_f
         seen: list[int] = []
 
         def loss(logits: Tensor, targets: Tensor) -> Tensor:
-            found = functional.cross_entropy(logits, targets)
-            return found * math.nan if len(seen) + 1 == broken else found
+            result = functional.cross_entropy(logits, targets)
+            return result * math.nan if len(seen) + 1 == broken else result
 
         dls, _ = loaders(tmp_path, batch_size=25)
         torch.manual_seed(0)
@@ -504,35 +504,35 @@ def test_callbacks_are_told_what_fastai_tells_them(tmp_path: Path) -> None:
     from ensemble.training.engine.learner import MemberLearner
 
     def told(kind: type[Learner]) -> list[str]:
-        found: list[str] = []
+        result: list[str] = []
 
         class Late(Callback):  # type: ignore[misc]
             order = 99
 
             def before_epoch(self) -> None:
-                found.append("late before_epoch")
+                result.append("late before_epoch")
                 self.run = self.epoch != 1  # at rest until the fit ends
 
             def after_batch(self) -> None:
-                found.append("late after_batch")
+                result.append("late after_batch")
 
             def after_epoch(self) -> None:
-                found.append("late after_epoch")
+                result.append("late after_epoch")
 
         class All(Callback):  # type: ignore[misc]
             def __call__(self, event_name: str) -> None:
-                found.append(f"all {event_name}")
+                result.append(f"all {event_name}")
 
         dls, _ = loaders(tmp_path, batch_size=500)
         torch.manual_seed(0)
         network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 10))
         learner = kind(dls, network, loss_func=nn.CrossEntropyLoss(), path=tmp_path, cbs=[Late(), All()])
-        given = Callback(before_batch=lambda self: found.append("given before_batch"))
+        given = Callback(before_batch=lambda self: result.append("given before_batch"))
         with learner.no_bar(), learner.no_logging():
             learner.fit(3, 1e-3)
             learner.fit(2, 1e-3, cbs=[given])
             learner.fit(1, 1e-3)
-        return found
+        return result
 
     expected = told(Learner)
     assert {"late after_batch", "given before_batch", "all after_fit"} <= set(expected)
@@ -719,15 +719,15 @@ def test_an_estimate_adds_up_stages_checks_finder_and_views() -> None:
     train, valid, test = (len(data.splits[split]) for split in ("train", "valid", "test"))
     speed = Speed(head=200.0, all=100.0, valid=300.0, predict=150.0)
     given = recipe(epochs=4, frozen_epochs=2, lr=0.1, batch_size=50, valid_every=3)
-    found = estimate(given, data, speed)
+    result = estimate(given, data, speed)
     images = train // 50 * 50
-    assert found.training == pytest.approx(2 * images / 200 + 4 * images / 100 + (1 + 2) * valid / 300)
-    assert found.predicting == pytest.approx((valid + test) / 150)
-    assert found.seconds == found.training + found.predicting
+    assert result.training == pytest.approx(2 * images / 200 + 4 * images / 100 + (1 + 2) * valid / 300)
+    assert result.predicting == pytest.approx((valid + test) / 150)
+    assert result.seconds == result.training + result.predicting
     auto = estimate(recipe(epochs=4, frozen_epochs=2, lr="auto", batch_size=50, valid_every=3), data, speed)
-    assert auto.training - found.training == pytest.approx(100 * 50 / 200)
+    assert auto.training - result.training == pytest.approx(100 * 50 / 200)
     assert estimate(given.model_copy(update={"tta": "flip-shift"}), data, speed).predicting == pytest.approx(
-        6 * found.predicting
+        6 * result.predicting
     )
 
 

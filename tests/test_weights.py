@@ -120,8 +120,8 @@ def test_the_librarys_own_file_in_the_folder_is_found(folder: Path, monkeypatch:
 @pytest.mark.parametrize("place", ["weights", "torch/hub/checkpoints"])
 def test_a_torch_file_with_another_checksum_is_refused(folder: Path, tmp_path: Path, place: str) -> None:
     path = write_pth(tmp_path / place / FILE, library_state())
-    found = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-    with pytest.raises(MissingWeights, match=f"{FILE} is damaged.*{found}, b8a52dc0 expected"):
+    result = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    with pytest.raises(MissingWeights, match=f"{FILE} is damaged.*{result}, b8a52dc0 expected"):
         located()
 
 
@@ -130,8 +130,8 @@ def test_a_timm_file_is_found_in_the_hugging_face_cache_and_checked(tmp_path: Pa
     (repo / "refs").mkdir(parents=True)
     (repo / "refs" / "main").write_text("abc")
     path = write(repo / "snapshots" / "abc" / "model.safetensors", library_state("test_vit"))
-    found = located("test_vit")
-    assert found.path == path and found.source == "timm/test_vit.r160_in1k/model.safetensors"
+    result = located("test_vit")
+    assert result.path == path and result.source == "timm/test_vit.r160_in1k/model.safetensors"
     blob = repo / "blobs" / ("0" * 64)
     blob.parent.mkdir()
     path.rename(blob)
@@ -218,10 +218,10 @@ def test_half_precision_and_wrapped_files_read_as_plain_float32(tmp_path: Path) 
         write_pth(tmp_path / "b.pth", half),
         write_pth(tmp_path / "c.pth", wrapped),
     ):
-        found = load_state(WeightsFile(path, "", ""))
-        assert found.keys() == state.keys()
-        assert all(torch.equal(found[name], half[name].float()) for name in state)
-        assert {value.dtype for value in found.values()} == {torch.float32}
+        result = load_state(WeightsFile(path, "", ""))
+        assert result.keys() == state.keys()
+        assert all(torch.equal(result[name], half[name].float()) for name in state)
+        assert {value.dtype for value in result.values()} == {torch.float32}
 
 
 def _truncated(path: Path) -> None:

@@ -42,7 +42,7 @@ class CheckedData:
         return self.text().rstrip("\n")
 
     def _repr_html_(self) -> str:
-        from ensemble.report.fragments import fragment
+        from ensemble.report.html import fragment
 
         return fragment("Check", [], preformatted=self.text())
 
@@ -82,8 +82,8 @@ def check(
             stage=listener.progress,
             warn=lines.append,
         )
-    made = CheckedData(result, files)
-    computed(made)
+    checked_data = CheckedData(result, files)
+    computed(checked_data)
     write_atomically(page, check_page(result, pictures))
     if pairs:
         write_atomically(pairs, pairs_csv(result.items, result.copies))
@@ -91,7 +91,7 @@ def check(
         write_atomically(groups, groups_csv(result.items, result.groups))
     for line in lines:
         workspace.listener.note(line)
-    return made
+    return checked_data
 
 
 def _name(spec: DataSpec) -> str:

@@ -43,18 +43,18 @@ def combine(workspace: Workspace, names: Sequence[str] | None, **options: Any) -
     # without a recipe there is none to read, nor the reader of recipes to load
     keys = {**(vars(source.file.combine) if source.has_settings else {}), **given}
     with workspace.listener as listener:
-        made = combined_of(
+        combined = combined_of(
             runs,
             folder=folder,
             data=_images(workspace, runs, names is not None),
             progress=lambda done, total: listener.progress("fitting", done, total),
             **keys,
         )
-    for line in made.notes:
+    for line in combined.notes:
         workspace.listener.note(line)
     if workspace.track:
-        workspace.track.open(workspace.listener.note).finished(made.run)
-    return Ensemble(workspace, made.run, made)
+        workspace.track.open(workspace.listener.note).finished(combined.run)
+    return Ensemble(workspace, combined.run, combined)
 
 
 def facts_of(ensemble: Ensemble) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class SubmittedFile:
         return "\n".join([str(self.path), *self.notes()])
 
     def _repr_html_(self) -> str:
-        from ensemble.report.fragments import fragment
+        from ensemble.report.html import fragment
 
         return fragment(str(self.path), self.notes())
 
@@ -174,10 +174,10 @@ def submit(
         fill=fill,
         data=data,
     )
-    made = SubmittedFile(written, run)
-    for line in made.notes():
+    submitted_file = SubmittedFile(written, run)
+    for line in submitted_file.notes():
         workspace.listener.note(line)
-    return made
+    return submitted_file
 
 
 def import_run(
@@ -193,7 +193,7 @@ def import_run(
     from ensemble.runs.imports import import_run as imported
 
     source = workspace.source
-    made = imported(
+    imported_run = imported(
         name,
         folder=workspace.runs_folder,
         valid=valid,
@@ -202,17 +202,17 @@ def import_run(
         targets_from=named_run(workspace.runs_folder, targets_from) if targets_from else None,
         dataset=lambda: None if source.spec is None or source.gone else workspace.load(source.spec),
     )
-    for line in made.notes:
+    for line in imported_run.notes:
         workspace.listener.note(line)
-    if made.matched is not None:
+    if imported_run.matched is not None:
         workspace.listener.note(
-            f"its ids are those of {made.matched}: same data set, targets compared or taken from there"
+            f"its ids are those of {imported_run.matched}: same data set, targets compared or taken from there"
         )
-    elif not made.labelled:
+    elif not imported_run.labelled:
         workspace.listener.note(
             "no targets: neither in the file nor in a run with the same ids; --targets-from names one"
         )
-    return Model(workspace, made.run)
+    return Model(workspace, imported_run.run)
 
 
 def _refuse_unknown(options: dict[str, Any], known: Sequence[str]) -> None:

@@ -15,7 +15,9 @@ from ensemble.runs.run import Run
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from ensemble.api.prediction import Explanation, ExportedModel, Image, PredictedImages
+    from ensemble.api.explanation import Explanation
+    from ensemble.api.exporting import ExportedModel
+    from ensemble.api.prediction import Image, PredictedImages
     from ensemble.api.workspace import Workspace
     from ensemble.combine.ensembler import Combined
     from ensemble.core.predictions import Predictions
@@ -90,7 +92,7 @@ class Model:
         self, images: str | Sequence[str], *, class_name: str | None = None, out: Path | None = None
     ) -> Explanation:
         """Where the network looks (Grad-CAM), in files or ids of its rows; writes a PNG to `out`."""
-        from ensemble.api.prediction import explain
+        from ensemble.api.explanation import explain
 
         return explain(
             self.workspace,
@@ -104,7 +106,7 @@ class Model:
         self, *, out: Path | None = None, zip: Path | None = None, opset: int | None = None
     ) -> ExportedModel:
         """Write a folder, or a zip, that predicts anywhere with onnxruntime, and compare it with torch."""
-        from ensemble.api.prediction import export
+        from ensemble.api.exporting import export
 
         return export(self.workspace, self.run, out=out, zip=zip, opset=opset)
 
@@ -112,7 +114,7 @@ class Model:
         return f"{type(self).__name__}({self.id!r}" + (f", {self.score})" if self.score else ")")
 
     def _repr_html_(self) -> str:
-        from ensemble.report.fragments import fragment
+        from ensemble.report.html import fragment
 
         return fragment(self.id, [str(self.score)] if self.score else [], warnings=self.warnings)
 
@@ -162,7 +164,7 @@ class Ensemble(Model):
         return f"Ensemble({self.id!r}, {self.metric} {self.honest})"
 
     def _repr_html_(self) -> str:
-        from ensemble.report.fragments import fragment
+        from ensemble.report.html import fragment
 
         lines = [f"Honest {self.metric} {self.honest}; apparent {self.apparent:.4f}.", *self.sentences()]
         return fragment(self.id, lines, self.members(), self.combined.notes)
@@ -207,7 +209,7 @@ class Leaderboard(Sequence["Row"]):
         return self.table().text() if self.rows else "no runs"
 
     def _repr_html_(self) -> str:
-        from ensemble.report.fragments import fragment
+        from ensemble.report.html import fragment
 
         return fragment("Runs", [], self.table())
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ensemble.api.combining import SubmittedFile, combine, submit
 from ensemble.api.models import Ensemble, Leaderboard, leaderboard
+from ensemble.api.plans import TrainingPlan, plan_file
 from ensemble.api.reporting import report_on_ensemble
 from ensemble.api.source import note_digits
-from ensemble.api.training import Members, TrainingPlan, plan_file, train_file
+from ensemble.api.training import Members, train_file
 
 if TYPE_CHECKING:
     from ensemble.api.workspace import Workspace
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What a pipeline made. None: the recipe does not ask for it, or there is no test split."""
+    """The parts of a pipeline. None: the recipe does not ask for it, or there is no test split."""
 
     members: Members
     ensemble: Ensemble
@@ -31,7 +32,7 @@ class Pipeline:
     leaderboard: Leaderboard
 
 
-Made = Callable[[Any], None]
+PartCallback = Callable[[Any], None]
 
 
 def pipeline(
@@ -39,32 +40,32 @@ def pipeline(
     *,
     retry: bool = False,
     report: bool = True,
-    made: Made = lambda value: None,
+    on_part: PartCallback = lambda part: None,
     **keys: Any,
 ) -> Pipeline:
-    """As Project.pipeline. made: called with each part as soon as it is there, as a pipeline takes hours."""
+    """As Project.pipeline. on_part: called with each part as soon as it is there, as a pipeline takes hours."""
     file = pipeline_recipe(workspace, **keys)
     check_what_comes_after(workspace, file)
-    members = _trained(workspace, file, file.members, full=False, retry=retry, made=made)
+    members = _trained(workspace, file, file.members, full=False, retry=retry, on_part=on_part)
     ensemble = combine(workspace, [model.id for model in members], refits=False)
-    made(ensemble)
+    on_part(ensemble)
     refits = None
     if file.combine.refits:
         workspace.listener.note("refitting the members of the ensemble on train + valid")
         recipes = dict(zip([model.id for model in members], members.recipes, strict=True))
         chosen = [recipes[run_id] for run_id in ensemble.combined.member_ids]
-        refits = _trained(workspace, file, chosen, full=True, retry=retry, made=made)
+        refits = _trained(workspace, file, chosen, full=True, retry=retry, on_part=on_part)
         ensemble = combine(workspace, [model.id for model in members], refits=True)
-        made(ensemble)
+        on_part(ensemble)
     submission = None
     if ensemble.combined.has_test:
         submission = submit(workspace, ensemble.id)
-        made(submission)
+        on_part(submission)
     else:
         workspace.listener.note("the data set has no test split, so there is nothing to submit")
     page = report_on_ensemble(workspace, file, ensemble.run) if report else None
     rows = leaderboard(workspace)
-    made(rows)
+    on_part(rows)
     return Pipeline(members, ensemble, refits, submission, page, rows)
 
 
@@ -93,16 +94,22 @@ def _with(file: RecipeFile, recipes: Iterable[Recipe], *, full: bool) -> RecipeF
 
 
 def _trained(
-    workspace: Workspace, file: RecipeFile, recipes: Iterable[Recipe], *, full: bool, retry: bool, made: Made
+    workspace: Workspace,
+    file: RecipeFile,
+    recipes: Iterable[Recipe],
+    *,
+    full: bool,
+    retry: bool,
+    on_part: PartCallback,
 ) -> Members:
     from ensemble.core.errors import MembersFailed
 
     try:
         members = train_file(workspace, _with(file, recipes, full=full), retry=retry)
     except MembersFailed as error:
-        made(error.members)
+        on_part(error.members)
         raise
-    made(members)
+    on_part(members)
     return members
 
 

@@ -1,15 +1,14 @@
-"""Predicting images, heat maps, and exports."""
+"""Predicting images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ensemble.core.errors import DataError, RecipeError
+from ensemble.core.errors import DataError
 from ensemble.core.predictions import Floats, Wide
-from ensemble.core.registry import did_you_mean
 from ensemble.core.table import Cell, Table
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from ensemble.combine.calibration import Conformal
     from ensemble.combine.predicting_members import PredictingMembers
     from ensemble.data.inputs import NamedImage
-    from ensemble.export.parity import Parity
     from ensemble.inference.model import BatchResult, LoadedEnsemble
     from ensemble.runs.run import Run
 
@@ -99,7 +97,7 @@ class PredictedImages:
         return self.table().text()
 
     def _repr_html_(self) -> str:
-        from ensemble.report.fragments import fragment
+        from ensemble.report.html import fragment
 
         return fragment("Predictions", [], self.table(), [f"left out: {line}" for line in self.unreadable])
 
@@ -256,116 +254,3 @@ def _rgb(image: Any) -> PillowImage.Image:
             f"an array {array.dtype} {array.shape} found, uint8 (height, width, 3) or (height, width) expected"
         )
     return pillow.fromarray(array).convert("RGB")
-
-
-@dataclass(frozen=True, repr=False)
-class Explanation:
-    """Heat maps (Grad-CAM) of images.
-
-    picture: the PNG.  images: for each its name, the class asked about and the probability of every class.
-    """
-
-    run: str
-    picture: Path
-    images: tuple[dict[str, Any], ...] = field(default_factory=tuple)
-
-    def facts(self) -> dict[str, Any]:
-        """Everything as plain values."""
-        return {"run": self.run, "picture": str(self.picture), "images": list(self.images)}
-
-    def __repr__(self) -> str:
-        return f"Explanation({str(self.picture)!r}, {len(self.images)} images)"
-
-    def _repr_png_(self) -> bytes:
-        return self.picture.read_bytes()
-
-
-def explain(
-    workspace: Workspace, run: Run, images: Sequence[str], *, class_name: str | None = None, out: Path | None = None
-) -> Explanation:
-    """As Model.explain. Raises RecipeError for an unknown class, DataError where there is no such image."""
-    from PIL import Image as pillow
-
-    from ensemble.core.files import write_atomically
-    from ensemble.report import figures
-    from ensemble.report.sections.mistakes import opener
-
-    classes = list(run.facts.get("classes") or ())
-    if class_name is not None and class_name not in classes:
-        raise RecipeError(f"unknown class {class_name!r}{did_you_mean(class_name, classes)}")
-    open_image = opener(run, workspace.load_quietly)
-    pictures = [(name, open_image(name)) for name in images]
-    # after everything that can be wrong with the names: torch takes seconds to import
-    from ensemble.inference.gradcam import grad_cam, why_no_map
-    from ensemble.inference.model import load_network
-    from ensemble.training.engine.hardware import choose_device
-
-    device = choose_device(workspace.device)
-    trained = load_network(run, device)
-    if why := why_no_map(trained.network, trained.square.size):
-        raise DataError(f"{run.id} ({trained.recipe.arch}) cannot be explained: {why}")
-    shown: list[tuple[pillow.Image, str]] = []
-    results: list[dict[str, Any]] = []
-    index = None if class_name is None else classes.index(class_name)
-    for name, image in pictures:
-        pixels = trained.square.of(image)
-        cam, probs = grad_cam(trained.network, trained.normalised(pixels, device), index)
-        about = class_name or classes[int(probs.argmax())]
-        likely = sorted(zip(probs.tolist(), classes, strict=True), reverse=True)[:3]
-        shown.append((pillow.fromarray(pixels), Path(name).name))
-        caption = "\n".join(f"{label} {share:.3f}" for share, label in likely)
-        shown.append((figures.overlaid(pixels, cam.numpy()), f"{about}?\n{caption}"))
-        results.append({"image": name, "class": about, "probs": dict(zip(classes, probs.tolist(), strict=True))})
-    path = out or run.path / "figures" / "gradcam.png"
-    write_atomically(path, figures.gallery(shown, f"{run.id}: Grad-CAM"))
-    return Explanation(run.id, path, tuple(results))
-
-
-@dataclass(frozen=True)
-class ExportedModel:
-    """What `export` wrote.
-
-    run: the id of the model.  path: the folder or zip.  parity: how near it is to torch.
-    left_out: members that weigh nothing.
-    """
-
-    run: str
-    path: Path
-    parity: Parity
-    left_out: tuple[str, ...]
-
-
-def export(
-    workspace: Workspace, run: Run, *, out: Path | None = None, zip: Path | None = None, opset: int | None = None
-) -> ExportedModel:
-    """As Model.export. Raises RecipeError for both out and zip, DataError for a rule without a graph."""
-    from ensemble.combine.predicting_members import predicting_members
-    from ensemble.core.errors import abbreviated
-    from ensemble.export.session import check_extra
-
-    if out is not None and zip is not None:
-        raise RecipeError("both --out and --zip found; name one")
-    members = predicting_members(run)
-    check_extra()
-    # after everything that can be wrong with the names: torch takes seconds to import
-    from ensemble.export.bundle import export as exported
-    from ensemble.export.onnx_graph import OPSET
-    from ensemble.inference.model import load_ensemble
-
-    folder = None if zip else out or workspace.runs_folder / "exports" / members.run.id
-    listener = workspace.listener
-    with listener:
-        made = exported(
-            load_ensemble(members, "cpu"),
-            folder=folder,
-            zip=zip,
-            opset=opset or OPSET,
-            on_progress=listener.progress,
-        )
-    if made.noise_reason:
-        listener.note(f"no validation images to compare on ({made.noise_reason})")
-    left_out = tuple(member.run.id for j, member in enumerate(members.members) if j not in members.used)
-    if left_out:
-        listener.note(f"left out, as they weigh nothing: {abbreviated(left_out)}")
-    listener.note(str(made.parity))
-    return ExportedModel(members.run.id, made.path, made.parity, left_out)

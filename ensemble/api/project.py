@@ -13,11 +13,15 @@ from ensemble.core.events import Listener, default_listener
 if TYPE_CHECKING:
     from ensemble.api.checking import CheckedData
     from ensemble.api.combining import SubmittedFile
+    from ensemble.api.comparing import ComparedRuns
+    from ensemble.api.distilling import DistilledStudent
     from ensemble.api.models import Ensemble, Leaderboard, Model
     from ensemble.api.pipeline import Pipeline
-    from ensemble.api.reporting import ComparedRuns, WrittenReport
-    from ensemble.api.sweeping import DistilledStudent, Sweep
-    from ensemble.api.training import Members, RateCurve, TrainingPlan
+    from ensemble.api.plans import TrainingPlan
+    from ensemble.api.previews import RateCurve
+    from ensemble.api.reporting import WrittenReport
+    from ensemble.api.sweeping import Sweep
+    from ensemble.api.training import Members
     from ensemble.data.dataset import Dataset
     from ensemble.recipe.file import RecipeFile
     from ensemble.tracking import Tracking
@@ -91,7 +95,7 @@ class Project(Workspace):
         self, archs: Names = (), *, seeds: Sequence[int] = (), budget: float | str | None = None, **keys: Any
     ) -> TrainingPlan:
         """What `train` would train, and how long that takes. The arguments are those of `train`."""
-        from ensemble.api.training import plan
+        from ensemble.api.plans import plan
 
         return plan(self, _names(archs), seeds=seeds, budget=budget, **keys)
 
@@ -129,7 +133,7 @@ class Project(Workspace):
 
         computed: called with each curve as soon as it is there.
         """
-        from ensemble.api.training import lr_find
+        from ensemble.api.previews import lr_find
 
         return lr_find(self, _names(archs), out=out, computed=computed, **keys)
 
@@ -179,7 +183,7 @@ class Project(Workspace):
         ensemble: the newest one unless named.  temperature: softens the probabilities.
         alpha: the ensemble's share of the loss.  keys: recipe keys of the student.
         """
-        from ensemble.api.sweeping import distill
+        from ensemble.api.distilling import distill
 
         return distill(self, _id(ensemble), arch, temperature=temperature, alpha=alpha, retry=retry, **keys)
 
@@ -250,7 +254,7 @@ class Project(Workspace):
         figures: bool = True,
     ) -> ComparedRuns:
         """Put runs side by side: tables, a conclusion from the numbers, and figures, written to `out`."""
-        from ensemble.api.reporting import compare
+        from ensemble.api.comparing import compare
 
         ids = None if models is None else [_id(model) for model in models]
         return compare(self, ids, out=out, mistakes=mistakes, figures=figures)

@@ -1,16 +1,15 @@
-"""Training: members, their plan and its estimate, and the learning-rate finder."""
+"""Training members."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ensemble.api.models import Model
-from ensemble.api.source import named_members, note_digits
-from ensemble.core.errors import EnsError, RecipeError
+from ensemble.api.plans import chosen_members, forecast, jobs_within, note_leaks
+from ensemble.api.source import note_digits
+from ensemble.core.errors import EnsError
 from ensemble.core.table import Table
 
 if TYPE_CHECKING:
@@ -19,45 +18,6 @@ if TYPE_CHECKING:
     from ensemble.recipe.file import RecipeFile
     from ensemble.recipe.schema import Recipe
     from ensemble.training.jobs.plan import Job
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """A run that would be trained. seconds: 0 where it is complete, or where that is not known."""
-
-    id: str
-    kind: str
-    complete: bool
-    seconds: float
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """What a call of `train` would do.
-
-    errors: by member's name, such as weights that cannot be had.
-    """
-
-    runs: tuple[PlannedRun, ...]
-    errors: Mapping[str, EnsError]
-
-    @property
-    def seconds(self) -> float:
-        """Of training and predicting, all together."""
-        return sum(run.seconds for run in self.runs)
-
-    def table(self) -> Table:
-        """A row for each run."""
-        return Table(
-            ("run", "kind", "complete", "seconds"),
-            [(run.id, run.kind, str(run.complete), run.seconds) for run in self.runs],
-        )
-
-    def _repr_html_(self) -> str:
-        from ensemble.core.table import duration
-        from ensemble.report.fragments import fragment
-
-        return fragment("Plan", [f"About {duration(self.seconds)} of training and predicting."], self.table())
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,34 +52,10 @@ class Members(Sequence[Model]):
         return self.table().text() if self.models else "Members()"
 
     def _repr_html_(self) -> str:
-        from ensemble.report.fragments import fragment
+        from ensemble.report.html import fragment
 
         notes = [f"{model.id}: {line}" for model in self.models for line in model.warnings]
         return fragment("Members", [], self.table(), notes)
-
-
-@dataclass(frozen=True)
-class RateCurve:
-    """The finder's curve of a run. rates, losses: of each step, the losses smoothed.  lr: the suggestion, and why.
-
-    csv, png: where it was written.
-    """
-
-    run: str
-    lr: float
-    why: str
-    rates: Sequence[float]
-    losses: Sequence[float]
-    csv: Path
-    png: Path
-
-
-def chosen_members(
-    workspace: Workspace, archs: Sequence[str], seeds: Sequence[int], keys: Mapping[str, Any]
-) -> RecipeFile:
-    """The architectures that are named, on the recipe's defaults, or all members. Raises RecipeError."""
-    overrides = {**keys, **({"seeds": list(seeds)} if seeds else {})}
-    return named_members(workspace.recipe(**overrides), archs, overrides)
 
 
 def train(
@@ -138,20 +74,6 @@ def train(
         return train_file(workspace, file, budget=budget, retry=retry)
 
 
-def plan(
-    workspace: Workspace,
-    archs: Sequence[str],
-    *,
-    seeds: Sequence[int] = (),
-    budget: float | str | None = None,
-    **keys: Any,
-) -> TrainingPlan:
-    """As Project.plan. Notes say what training would say of batches; raises what training would of them."""
-    file = chosen_members(workspace, archs, seeds, keys)
-    note_digits(file, workspace.listener)
-    return plan_file(workspace, file, budget=budget)
-
-
 def train_file(
     workspace: Workspace, file: RecipeFile, *, budget: float | str | None = None, retry: bool = False
 ) -> Members:
@@ -159,13 +81,6 @@ def train_file(
     dataset = workspace.load(file.data)
     note_leaks(workspace, dataset)
     return train_recipes(workspace, file.members, dataset, budget=budget, retry=retry)
-
-
-def plan_file(workspace: Workspace, file: RecipeFile, *, budget: float | str | None = None) -> TrainingPlan:
-    """What `train_file` would do."""
-    dataset = workspace.load(file.data)
-    note_leaks(workspace, dataset)
-    return plan_recipes(workspace, file.members, dataset, budget=budget)
 
 
 def train_recipes(
@@ -177,28 +92,11 @@ def train_recipes(
     retry: bool = False,
 ) -> Members:
     """Train `recipes`. Raises MembersFailed once the others are trained."""
-    jobs, errors = _jobs(workspace, recipes, dataset, budget, keep=True)
+    jobs, errors = jobs_within(workspace, recipes, dataset, budget, keep=True)
     forecast(workspace, jobs, dataset)
     members, failed = train_jobs(workspace, jobs, dataset, retry=retry)
     raise_failures(errors | failed, members)
     return members
-
-
-def plan_recipes(
-    workspace: Workspace, recipes: Sequence[Recipe], dataset: Dataset, *, budget: float | str | None = None
-) -> TrainingPlan:
-    """What `train_recipes` would do."""
-    jobs, errors = _jobs(workspace, recipes, dataset, budget, keep=False)
-    return plan_jobs(workspace, jobs, dataset, errors)
-
-
-def plan_jobs(
-    workspace: Workspace, jobs: Sequence[Job], dataset: Dataset, errors: Mapping[str, EnsError]
-) -> TrainingPlan:
-    """The estimate of every job, and notes on batches. Raises what training would of them."""
-    runs = forecast(workspace, jobs, dataset)
-    _note_batches(workspace, jobs, dataset)
-    return TrainingPlan(tuple(runs), errors)
 
 
 def train_jobs(
@@ -232,124 +130,3 @@ def raise_failures(errors: Mapping[str, EnsError], members: Members) -> None:
         error = failure(errors, len(members))
         error.members = members
         raise error
-
-
-def note_leaks(workspace: Workspace, dataset: Dataset) -> None:
-    """A note where images of valid or test are in train too."""
-    from ensemble.data.leaks import leaks_for_training, warning
-
-    if line := warning(leaks_for_training(dataset, workspace.runs_folder), dataset):
-        workspace.listener.note(line)
-
-
-def lr_find(
-    workspace: Workspace,
-    archs: Sequence[str],
-    *,
-    seeds: Sequence[int] = (),
-    out: Path | None = None,
-    computed: Callable[[RateCurve], None] = lambda curve: None,
-    **keys: Any,
-) -> list[RateCurve]:
-    """As Project.lr_find. Raises MembersFailed once the other curves are written."""
-    file = chosen_members(workspace, archs, seeds, {**keys, "folds": None, "full": False})
-    note_digits(file, workspace.listener)
-    dataset = workspace.load(file.data)
-    # after the data is known to be good: torch takes seconds to import
-    from ensemble.training.engine.hardware import choose_device
-    from ensemble.training.jobs.plan import TrainingContext, cache_folder
-    from ensemble.training.jobs.preview import rate_curve, write_curve
-    from ensemble.training.jobs.train import plans
-
-    jobs, errors = plans(file.members, dataset.fingerprint, workspace.runs_folder)
-    folder = workspace.runs_folder
-    context = TrainingContext(
-        dataset, choose_device(workspace.device), cache_folder(folder), listener=workspace.listener
-    )
-    curves = []
-    for job in jobs:
-        curve = rate_curve(job, dataset, context)
-        csv, png = write_curve(curve, (out or folder / "lr-find") / job.path.name)
-        curves.append(RateCurve(job.path.name, curve.suggestion, curve.reason, curve.rates, curve.losses, csv, png))
-        computed(curves[-1])
-    raise_failures(errors, Members(()))
-    return curves
-
-
-def seconds_of(text: str) -> float:
-    """`45s`, `90m`, `2h` or `1h30m` in seconds. Raises RecipeError."""
-    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
-    seconds = 0.0
-    if match:
-        seconds = sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True))
-    if seconds <= 0:
-        raise RecipeError(f"{text!r} is not a time; 45s, 90m, 2h or 1h30m is expected")
-    return seconds
-
-
-def _jobs(
-    workspace: Workspace, recipes: Sequence[Recipe], dataset: Dataset, budget: float | str | None, *, keep: bool
-) -> tuple[list[Job], dict[str, EnsError]]:
-    """The jobs of the recipes that fit into a budget, and errors by member's name. keep: what the budget chose."""
-    # after the data is known to be good: torch takes seconds to import
-    from ensemble.training.jobs.train import plans
-
-    jobs, errors = plans(recipes, dataset.fingerprint, workspace.runs_folder)
-    if budget is None:
-        return jobs, errors
-    seconds = seconds_of(budget) if isinstance(budget, str) else float(budget)
-    planned = [recipe for recipe in recipes if recipe.name not in errors]
-    jobs, _ = plans(
-        _within(workspace, planned, dataset, seconds, keep=keep), dataset.fingerprint, workspace.runs_folder
-    )
-    return jobs, errors
-
-
-def _within(
-    workspace: Workspace, recipes: list[Recipe], dataset: Dataset, seconds: float, *, keep: bool
-) -> list[Recipe]:
-    """Those of `recipes` that fit into so many seconds, with the epochs that they then have."""
-    from ensemble.training.engine.hardware import choose_device
-    from ensemble.training.jobs.estimate import fit_to_budget, format_duration
-
-    device = choose_device(workspace.device)
-    members, choice = fit_to_budget(recipes, dataset, workspace.runs_folder, device, seconds, keep=keep)
-    short = [share for share in choice.shares.values() if share < 1]
-    epochs = f", {len(short)} of them with {100 * short[0]:.0f} % of the epochs" if short else ""
-    workspace.listener.note(f"{len(members)} of {len(recipes)} members fit into {format_duration(seconds)}{epochs}")
-    return members
-
-
-def _each_job(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs and what they need, each once."""
-    return list({part.hash: part for top in jobs for part in top.all()}.values())
-
-
-def _note_batches(workspace: Workspace, jobs: Sequence[Job], dataset: Dataset) -> None:
-    """What training will say of batches that are smaller than a recipe asks for. Raises what training would."""
-    from ensemble.training.jobs.plan import view_of
-    from ensemble.training.methods.samplers import smaller_batch
-
-    for job in _each_job(jobs):
-        if job.kind != "folds" and not job.run.complete:
-            view = view_of(job, dataset)
-            if why := smaller_batch(job.recipe, view.splits["train"].targets, len(view.classes)):
-                workspace.listener.note(f"{job.path.name}: {why}")
-
-
-def forecast(workspace: Workspace, jobs: Sequence[Job], dataset: Dataset) -> list[PlannedRun]:
-    """The estimate of every run; a note says the sum."""
-    from ensemble.training.engine.hardware import choose_device
-    from ensemble.training.jobs.estimate import Forecast, format_duration
-
-    forecast = Forecast(dataset, choose_device(workspace.device))
-    runs = []
-    for job in _each_job(jobs):
-        try:
-            seconds = forecast.seconds_of_run(job)
-        except (EnsError, OSError, RuntimeError, ValueError, MemoryError):  # training it will say what is wrong
-            seconds = 0.0
-        runs.append(PlannedRun(job.path.name, job.kind, job.run.complete, seconds))
-    if total := sum(run.seconds for run in runs):
-        workspace.listener.note(f"about {format_duration(total)} of training and predicting")
-    return runs

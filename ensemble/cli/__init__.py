@@ -17,9 +17,9 @@ import click
 
 from ensemble.cli.options import HomePath
 from ensemble.cli.terminal import Settings, handle_signals, prepare_streams, wants_colour
+from ensemble.core import __version__
 from ensemble.core.errors import EnsError, one_line
 from ensemble.core.parallel import limit_spinning
-from ensemble.core.version import __version__
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

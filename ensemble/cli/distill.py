@@ -92,7 +92,7 @@ def command(
     )
     options: dict[str, Any] = {"temperature": temperature, "alpha": alpha}
     if dry_run:
-        from ensemble.api.sweeping import plan_distillation
+        from ensemble.api.distilling import plan_distillation
 
         print_plan(plan_distillation(project, ensemble, arch, **options))
         return

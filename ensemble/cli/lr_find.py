@@ -14,7 +14,7 @@ from ensemble.cli.options import HomePath, data_options, parse_settings, trainin
 from ensemble.cli.terminal import Settings
 
 if TYPE_CHECKING:
-    from ensemble.api.training import RateCurve
+    from ensemble.api.previews import RateCurve
 
 
 @click.command()

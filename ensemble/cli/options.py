@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ensemble.cli import completion
+from ensemble.core.table import seconds_of
 
 if TYPE_CHECKING:
     from ensemble.api.project import Project
@@ -77,14 +77,11 @@ class Duration(NumberType):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The seconds. Fails with a usage error that shows the expected form."""
-        match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", str(value).strip())
-        seconds = 0.0
-        if match:
-            seconds = sum(float(part or 0) * unit for part, unit in zip(match.groups(), (3600, 60, 1), strict=True))
-        if seconds <= 0:
-            self.fail(f"{value!r} is not a time; 45s, 90m, 2h or 1h30m is expected", param, ctx)
-        return seconds
+        """Seconds, or a usage error that says what was expected."""
+        try:
+            return seconds_of(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -184,11 +181,6 @@ def set_option(command: F) -> F:
         metavar="KEY=VALUE",
         help="A key that wins over every member's.",
     )(command)
-
-
-def json_option(help: str = "Print JSON.") -> Callable[[F], F]:
-    """Adds --json."""
-    return click.option("--json", "as_json", is_flag=True, help=help)
 
 
 def training_project(

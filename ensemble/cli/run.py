@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble.cli import completion
 from ensemble.cli.combine import combine_text
 from ensemble.cli.ls import print_leaderboard
-from ensemble.cli.options import HomePath, parse_settings, track_options, training_project
+from ensemble.cli.options import HomePath, parse_settings, set_option, track_options, training_project
 from ensemble.cli.terminal import Settings, as_json_text
 from ensemble.cli.train import print_members, print_plan, raise_errors
 
@@ -22,14 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("recipe", type=HomePath(path_type=Path), required=False)
 @click.option("--data", type=HomePath(path_type=Path), help="A folder of images, instead of the recipe's.")
-@click.option(
-    "--set",
-    "settings_",
-    multiple=True,
-    shell_complete=completion.keys,
-    metavar="KEY=VALUE",
-    help="A key that wins over every member's.",
-)
+@set_option
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
 @click.option(
     "-j",
@@ -93,7 +85,7 @@ def run_pipeline(
         raise_errors(plan)
         return
     # text is printed as parts complete, as a run takes hours
-    result = pipeline(project, retry=retry, report=report, made=(lambda part: None) if as_json else _print)
+    result = pipeline(project, retry=retry, report=report, on_part=(lambda part: None) if as_json else _print)
     if as_json:
         click.echo(as_json_text(_facts(result)))
 

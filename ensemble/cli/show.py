@@ -56,8 +56,8 @@ def command(
     ens show --preprocess hair --preprocess hair+lesion --data photos
     ens show --layers 4 --arch mobilenet_v2
     """
-    from ensemble.api.showing import layers as layers_of
-    from ensemble.api.showing import show
+    from ensemble.api.previews import layers as layers_of
+    from ensemble.api.previews import show
 
     overrides = parse_settings(settings_) | ({"image_size": image_size} if image_size else {})
     project = training_project(settings, recipe, data, {})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble.cli import completion
-from ensemble.cli.options import HomePath, parse_settings, track_options, training_project
+from ensemble.cli.options import HomePath, parse_settings, set_option, track_options, training_project
 from ensemble.cli.terminal import Settings, as_json_text, markdown, note
 from ensemble.cli.train import print_plan, raise_errors
 from ensemble.core.errors import RecipeError, abbreviated
@@ -44,14 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", "seeds", type=int, multiple=True, help="A seed; several give mean and deviation.")
 @click.option("--data", type=HomePath(path_type=Path), help="A folder of images, instead of the recipe's.")
-@click.option(
-    "--set",
-    "settings_",
-    multiple=True,
-    shell_complete=completion.keys,
-    metavar="KEY=VALUE",
-    help="A key that wins over every member's.",
-)
+@set_option
 @click.option("--device", help="cpu, cuda, cuda:1, mps. [default: the best there is]")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Members trained at the same time.")
 @click.option("--retry", is_flag=True, help="Train runs again that failed.")

@@ -21,7 +21,7 @@ from ensemble.cli.options import (
 from ensemble.cli.terminal import Settings, as_json_text
 
 if TYPE_CHECKING:
-    from ensemble.api.training import TrainingPlan
+    from ensemble.api.plans import TrainingPlan
 
 
 class Rate(click.ParamType[Any]):

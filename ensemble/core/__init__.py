@@ -1,1 +1,3 @@
-"""Errors, files, names, registries, predictions and listeners: what every other package imports."""
+"""What every layer uses: errors, files, registries, predictions, tables, listeners; the version of the package."""
+
+__version__ = "0.1.0"

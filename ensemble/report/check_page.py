@@ -10,8 +10,8 @@ import numpy as np
 from ensemble.check.checking import Check
 from ensemble.check.copies import KINDS, Copies, between_splits
 from ensemble.check.items import Counts
+from ensemble.core import __version__
 from ensemble.core.predictions import Ints
-from ensemble.core.version import __version__
 from ensemble.report.check_text import verdict
 from ensemble.report.html import data_uri, rendered
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ensemble.core import table
+from ensemble.core import __version__, table
 from ensemble.core.files import without_nan
-from ensemble.core.version import __version__
 from ensemble.data.leaks import Leaks, merged, total
 from ensemble.report.html import rendered
 from ensemble.report.sections.classes import diagrams, lines, matrix, most_confused

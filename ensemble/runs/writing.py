@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ensemble.core import __version__
 from ensemble.core.errors import RecipeError, one_line
 from ensemble.core.files import read_json, sha256_file, write_atomically, write_json
 from ensemble.core.predictions import Predictions, as_npz, npz_bytes
-from ensemble.core.version import __version__
 from ensemble.metrics import score
 from ensemble.runs.run import SCHEMA, Run, locked
 

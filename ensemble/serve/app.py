@@ -23,8 +23,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ensemble.core import __version__
 from ensemble.core.errors import EnsError, one_line
-from ensemble.core.version import __version__
 from ensemble.report.html import rendered
 from ensemble.runs.leaderboard import LIMITS, NOT_MEDICAL
 from ensemble.serve.predictor import Facts, Limits, Predictor, RequestRefused

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ensemble.core.version import __version__
+from ensemble.core import __version__
 from ensemble.runs.leaderboard import LIMITS, NOT_MEDICAL
 from ensemble.serve.predictor import Facts, Limits, Reading
 

@@ -78,15 +78,15 @@ def main() -> None:
     parser.add_argument("result", type=Path, nargs="?")
     parser.add_argument("--arch", action="append", choices=list(ASKED))
     parser.add_argument("--size", type=int, default=64)
-    asked = parser.parse_args()
-    kept = Kept(asked.result)
+    requested = parser.parse_args()
+    kept = Kept(requested.result)
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         for name, share in (("data", 1), ("quarter", 4)):
             each = {"train": TRAIN // CLASSES // share, "valid": VALID // CLASSES // share}
-            part(asked.cifar10, folder / name, each, spread=True)
-        for arch in asked.arch or ASKED:
-            print(arch, compare(arch, asked.size, folder, kept), flush=True)
+            part(requested.cifar10, folder / name, each, spread=True)
+        for arch in requested.arch or ASKED:
+            print(arch, compare(arch, requested.size, folder, kept), flush=True)
 
 
 def compare(arch: str, size: int, folder: Path, kept: Kept) -> dict[str, Any]:

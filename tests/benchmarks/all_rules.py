@@ -26,10 +26,12 @@ def main() -> None:
     parser.add_argument("--metric", default="accuracy")
     parser.add_argument("--kind", default="member")
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    members = [run for run in all_runs(asked.runs) if run.complete and run.kind == asked.kind and not run.is_fold]
+    requested = parser.parse_args()
+    members = [
+        run for run in all_runs(requested.runs) if run.complete and run.kind == requested.kind and not run.is_fold
+    ]
     valid = gather(members, "valid")
-    metric, log_loss = find(asked.metric, valid.classes.tolist()), find("log_loss", ())
+    metric, log_loss = find(requested.metric, valid.classes.tolist()), find("log_loss", ())
     ids, archs = tuple(run.id for run in members), tuple(run.arch for run in members)
     lines, kept = [], []
     others: tuple[Score, ...] = ()
@@ -47,8 +49,10 @@ def main() -> None:
     print(f"{len(members)} members, {len(valid.ids)} validation images")
     print(f"| rule | apparent {metric.name} | honest | 95 % interval | honest log-loss |\n|---|---|---|---|---|")
     print("\n".join([*lines, *(_line(one.name, one, None) for one in others)]))
-    if asked.json:
-        write_json(asked.json, {"members": [run.arch for run in members], "rows": len(valid.ids), "rules": kept})
+    if requested.json:
+        write_json(
+            requested.json, {"members": [run.arch for run in members], "rows": len(valid.ids), "rules": kept}
+        )
 
 
 def _line(name: str, score: Score, surprise: float | None) -> str:

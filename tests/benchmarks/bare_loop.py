@@ -208,12 +208,12 @@ def main() -> None:
     parser.add_argument("result", type=Path, nargs="?")
     parser.add_argument("--device")
     parser.add_argument("--size", type=int, default=64)
-    asked = parser.parse_args()
+    requested = parser.parse_args()
     keep_freed_memory()
-    spec, kept = DataSpec(form="folders", path=str(asked.cifar10)), Kept(asked.result)
-    device, at = choose_device(asked.device), f"at {asked.size} px"
+    spec, kept = DataSpec(form="folders", path=str(requested.cifar10)), Kept(requested.result)
+    device, at = choose_device(requested.device), f"at {requested.size} px"
     with tempfile.TemporaryDirectory() as name:
-        place = Place(spec, Path(name), device, asked.size)
+        place = Place(spec, Path(name), device, requested.size)
         kept.of(f"set-up {at}", lambda: setting_up(place))
         data = load_dataset(spec, place.runs)
         context = TrainingContext(data, device, place.runs / ".data" / "squares")

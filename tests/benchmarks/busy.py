@@ -112,8 +112,8 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--trains", action="store_true")
     args = parser.parse_args()
-    found: dict[str, object] = {"machine": facts(), "steps a second": {}}
-    rows: dict[str, dict[str, object]] = found["steps a second"]  # type: ignore[assignment]
+    result: dict[str, object] = {"machine": facts(), "steps a second": {}}
+    rows: dict[str, dict[str, object]] = result["steps a second"]  # type: ignore[assignment]
     for arch in ARCHS:
         for count in OTHERS:
             speeds: dict[str, list[float]] = {"before": [], "ens": []}
@@ -129,9 +129,9 @@ def main() -> None:
             print(arch, count, speeds, threads, round(ratio, 3), flush=True)
     if args.trains:
         seconds = {"together": two_trainings(True), "one after the other": two_trainings(False)}
-        found["two trainings"] = {name: round(value, 1) for name, value in seconds.items()}
+        result["two trainings"] = {name: round(value, 1) for name, value in seconds.items()}
         print(seconds, flush=True)
-    write_json(args.result, found)
+    write_json(args.result, result)
 
 
 if __name__ == "__main__":

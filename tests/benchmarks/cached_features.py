@@ -48,12 +48,12 @@ def main() -> None:
                 row[kind] = kept.of(f"seed {seed}, {kind}", lambda s=seed, k=kind: trained(data, runs, s, k))  # type: ignore[misc]
             rows.append(row)
             print(f"seed {seed}: {row}", flush=True)
-    found = {
+    result = {
         "faster": statistics.median(row["false"]["seconds"] / row["true"]["seconds"] for row in rows),
         "accuracy": {kind: [row[kind]["accuracy"] for row in rows] for kind in KINDS},
     }
-    kept.put("mobilenet_v2", found)
-    print(found)
+    kept.put("mobilenet_v2", result)
+    print(result)
 
 
 if __name__ == "__main__":

@@ -142,15 +142,15 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[2750, 10_000, 40_000])
     parser.add_argument("--keep", type=Path, help="where the images are drawn, for another time")
     parser.add_argument("--name", default="", help="put before the names of the figures, such as `before: `")
-    asked = parser.parse_args()
-    kept = Kept(asked.json)
+    requested = parser.parse_args()
+    kept = Kept(requested.json)
     kept.put("asked", ASKED)
-    for count in asked.images:
+    for count in requested.images:
         with tempfile.TemporaryDirectory() as folder:
-            data = (asked.keep or Path(folder)) / str(count)
-            draw_all(asked.isic / "images", data, count)
+            data = (requested.keep or Path(folder)) / str(count)
+            draw_all(requested.isic / "images", data, count)
             measure = lambda: figures(data, Path(folder, "runs"), count)  # noqa: B023, E731
-            print(kept.of(f"{asked.name}{count} images of {SIZE[0]} x {SIZE[1]}", measure))
+            print(kept.of(f"{requested.name}{count} images of {SIZE[0]} x {SIZE[1]}", measure))
 
 
 if __name__ == "__main__":

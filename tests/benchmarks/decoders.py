@@ -71,14 +71,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("result", type=Path, nargs="?")
     parser.add_argument("--count", type=int, default=200)
-    asked = parser.parse_args()
+    requested = parser.parse_args()
     torch.set_num_threads(1)
-    paths = sorted(path for path in asked.folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    chosen = paths[:: max(1, len(paths) // asked.count)][: asked.count]
+    paths = sorted(path for path in requested.folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    chosen = paths[:: max(1, len(paths) // requested.count)][: requested.count]
     contents = [path.read_bytes() for path in chosen]
     size = Image.open(chosen[0]).size
     what = f"{len(contents)} {chosen[0].suffix[1:]} of {size[0]} x {size[1]}"
-    kept = Kept(asked.result)
+    kept = Kept(requested.result)
     row = kept.of(f"torchvision, {what}", lambda: compared(by_torchvision, contents))
     print(f"torchvision, {what}: {row}")
 

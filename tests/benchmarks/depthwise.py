@@ -52,7 +52,7 @@ def fastest(call: Callable[[], Any], times: int = 5) -> float:
 
 def gradients(dtype: torch.dtype) -> dict[str, dict[str, float]]:
     """Milliseconds by shape."""
-    found = {}
+    result = {}
     for channels, side, size, stride in SHAPES:
         images = torch.randn(BATCH, channels, side, side).to(dtype).to(memory_format=torch.channels_last)
         filters, padding = torch.randn(channels, 1, size, size).to(dtype), size // 2
@@ -64,10 +64,10 @@ def gradients(dtype: torch.dtype) -> dict[str, dict[str, float]]:
             "filters, library": lambda parts=parts: library_gradient(*parts, 1),
             "filters, ours": lambda parts=parts: filters_gradient(*parts),
         }
-        found[f"{channels} x {side} x {side}, {size} x {size}, stride {stride}"] = {
+        result[f"{channels} x {side} x {side}, {size} x {size}, stride {stride}"] = {
             name: round(1000 * fastest(call), 2) for name, call in calls.items()
         }
-    return found
+    return result
 
 
 def steps(arch: str, bfloat16: bool, fast: bool) -> float:
@@ -101,16 +101,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    found: dict[str, Any] = {"machine": facts(), "threads": args.threads, "milliseconds": {}, "images a second": {}}
+    result: dict[str, Any] = {
+        "machine": facts(),
+        "threads": args.threads,
+        "milliseconds": {},
+        "images a second": {},
+    }
     for dtype in (torch.float32, torch.bfloat16):
-        found["milliseconds"][str(dtype).removeprefix("torch.")] = gradients(dtype)
+        result["milliseconds"][str(dtype).removeprefix("torch.")] = gradients(dtype)
     for arch in ARCHS:
         for bfloat16 in (False, True):
             speeds = {"library": steps(arch, bfloat16, False), "ours": steps(arch, bfloat16, True)}
             name = f"{arch} {'bfloat16' if bfloat16 else 'float32'}"
-            found["images a second"][name] = speeds
+            result["images a second"][name] = speeds
             print(name, speeds, flush=True)
-    write_json(args.result, found)
+    write_json(args.result, result)
 
 
 if __name__ == "__main__":

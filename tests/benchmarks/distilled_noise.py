@@ -27,10 +27,10 @@ MODELS: dict[str, Callable[[], Any]] = {
 
 def out_of_fold(make: Callable[[], Any], x: Any, labels: Any, folds: Any) -> Any:
     """The label that a model says of each row, trained on the other folds."""
-    said = np.empty_like(labels)
+    output = np.empty_like(labels)
     for fold in np.unique(folds):
-        said[folds == fold] = make().fit(x[folds != fold], labels[folds != fold]).predict(x[folds == fold])
-    return said
+        output[folds == fold] = make().fit(x[folds != fold], labels[folds != fold]).predict(x[folds == fold])
+    return output
 
 
 def main() -> None:
@@ -39,17 +39,18 @@ def main() -> None:
     random = np.random.default_rng(0)
     x, labels = load_digits(return_X_y=True)
     labels = random.permutation(labels)
-    found = []
+    result = []
     for count in (2, 5):
         folds = random.integers(0, count, len(labels))
         for name, make in MODELS.items():
             teacher = out_of_fold(make, x / 16, labels, folds)
             student = out_of_fold(make, x / 16, teacher, folds)
             scores = {
-                who: float(np.mean(said == labels)) for who, said in (("teacher", teacher), ("student", student))
+                who: float(np.mean(output == labels))
+                for who, output in (("teacher", teacher), ("student", student))
             }
-            found.append({"model": name, "folds": count, **scores})
-    print(json.dumps(found, indent=2))
+            result.append({"model": name, "folds": count, **scores})
+    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

@@ -82,11 +82,11 @@ def ens(name: str, cell: Cell, folder: Path, weights: Path, work: Path) -> dict[
     (row,) = json.loads(done.stdout)
     run = work / "runs" / row["run"]
     with np.load(run / "valid.npz") as file:
-        found = scores(file["probs"], file["targets"])
+        result = scores(file["probs"], file["targets"])
     record = json.loads((run / "run.json").read_text())
     epochs = [line.split(",") for line in (run / "history.csv").read_text().splitlines()]
     head = {"frozen": float(epochs[frozen][epochs[0].index("valid_accuracy")])} if frozen else {}
-    return {**found, **head, "seconds": round(seconds, 1), "auto": record["auto"], "rates": record["rates"]}
+    return {**result, **head, "seconds": round(seconds, 1), "auto": record["auto"], "rates": record["rates"]}
 
 
 def checked_out(commit: str) -> Path:
@@ -158,10 +158,10 @@ def main() -> None:
                 place = Path(work) / name.replace(":", "-")
                 place.mkdir()
                 train = ens if name.startswith("ens") else peer
-                found = train(name, cell, Path(work) / "data", args.weights.resolve(), place)
-                results.setdefault(cell.name, {})[name] = found
+                result = train(name, cell, Path(work) / "data", args.weights.resolve(), place)
+                results.setdefault(cell.name, {})[name] = result
                 write_json(args.result, kept)
-                print(cell.name, name, found, flush=True)
+                print(cell.name, name, result, flush=True)
 
 
 if __name__ == "__main__":

@@ -126,8 +126,8 @@ def _groups(root: Path, ids: list[str]) -> list[str]:
         recipe.write_text(ISIC.format(path=root))
         words = ["-m", "ensemble", "--runs", work, "check", "--recipe", str(recipe), "--groups", str(table)]
         subprocess.run([sys.executable, *words], capture_output=True)  # 0 or 1, by what it finds
-        found = {row["id"].rsplit("/", 1)[-1]: row["group"] for row in csv.DictReader(table.open())}
-    return [found.get(name, name) for name in ids]
+        result = {row["id"].rsplit("/", 1)[-1]: row["group"] for row in csv.DictReader(table.open())}
+    return [result.get(name, name) for name in ids]
 
 
 def _digits(target: Path, seed: int) -> None:

@@ -69,17 +69,17 @@ def main() -> None:
     parser.add_argument("result", type=Path, nargs="?")
     parser.add_argument("--seeds", type=int, default=3, help="two or more")
     parser.add_argument("--train", type=int, default=800, help="training images a class")
-    asked = parser.parse_args()
-    kept = Kept(asked.result)
+    requested = parser.parse_args()
+    kept = Kept(requested.result)
     with tempfile.TemporaryDirectory() as name:
         data, runs = Path(name, "data"), Path(name, "runs")
-        part(asked.cifar10, data, {"train": asked.train, "valid": 500})
+        part(requested.cifar10, data, {"train": requested.train, "valid": 500})
         rows = []
-        for seed in range(asked.seeds):
+        for seed in range(requested.seeds):
             order = FORMATS if seed % 2 else FORMATS[::-1]
             row = {
                 precision: kept.of(
-                    f"seed {seed}, {precision}, {asked.train} a class",
+                    f"seed {seed}, {precision}, {requested.train} a class",
                     lambda seed=seed, precision=precision: trained(data, runs, seed, precision),  # type: ignore[misc]
                 )
                 for precision in order

@@ -76,16 +76,16 @@ def main() -> None:
     parser.add_argument("--sources", type=int, default=40)
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    kept = Kept(asked.json)
+    requested = parser.parse_args()
+    kept = Kept(requested.json)
     kept.put("asked", ASKED)
     kept.put("ImageHash", version("ImageHash"))
     for size in SIZES:
-        for seed in asked.seeds:
-            figures = kept.of(f"{size} px, seed {seed}", lambda: found_and_right(size, seed, asked.sources))  # noqa: B023
+        for seed in requested.seeds:
+            figures = kept.of(f"{size} px, seed {seed}", lambda: found_and_right(size, seed, requested.sources))  # noqa: B023
             print(size, seed, figures)
-    if asked.images:
-        print(kept.of(f"{asked.images} images of 32 px", lambda: seconds_of_check(asked.images)))
+    if requested.images:
+        print(kept.of(f"{requested.images} images of 32 px", lambda: seconds_of_check(requested.images)))
 
 
 if __name__ == "__main__":

@@ -64,17 +64,17 @@ def main() -> None:
     parser.add_argument("result", type=Path, nargs="?")
     parser.add_argument("--size", type=int, action="append")
     parser.add_argument("--arch", action="append", choices=ARCHS)
-    asked = parser.parse_args()
-    kept, device = Kept(asked.result), choose_device(None)
-    spec = DataSpec(form="folders", path=str(asked.folder))
+    requested = parser.parse_args()
+    kept, device = Kept(requested.result), choose_device(None)
+    spec = DataSpec(form="folders", path=str(requested.folder))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        part(asked.folder, folder / "few", {"train": TRAIN // CLASSES, "valid": VALID // CLASSES}, spread=True)
+        part(requested.folder, folder / "few", {"train": TRAIN // CLASSES, "valid": VALID // CLASSES}, spread=True)
         data = load_dataset(spec, folder)
         context = TrainingContext(data, device, folder / ".data" / "squares")
-        for size in asked.size or SIZES:
+        for size in requested.size or SIZES:
             place, fastest = Place(spec, folder, device, size), FEW
-            for arch in asked.arch or ARCHS:
+            for arch in requested.arch or ARCHS:
                 at = f"{arch} at {size} px"
                 kept.of(f"training {at}", lambda arch=arch, place=place: training(place, arch, data, context))  # type: ignore[misc]
                 for workers in (*fastest, MANY):

@@ -55,13 +55,13 @@ def main() -> None:
         data = Path(folder) / "data"
         part(args.data, data, {"train": args.train, "valid": args.valid})
         for arch in args.arch or ["mobilenet_v2", "squeezenet1_1"]:
-            found = results[arch] = {"imagenet": [], "none": []}
+            result = results[arch] = {"imagenet": [], "none": []}
             for seed in range(args.seeds):
-                for weights, values in found.items():
+                for weights, values in result.items():
                     values.append(accuracy(data, Path(folder) / "runs", arch, weights, seed, args))
                     print(arch, weights, f"seed {seed}", f"{values[-1]:.4f}", flush=True)
-            gain = 100 * (statistics.mean(found["imagenet"]) - statistics.mean(found["none"]))
-            means = {weights: round(statistics.mean(values), 4) for weights, values in found.items()}
+            gain = 100 * (statistics.mean(result["imagenet"]) - statistics.mean(result["none"]))
+            means = {weights: round(statistics.mean(values), 4) for weights, values in result.items()}
             print(f"{arch}: {means}, {gain:+.1f} points", flush=True)
     summary = {
         "accuracy": results,

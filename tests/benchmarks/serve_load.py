@@ -79,9 +79,9 @@ def main(source: str, folder: Path, runs: str, requests: int, keep: Path | None)
             mean = round(sum(map(len, images)) / len(images) / 1000)
             kept.put(f"{name}: mean kB", mean)
             for clients in CLIENTS:
-                found = load(address, images, clients=clients, requests=requests)
-                kept.put(f"{name}: {clients} clients", found)
-                print(f"{name}, {clients} clients: {found}")
+                result = load(address, images, clients=clients, requests=requests)
+                kept.put(f"{name}: {clients} clients", result)
+                print(f"{name}, {clients} clients: {result}")
             after = []
             for more in (requests, 2 * requests):
                 load(address, images, clients=CLIENTS[-1], requests=more)

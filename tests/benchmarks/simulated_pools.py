@@ -128,13 +128,13 @@ def one_draw(job: tuple[str, int, int]) -> dict[str, Any]:
         plan = Plan(ids, ids, rule, calibrate=rule.calibrates)
         scored = [accuracy, log_loss] if one == "auto" else [accuracy]
         evaluation = evaluate(plan, valid, scored)
-        said = evaluation.fitted.predict(unseen)
+        output = evaluation.fitted.predict(unseen)
         out[one] = {"rule": evaluation.fitted.rule.name}
         for metric in scored:
             score = evaluation.scores[metric.name][0]
             out[one][metric.name] = {
-                "true": expected(metric.name, said, chances) - luck(name, metric.name, chances),
-                "true_of_labels": metric(said, answers),
+                "true": expected(metric.name, output, chances) - luck(name, metric.name, chances),
+                "true_of_labels": metric(output, answers),
                 "apparent": score.apparent,
                 "honest": score.honest,
                 "low": score.low,
@@ -164,11 +164,13 @@ def cells(seeds: int, processes: int, kept: Path) -> Iterator[list[dict[str, Any
 
 def summary(draws: list[dict[str, Any]], rule: str, metric: str) -> dict[str, float]:
     """Means over draws, in points (hundredths) for accuracy and in hundredths of a nat for log-loss."""
-    found = [one[rule][metric] for one in draws]
-    true, apparent, honest = (100 * np.array([one[key] for one in found]) for key in ("true", "apparent", "honest"))
-    inside = [one["low"] <= one["true"] <= one["high"] for one in found]
-    of_labels = [one["low"] <= one["true_of_labels"] <= one["high"] for one in found]
-    root = math.sqrt(len(found))
+    result = [one[rule][metric] for one in draws]
+    true, apparent, honest = (
+        100 * np.array([one[key] for one in result]) for key in ("true", "apparent", "honest")
+    )
+    inside = [one["low"] <= one["true"] <= one["high"] for one in result]
+    of_labels = [one["low"] <= one["true_of_labels"] <= one["high"] for one in result]
+    root = math.sqrt(len(result))
     values = {
         "true": true.mean(),
         "apparent_error": (apparent - true).mean(),
@@ -258,9 +260,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--kept", type=Path, default=Path("simulated_pools.jsonl"))
-    asked = parser.parse_args()
+    requested = parser.parse_args()
     table, chosen = [], {}
-    for draws in cells(asked.seeds, asked.processes, asked.kept):
+    for draws in cells(requested.seeds, requested.processes, requested.kept):
         about = {"pool": draws[0]["pool"], "n": draws[0]["n"]}
         rows = [
             {**about, "rule": rule, "metric": metric, **summary(draws, rule, metric)}
@@ -271,12 +273,12 @@ def main() -> None:
         names = [one["auto"]["rule"] for one in draws]
         chosen[f"{about['pool']}, {about['n']}"] = {name: names.count(name) for name in sorted(set(names))}
         print("\n".join(map(_line, rows)), flush=True)
-    page = markdown(table, asked.seeds)
+    page = markdown(table, requested.seeds)
     print(page)
     (HERE / "ensembler.md").write_text(page, encoding="utf-8")
     write_json(
         HERE / "ensembler.json",
-        {"seeds": asked.seeds, "unseen": UNSEEN, "table": table, "chosen_by_auto": chosen},
+        {"seeds": requested.seeds, "unseen": UNSEEN, "table": table, "chosen_by_auto": chosen},
     )
 
 

@@ -1,19 +1,70 @@
-"""Augmentation policies and filters on the project's own images, and the layers that train."""
+"""Before training: the curve of the learning-rate finder, augmented images, the layers that train."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ensemble.api.plans import chosen_members
 from ensemble.api.source import note_digits
-from ensemble.api.training import chosen_members
 from ensemble.core.table import Table, millions
 
 if TYPE_CHECKING:
     from ensemble.api.workspace import Workspace
     from ensemble.recipe.schema import Recipe
+
+
+@dataclass(frozen=True)
+class RateCurve:
+    """The finder's curve of a run. rates, losses: of each step, the losses smoothed.  lr: the suggestion, and why.
+
+    csv, png: where it was written.
+    """
+
+    run: str
+    lr: float
+    why: str
+    rates: Sequence[float]
+    losses: Sequence[float]
+    csv: Path
+    png: Path
+
+
+def lr_find(
+    workspace: Workspace,
+    archs: Sequence[str],
+    *,
+    seeds: Sequence[int] = (),
+    out: Path | None = None,
+    computed: Callable[[RateCurve], None] = lambda curve: None,
+    **keys: Any,
+) -> list[RateCurve]:
+    """As Project.lr_find. Raises MembersFailed once the other curves are written."""
+    file = chosen_members(workspace, archs, seeds, {**keys, "folds": None, "full": False})
+    note_digits(file, workspace.listener)
+    dataset = workspace.load(file.data)
+    # after the data is known to be good: torch takes seconds to import
+    from ensemble.training.engine.hardware import choose_device
+    from ensemble.training.jobs.plan import TrainingContext, cache_folder
+    from ensemble.training.jobs.preview import rate_curve, write_curve
+    from ensemble.training.jobs.train import failure, plans
+
+    jobs, errors = plans(file.members, dataset.fingerprint, workspace.runs_folder)
+    folder = workspace.runs_folder
+    context = TrainingContext(
+        dataset, choose_device(workspace.device), cache_folder(folder), listener=workspace.listener
+    )
+    curves = []
+    for job in jobs:
+        curve = rate_curve(job, dataset, context)
+        csv, png = write_curve(curve, (out or folder / "lr-find") / job.path.name)
+        curves.append(RateCurve(job.path.name, curve.suggestion, curve.reason, curve.rates, curve.losses, csv, png))
+        computed(curves[-1])
+    if errors:
+        raise failure(errors, len(jobs))
+    return curves
 
 
 @dataclass(frozen=True)
