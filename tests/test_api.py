@@ -419,7 +419,7 @@ def test_a_pipeline_loads_the_data_once(photos: Path, loads: list[str]) -> None:
     assert created.refits is not None and len(created.refits) == 2
     assert created.submission is not None and created.submission.path.is_file()
     assert created.report is not None and created.report.is_file()
-    assert len(created.leaderboard) == 5
+    assert len(created.leaderboard) == 6  # two members, two refits, the ensemble before and after these
 
 
 @pytest.mark.slow
@@ -436,6 +436,8 @@ def test_an_explanation_loads_the_data_once_and_predictions_take_any_kind_of_ima
     assert explained.picture.read_bytes()[:4] == b"\x89PNG"
     assert printed(capfd, "explain", model.id, *names) == plain(explained.facts())
     paths = [Path(f"photos/test/light{number}.png") for number in range(3)]
+    assert model.run.facts["parameters"] < 2_000  # the project's own keys, filters among them, are the member's
+    assert model.predict([paths[0], paths[0]]).names == (str(paths[0]), str(paths[0]))
     by_path = model.predict(paths, uncertain=True)
     pictures = [Image.open(path) for path in paths]
     by_pixels = model.predict([pictures[0], *(np.asarray(picture) for picture in pictures[1:])])

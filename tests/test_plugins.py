@@ -141,3 +141,10 @@ def test_a_plugin_that_fails_is_named(site: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert "the plugin 'extras' of the package ens-extras fails" in done.stderr
     assert "pip uninstall ens-extras" in done.stderr
+    code = (
+        "from ensemble.core.errors import EnsError\nfrom ensemble.combine.rules import rules\nfailed = 0\n"
+        "for _ in range(2):\n    try: rules.get('accuracy')\n    except EnsError: failed += 1\nprint(failed)"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
+    twice = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert twice.stdout.strip() == "2"  # the second look-up does not go on without it

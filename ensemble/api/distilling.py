@@ -104,7 +104,7 @@ def _prepared(
     source = workspace.source
     if source.spec is None:
         raise DataError(f"{source.name}: where its images are is not known; give --data or --recipe")
-    file = named_members(workspace.recipe(**keys), (arch,) if arch else (), {**source.overrides, **keys})
+    file = named_members(workspace.recipe(**keys), (arch,) if arch else (), {**workspace.keys, **keys})
     member = _only_member(file)
     source.announce()
     dataset, teacher = _teacher(workspace, file, name, temperature, alpha)

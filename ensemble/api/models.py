@@ -111,12 +111,14 @@ class Model:
         return export(self.workspace, self.run, out=out, zip=zip, opset=opset)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.id!r}" + (f", {self.score})" if self.score else ")")
+        score = self.score
+        return f"{type(self).__name__}({self.id!r}" + (f", {score})" if score else ")")
 
     def _repr_html_(self) -> str:
         from ensemble.report.html import fragment
 
-        return fragment(self.id, [str(self.score)] if self.score else [], warnings=self.warnings)
+        score = self.score
+        return fragment(self.id, [str(score)] if score else [], warnings=self.warnings)
 
 
 @dataclass(frozen=True, repr=False)

@@ -62,7 +62,7 @@ def chosen_members(
 ) -> RecipeFile:
     """The architectures that are named, on the recipe's defaults, or all members. Raises RecipeError."""
     overrides = {**keys, **({"seeds": list(seeds)} if seeds else {})}
-    return named_members(workspace.recipe(**overrides), archs, overrides)
+    return named_members(workspace.recipe(**overrides), archs, {**workspace.keys, **overrides})
 
 
 def plan(

@@ -190,7 +190,8 @@ def predict(
     with workspace.listener as listener:
         for group in _grouped(given):
             if isinstance(group[0], (str, Path)):
-                named = named_images([str(word) for word in group])
+                # each by itself, so that a file that is given twice has two rows
+                named = [image for word in group for image in named_images([str(word)])]
                 for done, batch in enumerate(loaded.batches(named)):
                     batches.append(batch)
                     listener.progress("predicting", done + 1, None)

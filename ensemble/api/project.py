@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ensemble.api.source import DIGITS, DataSource, recipe_in_force, with_data
+from ensemble.api.source import DIGITS, data_spec, recipe_in_force, with_data
 from ensemble.api.workspace import Workspace, flat
 from ensemble.core.events import Listener, default_listener
 
@@ -70,7 +70,8 @@ class Project(Workspace):
         _refuse_unknown(overrides)
         self._datasets: dict[str, Dataset] = {}
         self._read = _reader(source, overrides, self.listener)
-        self.source = DataSource(self.runs_folder, given=self._read({}), listener=self.listener)
+        self.keys = overrides
+        _ = self.source  # a source that cannot be is refused here
 
     def check(
         self,
@@ -321,7 +322,11 @@ def _reader(
     path = Path(source).expanduser()
     if path.suffix.lower() in (".yaml", ".yml"):
         return lambda keys: recipe_in_force(path, None, {**overrides, **keys}, listener)
-    return lambda keys: recipe_in_force(None, path, {**overrides, **keys}, listener)
+    spec = data_spec(path)  # guessed once: the folder is listed
+    return lambda keys: with_data(
+        lambda data, members: build({}, source=str(path), data=data or spec, overrides=members),
+        {**overrides, **keys},
+    )
 
 
 def _tracking(name: str | None, runs: Path, weights: bool) -> Tracking | None:

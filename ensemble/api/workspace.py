@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 class Workspace:
     """A recipe, its data set, which is loaded once, and a folder of runs.
 
-    runs_folder: of the runs.  listener: is told of notes and progress.  source: the data that is meant.
+    runs_folder: of the runs.  listener: is told of notes and progress.  keys: win over those of every member.
     device: cpu, cuda, cuda:1 or mps; None for the best there is.  jobs: members trained at a time; None for what is
     fastest on a GPU, else one.  track: the tracker that is told of runs.
     """
 
     runs_folder: Path
     listener: Listener
-    source: DataSource
+    keys: Mapping[str, Any]
     device: str | None
     jobs: int | None
     track: Tracking | None
@@ -47,8 +47,8 @@ class Workspace:
     ) -> Self:
         """That of a command that trains: of --recipe, else --data, else ens.yaml, else the digits."""
         workspace = cls._bare(**settings)
+        workspace.keys = overrides
         workspace._read = lambda keys: recipe_in_force(recipe, data, {**overrides, **keys}, workspace.listener)
-        workspace.source = DataSource(workspace.runs_folder, given=workspace._read({}), listener=workspace.listener)
         return workspace
 
     @classmethod
@@ -67,7 +67,7 @@ class Workspace:
             workspace.runs_folder, recipe, data, overrides, trains=trains, listener=workspace.listener
         )
         workspace._read = lambda keys: (replace(source, overrides={**overrides, **keys}) if keys else source).file
-        workspace.source = source
+        workspace.keys, workspace.source = overrides, source
         return workspace
 
     @classmethod
@@ -88,6 +88,11 @@ class Workspace:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.source.name!r}, runs={str(self.runs_folder)!r})"
+
+    @cached_property
+    def source(self) -> DataSource:
+        """The data that is meant: unless it is set, those of the recipe in force."""
+        return DataSource(self.runs_folder, given=self._read({}), listener=self.listener)
 
     def recipe(self, **keys: Any) -> RecipeFile:
         """The validated recipe: data, members, combine, submit, sweep. keys: win over those of every member."""

@@ -65,10 +65,14 @@ class Registry(Generic[T]):
     def _loaded(self) -> dict[str, T]:
         """The entries, after the modules and plugins that register them have been imported."""
         with _LOCK:
-            modules, self._modules = self._modules, ()
-            for module in modules:
-                importlib.import_module(module)
-            load_plugins()
+            modules, self._modules = self._modules, ()  # before, as these modules look things up themselves
+            try:
+                for module in modules:
+                    importlib.import_module(module)
+                load_plugins()
+            except BaseException:
+                self._modules = modules  # a later look-up must not go on with a part of the entries
+                raise
         return self._entries
 
 
@@ -96,6 +100,7 @@ def load_plugins() -> None:
         try:
             point.load()
         except Exception as error:  # whatever the code of others raises
+            _loaded.discard(PLUGINS)
             package = point.dist.name if point.dist else point.value
             raise EnsError(
                 f"the plugin {point.name!r} of the package {package} fails: {one_line(str(error)) or error!r};"
