@@ -13,7 +13,7 @@ from ensemble.data.image_cache import open_images
 from ensemble.data.preprocess import Preprocess
 from ensemble.inference.image_batches import CachedImages
 from ensemble.models.network import Network, build_network
-from ensemble.recipe.file import contradictions
+from ensemble.recipe.contradictions import contradictions
 from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import DataSpec, Recipe
 from ensemble.runs.history import Epoch

@@ -63,9 +63,9 @@ def test_a_rule_in_a_graph_is_the_rule(rule: str, m: int, k: int, sharp: float) 
 
 
 def test_every_rule_has_a_graph() -> None:
-    from ensemble.export.rules import Combined, graph_rules
+    from ensemble.export.rules import Combined, exportable
 
-    assert set(graph_rules.names()) == set(rules.names()) - {"auto"} == set(RULES)
+    assert set(filter(exportable, rules.names())) == set(rules.names()) - {"auto"} == set(RULES)
     with pytest.raises(DataError, match="'median' cannot be exported"):
         Combined("median", {}, None, [0])
 
@@ -114,12 +114,12 @@ def test_the_script_has_forty_lines_and_repeats_our_steps() -> None:
 
 
 def test_a_missing_package_is_named_with_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ensemble.export.session import check_extra
+    from ensemble.export.exporters import exporters
 
-    check_extra()
+    exporters.get("onnx").check_modules()
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(EnsError, match="python -m pip install onnxscript"):
-        check_extra()
+        exporters.get("onnx").check_modules()
 
 
 def test_a_headline_is_the_honest_score(here: Path) -> None:
@@ -278,9 +278,9 @@ def test_what_cannot_be_exported_leaves_nothing(
 def test_every_view_and_a_computed_layer_are_in_the_graph(here: Path, tta: str) -> None:
     import torch
 
+    from ensemble.export.exporters import OnnxModel
     from ensemble.export.onnx_graph import write_onnx
     from ensemble.export.parity import compare
-    from ensemble.export.session import OnnxModel
     from ensemble.inference.model import load_ensemble
 
     keys: dict[str, Any] = {"arch": "speednet", "filters": (8, 8, 8), "dense": None, "image_size": 33}

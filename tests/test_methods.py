@@ -26,8 +26,9 @@ from ensemble.inference.forward import views
 from ensemble.inference.image_batches import CachedImages
 from ensemble.models.layers import last_layers, last_parameters, layers
 from ensemble.models.network import build_network
-from ensemble.recipe.file import contradictions
-from ensemble.recipe.resolve import chosen_on_valid, resolved
+from ensemble.recipe.contradictions import contradictions
+from ensemble.recipe.methods import chosen_on_valid, problems
+from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import DataSpec, Recipe
 from ensemble.runs.history import Epoch
 from ensemble.training.engine.checkpoint import seed_everything
@@ -417,8 +418,8 @@ def test_cosine_falls_from_the_rate_to_nothing() -> None:
 )
 def test_what_the_validation_rows_decide_is_said_and_a_refit_has_none(keys: dict[str, Any], what: str) -> None:
     assert chosen_on_valid(recipe(**keys)) == [what]
-    assert any("a refit has no validation rows" in problem for problem in contradictions(recipe(full=True, **keys)))
-    assert any("leave valid_every" in problem for problem in contradictions(recipe(valid_every=2, **keys)))
+    assert any("a refit has no validation rows" in problem for problem in problems(recipe(full=True, **keys)))
+    assert any("leave valid_every" in problem for problem in problems(recipe(valid_every=2, **keys)))
     assert chosen_on_valid(recipe()) == []
 
 

@@ -29,17 +29,23 @@ class ExportedModel:
 
 
 def export(
-    workspace: Workspace, run: Run, *, out: Path | None = None, zip: Path | None = None, opset: int | None = None
+    workspace: Workspace,
+    run: Run,
+    *,
+    out: Path | None = None,
+    zip: Path | None = None,
+    format: str = "onnx",
+    opset: int | None = None,
 ) -> ExportedModel:
     """As Model.export. Raises RecipeError for both out and zip, DataError for a rule without a graph."""
     from ensemble.combine.predicting_members import predicting_members
     from ensemble.core.errors import abbreviated
-    from ensemble.export.session import check_extra
+    from ensemble.export.exporters import exporters
 
     if out is not None and zip is not None:
         raise RecipeError("both --out and --zip found; name one")
     members = predicting_members(run)
-    check_extra()
+    exporters.get(format).check_modules()
     # after everything that can be wrong with the names: torch takes seconds to import
     from ensemble.export.bundle import export as exported
     from ensemble.export.onnx_graph import OPSET
@@ -52,6 +58,7 @@ def export(
             load_ensemble(members, "cpu"),
             folder=folder,
             zip=zip,
+            format=format,
             opset=opset or OPSET,
             on_progress=listener.progress,
         )

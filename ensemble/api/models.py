@@ -103,12 +103,12 @@ class Model:
         )
 
     def export(
-        self, *, out: Path | None = None, zip: Path | None = None, opset: int | None = None
+        self, *, out: Path | None = None, zip: Path | None = None, format: str = "onnx", opset: int | None = None
     ) -> ExportedModel:
         """Write a folder, or a zip, that predicts anywhere with onnxruntime, and compare it with torch."""
         from ensemble.api.exporting import export
 
-        return export(self.workspace, self.run, out=out, zip=zip, opset=opset)
+        return export(self.workspace, self.run, out=out, zip=zip, format=format, opset=opset)
 
     def __repr__(self) -> str:
         score = self.score

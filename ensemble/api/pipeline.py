@@ -144,3 +144,21 @@ def check_what_comes_after(workspace: Workspace, file: RecipeFile) -> None:
         find(file.combine.metric, workspace.load(file.data).classes.tolist())
     if file.combine.refits:
         refit_of(workspace.load(file.data))
+        _refuse_refits_that_choose(file)
+
+
+def _refuse_refits_that_choose(file: RecipeFile) -> None:
+    """Raise RecipeError for methods that choose by validation rows, of which a refit has none."""
+    # last, as the methods take seconds to import
+    from ensemble.recipe.contradictions import undecidable
+    from ensemble.recipe.methods import chosen_on_valid
+    from ensemble.recipe.text import refuse
+
+    refuse(
+        [
+            f"{recipe.name}, combine.refits: {problem}"
+            for recipe in file.members
+            for problem in undecidable(recipe.model_copy(update={"full": True}), chosen_on_valid(recipe))
+        ],
+        file.source,
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble.cli import completion
-from ensemble.cli.options import data_settings, runs_options, runs_project, share, track_options
+from ensemble.cli.options import NamedOption, data_settings, runs_options, runs_project, share, track_options
 from ensemble.cli.terminal import BEST, DIM, Settings, as_json_text, table
 from ensemble.core.table import Cell, interval, milliseconds
 
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
 @click.option("--per-arch", type=click.IntRange(min=0), help="At least so many an architecture. [default: 1]")
 @click.option(
     "--rule",
-    shell_complete=completion.rules,
-    help="accuracy, uniform, log-odds, logit-mean, rank, convex, greedy, per-class, stack, or auto, which compares"
-    " them all. [default: accuracy]",
+    cls=NamedOption,
+    registry="ensemble.combine.rules:rules",
+    help="One of {names}; auto compares them all. [default: accuracy]",
 )
 @click.option(
     "--metric",
-    shell_complete=completion.metrics,
-    help="What is scored, and what greedy and auto optimise: accuracy, balanced_accuracy, macro_f1, kappa,"
-    " log_loss, brier, ece, roc_auc, roc_auc:CLASS; several joined by + for their mean. [default: accuracy]",
+    cls=NamedOption,
+    registry="ensemble.metrics:metrics",
+    help="What is scored, and what greedy and auto optimise: {names}, roc_auc:CLASS; several joined by + for their"
+    " mean. [default: accuracy]",
 )
 @click.option("--calibrate/--no-calibrate", default=None, help="Fit a temperature after averaging.")
 @click.option("--refits/--no-refits", default=None, help="Predict the test with the refits of the members.")

@@ -8,6 +8,11 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+from ensemble.core.registry import load
+
+_INCOMPLETE = "ensemble.incomplete"
+"""Key of click's `Context.meta` for the text that is completed."""
+
 Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
@@ -15,6 +20,7 @@ def _completion(names: Callable[[click.Context], Iterable[str]]) -> Complete:
     """A completion function for the `names` that start with the typed text; empty on any error."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        ctx.meta[_INCOMPLETE] = incomplete
         try:
             return [name for name in names(ctx) if name.startswith(incomplete)]
         except Exception:  # an error message would disturb the prompt of the shell
@@ -36,53 +42,23 @@ def runs_or_files(ctx: click.Context, param: click.Parameter, incomplete: str) -
     return items or [CompletionItem(incomplete, type="file")]
 
 
-@_completion
-def archs(ctx: click.Context) -> Iterable[str]:
-    """The built-in architectures; those of timm would require its import."""
-    from ensemble.recipe.architectures import architectures
-
-    return architectures.names()
-
-
-@_completion
-def rules(ctx: click.Context) -> Iterable[str]:
-    """Combining rules."""
-    from ensemble.combine.rules import rules as registry
-
-    return registry.names()
-
-
-@_completion
-def metrics(ctx: click.Context) -> Iterable[str]:
-    """Metrics."""
-    from ensemble.metrics import metrics as registry
-
-    return registry.names()
-
-
-@_completion
-def formats(ctx: click.Context) -> Iterable[str]:
-    """Submission formats."""
-    from ensemble.submit.formats import formats as registry
-
-    return registry.names()
-
-
-@_completion
-def trackers(ctx: click.Context) -> Iterable[str]:
-    """Trackers."""
-    from ensemble.tracking import trackers as registry
-
-    return registry.names()
+def names(registry: str) -> Complete:
+    """The names of a registry, given as a reference `module:name`, which is imported when they are needed."""
+    return _completion(lambda ctx: load(registry).names())
 
 
 @_completion
 def keys(ctx: click.Context) -> Iterable[str]:
-    """Keys of a recipe with `=`, and the values of keys with a fixed set of values."""
+    """Keys of a recipe with `=`, and the values of keys with a fixed set of values, and of methods."""
     from typing import Literal, get_args, get_origin
 
+    from ensemble.recipe.methods import METHODS, registry
     from ensemble.recipe.schema import DataSpec, Recipe
 
+    key, typed, _ = str(ctx.meta.get(_INCOMPLETE, "")).partition("=")
+    if typed and key in METHODS:  # only now, as the import of methods takes seconds
+        yield from (f"{key}={name}" for name in registry(key).names())
+        return
     for prefix, model in (("", Recipe), ("data.", DataSpec)):
         for name, field in model.model_fields.items():
             if prefix or name not in ("data", "arch", "fold"):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("ensemble", required=False, shell_complete=completion.runs)
 @click.option(
     "--arch",
-    shell_complete=completion.archs,
+    shell_complete=completion.names("ensemble.recipe.architectures:architectures"),
     help="The student's architecture. [default: the recipe's, where it has one member]",
 )
 @click.option(

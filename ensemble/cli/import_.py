@@ -17,7 +17,9 @@ from ensemble.cli.terminal import Settings
 @click.option("--valid", type=HomePath(path_type=Path), required=True, help="Validation predictions: CSV or npz.")
 @click.option("--test", type=HomePath(path_type=Path), help="Test predictions: CSV or npz.")
 @click.option(
-    "--arch", shell_complete=completion.archs, help="The architecture it counts as. [default: one of its own]"
+    "--arch",
+    shell_complete=completion.names("ensemble.recipe.architectures:architectures"),
+    help="The architecture it counts as. [default: one of its own]",
 )
 @click.option(
     "--targets-from",

@@ -28,7 +28,7 @@ defaults:
   frozen_epochs: 1       # the head alone
   epochs: 3              # then everything, with smaller rates for earlier layers
   lr: auto               # the learning-rate finder
-  augment: standard      # none, flip, flip-shift, orientation, standard
+  augment: standard      # or others: `ens help methods`
   batch_size: {batch}
 members:
   - arch: resnet34

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "--arch",
     "archs",
     multiple=True,
-    shell_complete=completion.archs,
+    shell_complete=completion.names("ensemble.recipe.architectures:architectures"),
     help="An architecture; may be given several times.",
 )
 @data_options

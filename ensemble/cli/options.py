@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ensemble.cli import completion
+from ensemble.core.registry import load
 from ensemble.core.table import seconds_of
 
 if TYPE_CHECKING:
@@ -65,6 +66,23 @@ class HomePath(PathType):
         if isinstance(value, str) and value.startswith("~"):
             value = os.path.expanduser(value)  # noqa: PTH111 — Path would normalise the rest
         return super().convert(value, param, ctx)
+
+
+class NamedOption(click.Option):
+    """An option whose values are the names of a registry.
+
+    registry: a reference `module:name`, imported when help is shown or a name is completed.  `{names}` in the help
+    stands for the names.
+    """
+
+    def __init__(self, *args: Any, registry: str, **options: Any) -> None:
+        super().__init__(*args, shell_complete=completion.names(registry), **options)
+        self.registry = registry
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The option and its help with all names, those of plugins too."""
+        self.help = (self.help or "").replace("{names}", ", ".join(load(self.registry).names()))
+        return super().get_help_record(ctx)
 
 
 finite_float = FiniteFloat()
@@ -146,9 +164,10 @@ def track_options(command: F) -> F:
     command = click.option("--track-weights", is_flag=True, help="Copy the weights to the tracker too.")(command)
     return click.option(
         "--track",
+        cls=NamedOption,
+        registry="ensemble.tracking:trackers",
         metavar="TRACKER",
-        shell_complete=completion.trackers,
-        help="Tell a tracker of every run: mlflow, at MLFLOW_TRACKING_URI, else <runs>/mlflow.db.",
+        help="Tell a tracker of every run: {names}. mlflow: at MLFLOW_TRACKING_URI, else <runs>/mlflow.db.",
     )(command)
 
 

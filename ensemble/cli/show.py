@@ -17,7 +17,7 @@ from ensemble.cli.terminal import Settings, as_json_text, table
 @click.option("--layers", type=click.IntRange(1), metavar="N", help="List the layers that `unfreeze: N` trains.")
 @click.option(
     "--arch",
-    shell_complete=completion.archs,
+    shell_complete=completion.names("ensemble.recipe.architectures:architectures"),
     help="The architecture whose layers are listed. [default: the recipe's]",
 )
 @data_options

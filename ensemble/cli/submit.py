@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble.cli import completion
-from ensemble.cli.options import HomePath, data_settings, runs_options, runs_project
+from ensemble.cli.options import HomePath, NamedOption, data_settings, runs_options, runs_project
 from ensemble.cli.terminal import Settings, note
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", required=False, shell_complete=completion.runs)
 @click.option(
-    "--format", shell_complete=completion.formats, help="kaggle, kaggle-probs or codabench. [default: kaggle]"
+    "--format", cls=NamedOption, registry="ensemble.submit.formats:formats", help="{names}. [default: kaggle]"
 )
 @click.option(
     "--sample", type=HomePath(), help="A sample submission: its columns, its spelling of the ids, its order."

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option("--trials", type=click.IntRange(1), help="Members that a guided search trains. [default: 20]")
 @click.option(
     "--metric",
-    shell_complete=completion.metrics,
+    shell_complete=completion.names("ensemble.metrics:metrics"),
     help="What the table shows. [default: the recipe's, else accuracy]",
 )
 @click.option("--seed", "seeds", type=int, multiple=True, help="A seed; several give mean and deviation.")

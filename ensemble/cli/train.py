@@ -48,7 +48,11 @@ RECIPE_OPTIONS = (
     click.option("--lr", type=Rate(), help="The highest learning rate, or `auto` for the finder. [default: auto]"),
     click.option("--weights", help="`imagenet`, `none`, or a file. [default: imagenet; digits: none]"),
     click.option("--folds", type=int, help="Train on k folds; validation rows are then all rows."),
-    click.option("--tta", help="Views averaged when predicting: none, flip or flip-shift."),
+    click.option(
+        "--tta",
+        shell_complete=completion.names("ensemble.inference.forward:views"),
+        help="Views averaged when predicting, such as flip; `ens help methods` lists them.",
+    ),
     click.option(
         "--set",
         "settings_",
@@ -88,7 +92,7 @@ def add_options(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
     "--arch",
     "archs",
     multiple=True,
-    shell_complete=completion.archs,
+    shell_complete=completion.names("ensemble.recipe.architectures:architectures"),
     help="An architecture; may be given several times.",
 )
 @data_options

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
+from inspect import cleandoc
 from typing import Any, Generic, TypeVar
 
 from ensemble.core.errors import EnsError, RecipeError, abbreviated, one_line
@@ -18,6 +20,25 @@ T = TypeVar("T")
 
 PLUGINS = "ensemble.plugins"
 """The entry point group of packages that add to the registries."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a registered method declares of itself.
+
+    keys: the recipe keys that it takes, beside those that hold for all methods of its kind.
+    excludes: recipe keys that cannot be set with it, and the reason with what to do instead; `{name}` is its name.
+    chosen_on_valid: what it chooses by the validation rows, as written in run.json; None: it does not see them.
+    exported: Python text of a function (image, size) -> image, with numpy as `np` and Pillow's Image, ImageFilter
+    and ImageOps, by which an export repeats a filter or resize mode; empty: it cannot be exported.
+    description: a sentence for the manual; by default the first sentence of its docstring.
+    """
+
+    keys: tuple[str, ...] = ()
+    excludes: Mapping[str, str] = field(default_factory=dict)
+    chosen_on_valid: str | None = None
+    exported: str = ""
+    description: str = ""
 
 
 class Registry(Generic[T]):
@@ -36,14 +57,19 @@ class Registry(Generic[T]):
         self.kind = kind
         self._modules = tuple(modules)
         self._entries: dict[str, T] = {}
+        self._traits: dict[str, Traits] = {}
 
-    def register(self, name: str) -> Callable[[T], T]:
-        """A decorator that registers its function as `name`. Raises ValueError where the name is taken."""
+    def register(self, name: str, **traits: Any) -> Callable[[T], T]:
+        """A decorator that registers its function as `name`. Raises ValueError where the name is taken.
+
+        traits: fields of Traits.
+        """
+        declared = Traits(**traits)
 
         def add(entry: T) -> T:
             if name in self._entries:
                 raise ValueError(f"the {self.kind} {name!r} is registered twice")
-            self._entries[name] = entry
+            self._entries[name], self._traits[name] = entry, declared
             return entry
 
         return add
@@ -61,6 +87,16 @@ class Registry(Generic[T]):
         if name in entries:
             return entries[name]
         raise RecipeError(f"unknown {self.kind} {name!r}{did_you_mean(name, entries)}")
+
+    def traits(self, name: str) -> Traits:
+        """What the entry called `name` declares. Raises RecipeError as `get`."""
+        self.get(name)
+        return self._traits[name]
+
+    def description(self, name: str) -> str:
+        """What the entry called `name` does, in a sentence without a final stop; empty where nothing says it."""
+        text = self.traits(name).description or cleandoc(getattr(self.get(name), "__doc__", None) or "")
+        return " ".join(text.split("\n\n")[0].split()).rstrip(".")
 
     def _loaded(self) -> dict[str, T]:
         """The entries, after the modules and plugins that register them have been imported."""

@@ -30,7 +30,10 @@ VALID_NAMES = ("valid", "val", "validation")
 
 @forms.register("folders")
 def list_folders(spec: DataSpec, leave_out: frozenset[Path]) -> RawListing:
-    """List class folders. leave_out: resolved folders without data (the runs). Raises DataError."""
+    """Class folders: `train/<class>/...`, and the same or a flat folder for the other splits.
+
+    leave_out: resolved folders without data (the runs). Raises DataError.
+    """
     root = Path(spec.path)
     valid = _valid(spec, root)
     test = spec.test if spec.test is not None else _beside(spec, root, ("test",))

@@ -42,7 +42,10 @@ class Columns:
 
 @forms.register("csv")
 def list_tables(spec: DataSpec, leave_out: frozenset[Path]) -> RawListing:
-    """List CSV files. leave_out: resolved folders without data (the runs). Raises DataError, RecipeError."""
+    """CSV files that name the images, with one label column or a column for each class.
+
+    leave_out: resolved folders without data (the runs). Raises DataError, RecipeError.
+    """
     root = Path(spec.path)
     train_path = root / with_csv(root, spec.train)
     table = read_csv(train_path)

@@ -14,7 +14,7 @@ from ensemble.combine.candidates import leaves
 from ensemble.core.errors import DataError, MismatchedRuns, RecipeError, first_few
 from ensemble.core.predictions import Floats, Predictions, Texts, align, sha256_of
 from ensemble.data.dataset import Dataset, pooled
-from ensemble.recipe.file import contradictions
+from ensemble.recipe.contradictions import contradictions
 from ensemble.recipe.schema import Recipe
 from ensemble.runs.run import Run
 

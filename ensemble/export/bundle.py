@@ -15,14 +15,12 @@ from typing import Any
 
 from ensemble.combine.calibration import calibrated, mean_coverage
 from ensemble.combine.predicting_members import PredictingMembers, calibration_rows
-from ensemble.core.errors import DataError, EnsError, first_few, one_line
+from ensemble.core.errors import DataError, EnsError, one_line
 from ensemble.core.files import read_json, replacing, sha256_file, without_nan, write_atomically, write_json
 from ensemble.export.card import model_card
-from ensemble.export.onnx_graph import OPSET, input_name, write_onnx
+from ensemble.export.exporters import ONNX, Exporter, exporters
+from ensemble.export.onnx_graph import OPSET, input_name
 from ensemble.export.parity import BOUND, Parity, compare, sample
-from ensemble.export.predict_anywhere import STEPS
-from ensemble.export.rules import graph_rules
-from ensemble.export.session import OnnxModel
 from ensemble.inference.model import LoadedEnsemble
 from ensemble.runs.leaderboard import headline
 from ensemble.runs.writing import versions
@@ -43,7 +41,6 @@ COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 """The coverages for which an export has conformal sets."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_SCRIPT = Path(__file__).with_name("predict_anywhere.py")
 
 
 @dataclass(frozen=True)
@@ -55,51 +52,38 @@ class Exported:
     noise_reason: str
 
 
-def refuse_unportable(loaded: LoadedEnsemble) -> None:
-    """Raise DataError for runs with a filter, a resize mode or a rule that cannot be exported."""
-    steps = {id: (*trained.square.filters, trained.square.resize) for id, trained in loaded.networks.items()}
-    unsupported = {id: [step for step in names if step not in STEPS] for id, names in steps.items()}
-    runs = [f"{id} ({', '.join(names)})" for id, names in unsupported.items() if names]
-    if runs:
-        raise DataError(
-            f"Pillow and numpy cannot repeat the preprocessing of {first_few(runs)}; only {', '.join(STEPS)} can"
-            " be exported"
-        )
-    ensemble = loaded.predicting.ensemble
-    if ensemble is not None and ensemble.rule not in graph_rules:
-        raise DataError(f"the rule {ensemble.rule!r} cannot be exported; combine with one of {graph_rules.names()}")
-
-
 def export(
     loaded: LoadedEnsemble,
     *,
     folder: Path | None = None,
     zip: Path | None = None,
+    format: str = ONNX,
     opset: int = OPSET,
     on_progress: ProgressCallback = _ignore_progress,
 ) -> Exported:
     """Write `folder`, or the zip file `zip`; exactly one of them must be given.
 
     An existing export is replaced. Raises DataError where the path holds anything else, or for an ensemble that
-    cannot be exported, EnsError where the graph and torch differ by more than BOUND; then nothing is written.
+    cannot be exported, EnsError where the export and torch differ by more than BOUND; then nothing is written.
     """
-    refuse_unportable(loaded)
+    exporter = exporters.get(format)
     target = zip or folder
     assert target is not None
     _refuse_other(target, _is_export if zip is None else _is_zipped_export)
     with _temporary_folder(target) as temporary:
         on_progress("exporting", 0, 3)
-        write_onnx(loaded, temporary / "model.onnx", opset=opset, metadata={"run": loaded.predicting.run.id})
+        exporter.write(loaded, temporary, opset)
         on_progress("exporting", 1, 3)
         pixels, noise_reason = sample(loaded, COMPARED_IMAGES)
-        parity = compare(loaded, OnnxModel(temporary / "model.onnx"), pixels, real=not noise_reason)
+        parity = compare(loaded, exporter.load(temporary), pixels, real=not noise_reason)
         if not parity.difference <= BOUND:
             raise EnsError(f"not exported: {parity}; {BOUND:g} at most expected")
         on_progress("exporting", 2, 3)
         score = headline(loaded.predicting.run)
-        config = bundle_config(loaded, opset) | {"score": score and asdict(score), "parity": asdict(parity)}
-        config["files"] = {path.name: sha256_file(path) for path in sorted(temporary.iterdir())}
-        write_atomically(temporary / "predict.py", _SCRIPT.read_bytes())
+        config = bundle_config(loaded, exporter, opset)
+        config |= {"score": score and asdict(score), "parity": asdict(parity)}
+        model_files = [path for path in sorted(temporary.iterdir()) if path.name in exporter.files]
+        config["files"] = {path.name: sha256_file(path) for path in model_files}
         write_atomically(temporary / "README.md", model_card(config, score))
         write_json(temporary / "config.json", without_nan(config))
         if zip is not None:
@@ -109,11 +93,12 @@ def export(
     return Exported(target, parity, noise_reason)
 
 
-def bundle_config(loaded: LoadedEnsemble, opset: int) -> dict[str, Any]:
+def bundle_config(loaded: LoadedEnsemble, exporter: Exporter, opset: int) -> dict[str, Any]:
     """The content of config.json: the settings that predict.py reads, and the origin of the model."""
     predicting, background = loaded.predicting, loaded.background
     return {
         "schema": SCHEMA,
+        **({} if exporter.name == ONNX else {"format": exporter.name}),
         "run": predicting.run.id,
         "kind": predicting.run.kind,
         "classes": list(predicting.classes),
@@ -134,7 +119,7 @@ def bundle_config(loaded: LoadedEnsemble, opset: int) -> dict[str, Any]:
         "sizes": dict(predicting.members[0].run.facts.get("data", {}).get("sizes", {})),
         "chosen_on_valid": list(predicting.run.facts.get("chosen_on_valid") or []),
         "opset": opset,
-        "versions": versions() | {name: version(name) for name in ("torch", "onnx", "onnxruntime", "pillow")},
+        "versions": versions() | {name: version(name) for name in exporter.packages},
     }
 
 

@@ -17,8 +17,8 @@ from ensemble.combine.predicting_members import PredictingMembers
 from ensemble.core.errors import EnsError, abbreviated, one_line
 from ensemble.core.predictions import Ints
 from ensemble.data.preprocess import Preprocess
+from ensemble.export import OUTPUTS
 from ensemble.export.rules import Combined
-from ensemble.export.session import OUTPUTS
 from ensemble.inference.forward import normalised, views
 from ensemble.inference.model import LoadedEnsemble, LoadedNetwork
 

@@ -10,8 +10,8 @@ from PIL import Image
 from ensemble.core.errors import EnsError, one_line
 from ensemble.data.load import load_dataset
 from ensemble.data.preprocess import Pixels, Preprocess
+from ensemble.export.exporters import PortableModel
 from ensemble.export.onnx_graph import input_name
-from ensemble.export.session import OnnxModel
 from ensemble.inference.model import LoadedEnsemble
 from ensemble.runs.run import Run
 
@@ -36,12 +36,12 @@ class Parity:
     def __str__(self) -> str:
         kind = "validation images" if self.real else "images of noise"
         return (
-            f"largest difference of a probability between torch and onnxruntime: {self.difference:.1e} on {self.n}"
+            f"largest difference of a probability between torch and the export: {self.difference:.1e} on {self.n}"
             f" {kind}; the first class is the same for {self.same}"
         )
 
 
-def compare(loaded: LoadedEnsemble, model: OnnxModel, pixels: dict[Preprocess, Pixels], real: bool) -> Parity:
+def compare(loaded: LoadedEnsemble, model: PortableModel, pixels: dict[Preprocess, Pixels], real: bool) -> Parity:
     """The parity on the given squares, uint8 (n, size, size, 3) for each input of the networks."""
     n = len(next(iter(pixels.values())))
     largest, same = 0.0, 0

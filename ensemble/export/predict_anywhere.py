@@ -33,8 +33,8 @@ if __name__ == "__main__":
         except Exception as error:
             print(f"{path}: {error}", file=sys.stderr)
             continue
-        for one in config["inputs"]:
-            made = reduce(lambda x, step, one=one: STEPS[step](x, one["size"]), one["steps"], image)
-            feeds[one["name"]] = np.asarray(made)[None]
-        said = dict(zip(config["classes"], session.run(["probabilities"], feeds)[0][0].tolist(), strict=True))
-        print(json.dumps({"image": path, "label": max(said, key=said.get), "probabilities": said}))
+        for feed in config["inputs"]:
+            square = reduce(lambda x, step, size=feed["size"]: STEPS[step](x, size), feed["steps"], image)
+            feeds[feed["name"]] = np.asarray(square)[None]
+        probs = dict(zip(config["classes"], session.run(["probabilities"], feeds)[0][0].tolist(), strict=True))
+        print(json.dumps({"image": path, "label": max(probs, key=probs.get), "probabilities": probs}))

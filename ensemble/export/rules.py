@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from ensemble.combine.arrays import MIN_PROBABILITY
-from ensemble.combine.rules import Params
+from ensemble.combine.rules import Params, rules
 from ensemble.combine.rules.means import CELLS, REACH
 from ensemble.core.errors import DataError
-from ensemble.core.registry import Registry
+from ensemble.core.registry import load
 from ensemble.metrics import SMALLEST
 
 Arrays = Callable[[str], Tensor]
@@ -32,7 +32,19 @@ class GraphRule:
     finish: Callable[[Arrays, Tensor], Tensor]
 
 
-graph_rules: Registry[GraphRule] = Registry("combining rule of a graph")
+def exportable(name: str) -> bool:
+    """Whether the combining rule called `name` has a graph."""
+    return name in rules and rules.get(name).graph is not None
+
+
+def graph_of(name: str) -> GraphRule:
+    """The graph of a combining rule. Raises DataError for a rule without one."""
+    if not exportable(name):
+        known = ", ".join(filter(exportable, rules.names()))
+        raise DataError(f"the rule {name!r} cannot be exported; combine with {known}")
+    graph = rules.get(name).graph
+    resolved: GraphRule = load(graph) if isinstance(graph, str) else graph
+    return resolved
 
 
 class Combined(nn.Module):
@@ -43,9 +55,7 @@ class Combined(nn.Module):
 
     def __init__(self, rule: str, params: Params, temperature: float | None, used: Sequence[int]) -> None:
         super().__init__()
-        if rule not in graph_rules:
-            raise DataError(f"the rule {rule!r} cannot be exported; combine with {', '.join(graph_rules.names())}")
-        self.rule, self.temperature, self.used = graph_rules.get(rule), temperature, tuple(used)
+        self.rule, self.temperature, self.used = graph_of(rule), temperature, tuple(used)
         for name, values in params.items():
             self.register_buffer(name, torch.from_numpy(np.array(values)))
 
@@ -75,22 +85,21 @@ def _rows_to_one(arrays: Arrays, total: Tensor) -> Tensor:
     return normalised(total)
 
 
-for _name in ("uniform", "accuracy", "log-odds", "greedy"):
-    graph_rules.register(_name)(GraphRule(_weighted, _rows_to_one))
+WEIGHTED_MEAN = GraphRule(_weighted, _rows_to_one)
 
 
 def _weighted_calibrated(arrays: Arrays, j: int, member: Tensor) -> Tensor:
     return arrays("weights")[j] * apply_temperature(member, arrays("temperatures")[j])
 
 
-graph_rules.register("convex")(GraphRule(_weighted_calibrated, _rows_to_one))
+CALIBRATED_MEAN = GraphRule(_weighted_calibrated, _rows_to_one)
 
 
 def _weighted_logs(arrays: Arrays, j: int, member: Tensor) -> Tensor:
     return arrays("weights")[j] * member.double().clamp(min=MIN_PROBABILITY).log()
 
 
-graph_rules.register("logit-mean")(GraphRule(_weighted_logs, lambda arrays, total: total.softmax(1)))
+GEOMETRIC_MEAN = GraphRule(_weighted_logs, lambda arrays, total: total.softmax(1))
 
 
 def _weighted_by_class(arrays: Arrays, j: int, member: Tensor) -> Tensor:
@@ -101,7 +110,7 @@ def _rows_to_one_or_even(arrays: Arrays, total: Tensor) -> Tensor:
     return normalised(torch.where(total.sum(1, keepdim=True) > 0, total, torch.ones_like(total)))
 
 
-graph_rules.register("per-class")(GraphRule(_weighted_by_class, _rows_to_one_or_even))
+MEAN_BY_CLASS = GraphRule(_weighted_by_class, _rows_to_one_or_even)
 
 
 def _regressed(arrays: Arrays, j: int, member: Tensor) -> Tensor:
@@ -110,7 +119,7 @@ def _regressed(arrays: Arrays, j: int, member: Tensor) -> Tensor:
     return features.double() @ arrays("coefficients")[j]
 
 
-graph_rules.register("stack")(GraphRule(_regressed, lambda arrays, total: (total + arrays("bias")).softmax(1)))
+REGRESSION = GraphRule(_regressed, lambda arrays, total: (total + arrays("bias")).softmax(1))
 
 
 def _interpolated(tables: Tensor, positions: Tensor) -> Tensor:
@@ -134,4 +143,4 @@ def _as_probabilities(arrays: Arrays, total: Tensor) -> Tensor:
     return normalised(_interpolated(arrays("scale"), total.clamp(0, 1).float() * CELLS))
 
 
-graph_rules.register("rank")(GraphRule(_weighted_ranks, _as_probabilities))
+MEAN_RANK = GraphRule(_weighted_ranks, _as_probabilities)

@@ -104,15 +104,19 @@ def _crop(row_offset: float, column_offset: float) -> View:
     return view
 
 
-views.register("none")((_unchanged,))
-views.register("flip")((_unchanged, _mirrored))
-views.register("flips")((_unchanged, _mirrored, lambda x: x.flip(-2), lambda x: x.flip(-2, -1)))
-views.register("dihedral")(tuple(_rotated(turns, mirrored) for mirrored in (False, True) for turns in range(4)))
-views.register("crops")(
+views.register("none", description="The image alone")((_unchanged,))
+views.register("flip", description="The image and its mirror image")((_unchanged, _mirrored))
+views.register("flips", description="Mirrored left to right, top to bottom, and both: four views")(
+    (_unchanged, _mirrored, lambda x: x.flip(-2), lambda x: x.flip(-2, -1))
+)
+views.register("dihedral", description="Quarter turns, each mirrored too: eight views")(
+    tuple(_rotated(turns, mirrored) for mirrored in (False, True) for turns in range(4))
+)
+views.register("crops", description="The image and five crops of seven eighths of its sides")(
     (_unchanged, *(_crop(*offsets) for offsets in ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))))
 )
 # the six views of "94% on CIFAR-10 in 3.29 seconds on a single GPU" (Jordan 2024)
-views.register("flip-shift")(
+views.register("flip-shift", description="The image and two shifts of it, each mirrored too: six views")(
     (_unchanged, _mirrored, *(_shifted_view(sign, mirrored) for sign in (-1, 1) for mirrored in (False, True)))
 )
 

@@ -10,7 +10,8 @@ from typing import Any
 from ensemble.core.errors import RecipeError
 from ensemble.core.registry import did_you_mean
 from ensemble.recipe import text
-from ensemble.recipe.resolve import chosen_on_valid, has_own_head, resolved, training_stages
+from ensemble.recipe.contradictions import contradictions
+from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import CombineSpec, DataSpec, Recipe, SubmitSpec, SweepSpec
 from ensemble.recipe.text import refuse, validated
 
@@ -133,47 +134,6 @@ def member(values: Mapping[str, Any], data: DataSpec, where: str, problems: list
                 if f"{where}: {problem}" not in problems:
                     problems.append(f"{where}: {problem}")
             yield recipe
-
-
-def contradictions(recipe: Recipe) -> Iterable[str]:
-    """Problems of keys that are valid alone but exclude each other."""
-    if recipe.stages and (recipe.epochs or recipe.frozen_epochs or recipe.lr != "auto"):
-        yield "`stages` say the epochs and rates; leave out epochs, frozen_epochs and lr"
-    if not training_stages(recipe):
-        yield "epochs and frozen_epochs are both 0; at least one epoch expected"
-    decisions = chosen_on_valid(recipe)
-    if recipe.full and decisions:
-        yield (
-            f"a refit has no validation rows to decide by ({', '.join(decisions)}); leave out early_stopping, keep,"
-            " schedule: plateau and average: soup, and fix the epochs"
-        )
-    if decisions and recipe.valid_every > 1:
-        yield f"every epoch is judged ({', '.join(decisions)}); leave valid_every at 1"
-    if recipe.keep == "best" and recipe.average in ("ema", "swa", "soup"):
-        yield f"keep: best keeps the weights of one epoch, average: {recipe.average} those of many; leave one out"
-    if recipe.progressive and recipe.progressive >= (recipe.image_size or 0):
-        yield f"progressive: {recipe.progressive} found, less than image_size ({recipe.image_size}) expected"
-    if recipe.cache_features:
-        if not any(stage.train == "head" for stage in training_stages(recipe)):
-            yield "cache_features is for a head that trains alone; ask for frozen_epochs, or leave it out"
-        if recipe.augment != "none" or recipe.mixing != "none" or recipe.progressive:
-            yield "cache_features needs the same images in every epoch: augment: none, no mixing, no progressive"
-    if recipe.head == "linear" and has_own_head(recipe.arch):
-        yield f"{recipe.arch} has a head of its own; leave out head: linear"
-    if recipe.head_fit == "regression" and recipe.head != "linear":
-        yield "head_fit: regression fits a linear head; ask for head: linear, or head_fit: steps"
-    if recipe.head_fit == "regression" and recipe.cache_features:
-        yield "head_fit: regression computes features once anyway; leave out cache_features, or head_fit: steps"
-    if recipe.unfreeze and recipe.stages:
-        yield "`stages` say what trains; leave out unfreeze"
-    if recipe.sampler != "oversample" and (recipe.sampler_count or recipe.sampler_cut):
-        yield "sampler_count and sampler_cut are for sampler: oversample; leave them out"
-    if recipe.sampler != "pruned" and recipe.prune:
-        yield "prune is for sampler: pruned; leave it out"
-    if recipe.full and recipe.folds:
-        yield "`full` and `folds` exclude each other; refit without folds"
-    if recipe.fold is not None and (recipe.folds is None or recipe.fold >= recipe.folds):
-        yield f"fold {recipe.fold} found, a fold below `folds` ({recipe.folds}) expected"
 
 
 def _defaults(raw: Any, problems: list[str]) -> dict[str, Any]:

@@ -113,17 +113,6 @@ def head_by_regression(recipe: Recipe) -> bool:
     return recipe.head_fit == "regression"
 
 
-def chosen_on_valid(recipe: Recipe) -> list[str]:
-    """The decisions of this training that depend on the validation rows; none with the defaults."""
-    scheduled = any(stage.schedule == "plateau" for stage in training_stages(recipe))
-    return [
-        *(["early stopping"] if recipe.early_stopping else []),
-        *(["best epoch"] if recipe.keep == "best" else []),
-        *(["rates"] if scheduled else []),
-        *(["soup"] if recipe.average == "soup" else []),
-    ]
-
-
 def hashed_keys(recipe: Recipe) -> dict[str, Any]:
     """The keys of a resolved recipe that its hash covers: `arch`, `seed` and all that differ from the default."""
     base = resolved(Recipe(data=recipe.data, arch=recipe.arch, weights=recipe.weights))

@@ -1,4 +1,4 @@
-"""A service's model from an export (a folder or a zip): its graph in onnxruntime, without torch."""
+"""A service's model from an export (a folder or a zip), of ONNX in onnxruntime without torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ensemble.combine.predicting_members import Calibration, EnsembleOutput
 from ensemble.core.errors import DataError, RecipeError, first_few, one_line
 from ensemble.core.files import read_json, sha256_file
 from ensemble.data.preprocess import Preprocess, filters, resizes
-from ensemble.export.session import OnnxModel
+from ensemble.export.exporters import ONNX, Exporter, PortableModel, exporters
 from ensemble.runs.leaderboard import Headline
 from ensemble.serve.predictor import Facts, HeatMap, Reading, ServedMember, Squares
 
@@ -33,7 +33,7 @@ NO_MAPS = "an export has no gradients, which Grad-CAM needs; serve the run itsel
 class ExportPredictor:
     """An export's graph. config: its config.json.  coverage: the nominal coverage of its conformal sets."""
 
-    def __init__(self, model: OnnxModel, config: Mapping[str, Any], coverage: float) -> None:
+    def __init__(self, model: PortableModel, config: Mapping[str, Any], coverage: float) -> None:
         self.model = model
         self.names = {_square(entry): str(entry["name"]) for entry in config["inputs"]}
         if set(self.names.values()) != set(model.inputs):
@@ -41,7 +41,7 @@ class ExportPredictor:
         colour = config["behind"]
         background = None if colour is None else ImageColor.getrgb(colour)[:3]
         self.reading = Reading(tuple(self.names), background, int(config.get("max_pixels", MAX_PIXELS)))
-        self.facts = _facts(config, coverage)
+        self.facts = _facts(config, coverage, model.engine)
 
     def output(self, pixels: Squares) -> EnsembleOutput:
         """The graph's output."""
@@ -65,7 +65,7 @@ def load_export(path: Path, coverage: float) -> ExportPredictor:
             if not (folder / name).is_file() or sha256_file(folder / name) != expected:
                 raise DataError(f"{one_line(path)}: {name} is not as it was written; export the run again")
         try:
-            return ExportPredictor(OnnxModel(folder / "model.onnx"), config, coverage)
+            return ExportPredictor(_exporter(config).load(folder), config, coverage)
         except (KeyError, TypeError, ValueError) as error:
             raise _no_export(path, error) from error
 
@@ -80,17 +80,22 @@ def _unpacked(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         try:
             with zipfile.ZipFile(path) as archive:
-                _unzip(archive, Path(temporary))
+                _unzip(archive, Path(temporary), ("config.json",))
+                _unzip(archive, Path(temporary), _exporter(_config(Path(temporary), path)).files)
         except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
             raise _no_export(path, error) from error
         yield Path(temporary)
 
 
-def _unzip(archive: zipfile.ZipFile, folder: Path) -> None:
-    """Extract the files that a service reads, from any folder of the zip, and no others."""
+def _exporter(config: Mapping[str, Any]) -> Exporter:
+    return exporters.get(str(config.get("format", ONNX)))
+
+
+def _unzip(archive: zipfile.ZipFile, folder: Path, file_names: Sequence[str]) -> None:
+    """Extract the files of these names, from any folder of the zip, and no others."""
     for name in archive.namelist():
         file_name = PurePosixPath(name).name
-        if file_name in ("config.json", "model.onnx", "model.onnx.data"):
+        if file_name in file_names:
             with archive.open(name) as source, (folder / file_name).open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
 
@@ -103,7 +108,8 @@ def _config(folder: Path, path: Path) -> Mapping[str, Any]:
         raise DataError(
             f"{one_line(path)} is of schema {config['schema']}, up to {SCHEMA} is read; upgrade ensemble"
         )
-    if not {"model.onnx"} <= set(config["files"]) <= {"model.onnx", "model.onnx.data"}:
+    files = _exporter(config).files
+    if not {files[0]} <= set(config["files"]) <= set(files):
         raise _no_export(path, "config.json names other files than an export has")
     return config
 
@@ -120,7 +126,7 @@ def _square(entry: Mapping[str, Any]) -> Preprocess:
     return Preprocess(int(entry["size"]), resize, tuple(filter_names))
 
 
-def _facts(config: Mapping[str, Any], coverage: float) -> Facts:
+def _facts(config: Mapping[str, Any], coverage: float, engine: str) -> Facts:
     members = [ServedMember(member["id"], member["arch"], member["weight"]) for member in config["members"]]
     sets = _calibration(config, coverage)
     weights = config.get("weights") or [1 / len(members)] * len(members)
@@ -138,7 +144,7 @@ def _facts(config: Mapping[str, Any], coverage: float) -> Facts:
         calibration=sets,
         no_calibration="" if sets else "this export has no calibration; export the run again, with labelled rows",
         no_maps=NO_MAPS,
-        engine=_engine(),
+        engine=engine,
     )
 
 
@@ -155,9 +161,3 @@ def _calibration(config: Mapping[str, Any], coverage: float) -> Calibration | No
     bound, measured = (by_coverage[coverage][key] for key in ("bound", "measured"))
     sets = Conformal(coverage, math.inf if bound is None else float(bound), int(record["rows"]))
     return Calibration(sets, math.nan if measured is None else float(measured), str(record["of"]))
-
-
-def _engine() -> str:
-    import onnxruntime
-
-    return f"onnxruntime {onnxruntime.__version__}"

@@ -68,6 +68,8 @@ class Rule:
     by class; they sum to one over members.  calibrates: whether a temperature is fitted by default.  optimises:
     whether `decide` takes the metric as third argument.  coefficients: (m, k) -> number of jointly and iteratively
     fitted coefficients, with which time and memory grow.
+    graph: the same term and finish in torch, an ensemble.export.rules.GraphRule or a reference `module:name` to it;
+    None: the rule cannot be exported.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Rule:
     calibrates: bool = True
     optimises: bool = False
     coefficients: Callable[[int, int], int] = no_coefficients
+    graph: Any = None
 
     def fit(self, probs: Floats, targets: Ints, metric: Metric | None = None) -> Params:
         """The parameters for probs (m, n, k) and targets (n,), all known. metric: default accuracy."""
@@ -105,8 +108,16 @@ rules: Registry[Rule] = Registry(
 )
 
 
+_WEIGHTED_MEAN = "ensemble.export.rules:WEIGHTED_MEAN"
+
+
 def rule(name: str, *, complexity: float = 10, **options: Any) -> Callable[[Fit], Fit]:
-    """A decorator that registers a `fit` as the rule `name`; options are further fields of Rule."""
+    """A decorator that registers a `fit` as the rule `name`; options are further fields of Rule.
+
+    A weighted mean, which has neither a term nor a finish of its own, can be exported as it is.
+    """
+    if not {"term", "finish"} & set(options):
+        options.setdefault("graph", _WEIGHTED_MEAN)
 
     def add(fit: Fit) -> Fit:
         rules.register(name)(Rule(name, fit, complexity, **options))

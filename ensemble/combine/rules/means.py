@@ -29,7 +29,7 @@ def weighted_calibrated(params: Params, j: int, member: Floats) -> Wide:
     return term
 
 
-@rule("convex", complexity=5, term=weighted_calibrated)
+@rule("convex", complexity=5, term=weighted_calibrated, graph="ensemble.export.rules:CALIBRATED_MEAN")
 def convex(probs: Floats, targets: Ints) -> Params:
     """Each member calibrated by its own temperature, then the simplex weights that minimise the log-loss.
 
@@ -70,7 +70,13 @@ def exponentials(params: Params, total: Wide) -> Wide:
     return softmax(total)
 
 
-@rule("logit-mean", complexity=3, term=weighted_logs, finish=exponentials)
+@rule(
+    "logit-mean",
+    complexity=3,
+    term=weighted_logs,
+    finish=exponentials,
+    graph="ensemble.export.rules:GEOMETRIC_MEAN",
+)
 def logit_mean(probs: Floats, targets: Ints) -> Params:
     """The normalised geometric mean (the logarithmic opinion pool, Genest and Zidek 1986)."""
     return {"weights": uniform_weights(len(probs))}
@@ -110,6 +116,7 @@ def by_class(params: Params) -> Wide:
     finish=rows_to_one,
     weights=mean_over_classes,
     shares=by_class,
+    graph="ensemble.export.rules:MEAN_BY_CLASS",
 )
 def per_class(probs: Floats, targets: Ints) -> Params:
     """For each class the simplex weights (m,) that minimise the squared error of that class against the rest.
@@ -176,7 +183,7 @@ def as_probabilities(params: Params, total: Wide) -> Wide:
     return normalised(_interpolated(params["scale"], position))
 
 
-@rule("rank", complexity=4, term=weighted_ranks, finish=as_probabilities)
+@rule("rank", complexity=4, term=weighted_ranks, finish=as_probabilities, graph="ensemble.export.rules:MEAN_RANK")
 def rank(probs: Floats, targets: Ints) -> Params:
     """The mean of the members' ranks per class, mapped back to probabilities.
 

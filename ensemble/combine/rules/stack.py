@@ -64,6 +64,7 @@ def coefficients(m: int, k: int) -> int:
     weights=no_weights,
     shares=equal_shares,
     coefficients=coefficients,
+    graph="ensemble.export.rules:REGRESSION",
 )
 def stack(probs: Floats, targets: Ints) -> Params:
     """Multinomial logistic regression on log-probabilities (Wolpert 1992) with a strong L2 penalty.

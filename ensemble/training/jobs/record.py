@@ -12,7 +12,8 @@ from typing import Any
 from ensemble.core.files import read_json, write_json
 from ensemble.data.dataset import Dataset
 from ensemble.data.leaks import leaks_for_training
-from ensemble.recipe.resolve import PIPELINE, chosen_on_valid
+from ensemble.recipe.methods import chosen_on_valid
+from ensemble.recipe.resolve import PIPELINE
 from ensemble.runs.run import SCHEMA
 from ensemble.runs.writing import versions
 from ensemble.training.jobs.plan import Job

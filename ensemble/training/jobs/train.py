@@ -8,17 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ensemble.core.errors import EnsError, MembersFailed, MissingWeights, RecipeError, one_line
 from ensemble.core.events import Listener
-from ensemble.core.registry import Registry
 from ensemble.data.dataset import Dataset
-from ensemble.data.preprocess import filters, resizes
 from ensemble.distill.teacher import Teacher
-from ensemble.inference.forward import give_freed_memory_back, keep_freed_memory, views
+from ensemble.inference.forward import give_freed_memory_back, keep_freed_memory
+from ensemble.recipe import methods
 from ensemble.recipe.architectures import lookup, refuse_unfit
-from ensemble.recipe.resolve import as_mapping, training_stages
+from ensemble.recipe.resolve import as_mapping
 from ensemble.recipe.schema import Recipe
 from ensemble.runs.run import Run, locked
 from ensemble.tracking import NullTracker, Tracker, Tracking
@@ -28,12 +26,6 @@ from ensemble.training.jobs.estimate import RemainingTime
 from ensemble.training.jobs.folds import pool_folds, pool_new_tests, pool_students
 from ensemble.training.jobs.member import predict_new_tests, train_member
 from ensemble.training.jobs.plan import Job, TrainingContext, cache_folder, plan, preprocess_of, view_of
-from ensemble.training.methods.augment import mixings, policies
-from ensemble.training.methods.averaging import averages
-from ensemble.training.methods.losses import losses
-from ensemble.training.methods.optimizers import optimizers
-from ensemble.training.methods.samplers import samplers
-from ensemble.training.methods.schedules import schedules
 
 
 @dataclass(frozen=True)
@@ -44,41 +36,20 @@ class Outcome:
     error: EnsError | None = None
 
 
-def check_names(recipes: Sequence[Recipe]) -> None:
+def refuse_unfit_recipes(recipes: Sequence[Recipe], teacher: Teacher | None) -> None:
     """Raise RecipeError for unknown names and incompatible settings of all members, before anything is trained."""
-    problems = [f"{recipe.name}: {problem}" for recipe in recipes for problem in _unknown_names(recipe)]
+    problems = []
+    for recipe in recipes:
+        try:
+            refuse_unfit(recipe, lookup(recipe.arch), recipe.image_size or 224)
+        except RecipeError as error:
+            problems.append(f"{recipe.name}: {error}")
+        # a student with folds is one network of all rows, which leaves none to decide by
+        all_rows = teacher is not None and recipe.folds
+        trained = recipe.model_copy(update={"folds": None, "full": True}) if all_rows else recipe
+        problems += [f"{recipe.name}: {problem}" for problem in methods.problems(trained)]
     if problems:
         raise RecipeError("; ".join(dict.fromkeys(problems)))
-
-
-def _unknown_names(recipe: Recipe) -> Iterator[RecipeError]:
-    names: list[tuple[Registry[Any], str]] = [
-        *((policies, part) for part in (recipe.augment or "none").split("+")),
-        (samplers, recipe.sampler),
-        (mixings, recipe.mixing),
-        (resizes, recipe.resize),
-        *((filters, name) for name in recipe.preprocess),
-        (losses, recipe.loss),
-        (optimizers, recipe.optimizer),
-        (averages, recipe.average),
-        (views, recipe.tta),
-        *((schedules, stage.schedule) for stage in training_stages(recipe)),
-    ]
-    try:
-        refuse_unfit(recipe, lookup(recipe.arch), recipe.image_size or 224)
-    except RecipeError as error:
-        yield error
-    if recipe.bias_lr != 1 and recipe.optimizer not in ("sgd", "muon"):
-        yield RecipeError(f"bias_lr is for optimizer: sgd or muon, {recipe.optimizer} found; leave it out")
-    if recipe.filter_lr != 1 and recipe.optimizer != "muon":
-        yield RecipeError(f"filter_lr is for optimizer: muon, {recipe.optimizer} found; leave it out")
-    if recipe.momentum is not None and any(stage.schedule == "one-cycle" for stage in training_stages(recipe)):
-        yield RecipeError("schedule: one-cycle sets the momentum itself; leave momentum out or take another")
-    for registry, name in names:
-        try:
-            registry.get(name)
-        except RecipeError as error:
-            yield error
 
 
 def plans(
@@ -88,7 +59,7 @@ def plans(
 
     teacher: if given, the jobs train students of it.
     """
-    check_names(recipes)
+    refuse_unfit_recipes(recipes, teacher)
     jobs: dict[str, Job] = {}
     errors: dict[str, EnsError] = {}
     for recipe in recipes:

@@ -175,13 +175,13 @@ def no_mixing(recipe: Recipe, n_classes: int) -> list[Callback]:
     return []
 
 
-@mixings.register("mixup")
+@mixings.register("mixup", keys=("mix_alpha",))
 def mixup(recipe: Recipe, n_classes: int) -> list[Callback]:
     """Convex combination of two images (Zhang et al. 2018), with weight from Beta(alpha, alpha)."""
     return [Mix(v2.MixUp(alpha=recipe.mix_alpha, num_classes=n_classes))]
 
 
-@mixings.register("cutmix")
+@mixings.register("cutmix", keys=("mix_alpha",))
 def cutmix(recipe: Recipe, n_classes: int) -> list[Callback]:
     """A rectangle of one image pasted into another (Yun et al. 2019), with area from Beta(alpha, alpha)."""
     return [Mix(v2.CutMix(alpha=recipe.mix_alpha, num_classes=n_classes))]

@@ -48,7 +48,9 @@ class Average(Callback):  # type: ignore[misc]
 
 
 averages: Registry[Callable[[Recipe, int], Average]] = Registry("average of the weights")
-averages.register("none")(Average)
+averages.register("none", description="The weights of the last step.")(Average)
+
+_EXCLUDES = {"keep": "keep: best keeps the weights of one epoch, average: {name} those of many; leave one out"}
 
 
 @averages.register("lookahead")
@@ -115,7 +117,7 @@ class _Running(Average):
             _interpolate(value, current[name], share)
 
 
-@averages.register("ema")
+@averages.register("ema", keys=("average_decay",), excludes=_EXCLUDES)
 class Exponential(_Running):
     """Exponential moving average over the steps of weights and batch-norm statistics (Polyak & Juditsky 1992).
 
@@ -150,7 +152,7 @@ class Exponential(_Running):
         return {}
 
 
-@averages.register("swa")
+@averages.register("swa", keys=("average_epochs",), excludes=_EXCLUDES)
 class Stochastic(_Running):
     """Stochastic weight averaging: mean of the weights after each of the last epochs (Izmailov et al. 2018).
 
@@ -174,7 +176,7 @@ class Stochastic(_Running):
         return {"swa": {"epochs": self.count}}
 
 
-@averages.register("soup")
+@averages.register("soup", keys=("average_epochs",), excludes=_EXCLUDES, chosen_on_valid="soup")
 class Soup(Average):
     """Greedy soup of the weights after each of the last epochs (Wortsman et al. 2022).
 

@@ -94,7 +94,7 @@ class Distilled(nn.Module):
         return (1 - self.alpha) * self.hard(logits, label) + self.alpha * self.temperature**2 * distillation
 
 
-@losses.register("cross-entropy")
+@losses.register("cross-entropy", keys=("label_smoothing",))
 def cross_entropy(recipe: Recipe, weights: Tensor | None) -> Loss:
     """Softmax cross-entropy with `label_smoothing`."""
     if weights is None:
@@ -102,7 +102,7 @@ def cross_entropy(recipe: Recipe, weights: Tensor | None) -> Loss:
     return Weighted(lambda logits: -logits.log_softmax(1), weights, recipe.label_smoothing)
 
 
-@losses.register("focal")
+@losses.register("focal", keys=("label_smoothing", "focal_gamma"))
 def focal(recipe: Recipe, weights: Tensor | None) -> Loss:
     """Focal loss: cross-entropy times (1 - p)^`focal_gamma`, p the target's probability (Lin et al. 2017)."""
 

@@ -207,31 +207,31 @@ def optimizer(recipe: Recipe) -> Callable[..., Optimizer]:
     return optimizers.get(recipe.optimizer)(recipe)
 
 
-@optimizers.register("adam")
+@optimizers.register("adam", keys=("momentum",))
 def adam(recipe: Recipe) -> Callable[..., Optimizer]:
     """fastai's Adam with decoupled weight decay."""
     return FusedAdam if recipe.momentum is None else partial(FusedAdam, mom=recipe.momentum)
 
 
-@optimizers.register("adamw")
+@optimizers.register("adamw", keys=("momentum",))
 def decoupled_adam(recipe: Recipe) -> Callable[..., Optimizer]:
     """Alias of `adam`, as fastai's Adam has decoupled weight decay."""
     return adam(recipe)
 
 
-@optimizers.register("adam-l2")
+@optimizers.register("adam-l2", keys=("momentum",))
 def coupled_adam(recipe: Recipe) -> Callable[..., Optimizer]:
     """Adam with weight decay added to the gradient, as in torch and Keras."""
     return FusedAdamL2 if recipe.momentum is None else partial(FusedAdamL2, mom=recipe.momentum)
 
 
-@optimizers.register("sgd")
+@optimizers.register("sgd", keys=("momentum", "bias_lr"))
 def nesterov(recipe: Recipe) -> Callable[..., Optimizer]:
     """SGD with Nesterov momentum, `momentum` or 0.9, and `bias_lr` times the rate for biases."""
     return partial(FusedSGD, mom=0.9 if recipe.momentum is None else recipe.momentum, bias_lr=recipe.bias_lr)
 
 
-@optimizers.register("muon")
+@optimizers.register("muon", keys=("momentum", "bias_lr", "filter_lr"))
 def muon(recipe: Recipe) -> Callable[..., Optimizer]:
     """Muon for filters followed by a batch norm, with `filter_lr` times the rate; SGD for the rest."""
     momentum = 0.9 if recipe.momentum is None else recipe.momentum

@@ -170,7 +170,7 @@ def weighted(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
     return WeightedSampler(targets, n_classes)
 
 
-@samplers.register("oversample")
+@samplers.register("oversample", keys=("sampler_count", "sampler_cut"))
 def oversample(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
     """At least `sampler_count` items of each class, by default the median class count; augmentation makes repeated
     items differ. Larger classes are unchanged, or reduced to that count with `sampler_cut`.
@@ -182,7 +182,7 @@ def oversample(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
     )
 
 
-@samplers.register("pruned")
+@samplers.register("pruned", keys=("prune",))
 def pruned(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
     """Each epoch leaves out a random share, `prune`, of the well-learnt items; the first epoch and the last eighth
     have all (after InfoBatch, Qin et al. 2024, without its gradient weights for the remaining items).

@@ -45,7 +45,10 @@ schedules: Registry[Schedule] = Registry("schedule")
 MOMENTA = (0.95, 0.85, 0.95)
 
 
-@schedules.register("one-cycle")
+@schedules.register(
+    "one-cycle",
+    excludes={"momentum": "schedule: {name} sets the momentum itself; leave momentum out or take another"},
+)
 def one_cycle(settings: StageSettings) -> Scheduled:
     """One-cycle: cosine warm-up and annealing (Smith 2018), with the settings of fastai's `fine_tune`.
 
@@ -84,7 +87,7 @@ def cosine(settings: StageSettings) -> Scheduled:
     return {"lr": SchedCos(settings.rates, 0.0 * settings.rates)}
 
 
-@schedules.register("step")
+@schedules.register("step", keys=("step_epochs", "rate_factor"))
 def step(settings: StageSettings) -> Scheduled:
     """Rates times `rate_factor` (0.1) after every `step_epochs` (7) epochs, as torch's StepLR."""
 
@@ -96,7 +99,7 @@ def step(settings: StageSettings) -> Scheduled:
     return {"lr": rates}
 
 
-@schedules.register("plateau")
+@schedules.register("plateau", keys=("rate_factor", "patience"), chosen_on_valid="rates")
 def plateau(settings: StageSettings) -> Scheduled:
     """Rates times `rate_factor` (0.1) after more than `patience` epochs without a new lowest validation loss.
 
