@@ -308,6 +308,7 @@ def _reader(
 ) -> Callable[[Mapping[str, Any]], RecipeFile]:
     """A function that reads the recipe of a Project's source, with further keys that win."""
     from ensemble.recipe.file import build
+    from ensemble.recipe.text import recipe_file
 
     if isinstance(source, Mapping):
         raw = dict(source)
@@ -319,7 +320,7 @@ def _reader(
         return lambda keys: with_data(
             lambda data, members: build({}, source=DIGITS, data=data, overrides=members), {**overrides, **keys}
         )
-    path = Path(source).expanduser()
+    path = recipe_file(Path(source).expanduser())
     if path.suffix.lower() in (".yaml", ".yml"):
         return lambda keys: recipe_in_force(path, None, {**overrides, **keys}, listener)
     spec = data_spec(path)  # guessed once: the folder is listed

@@ -197,8 +197,12 @@ def _is_at(spec: DataSpec, data: Path) -> bool:
 
 def recipe_path(recipe: Path | None, data: Path | None) -> Path | None:
     """--recipe, else ens.yaml (or ens.yml) where there is one and --data does not stand for it."""
-    if recipe or data is not None:
-        return recipe
+    if recipe:
+        from ensemble.recipe.text import recipe_file
+
+        return recipe_file(recipe)
+    if data is not None:
+        return None
     return next((path for path in DEFAULT_RECIPES if path.is_file()), None)
 
 

@@ -72,12 +72,27 @@ def parse(text: str) -> Any:
     return yaml.load(text, _Loader)
 
 
+def included_recipes() -> dict[str, Path]:
+    """The recipes that the package includes, by name."""
+    # in a checkout without symbolic links, ensemble/recipes is a text file
+    package = Path(__file__).parent.parent
+    folder = next(filter(Path.is_dir, (package / "recipes", package.parent / "recipes")), package)
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def recipe_file(path: Path) -> Path:
+    """`path`, or the included recipe of that name where there is no such file."""
+    return path if path.suffix or path.exists() else included_recipes().get(str(path), path)
+
+
 def read(path: Path) -> Any:
     """The value of a YAML file. Raises RecipeError with the line of the error."""
     try:
         return parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise RecipeError(f"there is no recipe {one_line(path)}; type `ens init` to write one") from error
+        near = did_you_mean(str(path), included_recipes()) if path.suffix == "" else ""
+        hint = near if near.startswith("; did you mean") else "; type `ens init` to write one"
+        raise RecipeError(f"there is no recipe {one_line(path)}{hint}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read {one_line(path)}: {one_line(error)}") from error
     except (ValueError, RecursionError) as error:
