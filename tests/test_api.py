@@ -405,6 +405,30 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return paths
 
 
+@pytest.fixture
+def decodes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Has an entry for each image that was decoded."""
+    from ensemble.data import images
+
+    calls: list[int] = []
+    original = images.decode_with_remark
+
+    def counted(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        return original(*args, **options)
+
+    monkeypatch.setattr(images, "decode_with_remark", counted)
+    return calls
+
+
+@pytest.mark.slow
+def test_the_first_training_decodes_each_image_once(photos: Path, decodes: list[int]) -> None:
+    keys = {"image_size": 16, "epochs": 1, "lr": 0.01, "weights": "none", "batch_size": 4}
+    project = ens.Project("photos", listener=ens.Listener(), filters=[4, 8], dense=[8], **keys)
+    project.train("customnet")
+    assert len(decodes) == sum(1 for _ in Path("photos").rglob("*.png"))
+
+
 @pytest.mark.slow
 def test_a_pipeline_loads_the_data_once(photos: Path, loads: list[str]) -> None:
     recipe = {

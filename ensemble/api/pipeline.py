@@ -141,9 +141,9 @@ def check_what_comes_after(workspace: Workspace, file: RecipeFile) -> None:
         problems.append(f"submit.sample: there is no file {file.submit.sample!r}")
     refuse(problems, file.source)
     if ":" in file.combine.metric:  # of one class, which the data has or has not
-        find(file.combine.metric, workspace.load(file.data).classes.tolist())
+        find(file.combine.metric, workspace.load(file.data, recipes=file.members).classes.tolist())
     if file.combine.refits:
-        refit_of(workspace.load(file.data))
+        refit_of(workspace.load(file.data, recipes=file.members))
         _refuse_refits_that_choose(file)
 
 

@@ -78,7 +78,7 @@ def train_file(
     workspace: Workspace, file: RecipeFile, *, budget: float | str | None = None, retry: bool = False
 ) -> Members:
     """Train every member of `file`. Raises MembersFailed once the others are trained."""
-    dataset = workspace.load(file.data)
+    dataset = workspace.load(file.data, recipes=file.members)
     note_leaks(workspace, dataset)
     return train_recipes(workspace, file.members, dataset, budget=budget, retry=retry)
 

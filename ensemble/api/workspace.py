@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ensemble.data.dataset import Dataset
     from ensemble.recipe.file import RecipeFile
-    from ensemble.recipe.schema import DataSpec
+    from ensemble.recipe.schema import DataSpec, Recipe
     from ensemble.tracking import Tracking
 
 
@@ -103,12 +103,15 @@ class Workspace:
         """The data set, listed and checked. Raises DataError."""
         return self.load(self._read({}).data)
 
-    def load(self, spec: DataSpec, *, quiet: bool = False) -> Dataset:
+    def load(self, spec: DataSpec, *, recipes: Sequence[Recipe] = (), quiet: bool = False) -> Dataset:
         """The data set that `spec` stands for, read once for each spec. Raises DataError.
 
+        recipes: members that will be trained on it: images that are decoded for the check are kept for them.
         quiet: without notes, for images that are only looked up.
         """
+        from ensemble.data.decoded_images import DecodedImages
         from ensemble.data.load import load_dataset
+        from ensemble.data.preprocess import preprocess_of
 
         key = spec.model_dump_json()
         if key not in self._datasets:
@@ -118,6 +121,7 @@ class Workspace:
                     self.runs_folder,
                     progress=lambda done, total: listener.progress("checking images", done, total),
                     note=None if quiet else listener.note,
+                    decoded=DecodedImages.within_memory([preprocess_of(recipe) for recipe in recipes]),
                 )
                 listener.finished("checking images")
         return self._datasets[key]

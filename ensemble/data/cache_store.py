@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
 
 from ensemble.core.errors import DataError, RecipeError
 from ensemble.core.files import read_json, replacing, write_json
@@ -115,24 +114,19 @@ class _Writer:
 
 def write_files(
     files: Sequence[StoreFile],
-    open_image: Callable[[str], Image.Image],
+    pixels_of: Callable[[str], list[Pixels]],
     paths: Sequence[str],
     progress: Progress | None,
 ) -> None:
-    """Decode every image once and write it to all `files`.
+    """Write every image to all `files`.
 
-    paths: in the order of the rows.  progress: called with (images done, images).
+    pixels_of: path -> the preprocessed image for each file.  paths: in the order of the rows.
+    progress: called with (images done, images).
     Raises DataError for an image that cannot be read, EnsError for an error of the disk.
     """
-    transforms = [file.transform for file in files]
-
-    def transformed(path: str) -> list[Pixels]:
-        image = open_image(path)
-        return [transform.of(image) for transform in transforms]
-
     with contextlib.ExitStack() as stack:
         writers = [_Writer(stack.enter_context(replacing(file.path))) for file in files]
-        for done, row in enumerate(threaded_map(transformed, paths, os.cpu_count() or 1), 1):
+        for done, row in enumerate(threaded_map(pixels_of, paths, os.cpu_count() or 1), 1):
             for writer, pixels in zip(writers, row, strict=True):
                 writer.add(pixels)
             if progress:

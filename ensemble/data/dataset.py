@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ensemble.core.errors import DataError, RecipeError, first_few
 from ensemble.core.files import sha256_json
 from ensemble.core.predictions import Ints, Texts
+from ensemble.data.decoded_images import DecodedImages
 from ensemble.data.splits import stratified_folds
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Dataset:
     open_image: path (an entry of Items.paths) -> upright 8-bit RGB image; raises DataError.
     content: path -> hex SHA-256 of the file.
     background: the colour behind transparent pixels, or None.
+    decoded: images that were decoded while the files were checked.
     """
 
     classes: Texts
@@ -70,6 +72,7 @@ class Dataset:
     open_image: Callable[[str], Image.Image]
     content: Mapping[str, str] = field(default_factory=dict)
     background: tuple[int, int, int] | None = None
+    decoded: DecodedImages = field(default_factory=DecodedImages, compare=False)
 
     @property
     def tests(self) -> dict[str, Items]:

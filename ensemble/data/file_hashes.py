@@ -10,14 +10,18 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ensemble.core.errors import DataError, EnsError, one_line
 from ensemble.core.files import Signature, sha256_json, signature, write_atomically
 from ensemble.core.parallel import threaded_map
 from ensemble.recipe.schema import DataSpec
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 Progress = Callable[[int, int], None]
+OnImage = Callable[[str, "Image.Image"], None]
 
 _READER_VERSION = 3
 """Incremented when the rules for problems and remarks change, which invalidates the cache."""
@@ -66,11 +70,18 @@ def described(problems: Mapping[str, str], limit: int = 5) -> str:
     return f"{text}; and {rest} more" if rest > 0 else text
 
 
-def digest_files(spec: DataSpec, paths: Iterable[str], folder: Path, progress: Progress | None = None) -> Digests:
+def digest_files(
+    spec: DataSpec,
+    paths: Iterable[str],
+    folder: Path,
+    progress: Progress | None = None,
+    on_image: OnImage | None = None,
+) -> Digests:
     """The digest and readability of every path (relative to `spec.path`); each file is read once and cached.
 
     folder: for the cache, by path and `files.signature`. It only saves time: an unreadable or unwritable cache does
     not change the result.
+    on_image: called with (digest, image) for every file that is decoded, by several threads.
     """
     root = os.path.abspath(spec.path)  # noqa: PTH100 — Path.resolve would follow links
     cache_path = folder / f"digests-{_settings(spec, root)[:16]}.json"
@@ -85,7 +96,7 @@ def digest_files(spec: DataSpec, paths: Iterable[str], folder: Path, progress: P
         else:
             digests.add(path, *entry[4:])
     if signatures:
-        _add(digests, signatures, spec, root, cached, cache_path, progress)
+        _add(digests, signatures, spec, root, cached, cache_path, progress, on_image)
     return digests
 
 
@@ -97,11 +108,12 @@ def _add(
     cached: dict[str, Any],
     cache_path: Path,
     progress: Progress | None,
+    on_image: OnImage | None,
 ) -> None:
     """Read the files of `signatures`, and write the cache even after an interruption."""
     total = len(digests.sha256) + len(signatures)
     try:
-        for path, sha256, problem, remark in _examined(spec, root, list(signatures)):
+        for path, sha256, problem, remark in _examined(spec, root, list(signatures), on_image):
             digests.add(path, sha256, problem, remark)
             file_signature = signatures[path]
             if file_signature is not None:
@@ -128,15 +140,18 @@ def _settings(spec: DataSpec, root: str) -> str:
     return sha256_json([root, spec.max_pixels, spec.background, pillow, _READER_VERSION])
 
 
-def _examined(spec: DataSpec, root: str, paths: Sequence[str]) -> Iterator[tuple[str, str, str | None, str | None]]:
+def _examined(
+    spec: DataSpec, root: str, paths: Sequence[str], on_image: OnImage | None
+) -> Iterator[tuple[str, str, str | None, str | None]]:
     def examine(path: str) -> tuple[str, str, str | None, str | None]:
-        return path, *examined(Path(root, path), max_pixels=spec.max_pixels, background=spec.background)
+        file = Path(root, path)
+        return path, *examined(file, max_pixels=spec.max_pixels, background=spec.background, on_image=on_image)
 
     yield from threaded_map(examine, paths, min(16, 2 * (os.cpu_count() or 1)))
 
 
 def examined(
-    path: Path, *, max_pixels: int, background: tuple[int, int, int] | None
+    path: Path, *, max_pixels: int, background: tuple[int, int, int] | None, on_image: OnImage | None = None
 ) -> tuple[str, str | None, str | None]:
     """The SHA-256 of a file, why it is not a usable image or None, and a remark or None."""
     from ensemble.data.images import decode_with_remark, open_regular
@@ -145,9 +160,11 @@ def examined(
     try:
         with open_regular(path) as file:
             sha256 = _sha256(file)
-            _, remark = decode_with_remark(file, max_pixels=max_pixels, background=background)
+            image, remark = decode_with_remark(file, max_pixels=max_pixels, background=background)
     except DataError as error:
         return sha256, str(error), None
+    if on_image:
+        on_image(sha256, image)
     return sha256, None, remark
 
 

@@ -123,9 +123,8 @@ def open_images(
                 todo = [files[transform] for transform, pixels in opened.items() if pixels is None]
                 chosen, reason = make_room(folder, list(files.values()), todo) if todo else ([], "")
                 if chosen:
-                    write_files(
-                        chosen, dataset.open_image, [path_by_row[row] for row in range(len(digests))], progress
-                    )
+                    paths_by_row = [path_by_row[row] for row in range(len(digests))]
+                    write_files(chosen, _pixels_of(dataset, chosen), paths_by_row, progress)
                     opened |= {file.transform: file.mapped() for file in chosen}
         except (DataError, RecipeError):
             raise
@@ -133,12 +132,27 @@ def open_images(
             reason = str(error)
         if reason:
             note(f"images are decoded again in every epoch: {reason}")
+    dataset.decoded.forget(digests)
     return [
         StreamedImages(transform, dataset.open_image, paths)
         if pixels is None
         else StoredImages(transform, pixels, row_by_path)
         for transform, pixels in ((transform, opened[transform]) for transform in transforms)
     ]
+
+
+def _pixels_of(dataset: Dataset, files: Sequence[StoreFile]) -> Callable[[str], list[Pixels]]:
+    """A function path -> the pixels of its image for each file, decoded now unless they are kept."""
+    transforms = [file.transform for file in files]
+
+    def pixels_of(path: str) -> list[Pixels]:
+        kept = dataset.decoded.take(dataset.content[path], transforms)
+        if kept is not None:
+            return kept
+        image = dataset.open_image(path)
+        return [transform.of(image) for transform in transforms]
+
+    return pixels_of
 
 
 @contextlib.contextmanager

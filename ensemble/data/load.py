@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ensemble.core.errors import EnsError, first_few
 from ensemble.core.files import write_atomically
 from ensemble.data.dataset import Dataset, Items, fingerprint, fingerprint_of_test, fold_of, refit_of
+from ensemble.data.decoded_images import DecodedImages
 from ensemble.data.digits import DIGITS_FINGERPRINT, digits_dataset
 from ensemble.data.file_hashes import Progress, UnreadableFiles, described, digest_files
 from ensemble.data.image_problems import DAMAGED
@@ -31,13 +32,20 @@ MIN_PLACEHOLDER_ROWS = 5
 """Minimum size of a test set for a warning that all its labels are equal."""
 
 
-def load_dataset(spec: DataSpec, runs: Path, progress: Progress | None = None, note: Note | None = None) -> Dataset:
+def load_dataset(
+    spec: DataSpec,
+    runs: Path,
+    progress: Progress | None = None,
+    note: Note | None = None,
+    decoded: DecodedImages | None = None,
+) -> Dataset:
     """The data set of `spec`. Also writes `<runs>/.data/<fingerprint>/items.csv`, the list of its items.
 
     progress: called with (files read, files).  note: called with lines for the user.
+    decoded: takes the images that are decoded now, for the image cache.
     Raises DataError, UnreadableFiles with all unreadable files, RecipeError for keys that exclude each other.
     """
-    dataset = digits_dataset() if spec.form == "digits" else _from_files(spec, runs, progress, note)
+    dataset = digits_dataset() if spec.form == "digits" else _from_files(spec, runs, progress, note, decoded)
     try:
         _write_items(runs / ".data" / dataset.fingerprint / "items.csv", dataset)
     except EnsError as error:  # not needed for a report; commands that write to the runs raise their own error
@@ -129,11 +137,13 @@ def placeholder_notes(tests: Mapping[str, Items], classes: list[str]) -> Iterato
             )
 
 
-def _from_files(spec: DataSpec, runs: Path, progress: Progress | None, note: Note | None) -> Dataset:
+def _from_files(
+    spec: DataSpec, runs: Path, progress: Progress | None, note: Note | None, decoded: DecodedImages | None
+) -> Dataset:
     from ensemble.data.image_problems import note_on_depth
     from ensemble.data.images import ImageReader
 
-    listing, content = _examined(spec, runs, progress, note)
+    listing, content = _examined(spec, runs, progress, note, decoded=decoded)
     if note and (line := note_on_depth(listing.root, listing.splits["train"].paths.tolist())):
         note(line)
     classes, splits = listing.classes, listing.splits
@@ -153,6 +163,7 @@ def _from_files(spec: DataSpec, runs: Path, progress: Progress | None, note: Not
         open_image=ImageReader(str(listing.root), spec.max_pixels, spec.background),
         content=content,
         background=spec.background,
+        decoded=decoded or DecodedImages(),
     )
 
 
@@ -162,16 +173,24 @@ def _examined(
     progress: Progress | None,
     note: Note | None,
     only: tuple[str, ...] | None = None,
+    decoded: DecodedImages | None = None,
 ) -> tuple[Listing, Mapping[str, str]]:
     """The divided listing, and path -> SHA-256. only: the splits to read, None for all."""
     from ensemble.data.listing import divided
 
-    listing, _, content = _readable(spec, runs, progress, note, lambda split: only is None or split in only)
+    listing, _, content = _readable(
+        spec, runs, progress, note, lambda split: only is None or split in only, decoded
+    )
     return divided(listing, spec.split_seed), content
 
 
 def _readable(
-    spec: DataSpec, runs: Path, progress: Progress | None, note: Note | None, is_requested: Callable[[str], bool]
+    spec: DataSpec,
+    runs: Path,
+    progress: Progress | None,
+    note: Note | None,
+    is_requested: Callable[[str], bool],
+    decoded: DecodedImages | None = None,
 ) -> tuple[Listing, Mapping[str, list[str]], Mapping[str, str]]:
     """The undivided listing of readable images; split -> ids that are left out; path -> SHA-256.
 
@@ -189,7 +208,7 @@ def _readable(
         listing, splits={split: items for split, items in listing.splits.items() if is_requested(split)}
     )
     paths = [path for items in listing.splits.values() for path in items.paths.tolist()]
-    digests = digest_files(spec, paths, runs / ".data", progress)
+    digests = digest_files(spec, paths, runs / ".data", progress, decoded.add if decoded else None)
     problems, total = digests.problems, len(digests.sha256)
     for line in _remark_notes(digests.remarks, total):
         add_note(line)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter, ImageOps
 
 from ensemble.core.registry import Registry
+from ensemble.recipe.schema import Recipe
 
 Filter = Callable[[Image.Image], Image.Image]
 
@@ -173,3 +174,9 @@ class Preprocess:
     def bytes(self) -> int:
         """Size of the pixels of an image."""
         return self.size * self.size * 3
+
+
+def preprocess_of(recipe: Recipe) -> Preprocess:
+    """Image preprocessing of a resolved recipe."""
+    assert recipe.image_size is not None
+    return Preprocess(recipe.image_size, recipe.resize, recipe.preprocess)

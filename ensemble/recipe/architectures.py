@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ensemble.core.errors import RecipeError
@@ -93,6 +94,11 @@ def lookup(name: str) -> Architecture:
     """
     if name in architectures:
         return architectures.get(name)()
+    return _timm(name)
+
+
+@cache
+def _timm(name: str) -> Architecture:
     architecture: Architecture = load("ensemble.models.timm_backbones:timm_architecture")(name)
     return architecture
 

@@ -14,7 +14,7 @@ from ensemble.data.dataset import Dataset
 from ensemble.data.file_hashes import Progress
 from ensemble.data.image_cache import PreprocessedImages, open_images
 from ensemble.data.load import fold_of, refit_of
-from ensemble.data.preprocess import Preprocess
+from ensemble.data.preprocess import Preprocess, preprocess_of
 from ensemble.distill.teacher import Teacher
 from ensemble.inference.image_batches import CachedImages, DeviceImages, Images, device_images
 from ensemble.models.weight_sources import WeightsFile, locate_weights
@@ -110,12 +110,6 @@ def _split_view(job: Job, dataset: Dataset) -> Dataset:
         return replace(dataset)
     assert job.recipe.fold is not None
     return fold_of(dataset, job.recipe.folds, job.recipe.fold, job.recipe.data.split_seed)
-
-
-def preprocess_of(recipe: Recipe) -> Preprocess:
-    """Image preprocessing of a resolved recipe."""
-    assert recipe.image_size is not None
-    return Preprocess(recipe.image_size, recipe.resize, recipe.preprocess)
 
 
 def cache_folder(runs: Path) -> Path:

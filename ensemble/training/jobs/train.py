@@ -12,6 +12,7 @@ from pathlib import Path
 from ensemble.core.errors import EnsError, MembersFailed, MissingWeights, RecipeError, one_line
 from ensemble.core.events import Listener
 from ensemble.data.dataset import Dataset
+from ensemble.data.preprocess import preprocess_of
 from ensemble.distill.teacher import Teacher
 from ensemble.inference.forward import give_freed_memory_back, keep_freed_memory
 from ensemble.recipe import methods
@@ -25,7 +26,7 @@ from ensemble.training.engine.hardware import choose_device, forget_compiled
 from ensemble.training.jobs.estimate import RemainingTime
 from ensemble.training.jobs.folds import pool_folds, pool_new_tests, pool_students
 from ensemble.training.jobs.member import predict_new_tests, train_member
-from ensemble.training.jobs.plan import Job, TrainingContext, cache_folder, plan, preprocess_of, view_of
+from ensemble.training.jobs.plan import Job, TrainingContext, cache_folder, plan, view_of
 
 
 @dataclass(frozen=True)
