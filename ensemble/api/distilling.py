@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ensemble.distill.evaluate import Distillation
     from ensemble.distill.teacher import Teacher
     from ensemble.recipe.file import RecipeFile
-    from ensemble.recipe.schema import Recipe
+    from ensemble.recipe.schema import ResolvedRecipe
     from ensemble.runs.run import Run
     from ensemble.training.jobs.plan import Job
 
@@ -115,7 +115,7 @@ def _prepared(
     return dataset, teacher, students, baselines
 
 
-def _only_member(file: RecipeFile) -> Recipe:
+def _only_member(file: RecipeFile) -> ResolvedRecipe:
     from ensemble.distill.teacher import refuse_unfit_student
 
     if len(file.members) != 1:

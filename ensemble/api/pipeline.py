@@ -17,7 +17,7 @@ from ensemble.api.training import Members, train_file
 if TYPE_CHECKING:
     from ensemble.api.workspace import Workspace
     from ensemble.recipe.file import RecipeFile
-    from ensemble.recipe.schema import Recipe
+    from ensemble.recipe.schema import ResolvedRecipe
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,14 @@ def pipeline_recipe(workspace: Workspace, **keys: Any) -> RecipeFile:
     return file
 
 
-def _with(file: RecipeFile, recipes: Iterable[Recipe], *, full: bool) -> RecipeFile:
+def _with(file: RecipeFile, recipes: Iterable[ResolvedRecipe], *, full: bool) -> RecipeFile:
     return replace(file, members=tuple(recipe.model_copy(update={"full": full}) for recipe in recipes))
 
 
 def _trained(
     workspace: Workspace,
     file: RecipeFile,
-    recipes: Iterable[Recipe],
+    recipes: Iterable[ResolvedRecipe],
     *,
     full: bool,
     retry: bool,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ensemble.api.workspace import Workspace
     from ensemble.data.dataset import Dataset
     from ensemble.recipe.file import RecipeFile
-    from ensemble.recipe.schema import Recipe
+    from ensemble.recipe.schema import ResolvedRecipe
     from ensemble.training.jobs.plan import Job
 
 
@@ -87,7 +87,7 @@ def plan_file(workspace: Workspace, file: RecipeFile, *, budget: float | str | N
 
 
 def plan_recipes(
-    workspace: Workspace, recipes: Sequence[Recipe], dataset: Dataset, *, budget: float | str | None = None
+    workspace: Workspace, recipes: Sequence[ResolvedRecipe], dataset: Dataset, *, budget: float | str | None = None
 ) -> TrainingPlan:
     """What `train_recipes` would do."""
     jobs, errors = jobs_within(workspace, recipes, dataset, budget, keep=False)
@@ -112,7 +112,12 @@ def note_leaks(workspace: Workspace, dataset: Dataset) -> None:
 
 
 def jobs_within(
-    workspace: Workspace, recipes: Sequence[Recipe], dataset: Dataset, budget: float | str | None, *, keep: bool
+    workspace: Workspace,
+    recipes: Sequence[ResolvedRecipe],
+    dataset: Dataset,
+    budget: float | str | None,
+    *,
+    keep: bool,
 ) -> tuple[list[Job], dict[str, EnsError]]:
     """The jobs of the recipes that fit into a budget, and errors by member's name. keep: what the budget chose."""
     # after the data is known to be good: torch takes seconds to import
@@ -133,8 +138,8 @@ def jobs_within(
 
 
 def _within(
-    workspace: Workspace, recipes: list[Recipe], dataset: Dataset, seconds: float, *, keep: bool
-) -> list[Recipe]:
+    workspace: Workspace, recipes: list[ResolvedRecipe], dataset: Dataset, seconds: float, *, keep: bool
+) -> list[ResolvedRecipe]:
     """Those of `recipes` that fit into so many seconds, with the epochs that they then have."""
     from ensemble.training.engine.hardware import choose_device
     from ensemble.training.jobs.estimate import fit_to_budget, format_duration

@@ -13,7 +13,7 @@ from ensemble.core.table import Table, millions
 
 if TYPE_CHECKING:
     from ensemble.api.workspace import Workspace
-    from ensemble.recipe.schema import Recipe
+    from ensemble.recipe.schema import ResolvedRecipe
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,12 @@ def layers(workspace: Workspace, count: int, arch: str | None = None, **keys: An
 
 
 def _sheet(
-    workspace: Workspace, member: Recipe, policies: Sequence[str], filters: Sequence[str], count: int, out: Path
+    workspace: Workspace,
+    member: ResolvedRecipe,
+    policies: Sequence[str],
+    filters: Sequence[str],
+    count: int,
+    out: Path,
 ) -> Mapping[str, list[Any]]:
     """Write the picture; its rows by name."""
     import numpy as np

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ensemble.api.workspace import Workspace
     from ensemble.data.dataset import Dataset
     from ensemble.recipe.file import RecipeFile
-    from ensemble.recipe.schema import Recipe
+    from ensemble.recipe.schema import ResolvedRecipe
     from ensemble.training.jobs.plan import Job
 
 
@@ -25,7 +25,7 @@ class Members(Sequence[Model]):
     """The complete runs of a call of `train`, in the order of the recipe. recipes: that of each."""
 
     models: tuple[Model, ...]
-    recipes: tuple[Recipe, ...] = ()
+    recipes: tuple[ResolvedRecipe, ...] = ()
 
     def __len__(self) -> int:
         return len(self.models)
@@ -85,7 +85,7 @@ def train_file(
 
 def train_recipes(
     workspace: Workspace,
-    recipes: Sequence[Recipe],
+    recipes: Sequence[ResolvedRecipe],
     dataset: Dataset,
     *,
     budget: float | str | None = None,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ensemble.data.dataset import Dataset
     from ensemble.recipe.file import RecipeFile
-    from ensemble.recipe.schema import DataSpec, Recipe
+    from ensemble.recipe.schema import DataSpec, ResolvedRecipe
     from ensemble.tracking import Tracking
 
 
@@ -103,7 +103,7 @@ class Workspace:
         """The data set, listed and checked. Raises DataError."""
         return self.load(self._read({}).data)
 
-    def load(self, spec: DataSpec, *, recipes: Sequence[Recipe] = (), quiet: bool = False) -> Dataset:
+    def load(self, spec: DataSpec, *, recipes: Sequence[ResolvedRecipe] = (), quiet: bool = False) -> Dataset:
         """The data set that `spec` stands for, read once for each spec. Raises DataError.
 
         recipes: members that will be trained on it: images that are decoded for the check are kept for them.
@@ -132,7 +132,7 @@ class Workspace:
 
 
 def flat(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Recipe keys as overrides: those of a mapping `data` become `data.key`."""
+    """ResolvedRecipe keys as overrides: those of a mapping `data` become `data.key`."""
     data = keys.get("data")
     if not isinstance(data, Mapping):
         return dict(keys)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter, ImageOps
 
 from ensemble.core.registry import Registry
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 
 Filter = Callable[[Image.Image], Image.Image]
 
@@ -176,7 +176,6 @@ class Preprocess:
         return self.size * self.size * 3
 
 
-def preprocess_of(recipe: Recipe) -> Preprocess:
+def preprocess_of(recipe: ResolvedRecipe) -> Preprocess:
     """Image preprocessing of a resolved recipe."""
-    assert recipe.image_size is not None
     return Preprocess(recipe.image_size, recipe.resize, recipe.preprocess)

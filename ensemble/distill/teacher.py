@@ -15,7 +15,7 @@ from ensemble.core.errors import DataError, MismatchedRuns, RecipeError, first_f
 from ensemble.core.predictions import Floats, Predictions, Texts, align, sha256_of
 from ensemble.data.dataset import Dataset, pooled
 from ensemble.recipe.contradictions import contradictions
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 from ensemble.runs.run import Run
 
 
@@ -122,7 +122,7 @@ def _refuse_fitted(run: Run, members: Sequence[Run]) -> None:
         )
 
 
-def refuse_unfit_student(recipe: Recipe) -> None:
+def refuse_unfit_student(recipe: ResolvedRecipe) -> None:
     """Raises RecipeError for recipe keys that are undefined for soft labels or conflict with a student."""
     problems = []
     if recipe.class_weights != "none":

@@ -17,13 +17,13 @@ from ensemble.core.errors import DataError, MismatchedRuns
 from ensemble.core.predictions import Floats, Ints, Wide
 from ensemble.data.images import Colour, read_image
 from ensemble.data.inputs import NamedImage
-from ensemble.data.preprocess import Pixels, Preprocess
+from ensemble.data.preprocess import Pixels, Preprocess, preprocess_of
 from ensemble.inference.forward import normalised, predict
 from ensemble.inference.image_batches import prefetched
 from ensemble.models.network import Network, build_network
 from ensemble.models.state_dict import load_weights
 from ensemble.recipe.file import read_recipe_file
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 from ensemble.runs.run import Run
 
 
@@ -32,7 +32,7 @@ class LoadedNetwork:
     """network: in eval mode, in float32.  mean, std: of each channel, for pixels between 0 and 1."""
 
     network: Network
-    recipe: Recipe
+    recipe: ResolvedRecipe
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -40,8 +40,7 @@ class LoadedNetwork:
     @property
     def square(self) -> Preprocess:
         """The preprocessing of every image."""
-        assert self.recipe.image_size is not None
-        return Preprocess(self.recipe.image_size, self.recipe.resize, self.recipe.preprocess)
+        return preprocess_of(self.recipe)
 
     def normalised(self, pixels: Pixels, device: torch.device) -> Tensor:
         """One square, uint8 (size, size, 3), as the network's input: float32 (1, 3, size, size)."""

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ensemble.core.errors import RecipeError
-from ensemble.models.layers import concat_head, dropout_of, initialised
+from ensemble.models.layers import concat_head, initialised
 from ensemble.models.torchvision_backbones import BackboneSpec, Shape
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 
 PLAIN_FILTERS, PLAIN_DENSE = (32, 64, 128, 256, 256), (256,)
 DEEP_FILTERS = (32, 64, 128, 256)
 
 
-def plain(recipe: Recipe) -> BackboneSpec:
+def plain(recipe: ResolvedRecipe) -> BackboneSpec:
     """`filters` convolutions (five by default), each with ReLU and max-pool, then `dense` layers with dropout.
 
     batch_norm: a batch norm after each convolution.  kernel: odd, 3 by default. Raises RecipeError.
@@ -37,7 +37,7 @@ def plain(recipe: Recipe) -> BackboneSpec:
         ]
         body.extend(layers)
     dense = PLAIN_DENSE if recipe.dense is None else recipe.dense
-    return BackboneSpec(initialised(body), head=partial(_dense_head, dense, dropout_of(recipe)))
+    return BackboneSpec(initialised(body), head=partial(_dense_head, dense, recipe.dropout))
 
 
 def _dense_head(dense: tuple[int, ...], dropout: float, shape: Shape, classes: int) -> nn.Module:
@@ -49,7 +49,7 @@ def _dense_head(dense: tuple[int, ...], dropout: float, shape: Shape, classes: i
     return initialised(head)
 
 
-def deep(recipe: Recipe) -> BackboneSpec:
+def deep(recipe: ResolvedRecipe) -> BackboneSpec:
     """A convolution with filters[0], then a block of two convolutions and a pooling for each further entry.
 
     The pooling directly follows a block's first convolution, so that only this one runs at full resolution:
@@ -60,7 +60,7 @@ def deep(recipe: Recipe) -> BackboneSpec:
     kernel = recipe.kernel or 3
     body = nn.Sequential(_same_conv(3, filters[0], kernel), nn.BatchNorm2d(filters[0]), nn.ReLU(inplace=True))
     body.extend([PoolBlock(in_channels, out_channels, kernel) for in_channels, out_channels in pairwise(filters)])
-    head = partial(concat_head, hidden=recipe.dense or (), dropout=dropout_of(recipe))
+    head = partial(concat_head, hidden=recipe.dense or (), dropout=recipe.dropout)
     return BackboneSpec(initialised(body), head=head)
 
 
@@ -89,7 +89,7 @@ def _same_conv(in_channels: int, out_channels: int, kernel: int, bias: bool = Fa
     return nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias)
 
 
-def _refuse(recipe: Recipe, filters: tuple[int, ...], smallest: int) -> None:
+def _refuse(recipe: ResolvedRecipe, filters: tuple[int, ...], smallest: int) -> None:
     """Raise RecipeError for filters, a kernel or an image size that the network cannot be built with."""
     if len(filters) < 2:
         raise RecipeError(f"{recipe.arch}: {len(filters)} filters found, two or more expected")
@@ -108,7 +108,7 @@ SCALE = 1 / 9
 PATCH = 2
 
 
-def speednet(recipe: Recipe) -> BackboneSpec:
+def speednet(recipe: ResolvedRecipe) -> BackboneSpec:
     """A whitening layer, a block for each of `filters`, global max-pooling, a linear layer without bias.
 
     A block has `block_depth` convolutions, two by default.

@@ -21,7 +21,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from ensemble.models.torchvision_backbones import Shape
-from ensemble.recipe.schema import Recipe
 
 Layer = tuple[str, nn.Module]
 
@@ -69,15 +68,7 @@ def set_mode(network: nn.Module, training: bool) -> None:
             norm.eval()
 
 
-DROPOUT = 0.5
-"""fastai's default, for a recipe without a value."""
-
 M = TypeVar("M", bound=nn.Module)
-
-
-def dropout_of(recipe: Recipe) -> float:
-    """The dropout of the head of a recipe, which may be unresolved."""
-    return DROPOUT if recipe.dropout is None else recipe.dropout
 
 
 def linear_head(shape: Shape, classes: int, *, dropout: float) -> nn.Module:

@@ -12,13 +12,11 @@ from torch import Tensor, nn
 from ensemble.models.custom_networks import Whitening
 from ensemble.models.fast_convolutions import FastConvolutions
 from ensemble.models.graphs import Graphs
-from ensemble.models.layers import concat_head, dropout_of, linear_head, mark_scale_free, rescale_filters
+from ensemble.models.layers import concat_head, linear_head, mark_scale_free, rescale_filters
 from ensemble.models.state_dict import fit_body, fit_pretrained, from_run
 from ensemble.models.torchvision_backbones import Shape, shrink_stem
 from ensemble.recipe.architectures import lookup, refuse_unfit
-from ensemble.recipe.schema import Recipe
-
-DEFAULT_SIZE = 224
+from ensemble.recipe.schema import ResolvedRecipe
 
 
 class Features(Tensor):
@@ -103,14 +101,14 @@ class Network(nn.Sequential):
         return torch.autocast(device, self.compute_dtype) if self.compute_dtype else nullcontext()
 
 
-def build_network(recipe: Recipe, n_classes: int, state: Mapping[str, Tensor] | None = None) -> Network:
+def build_network(recipe: ResolvedRecipe, n_classes: int, state: Mapping[str, Tensor] | None = None) -> Network:
     """The network of a resolved recipe, its body with the weights of `state` if given, the rest random.
 
     Draws from torch's global generator only: seed it first. Raises RecipeError for keys, a stem or an image
     size that the architecture does not support, MissingWeights for a state that does not fit it.
     """
     architecture = lookup(recipe.arch)
-    size = recipe.image_size or DEFAULT_SIZE
+    size = recipe.image_size
     refuse_unfit(recipe, architecture, size)
     skeleton = architecture.build(recipe)
     run_state = state if state and from_run(state) else None
@@ -128,7 +126,7 @@ def build_network(recipe: Recipe, n_classes: int, state: Mapping[str, Tensor] | 
         head = skeleton.head(shape, n_classes)
     else:
         make_head = linear_head if recipe.head == "linear" else concat_head
-        head = make_head(shape, n_classes, dropout=dropout_of(recipe))
+        head = make_head(shape, n_classes, dropout=recipe.dropout)
     network = Network(body, head)
     network.fast = size if recipe.fast_convolutions else None
     return network

@@ -16,7 +16,7 @@ from ensemble.core.errors import RecipeError, first_few, one_line
 from ensemble.models.state_dict import translated
 from ensemble.models.torchvision_backbones import BackboneSpec, State
 from ensemble.recipe.architectures import Architecture, Stats, architectures
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 
 _TRIED_SIZES = (16, 24, 32, 48, 64, 96, 112, 128, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448, 512)
 """Image sizes that are tried, so that an error can name one that works."""
@@ -162,7 +162,7 @@ def _checked_name(name: str) -> str:
     return full_name
 
 
-def _build(name: str, recipe: Recipe) -> BackboneSpec:
+def _build(name: str, recipe: ResolvedRecipe) -> BackboneSpec:
     whole = timm.create_model(name, pretrained=False)
     return BackboneSpec(whole, partial(cut_timm, name), _head_names(whole), renamed)
 

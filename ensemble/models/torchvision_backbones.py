@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torchvision
 from torch import Tensor, nn
 
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 
 Shape = tuple[int, ...]
 State = Mapping[str, Tensor]
@@ -73,7 +73,7 @@ _HEADS = ("avgpool", "dropout", "fc", "classifier", "AuxLogits")
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
-def torchvision_backbone(recipe: Recipe) -> BackboneSpec:
+def torchvision_backbone(recipe: ResolvedRecipe) -> BackboneSpec:
     """torchvision's network `recipe.arch` with random weights."""
     options, name = {}, recipe.arch
     if name == "inception_v3":

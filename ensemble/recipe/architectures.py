@@ -16,7 +16,7 @@ from ensemble.core.errors import RecipeError
 from ensemble.core.registry import Registry, load
 
 if TYPE_CHECKING:
-    from ensemble.recipe.schema import Recipe
+    from ensemble.recipe.schema import ResolvedRecipe
 
 
 ARCH_KEYS = ("filters", "kernel", "block_depth", "dense", "batch_norm")
@@ -51,7 +51,7 @@ class Architecture:
     min_size, min_size_small: minimum image size in pixels, with the default and with the small stem.
     """
 
-    builder: str | Callable[[Recipe], Any]
+    builder: str | Callable[[ResolvedRecipe], Any]
     stats: Stats
     source: str
     weights_url: str | None = None
@@ -62,7 +62,7 @@ class Architecture:
     min_size: int = 1
     min_size_small: int = 1
 
-    def build(self, recipe: Recipe) -> Any:
+    def build(self, recipe: ResolvedRecipe) -> Any:
         """The recipe's network with random weights, as a BackboneSpec. Imports torch."""
         builder = load(self.builder) if isinstance(self.builder, str) else self.builder
         return builder(recipe)
@@ -103,7 +103,7 @@ def _timm(name: str) -> Architecture:
     return architecture
 
 
-def refuse_unfit(recipe: Recipe, architecture: Architecture, size: int) -> None:
+def refuse_unfit(recipe: ResolvedRecipe, architecture: Architecture, size: int) -> None:
     """Raise RecipeError for keys, a stem or an image size that the recipe's architecture does not support."""
     unused = [key for key in ARCH_KEYS if getattr(recipe, key) is not None and key not in architecture.takes]
     if unused:

@@ -1,4 +1,4 @@
-"""Recipe keys that are valid alone and exclude each other: a table of tests and messages.
+"""ResolvedRecipe keys that are valid alone and exclude each other: a table of tests and messages.
 
 What a method excludes, and the keys that only some methods take, are declared where it is registered; they are
 checked in `ensemble.recipe.methods`.
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from ensemble.recipe.resolve import has_own_head, training_stages
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 
-CONTRADICTIONS: Sequence[tuple[Callable[[Recipe], object], str]] = (
+CONTRADICTIONS: Sequence[tuple[Callable[[ResolvedRecipe], object], str]] = (
     (
         lambda recipe: recipe.stages and (recipe.epochs or recipe.frozen_epochs or recipe.lr != "auto"),
         "`stages` say the epochs and rates; leave out epochs, frozen_epochs and lr",
@@ -21,7 +21,7 @@ CONTRADICTIONS: Sequence[tuple[Callable[[Recipe], object], str]] = (
         "epochs and frozen_epochs are both 0; at least one epoch expected",
     ),
     (
-        lambda recipe: recipe.progressive and recipe.progressive >= (recipe.image_size or 0),
+        lambda recipe: recipe.progressive and recipe.progressive >= recipe.image_size,
         "progressive: {recipe.progressive} found, less than image_size ({recipe.image_size}) expected",
     ),
     (
@@ -58,7 +58,7 @@ CONTRADICTIONS: Sequence[tuple[Callable[[Recipe], object], str]] = (
 """(whether a resolved recipe has the contradiction, the message as a format string of the recipe)."""
 
 
-def contradictions(recipe: Recipe) -> Iterable[str]:
+def contradictions(recipe: ResolvedRecipe) -> Iterable[str]:
     """The contradictions of a resolved recipe, without those of its methods; the methods are not imported."""
     for test, message in CONTRADICTIONS:
         if test(recipe):
@@ -66,12 +66,12 @@ def contradictions(recipe: Recipe) -> Iterable[str]:
     yield from undecidable(recipe, choices_of_keys(recipe))
 
 
-def choices_of_keys(recipe: Recipe) -> list[str]:
+def choices_of_keys(recipe: ResolvedRecipe) -> list[str]:
     """What a training chooses by the validation rows because of the recipe's keys, whatever its methods choose."""
     return ["early stopping"] * bool(recipe.early_stopping) + ["best epoch"] * (recipe.keep == "best")
 
 
-def undecidable(recipe: Recipe, choices: Sequence[str]) -> Iterable[str]:
+def undecidable(recipe: ResolvedRecipe, choices: Sequence[str]) -> Iterable[str]:
     """Problems of a recipe that has no validation rows in every epoch to make its `choices` by."""
     if recipe.full and choices:
         yield (

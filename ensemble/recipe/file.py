@@ -12,7 +12,7 @@ from ensemble.core.registry import did_you_mean
 from ensemble.recipe import text
 from ensemble.recipe.contradictions import contradictions
 from ensemble.recipe.resolve import resolved
-from ensemble.recipe.schema import CombineSpec, DataSpec, Recipe, SubmitSpec, SweepSpec
+from ensemble.recipe.schema import CombineSpec, DataSpec, Recipe, ResolvedRecipe, SubmitSpec, SweepSpec
 from ensemble.recipe.text import refuse, validated
 
 _SECTIONS = ("data", "defaults", "members", "combine", "submit", "sweep")
@@ -28,7 +28,7 @@ class RecipeFile:
 
     data: DataSpec = field(default_factory=DataSpec)
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    members: tuple[Recipe, ...] = ()
+    members: tuple[ResolvedRecipe, ...] = ()
     combine: CombineSpec = field(default_factory=CombineSpec)
     submit: SubmitSpec = field(default_factory=SubmitSpec)
     sweep: SweepSpec = field(default_factory=SweepSpec)
@@ -116,7 +116,7 @@ def data_section(value: Any, problems: list[str]) -> DataSpec | None:
     return validated(DataSpec, value, "data", problems)
 
 
-def member(values: Mapping[str, Any], data: DataSpec, where: str, problems: list[str]) -> Iterable[Recipe]:
+def member(values: Mapping[str, Any], data: DataSpec, where: str, problems: list[str]) -> Iterable[ResolvedRecipe]:
     """The resolved recipes of an entry of `members`, one for each of its seeds."""
     values = dict(values)
     seeds = values.pop("seeds", None)
@@ -153,11 +153,11 @@ def _defaults(raw: Any, problems: list[str]) -> dict[str, Any]:
 
 def _members(
     entries: Any, defaults: dict[str, Any], data: DataSpec, overrides: dict[str, Any], problems: list[str]
-) -> tuple[Recipe, ...]:
+) -> tuple[ResolvedRecipe, ...]:
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         problems.append(f"members: {entries!r} found, a list expected")
         return ()
-    members: list[Recipe] = []
+    members: list[ResolvedRecipe] = []
     for index, entry in enumerate(entries):
         where = f"members[{index}]"
         entry = {"arch": entry} if isinstance(entry, str) else entry

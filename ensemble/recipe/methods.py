@@ -9,7 +9,7 @@ from ensemble.core.errors import RecipeError
 from ensemble.core.registry import Registry, Traits, load
 from ensemble.recipe.contradictions import choices_of_keys, undecidable
 from ensemble.recipe.resolve import training_stages
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import Recipe, ResolvedRecipe
 
 METHODS: Mapping[str, str] = {
     "augment": "ensemble.training.methods.augment:policies",
@@ -32,17 +32,17 @@ def registry(key: str) -> Registry[Any]:
     return methods
 
 
-def chosen(recipe: Recipe, key: str) -> list[str]:
+def chosen(recipe: ResolvedRecipe, key: str) -> list[str]:
     """The names that a resolved recipe has under a key of METHODS: several for `a+b`, a list, or stages."""
     if key == "schedule":
         return list(dict.fromkeys(stage.schedule for stage in training_stages(recipe)))
     if key == "augment":
-        return (recipe.augment or "none").split("+")
+        return recipe.augment.split("+")
     value = getattr(recipe, key)
     return [value] if isinstance(value, str) else list(value)
 
 
-def _declared(recipe: Recipe) -> Iterator[tuple[str, str, Traits]]:
+def _declared(recipe: ResolvedRecipe) -> Iterator[tuple[str, str, Traits]]:
     """(key, name, traits) of every chosen method that exists."""
     for key in METHODS:
         methods = registry(key)
@@ -51,13 +51,13 @@ def _declared(recipe: Recipe) -> Iterator[tuple[str, str, Traits]]:
                 yield key, name, methods.traits(name)
 
 
-def chosen_on_valid(recipe: Recipe) -> list[str]:
+def chosen_on_valid(recipe: ResolvedRecipe) -> list[str]:
     """What this training chooses by the validation rows; nothing with the defaults."""
     declared = (traits.chosen_on_valid for _, _, traits in _declared(recipe))
     return [*choices_of_keys(recipe), *(choice for choice in declared if choice)]
 
 
-def problems(recipe: Recipe) -> Iterable[str]:
+def problems(recipe: ResolvedRecipe) -> Iterable[str]:
     """Unknown methods of a resolved recipe, keys that its methods do not take, and what they exclude."""
     for key in METHODS:
         for name in chosen(recipe, key):
@@ -72,7 +72,7 @@ def problems(recipe: Recipe) -> Iterable[str]:
     yield from undecidable(recipe, chosen_on_valid(recipe))
 
 
-def _keys_not_taken(recipe: Recipe, key: str) -> Iterator[str]:
+def _keys_not_taken(recipe: ResolvedRecipe, key: str) -> Iterator[str]:
     """Keys that only other methods of the same kind take."""
     methods, names = registry(key), chosen(recipe, key)
     takers: dict[str, list[str]] = {}
@@ -85,6 +85,6 @@ def _keys_not_taken(recipe: Recipe, key: str) -> Iterator[str]:
             yield f"{taken} is for {key}: {' or '.join(others)}, {found} found; leave it out"
 
 
-def _is_set(recipe: Recipe, key: str) -> bool:
+def _is_set(recipe: ResolvedRecipe, key: str) -> bool:
     """Whether a key differs from its default."""
     return bool(getattr(recipe, key) != Recipe.model_fields[key].default)

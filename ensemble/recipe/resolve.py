@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 from ensemble.core.files import sha256_json
 from ensemble.recipe.architectures import architectures
-from ensemble.recipe.schema import Recipe, Stage
+from ensemble.recipe.schema import Recipe, ResolvedRecipe, Stage
 
 DEFAULT_PRESET = "good"
+IMAGE_SIZE = 224
+"""Default side of the images in pixels, the one of most ImageNet weights."""
 
 SCRATCH: Mapping[str, Any] = {
     "head": "dense",
@@ -48,7 +50,7 @@ PIPELINE = 2
 _NOT_HASHED = {"name", "data", "weights", "preset"}
 
 
-def resolved(recipe: Recipe) -> Recipe:
+def resolved(recipe: Recipe) -> ResolvedRecipe:
     """`recipe` with every default that depends on another key filled in."""
     digits = recipe.data.form == "digits"
     weights = recipe.weights or ("none" if digits or not _has_weights(recipe.arch) else "imagenet")
@@ -56,7 +58,7 @@ def resolved(recipe: Recipe) -> Recipe:
     defaults: dict[str, Any] = {
         "name": recipe.arch.rsplit("/", 1)[-1].replace(":", "-"),
         "weights": weights,
-        "image_size": 32 if digits else 224,
+        "image_size": 32 if digits else IMAGE_SIZE,
         # fastai's augmentation flips images, and a flipped digit is not a digit
         "augment": "orientation" if digits else "standard",
     }
@@ -73,7 +75,8 @@ def resolved(recipe: Recipe) -> Recipe:
         defaults["frozen_epochs"] = 0 if scratch else 1
         defaults.setdefault("epochs", (12 if digits else 30) if scratch else 3)
     missing = {key: value for key, value in defaults.items() if getattr(recipe, key) is None}
-    return recipe.model_copy(update=missing)
+    # without validation: the values are valid, and nested models stay the same objects
+    return ResolvedRecipe.model_construct(**{**recipe.__dict__, **missing})
 
 
 def _has_weights(arch: str) -> bool:
@@ -89,7 +92,7 @@ def has_own_head(arch: str) -> bool:
     return arch in architectures and architectures.get(arch)().own_head
 
 
-def training_stages(recipe: Recipe) -> tuple[Stage, ...]:
+def training_stages(recipe: ResolvedRecipe) -> tuple[Stage, ...]:
     """The stages of a resolved recipe: `stages`, or head then everything, as in `fine_tune` of fastai.
 
     The second stage has half the rate of the first, unless the head is fitted by regression. `auto` is resolved
@@ -108,12 +111,12 @@ def training_stages(recipe: Recipe) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-def head_by_regression(recipe: Recipe) -> bool:
+def head_by_regression(recipe: ResolvedRecipe) -> bool:
     """Whether the head of the frozen body is fitted by regression instead of gradient steps."""
     return recipe.head_fit == "regression"
 
 
-def hashed_keys(recipe: Recipe) -> dict[str, Any]:
+def hashed_keys(recipe: ResolvedRecipe) -> dict[str, Any]:
     """The keys of a resolved recipe that its hash covers: `arch`, `seed` and all that differ from the default."""
     base = resolved(Recipe(data=recipe.data, arch=recipe.arch, weights=recipe.weights))
     changed = {
@@ -129,7 +132,7 @@ def hashed_keys(recipe: Recipe) -> dict[str, Any]:
 
 
 def run_hash(
-    recipe: Recipe, fingerprint: str, weights_sha256: str | None, teacher: Mapping[str, Any] | None = None
+    recipe: ResolvedRecipe, fingerprint: str, weights_sha256: str | None, teacher: Mapping[str, Any] | None = None
 ) -> str:
     """The full SHA-256 of a member: its resolved recipe, data, initial weights and the pipeline number.
 
@@ -146,6 +149,6 @@ def run_hash(
     )
 
 
-def as_mapping(recipe: Recipe) -> Mapping[str, Any]:
+def as_mapping(recipe: ResolvedRecipe) -> Mapping[str, Any]:
     """A resolved recipe as plain values for recipe.yaml, with all defaults."""
     return recipe.model_dump(mode="json")

@@ -281,6 +281,25 @@ class Recipe(Frozen):
     """Train on train + valid what a member without it has justified."""
 
 
+class ResolvedRecipe(Recipe):
+    """A recipe whose defaults that depend on other keys are filled in, by ensemble.recipe.resolve.resolved.
+
+    `epochs` and `frozen_epochs` stay None beside `stages`.
+    """
+
+    name: Name
+    weights: str
+    image_size: Annotated[int, Field(ge=8, le=4096)]
+    head: Literal["linear", "dense"]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    augment: str
+    freeze_norms: bool | Literal["statistics"]
+    rescale_filters: bool
+    head_fit: Literal["regression", "steps"]
+    early_rate: Annotated[float, Field(gt=0, le=1)]
+    clip: Annotated[float, Field(ge=0)]
+
+
 class CombineSpec(Frozen):
     """The `combine` section of a recipe file: the defaults of `ens combine`."""
 

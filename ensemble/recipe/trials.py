@@ -10,7 +10,7 @@ from typing import Any
 
 from ensemble.core.errors import EnsError, RecipeError, one_line
 from ensemble.recipe.file import RecipeFile
-from ensemble.recipe.schema import Range, Recipe
+from ensemble.recipe.schema import Range, ResolvedRecipe
 
 MEMBER = "member"
 """The axis of a recipe's members, if it has several."""
@@ -21,7 +21,7 @@ class Cell:
     """A cell of the table of a sweep. place: its label on each axis.  members: equal except for the seed."""
 
     place: tuple[str, ...]
-    members: tuple[Recipe, ...]
+    members: tuple[ResolvedRecipe, ...]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Grid:
     cells: tuple[Cell, ...]
 
     @property
-    def members(self) -> list[Recipe]:
+    def members(self) -> list[ResolvedRecipe]:
         """The members of all cells."""
         return [member for cell in self.cells for member in cell.members]
 
@@ -46,7 +46,7 @@ def grid_of(axes: Mapping[str, Sequence[Any]], read: Callable[[Mapping[str, Any]
     names: dict[str, None] = {}
     for values in product(*axes.values()):
         recipe_file = read(dict(zip(axes, values, strict=True)))
-        by_name: dict[str, list[Recipe]] = {}
+        by_name: dict[str, list[ResolvedRecipe]] = {}
         for member in recipe_file.members:
             by_name.setdefault(str(member.name), []).append(member)
         cell_labels = tuple(label(value) for value in values)
@@ -150,4 +150,4 @@ def _rounded(key: str, value: float) -> float | int:
 
 def is_whole(key: str) -> bool:
     """Whether the values of the recipe key are integers."""
-    return "float" not in str(Recipe.model_fields[key].annotation)
+    return "float" not in str(ResolvedRecipe.model_fields[key].annotation)

@@ -13,7 +13,7 @@ from fastai.learner import Learner
 from torch import Tensor
 
 from ensemble.core.errors import TrainingFailed
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 from ensemble.runs.history import Epoch
 from ensemble.training.engine.checkpoint import Checkpoint, restore_random_states
 from ensemble.training.methods.losses import hard_targets
@@ -143,7 +143,7 @@ def _loss(row: Epoch) -> float:
 class Trainer(Protocol):
     """What CheckpointWriter needs: recipe, history of all stages, history of one stage, writing a checkpoint."""
 
-    recipe: Recipe
+    recipe: ResolvedRecipe
     rows: list[Epoch]
 
     def stage_rows(self, index: int) -> Sequence[Epoch]: ...

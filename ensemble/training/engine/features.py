@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ensemble.inference.image_batches import PlaceholderImages, to_device
 from ensemble.models.network import Features, Network, last_layer
-from ensemble.recipe.schema import Recipe, Stage
+from ensemble.recipe.schema import ResolvedRecipe, Stage
 from ensemble.runs.history import Epoch
 from ensemble.training.engine.checkpoint import random_states, restore_random_states
 from ensemble.training.engine.epochs import is_due
@@ -25,7 +25,7 @@ from ensemble.training.engine.loaders import BatchLoader, RowBatches
 from ensemble.training.methods.losses import Loss, hard_targets
 
 
-def caches_features(recipe: Recipe, stage: Stage) -> bool:
+def caches_features(recipe: ResolvedRecipe, stage: Stage) -> bool:
     """Whether a stage computes the body's features once and trains the head on them."""
     return recipe.cache_features and stage.train == "head"
 

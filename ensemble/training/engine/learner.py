@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ensemble.distill.teacher import Teacher
 from ensemble.models.layers import kept_parameters, last_parameters
 from ensemble.models.network import Network, parameter_groups
-from ensemble.recipe.schema import Recipe, Stage
+from ensemble.recipe.schema import ResolvedRecipe, Stage
 from ensemble.training.engine.epochs import Validation
 from ensemble.training.engine.features import CachedFeatures, caches_features
 from ensemble.training.methods.augment import mixings
@@ -164,7 +164,7 @@ class LearnerBuilder:
     teacher: the model whose output a student learns in addition to the labels.
     """
 
-    recipe: Recipe
+    recipe: ResolvedRecipe
     network: Network
     loaders: DataLoaders
     folder: Path
@@ -193,7 +193,7 @@ class LearnerBuilder:
         )
         learner.remove_cbs(learner._grab_cbs(ProgressCallback))
         learner.logger = lambda row: None  # fastai prints its rows to stdout
-        learner.pieces, learner.scaler, learner.clip = self.pieces, self.scaler(), self.recipe.clip or 0.0
+        learner.pieces, learner.scaler, learner.clip = self.pieces, self.scaler(), self.recipe.clip
         self.network.graphed &= self.pieces == 1  # the gradients of pieces are added up
         learner.create_opt()
         if stage.train == "head":
@@ -232,7 +232,7 @@ class LearnerBuilder:
 
     def group_rates(self, rate: float, stage: Stage, learner: Learner) -> Rates:
         """Maximum learning rate of each parameter group in a stage."""
-        early = (self.recipe.early_rate or 1.0) if self.fine_tunes(stage) else 1.0
+        early = self.recipe.early_rate if self.fine_tunes(stage) else 1.0
         return group_rates(rate, len(learner.opt.param_lists), early)
 
     @property

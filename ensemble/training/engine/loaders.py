@@ -19,7 +19,7 @@ from torch import Tensor
 from ensemble.core.predictions import Ints
 from ensemble.data.dataset import Dataset, Items
 from ensemble.inference.image_batches import Images, prefetched, to_device
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 from ensemble.training.methods.augment import ItemTransform, transforms
 from ensemble.training.methods.samplers import Sampler, batch_size, sampler
 
@@ -157,14 +157,13 @@ class BatchLoader(TfmdDL):  # type: ignore[misc]
 
 
 def data_block(
-    recipe: Recipe, dataset: Dataset, images: Images, mean: Sequence[float], std: Sequence[float]
+    recipe: ResolvedRecipe, dataset: Dataset, images: Images, mean: Sequence[float], std: Sequence[float]
 ) -> DataBlock:
     """The DataBlock of a member: images, vocabulary, augmentation and normalisation.
 
     The vocabulary is passed explicitly (as strings, classes would sort 1, 10, 2), and so are mean and std
     (`vision_learner` would add those of one member to those of the next).
     """
-    assert recipe.image_size is not None and recipe.augment is not None
     soft = dataset.splits["train"].soft is not None
     labels = (
         RegressionBlock(n_out=len(dataset.classes)) if soft else CategoryBlock(list(dataset.classes), sort=False)
@@ -182,7 +181,7 @@ def data_block(
 
 
 def data_loaders(
-    recipe: Recipe,
+    recipe: ResolvedRecipe,
     dataset: Dataset,
     images: Images,
     mean: Sequence[float],
@@ -215,12 +214,11 @@ def data_loaders(
     )
 
 
-def batches_at_once(recipe: Recipe, device: torch.device) -> int:
+def batches_at_once(recipe: ResolvedRecipe, device: torch.device) -> int:
     """Number of training batches that are augmented together: more than one on a GPU, which a single one underuses.
 
     As many as fit into a share of its memory, including the copies that transforms make.
     """
-    assert recipe.image_size is not None
     if device.type != "cuda":
         return 1
     batch_bytes = recipe.batch_size * 3 * recipe.image_size**2 * 4 * COPIES

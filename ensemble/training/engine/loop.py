@@ -17,7 +17,7 @@ from fastai.learner import Learner
 from ensemble.distill.teacher import Teacher
 from ensemble.models.network import Network
 from ensemble.recipe.resolve import head_by_regression, training_stages
-from ensemble.recipe.schema import Recipe, Stage
+from ensemble.recipe.schema import ResolvedRecipe, Stage
 from ensemble.runs.history import Epoch
 from ensemble.training.engine.checkpoint import (
     Checkpoint,
@@ -63,7 +63,7 @@ class Training:
     teacher: the model whose output a student learns in addition to the labels.
     """
 
-    recipe: Recipe
+    recipe: ResolvedRecipe
     network: Network
     loaders: DataLoaders
     folder: Path

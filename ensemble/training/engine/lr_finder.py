@@ -17,7 +17,7 @@ from fastai.callback.schedule import valley
 from fastai.learner import Learner
 
 from ensemble.recipe.resolve import head_by_regression, training_stages
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 from ensemble.training.engine.checkpoint import copied_state
 
 MIN_POINTS = 20
@@ -178,7 +178,7 @@ KNEE_WIDE = Search(1e-5, 10.0, 100, False, _far_above_start, partial(suggest_kne
 """For a network with a fitted head and another optimizer, whose rates have another scale."""
 
 
-def search_of(recipe: Recipe) -> Search:
+def search_of(recipe: ResolvedRecipe) -> Search:
     """Search settings of a recipe."""
     if not any(stage.train == "head" for stage in training_stages(recipe)) or not head_by_regression(recipe):
         return VALLEY

@@ -18,7 +18,7 @@ from ensemble.data.dataset import Dataset
 from ensemble.inference.forward import views
 from ensemble.models.network import Network, build_network
 from ensemble.recipe.resolve import head_by_regression, training_stages
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 from ensemble.training.engine.features import caches_features
 from ensemble.training.engine.hardware import ComputeFormat, apply_format
 from ensemble.training.engine.lr_finder import search_of
@@ -92,7 +92,7 @@ def best_format(job: Job, dataset: Dataset, network: Network, device: torch.devi
     return replace(compute_format, compiled=pays, why="; ".join(filter(None, (compute_format.why, reason))))
 
 
-def estimate(recipe: Recipe, dataset: Dataset, speed: Speed) -> Estimate:
+def estimate(recipe: ResolvedRecipe, dataset: Dataset, speed: Speed) -> Estimate:
     """Estimate for a member of `recipe` on `dataset`, its own view of the data, at that speed."""
     sizes = {split: len(items) for split, items in dataset.splits.items()}
     train = int(epoch_class_counts(recipe, dataset.splits["train"].targets, len(dataset.classes)).sum())
@@ -170,7 +170,7 @@ class Choice:
     seconds: float
 
 
-def shortened(recipe: Recipe, share: float) -> Recipe:
+def shortened(recipe: ResolvedRecipe, share: float) -> ResolvedRecipe:
     """`recipe` with this share of the epochs, at least one, of stages other than the head's."""
     if share == 1:
         return recipe
@@ -186,7 +186,7 @@ def _scaled_epochs(epochs: int, share: float) -> int:
     return max(1, round(epochs * share))
 
 
-def choose(recipes: Sequence[Recipe], seconds: Sequence[Sequence[float]], budget: float) -> Choice:
+def choose(recipes: Sequence[ResolvedRecipe], seconds: Sequence[Sequence[float]], budget: float) -> Choice:
     """Choose the members to train within `budget` seconds, greedily by value per second.
 
     seconds: for each of SHARES, the estimate of every recipe at that share; 0 if its run is complete, which is
@@ -209,7 +209,7 @@ def choose(recipes: Sequence[Recipe], seconds: Sequence[Sequence[float]], budget
 
 
 def _select(
-    recipes: Sequence[Recipe], costs: Sequence[float], complete: set[int], share: float, budget: float
+    recipes: Sequence[ResolvedRecipe], costs: Sequence[float], complete: set[int], share: float, budget: float
 ) -> tuple[float, Choice]:
     """Total value and choice at one share of the epochs."""
     costs = [0.0 if index in complete else cost for index, cost in enumerate(costs)]
@@ -227,14 +227,14 @@ def _select(
 
 
 def fit_to_budget(
-    recipes: Sequence[Recipe],
+    recipes: Sequence[ResolvedRecipe],
     dataset: Dataset,
     folder: Path,
     device: torch.device,
     budget: float,
     *,
     keep: bool = True,
-) -> tuple[list[Recipe], Choice]:
+) -> tuple[list[ResolvedRecipe], Choice]:
     """Recipes to train within `budget` seconds, with their epochs shortened; complete runs cost nothing.
 
     keep: write the choice into the runs folder, so that the same command, interrupted or repeated, continues with

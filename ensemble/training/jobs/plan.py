@@ -20,7 +20,7 @@ from ensemble.inference.image_batches import CachedImages, DeviceImages, Images,
 from ensemble.models.weight_sources import WeightsFile, locate_weights
 from ensemble.recipe.architectures import architectures
 from ensemble.recipe.resolve import run_hash
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 from ensemble.runs.run import Run, all_runs
 from ensemble.tracking import NullTracker, Tracker
 
@@ -34,7 +34,7 @@ class Job:
     teacher: the model that a student learns from.
     """
 
-    recipe: Recipe
+    recipe: ResolvedRecipe
     kind: str
     hash: str
     path: Path
@@ -54,17 +54,16 @@ class Job:
         yield self
 
 
-def plan(recipe: Recipe, fingerprint: str, folder: Path, teacher: Teacher | None = None) -> Job:
+def plan(recipe: ResolvedRecipe, fingerprint: str, folder: Path, teacher: Teacher | None = None) -> Job:
     """The job of one resolved recipe; a student's if `teacher` is given. Raises RecipeError or MissingWeights.
 
     A student with folds is one network trained on all rows; its parts give its out-of-fold predictions.
     """
     if recipe.arch in architectures:
         architectures.get(recipe.arch)
-    assert recipe.weights is not None and recipe.name is not None
     weights = locate_weights(recipe.arch, recipe.weights)
 
-    def job(recipe: Recipe, kind: str, name: str, parts: tuple[Job, ...] = ()) -> Job:
+    def job(recipe: ResolvedRecipe, kind: str, name: str, parts: tuple[Job, ...] = ()) -> Job:
         hashed = None if teacher is None else teacher.hashed()
         full_hash = run_hash(recipe, fingerprint, weights.sha256 if weights else None, hashed)
         return Job(recipe, kind, full_hash, _path(folder, name, full_hash), weights, parts, teacher)
@@ -142,7 +141,7 @@ class TrainingContext:
             for square in self.squares:
                 self._open(split, square, None)
 
-    def images(self, recipe: Recipe, split: str, progress: Progress | None = None) -> Images:
+    def images(self, recipe: ResolvedRecipe, split: str, progress: Progress | None = None) -> Images:
         """Images of `split` preprocessed for a recipe. Train and valid share a store, as folds split them anew."""
         key = self._open(split, preprocess_of(recipe), progress)
         _, preprocess = key

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from ensemble.core.events import Listener
 from ensemble.recipe.resolve import training_stages
-from ensemble.recipe.schema import Recipe, Stage
+from ensemble.recipe.schema import ResolvedRecipe, Stage
 from ensemble.runs.history import Epoch
 
 
@@ -18,7 +18,11 @@ class ProgressWatcher:
     """
 
     def __init__(
-        self, name: str, recipe: Recipe, listener: Listener, on_epoch: Callable[[int, Epoch], None] | None = None
+        self,
+        name: str,
+        recipe: ResolvedRecipe,
+        listener: Listener,
+        on_epoch: Callable[[int, Epoch], None] | None = None,
     ) -> None:
         self.name, self.listener, self.on_epoch = name, listener, on_epoch
         self.epochs = sum(stage.epochs for stage in training_stages(recipe))

@@ -16,7 +16,7 @@ from ensemble.core.errors import DataError, EnsError
 from ensemble.core.files import read_json, sha256_json, write_json
 from ensemble.models.layers import kept_parameters, set_mode
 from ensemble.models.network import Network
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 from ensemble.training.engine.hardware import ComputeFormat, apply_format, can_compile, describe, pairs
 from ensemble.training.jobs.timing import STEPS, LoadCheck, Steps, random_batch, rate, wait
 
@@ -42,7 +42,7 @@ class Speed:
     predict: float
 
 
-def choose_format(recipe: Recipe, network: Network, device: torch.device) -> ComputeFormat:
+def choose_format(recipe: ResolvedRecipe, network: Network, device: torch.device) -> ComputeFormat:
     """The fastest of the formats that the recipe allows, without torch.compile.
 
     The choice is cached by architecture, size, device, threads and torch version, so that the same recipe has the
@@ -89,7 +89,9 @@ def _best(speeds: Mapping[tuple[str, str], float]) -> tuple[str, str]:
     return best
 
 
-def measure_speed(recipe: Recipe, network: Network, device: torch.device, compute_format: ComputeFormat) -> Speed:
+def measure_speed(
+    recipe: ResolvedRecipe, network: Network, device: torch.device, compute_format: ComputeFormat
+) -> Speed:
     """Speed of `network`, which is in `compute_format`, in training and prediction.
 
     Cached like the choice of format, unless other processes used the CPU during the measurement.
@@ -113,7 +115,9 @@ def measure_speed(recipe: Recipe, network: Network, device: torch.device, comput
     return _cached("speeds", key, network, measure, lambda facts: Speed(**facts), lambda: load_check.undisturbed)
 
 
-def compiling_pays(recipe: Recipe, network: Network, device: torch.device, seconds: float) -> tuple[bool, str]:
+def compiling_pays(
+    recipe: ResolvedRecipe, network: Network, device: torch.device, seconds: float
+) -> tuple[bool, str]:
     """Whether torch.compile shortens a training of `seconds` by at least 5 %, and the measurements as text.
 
     Not tried for trainings below half an hour or without a compiler.
@@ -146,7 +150,9 @@ def compiling_pays(recipe: Recipe, network: Network, device: torch.device, secon
     return pays, str(result["why"])
 
 
-def training_pace(recipe: Recipe, network: Network, device: torch.device) -> Callable[[float, float], float]:
+def training_pace(
+    recipe: ResolvedRecipe, network: Network, device: torch.device
+) -> Callable[[float, float], float]:
     """A function that measures training on a random batch: (start by `time.time`, seconds) to images per second.
 
     It returns 0 if the start has passed. Processes that receive the same start thus measure simultaneously.
@@ -175,13 +181,13 @@ def training_pace(recipe: Recipe, network: Network, device: torch.device) -> Cal
     return measured
 
 
-def _freeze_norms(recipe: Recipe, network: Network) -> None:
+def _freeze_norms(recipe: ResolvedRecipe, network: Network) -> None:
     """Freeze the norms that the recipe freezes, as in the stages that take most of the time."""
     for parameter in kept_parameters(network[0], recipe.freeze_norms):
         parameter.requires_grad_(False)
 
 
-def network_key(recipe: Recipe) -> str:
+def network_key(recipe: ResolvedRecipe) -> str:
     """Hash of the recipe keys that determine the speed of the network."""
     return sha256_json(
         [recipe.model_dump(include=_SHAPE_KEYS | _SPEED_KEYS), recipe.precision, recipe.layout, recipe.batch_size]

@@ -12,7 +12,7 @@ from torch.optim import SGD
 from ensemble.inference.forward import out_of_memory
 from ensemble.models.layers import set_mode
 from ensemble.models.network import Network
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 
 STEPS, STEPS_ON_GPU = 2, 20
 PIXELS, MIN_IMAGES, MAX_IMAGES = 32 * 64 * 64, 4, 128
@@ -39,9 +39,9 @@ class LoadCheck:
         return time.process_time() - self.cpu_started >= MIN_CPU_SHARE * thread_seconds
 
 
-def random_batch(recipe: Recipe, device: torch.device) -> Tensor:
+def random_batch(recipe: ResolvedRecipe, device: torch.device) -> Tensor:
     """A random batch: the recipe's size on a GPU, where a small one measures launch overhead, else smaller."""
-    size = recipe.image_size or 224
+    size = recipe.image_size
     count = recipe.batch_size
     if device.type == "cpu":
         count = min(count, max(MIN_IMAGES, min(MAX_IMAGES, PIXELS // size**2)))

@@ -18,7 +18,7 @@ from ensemble.inference.forward import give_freed_memory_back, keep_freed_memory
 from ensemble.recipe import methods
 from ensemble.recipe.architectures import lookup, refuse_unfit
 from ensemble.recipe.resolve import as_mapping
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 from ensemble.runs.run import Run, locked
 from ensemble.tracking import NullTracker, Tracker, Tracking
 from ensemble.training.engine.checkpoint import remove_checkpoint
@@ -37,12 +37,12 @@ class Outcome:
     error: EnsError | None = None
 
 
-def refuse_unfit_recipes(recipes: Sequence[Recipe], teacher: Teacher | None) -> None:
+def refuse_unfit_recipes(recipes: Sequence[ResolvedRecipe], teacher: Teacher | None) -> None:
     """Raise RecipeError for unknown names and incompatible settings of all members, before anything is trained."""
     problems = []
     for recipe in recipes:
         try:
-            refuse_unfit(recipe, lookup(recipe.arch), recipe.image_size or 224)
+            refuse_unfit(recipe, lookup(recipe.arch), recipe.image_size)
         except RecipeError as error:
             problems.append(f"{recipe.name}: {error}")
         # a student with folds is one network of all rows, which leaves none to decide by
@@ -54,7 +54,7 @@ def refuse_unfit_recipes(recipes: Sequence[Recipe], teacher: Teacher | None) -> 
 
 
 def plans(
-    recipes: Sequence[Recipe], fingerprint: str, folder: Path, teacher: Teacher | None = None
+    recipes: Sequence[ResolvedRecipe], fingerprint: str, folder: Path, teacher: Teacher | None = None
 ) -> tuple[list[Job], dict[str, EnsError]]:
     """Jobs of all recipes without duplicates, and the errors of missing weights by member name.
 
@@ -73,7 +73,7 @@ def plans(
     return list(jobs.values()), errors
 
 
-def run_of(recipe: Recipe, fingerprint: str, folder: Path) -> Run | None:
+def run_of(recipe: ResolvedRecipe, fingerprint: str, folder: Path) -> Run | None:
     """The complete run of a recipe, or None."""
     try:
         run = plan(recipe, fingerprint, folder).run

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from ensemble.core.registry import Registry
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 from ensemble.training.methods.transforms import (
     AlternateFlip,
     Automatic,
@@ -151,7 +151,7 @@ def trivial(size: int) -> list[Any]:
     return [FlipShift(flip=0.5, shift=0), Automatic(v2.TrivialAugmentWide())]
 
 
-mixings: Registry[Callable[[Recipe, int], list[Callback]]] = Registry("mixing")
+mixings: Registry[Callable[[ResolvedRecipe, int], list[Callback]]] = Registry("mixing")
 
 
 class Mix(Callback):  # type: ignore[misc]
@@ -170,18 +170,18 @@ class Mix(Callback):  # type: ignore[misc]
 
 
 @mixings.register("none")
-def no_mixing(recipe: Recipe, n_classes: int) -> list[Callback]:
+def no_mixing(recipe: ResolvedRecipe, n_classes: int) -> list[Callback]:
     """No mixing."""
     return []
 
 
 @mixings.register("mixup", keys=("mix_alpha",))
-def mixup(recipe: Recipe, n_classes: int) -> list[Callback]:
+def mixup(recipe: ResolvedRecipe, n_classes: int) -> list[Callback]:
     """Convex combination of two images (Zhang et al. 2018), with weight from Beta(alpha, alpha)."""
     return [Mix(v2.MixUp(alpha=recipe.mix_alpha, num_classes=n_classes))]
 
 
 @mixings.register("cutmix", keys=("mix_alpha",))
-def cutmix(recipe: Recipe, n_classes: int) -> list[Callback]:
+def cutmix(recipe: ResolvedRecipe, n_classes: int) -> list[Callback]:
     """A rectangle of one image pasted into another (Yun et al. 2019), with area from Beta(alpha, alpha)."""
     return [Mix(v2.CutMix(alpha=recipe.mix_alpha, num_classes=n_classes))]

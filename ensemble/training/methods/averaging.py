@@ -13,7 +13,7 @@ from torch.optim.swa_utils import update_bn
 
 from ensemble.core.registry import Registry
 from ensemble.models.layers import norms
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 from ensemble.training.engine.checkpoint import Tensors, copied_state
 
 
@@ -23,7 +23,7 @@ class Average(Callback):  # type: ignore[misc]
     epochs: of the stage.
     """
 
-    def __init__(self, recipe: Recipe, epochs: int) -> None:
+    def __init__(self, recipe: ResolvedRecipe, epochs: int) -> None:
         super().__init__()
         self.recipe, self.epochs = recipe, epochs
 
@@ -47,7 +47,7 @@ class Average(Callback):  # type: ignore[misc]
         return self.epochs - min(self.epochs, self.recipe.average_epochs or max(1, self.epochs // 4))
 
 
-averages: Registry[Callable[[Recipe, int], Average]] = Registry("average of the weights")
+averages: Registry[Callable[[ResolvedRecipe, int], Average]] = Registry("average of the weights")
 averages.register("none", description="The weights of the last step.")(Average)
 
 _EXCLUDES = {"keep": "keep: best keeps the weights of one epoch, average: {name} those of many; leave one out"}
@@ -93,7 +93,7 @@ class Lookahead(Average):
 class _Running(Average):
     """Running mean of network states.  count: number of averaged states."""
 
-    def __init__(self, recipe: Recipe, epochs: int) -> None:
+    def __init__(self, recipe: ResolvedRecipe, epochs: int) -> None:
         super().__init__(recipe, epochs)
         self.count, self.mean = 0, Tensors()
 
@@ -125,7 +125,7 @@ class Exponential(_Running):
     Validation uses the average.
     """
 
-    def __init__(self, recipe: Recipe, epochs: int) -> None:
+    def __init__(self, recipe: ResolvedRecipe, epochs: int) -> None:
         super().__init__(recipe, epochs)
         self.own_weights = Tensors()
 
@@ -183,7 +183,7 @@ class Soup(Average):
     In order of validation accuracy, weights are added to the mean if its validation accuracy does not decrease.
     """
 
-    def __init__(self, recipe: Recipe, epochs: int) -> None:
+    def __init__(self, recipe: ResolvedRecipe, epochs: int) -> None:
         super().__init__(recipe, epochs)
         self.epoch_weights: dict[int, Tensors] = {}
 

@@ -11,11 +11,11 @@ from torch.nn import functional
 
 from ensemble.core.predictions import Ints
 from ensemble.core.registry import Registry
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
-losses: Registry[Callable[[Recipe, Tensor | None], Loss]] = Registry("loss")
+losses: Registry[Callable[[ResolvedRecipe, Tensor | None], Loss]] = Registry("loss")
 
 
 def class_weights(targets: Ints, n_classes: int) -> Tensor:
@@ -95,7 +95,7 @@ class Distilled(nn.Module):
 
 
 @losses.register("cross-entropy", keys=("label_smoothing",))
-def cross_entropy(recipe: Recipe, weights: Tensor | None) -> Loss:
+def cross_entropy(recipe: ResolvedRecipe, weights: Tensor | None) -> Loss:
     """Softmax cross-entropy with `label_smoothing`."""
     if weights is None:
         return nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
@@ -103,7 +103,7 @@ def cross_entropy(recipe: Recipe, weights: Tensor | None) -> Loss:
 
 
 @losses.register("focal", keys=("label_smoothing", "focal_gamma"))
-def focal(recipe: Recipe, weights: Tensor | None) -> Loss:
+def focal(recipe: ResolvedRecipe, weights: Tensor | None) -> Loss:
     """Focal loss: cross-entropy times (1 - p)^`focal_gamma`, p the target's probability (Lin et al. 2017)."""
 
     def class_losses(logits: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ from torch.optim.sgd import sgd
 
 from ensemble.core.registry import Registry
 from ensemble.models.layers import is_scale_free
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 
 FUSED = ("cpu", "cuda", "mps", "xpu")
 
-optimizers: Registry[Callable[[Recipe], Callable[..., Optimizer]]] = Registry("optimizer")
+optimizers: Registry[Callable[[ResolvedRecipe], Callable[..., Optimizer]]] = Registry("optimizer")
 
 
 class Fused(Optimizer):  # type: ignore[misc]
@@ -202,37 +202,37 @@ def _is_filter(parameter: nn.Parameter) -> bool:
     return is_scale_free(parameter) and parameter.shape[1] > 1
 
 
-def optimizer(recipe: Recipe) -> Callable[..., Optimizer]:
+def optimizer(recipe: ResolvedRecipe) -> Callable[..., Optimizer]:
     """The `opt_func` for fastai's Learner. Raises RecipeError for an unknown name."""
     return optimizers.get(recipe.optimizer)(recipe)
 
 
 @optimizers.register("adam", keys=("momentum",))
-def adam(recipe: Recipe) -> Callable[..., Optimizer]:
+def adam(recipe: ResolvedRecipe) -> Callable[..., Optimizer]:
     """fastai's Adam with decoupled weight decay."""
     return FusedAdam if recipe.momentum is None else partial(FusedAdam, mom=recipe.momentum)
 
 
 @optimizers.register("adamw", keys=("momentum",))
-def decoupled_adam(recipe: Recipe) -> Callable[..., Optimizer]:
+def decoupled_adam(recipe: ResolvedRecipe) -> Callable[..., Optimizer]:
     """Alias of `adam`, as fastai's Adam has decoupled weight decay."""
     return adam(recipe)
 
 
 @optimizers.register("adam-l2", keys=("momentum",))
-def coupled_adam(recipe: Recipe) -> Callable[..., Optimizer]:
+def coupled_adam(recipe: ResolvedRecipe) -> Callable[..., Optimizer]:
     """Adam with weight decay added to the gradient, as in torch and Keras."""
     return FusedAdamL2 if recipe.momentum is None else partial(FusedAdamL2, mom=recipe.momentum)
 
 
 @optimizers.register("sgd", keys=("momentum", "bias_lr"))
-def nesterov(recipe: Recipe) -> Callable[..., Optimizer]:
+def nesterov(recipe: ResolvedRecipe) -> Callable[..., Optimizer]:
     """SGD with Nesterov momentum, `momentum` or 0.9, and `bias_lr` times the rate for biases."""
     return partial(FusedSGD, mom=0.9 if recipe.momentum is None else recipe.momentum, bias_lr=recipe.bias_lr)
 
 
 @optimizers.register("muon", keys=("momentum", "bias_lr", "filter_lr"))
-def muon(recipe: Recipe) -> Callable[..., Optimizer]:
+def muon(recipe: ResolvedRecipe) -> Callable[..., Optimizer]:
     """Muon for filters followed by a batch norm, with `filter_lr` times the rate; SGD for the rest."""
     momentum = 0.9 if recipe.momentum is None else recipe.momentum
     return partial(Muon, mom=momentum, bias_lr=recipe.bias_lr, filter_lr=recipe.filter_lr)

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ensemble.core.errors import RecipeError
 from ensemble.models.network import Network
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 
 FULL = 0.75
 """Share of a stage's epochs after which images have their full size."""
@@ -19,9 +19,8 @@ STEPS = 8
 """Sides are multiples of the full side divided by this."""
 
 
-def sides(recipe: Recipe, epochs: int) -> list[int]:
+def sides(recipe: ResolvedRecipe, epochs: int) -> list[int]:
     """Image side in each of a stage's `epochs`: from `progressive` to `image_size` in equal steps."""
-    assert recipe.image_size is not None
     if recipe.progressive is None:
         return [recipe.image_size] * epochs
     smallest, full = recipe.progressive, recipe.image_size
@@ -34,9 +33,8 @@ def sides(recipe: Recipe, epochs: int) -> list[int]:
     return [side(epoch / epochs) for epoch in range(epochs)]
 
 
-def share_of_pixels(recipe: Recipe, epochs: int) -> float:
+def share_of_pixels(recipe: ResolvedRecipe, epochs: int) -> float:
     """Mean number of pixels per image of a stage, as a share of that at full size."""
-    assert recipe.image_size is not None
     return sum(side**2 for side in sides(recipe, epochs)) / (epochs * recipe.image_size**2)
 
 
@@ -59,11 +57,10 @@ class Progressive(Callback):  # type: ignore[misc]
             self.learn.xb = (small,)
 
 
-def progressive(recipe: Recipe, network: Network, epochs: int) -> list[Callback]:
+def progressive(recipe: ResolvedRecipe, network: Network, epochs: int) -> list[Callback]:
     """The callback of a stage, if any. Raises RecipeError if the network does not accept the smallest images."""
     if recipe.progressive is None:
         return []
-    assert recipe.image_size is not None
     accepted = True
     was_training = network.training
     try:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from ensemble.core.errors import DataError
 from ensemble.core.predictions import Floats, Ints
 from ensemble.core.registry import Registry
-from ensemble.recipe.schema import Recipe
+from ensemble.recipe.schema import ResolvedRecipe
 
 DEFAULT_SHARE = 0.5
 """Default of `prune`: the share of the well-learnt items that `pruned` leaves out."""
@@ -34,10 +34,10 @@ class Sampler(Protocol):
     def draw(self, rng: random.Random) -> list[int]: ...
 
 
-samplers: Registry[Callable[[Recipe, Ints, int], Sampler | None]] = Registry("sampler")
+samplers: Registry[Callable[[ResolvedRecipe, Ints, int], Sampler | None]] = Registry("sampler")
 
 
-def sampler(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
+def sampler(recipe: ResolvedRecipe, targets: Ints, n_classes: int) -> Sampler | None:
     """The recipe's sampler for items with class indices `targets` (n,); None: each item once.
 
     Raises RecipeError for an unknown name, DataError for a class without items.
@@ -45,7 +45,7 @@ def sampler(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
     return samplers.get(recipe.sampler)(recipe, targets, n_classes)
 
 
-def epoch_class_counts(recipe: Recipe, targets: Ints, n_classes: int) -> Ints:
+def epoch_class_counts(recipe: ResolvedRecipe, targets: Ints, n_classes: int) -> Ints:
     """Number of items of each class in an epoch, int64 (k,); the expected number if they are drawn."""
     epoch_sampler = sampler(recipe, targets, n_classes)
     if epoch_sampler is None:
@@ -56,7 +56,7 @@ def epoch_class_counts(recipe: Recipe, targets: Ints, n_classes: int) -> Ints:
     return np.bincount(targets[epoch_sampler.draw(random.Random(0))], minlength=n_classes)
 
 
-def batch_size(recipe: Recipe, targets: Ints, n_classes: int) -> int:
+def batch_size(recipe: ResolvedRecipe, targets: Ints, n_classes: int) -> int:
     """Batch size: the recipe's, or the number of images of an epoch if that is smaller.
 
     fastai drops an incomplete last batch, so a larger batch would train on nothing. Thus batch norm never has a
@@ -69,7 +69,7 @@ def batch_size(recipe: Recipe, targets: Ints, n_classes: int) -> int:
     return min(recipe.batch_size, images)
 
 
-def smaller_batch(recipe: Recipe, targets: Ints, n_classes: int) -> str:
+def smaller_batch(recipe: ResolvedRecipe, targets: Ints, n_classes: int) -> str:
     """Message with the reason for a batch smaller than the recipe's; empty if it is not."""
     size = batch_size(recipe, targets, n_classes)
     if size == recipe.batch_size:
@@ -158,20 +158,20 @@ class Pruned:
 
 
 @samplers.register("none")
-def none(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
+def none(recipe: ResolvedRecipe, targets: Ints, n_classes: int) -> Sampler | None:
     """Each item once per epoch."""
     return None
 
 
 @samplers.register("weighted")
-def weighted(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
+def weighted(recipe: ResolvedRecipe, targets: Ints, n_classes: int) -> Sampler | None:
     """Items drawn with replacement, with equal probability for every class."""
     _class_counts(targets, n_classes)
     return WeightedSampler(targets, n_classes)
 
 
 @samplers.register("oversample", keys=("sampler_count", "sampler_cut"))
-def oversample(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
+def oversample(recipe: ResolvedRecipe, targets: Ints, n_classes: int) -> Sampler | None:
     """At least `sampler_count` items of each class, by default the median class count; augmentation makes repeated
     items differ. Larger classes are unchanged, or reduced to that count with `sampler_cut`.
     """
@@ -183,7 +183,7 @@ def oversample(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
 
 
 @samplers.register("pruned", keys=("prune",))
-def pruned(recipe: Recipe, targets: Ints, n_classes: int) -> Sampler | None:
+def pruned(recipe: ResolvedRecipe, targets: Ints, n_classes: int) -> Sampler | None:
     """Each epoch leaves out a random share, `prune`, of the well-learnt items; the first epoch and the last eighth
     have all (after InfoBatch, Qin et al. 2024, without its gradient weights for the remaining items).
     """
