@@ -59,7 +59,7 @@ def trained(folder: Path, given: Recipe, pieces: int = 1) -> tuple[Network, list
     result = training(folder, given, Watched(), pieces)
     shown: list[int] = []
     result.network[0].register_forward_pre_hook(lambda _, inputs: shown.append(len(inputs[0])))
-    return result.network, result.run(), shown
+    return result.network, result.run().rows, shown
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -110,7 +110,8 @@ def test_where_memory_is_short_features_are_computed_in_pieces_too(tmp_path: Pat
 def test_a_training_that_is_interrupted_anywhere_ends_with_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
-    monkeypatch.setattr("ensemble.training.engine.loop.CHECKPOINT_SHARE", 1e9)  # a checkpoint after every epoch
+    # a checkpoint after every epoch
+    monkeypatch.setattr("ensemble.training.engine.checkpoint.CHECKPOINT_SHARE", 1e9)
     whole, _, _ = trained(tmp_path / "whole", recipe())
     with pytest.raises(KeyboardInterrupt):
         training(tmp_path / "parts", recipe(), Watched(stop_at)).run()

@@ -72,7 +72,7 @@ def test_steps_as_graphs_are_the_steps_as_they_are(tmp_path: Path, precision: st
         chosen = ComputeFormat(precision, "channels_last", "", graphed=graphed)
         one = training(tmp_path / str(graphed), given, chosen)
         captured = []
-        rows = one.run() if not graphed else _run_counting(one, captured)
+        rows = one.run().rows if not graphed else _run_counting(one, captured)
         assert len(captured) == (2 if graphed else 0)  # the head's stage, then everything's
         result.append((one.network, rows))
     (plain, rows), (graphed, graphed_rows) = result
@@ -91,7 +91,7 @@ def _run_counting(one: Training, captured: list[int]) -> list[Epoch]:
 
     torch.cuda.make_graphed_callables = counting  # type: ignore[assignment]
     try:
-        return one.run()
+        return one.run().rows
     finally:
         torch.cuda.make_graphed_callables = before
 

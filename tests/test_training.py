@@ -353,7 +353,8 @@ def test_a_fast_training_interrupted_after_any_epoch_ends_with_the_same_bits(
             resumed.append(self.before)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("ensemble.training.engine.loop.CHECKPOINT_SHARE", 1e9)  # a checkpoint after every epoch
+    # a checkpoint after every epoch
+    monkeypatch.setattr("ensemble.training.engine.checkpoint.CHECKPOINT_SHARE", 1e9)
     for _ in range(3):
         with monkeypatch.context() as patch:
             patch.setattr(ProgressWatcher, "batch", until_the_second_batch_of_the_next_epoch)

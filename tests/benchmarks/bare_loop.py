@@ -95,7 +95,7 @@ def ours(place: Place, arch: str, network: Network, context: TrainingContext, da
     seed_everything(0, "loaders")
     loaders = data_loaders(given, data, context.images(given, "train"), MEAN, STD, device=place.device)
     with tempfile.TemporaryDirectory() as folder:
-        rows = Training(given, network, loaders, Path(folder), {}, lambda *_: None, Silent()).run()
+        rows = Training(given, network, loaders, Path(folder), {}, lambda *_: None, Silent()).run().rows
     return place.batches * BATCH / rows[-1].seconds
 
 

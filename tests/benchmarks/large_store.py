@@ -99,7 +99,7 @@ def main() -> None:
         loaders = data_loaders(given, small, images, (0.5,) * 3, (0.5,) * 3, device=torch.device("cpu"))
         network = build_network(given, 10)
         apply_format(network, ComputeFormat("float32", "channels_last", ""))
-        (row,) = Training(given, network, loaders, Path(name), {}, lambda *_: None, Silent()).run()
+        (row,) = Training(given, network, loaders, Path(name), {}, lambda *_: None, Silent()).run().rows
         done.set()
     result = {"store_gb": file.bytes / 1e9, "peak_mb": peak[0], "opened_s": opened, "epoch_s": row.seconds}
     print(json.dumps(result))

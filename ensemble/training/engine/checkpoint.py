@@ -6,7 +6,8 @@ import hashlib
 import json
 import random
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,27 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     }
     content = safetensors.torch.save(packed(tensors), metadata={"facts": json.dumps(facts)})
     write_atomically(folder / "checkpoint" / "state.safetensors", content)
+
+
+CHECKPOINT_SHARE = 0.1
+"""Approximate maximum share of the time spent on checkpoints, so that not every short epoch has a large write."""
+
+
+class CheckpointSaver:
+    """Saves checkpoints in a folder, unless that takes more than CHECKPOINT_SHARE of the time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._saved_at, self._seconds = time.monotonic(), 0.0
+
+    def save(self, checkpoint: Callable[[], Checkpoint], *, last: bool) -> None:
+        """Save a checkpoint if it is due; always the last one of a stage. Raises as `save_checkpoint`."""
+        started = time.monotonic()
+        if not last and started - self._saved_at < self._seconds / CHECKPOINT_SHARE:
+            return
+        save_checkpoint(self.folder, checkpoint())
+        self._saved_at = time.monotonic()
+        self._seconds = self._saved_at - started
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
 from fastai.callback.core import Callback, CancelFitException, CancelValidException
@@ -13,8 +12,8 @@ from fastai.learner import Learner
 from torch import Tensor
 
 from ensemble.core.errors import TrainingFailed
-from ensemble.recipe.schema import ResolvedRecipe
 from ensemble.runs.history import Epoch
+from ensemble.training.engine import callback_order
 from ensemble.training.engine.checkpoint import Checkpoint, restore_random_states
 from ensemble.training.methods.losses import hard_targets
 
@@ -44,7 +43,7 @@ class History(Callback):  # type: ignore[misc]
     The loss is checked after each batch on a CPU, every `CHECK_INTERVAL` batches on an NVIDIA GPU.
     """
 
-    order = 80
+    order = callback_order.HISTORY
 
     def __init__(self, stage: int, on_epoch: Callable[[Epoch], None], on_batch: Callable[[], None]) -> None:
         super().__init__()
@@ -140,42 +139,38 @@ def _loss(row: Epoch) -> float:
     return float("inf") if row.valid_loss is None else row.valid_loss
 
 
-class Trainer(Protocol):
-    """What CheckpointWriter needs: recipe, history of all stages, history of one stage, writing a checkpoint."""
-
-    recipe: ResolvedRecipe
-    rows: list[Epoch]
-
-    def stage_rows(self, index: int) -> Sequence[Epoch]: ...
-    def write_checkpoint(self, stage: int, epoch: int, learner: Learner, last: bool) -> None: ...
-
-
 class CheckpointWriter(Callback):  # type: ignore[misc]
     """Writes checkpoints, restores the random states of a resumed run, and implements early stopping.
 
-    Its order is after SkipToEpoch (70), which cancels completed epochs, and after History (80).
+    rows: returns the history of all stages.  save: called with (epoch, learner, whether it is the last one).
+    patience: of early stopping, None without it.
     """
 
-    order = 90
+    order = callback_order.CHECKPOINT
 
-    def __init__(self, trainer: Trainer, stage: int, checkpoint: Checkpoint | None) -> None:
+    def __init__(
+        self,
+        stage: int,
+        rows: Callable[[], Sequence[Epoch]],
+        save: Callable[[int, Learner, bool], None],
+        patience: int | None,
+        checkpoint: Checkpoint | None,
+    ) -> None:
         super().__init__()
-        self.trainer, self.stage, self.checkpoint = trainer, stage, checkpoint
+        self.stage, self.rows, self.save, self.patience, self.checkpoint = stage, rows, save, patience, checkpoint
 
     def before_epoch(self) -> None:
-        self.dls.train.epoch = len(self.trainer.rows)  # counted over all stages
+        self.dls.train.epoch = len(self.rows())  # counted over all stages
         if self.checkpoint:
             restore_random_states(self.checkpoint.states, self.dls.train.rng)
             self.checkpoint = None
 
     def after_epoch(self) -> None:
-        rows = self.trainer.stage_rows(self.stage)
+        rows = [row for row in self.rows() if row.stage == self.stage]
         if not rows or rows[-1].epoch != self.epoch or self.checkpoint:
             return  # SkipToEpoch skipped this epoch, as a resumed run had completed it
-        stop = should_stop(rows, self.trainer.recipe.early_stopping)
-        self.trainer.write_checkpoint(
-            self.stage, self.epoch, self.learn, last=stop or self.epoch + 1 == self.n_epoch
-        )
+        stop = should_stop(rows, self.patience)
+        self.save(self.epoch, self.learn, stop or self.epoch + 1 == self.n_epoch)
         if stop:
             raise CancelFitException
 
@@ -183,7 +178,7 @@ class CheckpointWriter(Callback):  # type: ignore[misc]
 class Validation(Callback):  # type: ignore[misc]
     """Validates after every `every` epochs and after the last; never for None: a refit has no validation rows."""
 
-    order = -20
+    order = callback_order.VALIDATION
 
     def __init__(self, every: int | None) -> None:
         super().__init__()

@@ -19,6 +19,7 @@ from ensemble.inference.image_batches import PlaceholderImages, to_device
 from ensemble.models.network import Features, Network, last_layer
 from ensemble.recipe.schema import ResolvedRecipe, Stage
 from ensemble.runs.history import Epoch
+from ensemble.training.engine import callback_order
 from ensemble.training.engine.checkpoint import random_states, restore_random_states
 from ensemble.training.engine.epochs import is_due
 from ensemble.training.engine.loaders import BatchLoader, RowBatches
@@ -35,10 +36,9 @@ class CachedFeatures(Callback):  # type: ignore[misc]
 
     Features are computed before the first pass over a loader, in evaluation mode, in the order of its items, and
     the random states are restored afterwards: a resumed run has the same features and draws the same numbers.
-    Its order is after History (80), whose seconds include this computation.
     """
 
-    order = 85
+    order = callback_order.CACHED_FEATURES
 
     def __init__(self, on_batch: Callable[[], None]) -> None:
         super().__init__()

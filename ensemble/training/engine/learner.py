@@ -21,6 +21,7 @@ from ensemble.distill.teacher import Teacher
 from ensemble.models.layers import kept_parameters, last_parameters
 from ensemble.models.network import Network, parameter_groups
 from ensemble.recipe.schema import ResolvedRecipe, Stage
+from ensemble.training.engine import callback_order
 from ensemble.training.engine.epochs import Validation
 from ensemble.training.engine.features import CachedFeatures, caches_features
 from ensemble.training.methods.augment import mixings
@@ -58,7 +59,7 @@ class SmoothLoss(AvgSmoothLoss):  # type: ignore[misc]
 class FetchLosses(Callback):  # type: ignore[misc]
     """Moves the recorder's losses to the CPU after a fit, as fastai's plots expect."""
 
-    order = 51
+    order = callback_order.FETCH_LOSSES
 
     def after_fit(self) -> None:
         """Move the losses; runs after the recorder (50)."""

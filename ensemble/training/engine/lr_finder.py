@@ -18,6 +18,7 @@ from fastai.learner import Learner
 
 from ensemble.recipe.resolve import head_by_regression, training_stages
 from ensemble.recipe.schema import ResolvedRecipe
+from ensemble.training.engine import callback_order
 from ensemble.training.engine.checkpoint import copied_state
 
 MIN_POINTS = 20
@@ -62,7 +63,7 @@ class Search:
 class _RangeTest(Callback):  # type: ignore[misc]
     """Raises the rate exponentially with each batch and stops when the loss diverges."""
 
-    order = 61
+    order = callback_order.RANGE_TEST
 
     def __init__(
         self, search: Search, on_batch: Callable[[], None], ratios: npt.NDArray[np.float64] | float

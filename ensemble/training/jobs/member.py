@@ -201,17 +201,17 @@ def _train(
     training = Training(
         job.recipe, network, loaders, job.path, rates, record_curve, watcher, pieces, teacher=job.teacher
     )
-    rows = training.run()
+    state = training.run()
     if not finite(network):
         raise TrainingFailed("a weight is not finite after training; lower --lr")
-    write_atomically(job.path / "history.csv", to_csv(rows))
+    write_atomically(job.path / "history.csv", to_csv(state.rows))
     save_weights(job.path / "weights.safetensors", network)
     facts["files"] = {"weights": sha256_file(job.path / "weights.safetensors")}
     facts |= {
         "bytes": (job.path / "weights.safetensors").stat().st_size,
-        "seconds": round(sum(row.seconds for row in rows), 3),
-        "auto": {**facts["auto"], **training.decisions},
-        "rates": {str(stage): rate for stage, rate in training.used_rates.items()},
+        "seconds": round(sum(row.seconds for row in state.rows), 3),
+        "auto": {**facts["auto"], **state.decisions},
+        "rates": {str(stage): rate for stage, rate in state.rates.items()},
     }
     write_facts(job.path, facts)
 

@@ -17,6 +17,7 @@ from ensemble.core.errors import DataError
 from ensemble.core.predictions import Floats, Ints
 from ensemble.core.registry import Registry
 from ensemble.recipe.schema import ResolvedRecipe
+from ensemble.training.engine import callback_order
 
 DEFAULT_SHARE = 0.5
 """Default of `prune`: the share of the well-learnt items that `pruned` leaves out."""
@@ -203,12 +204,9 @@ FINAL_SHARE = 1 / 8
 
 
 class Pruning(Callback):  # type: ignore[misc]
-    """Calls the training loader's sampler to choose the items of each epoch, and passes it their losses.
+    """Calls the training loader's sampler to choose the items of each epoch, and passes it their losses."""
 
-    Its order is after CheckpointWriter (90), which restores the random state of a resumed run: the choice uses it.
-    """
-
-    order = 95
+    order = callback_order.PRUNING
 
     def __init__(self, sampler: Pruned) -> None:
         super().__init__()
