@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import pickle
 import re
 import subprocess
@@ -14,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import CLASSES, member, predictions, run
+from helpers.fake_runs import CLASSES, member, predictions, run
+from helpers.listeners import Noted
 from hypothesis import given
 from hypothesis import strategies as st
-from listeners import Noted
 from PIL import Image
 
 import ensemble as ens
@@ -27,14 +26,7 @@ from ensemble.core.events import Bars, default_listener
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def project(home: Path) -> ens.Project:
+def project(here: Path) -> ens.Project:
     """Three members of the data that the newest run is of."""
     folder = Path("runs")
     for name, seed in (("resnet18-aaaaaaaa", 1), ("vgg11-bbbbbbbb", 2), ("alexnet-cccccccc", 3)):
@@ -86,7 +78,7 @@ def test_the_public_names_are_these() -> None:
     }
 
 
-def test_the_import_loads_no_library_and_the_project_no_torch(home: Path) -> None:
+def test_the_import_loads_no_library_and_the_project_no_torch(here: Path) -> None:
     code = (
         "import sys, ensemble as ens\n"
         "assert not {'numpy', 'torch', 'pandas', 'sklearn', 'pydantic', 'click'} & set(sys.modules)\n"
@@ -149,21 +141,6 @@ def test_import(project: ens.Project, capfd: pytest.CaptureFixture[str]) -> None
     assert facts == plain({"run": model.id, **model.metrics})
     assert (model.kind, model.run.arch) == ("import", "swin_t")
     assert model.predictions().targets is not None
-
-
-@pytest.fixture
-def photos(home: Path) -> Path:
-    draw = np.random.default_rng(0)
-    for split, count in (("train", 8), ("valid", 4), ("test", 3)):
-        for name in ("light", "dark"):
-            folder = home / "photos" / split / ("" if split == "test" else name)
-            folder.mkdir(parents=True, exist_ok=True)
-            for number in range(count):
-                pixels = draw.integers(0, 100, (12, 12, 3)) + (150 if name == "light" else 0)
-                Image.fromarray(pixels.astype(np.uint8)).save(
-                    folder / f"{name}{number}{'-v' if split == 'valid' else ''}.png"
-                )
-    return home / "photos"
 
 
 def test_check_and_the_ways_to_name_a_source(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -238,7 +215,7 @@ def test_a_mistake_raises_what_the_command_line_says(
         assert capfd.readouterr().err.splitlines()[-1] == f"ens: {caught.value}"
 
 
-def test_two_projects_on_one_run_at_a_time(home: Path) -> None:
+def test_two_projects_on_one_run_at_a_time(here: Path) -> None:
     from ensemble.runs.run import locked
 
     project = ens.Project(runs="runs", listener=ens.Listener())
@@ -262,7 +239,7 @@ def test_estimates_print_as_people_write_them() -> None:
     assert repr(ens.Estimate(0.5, 0.25, None)) == "Estimate(value=0.5000, low=0.2500, high=None)"
 
 
-def test_notebooks_get_html_that_is_escaped_and_has_no_script(home: Path) -> None:
+def test_notebooks_get_html_that_is_escaped_and_has_no_script(here: Path) -> None:
     folder = Path("runs")
     classes = ["<b>ant</b>", "bee", "cat"]
     runs = [
@@ -430,12 +407,12 @@ def test_an_explanation_loads_the_data_once_and_predictions_take_any_kind_of_ima
     project = ens.Project("photos", listener=ens.Listener(), filters=[4, 8], dense=[8], **keys)
     (model,) = project.train("customnet")
     loads.clear()
-    names = [f"{name}/{name}{number}" for name in ("light", "dark") for number in range(3)]
+    names = [f"{name}/0-{number}" for name in ("red", "blue") for number in range(3)]
     explained = ens.Project("photos", listener=ens.Listener()).run(model.id).explain(names)
     assert len(loads) == 1
     assert explained.picture.read_bytes()[:4] == b"\x89PNG"
     assert printed(capfd, "explain", model.id, *names) == plain(explained.facts())
-    paths = [Path(f"photos/test/light{number}.png") for number in range(3)]
+    paths = [Path(f"photos/test/red/2-{number}.png") for number in range(3)]
     assert model.run.facts["parameters"] < 2_000  # the project's own keys, filters among them, are the member's
     assert model.predict([paths[0], paths[0]]).names == (str(paths[0]), str(paths[0]))
     by_path = model.predict(paths, uncertain=True)

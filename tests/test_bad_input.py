@@ -8,29 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+from helpers.photos import noise_folders
 
 from ensemble.cli import run as ens
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
-    return tmp_path
-
-
-def photos(folder: Path, *, each: int = 6, classes: tuple[str, ...] = ("cat", "dog"), side: int = 12) -> Path:
-    """A folder of class folders of noise."""
-    random = np.random.default_rng(0)
-    for name in classes:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for index in range(each):
-            pixels = random.integers(0, 256, (side, side, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{index}.png")
-    return folder
 
 
 def empty(folder: Path) -> None:
@@ -38,27 +19,27 @@ def empty(folder: Path) -> None:
 
 
 def one_class(folder: Path) -> None:
-    photos(folder / "photos" / "train", classes=("cat",))
+    noise_folders(folder / "photos" / "train", classes=("cat",))
 
 
 def a_class_with_one_image(folder: Path) -> None:
-    photos(folder / "photos" / "train")
-    photos(folder / "photos" / "train", each=1, classes=("eel",))
+    noise_folders(folder / "photos" / "train")
+    noise_folders(folder / "photos" / "train", each=1, classes=("eel",))
 
 
 def truncated(folder: Path) -> None:
-    photos(folder / "photos" / "train")
+    noise_folders(folder / "photos" / "train")
     file = folder / "photos" / "train" / "cat" / "0.png"
     file.write_bytes(file.read_bytes()[:200])
 
 
 def symlink_loop(folder: Path) -> None:
-    photos(folder / "photos" / "train")
+    noise_folders(folder / "photos" / "train")
     (folder / "photos" / "train" / "cat" / "again").symlink_to(folder / "photos" / "train")
 
 
 def newline_in_a_name(folder: Path) -> None:
-    photos(folder / "photos" / "train")
+    noise_folders(folder / "photos" / "train")
     (folder / "photos" / "train" / "cat" / "0.png").rename(folder / "photos" / "train" / "cat" / "a\nb.png")
 
 
@@ -130,7 +111,7 @@ def test_bad_data_is_refused_before_training(
 )
 def test_bad_options_are_usage_errors(here: Path, capfd: pytest.CaptureFixture[str], args: list[str]) -> None:
     if args[0] == "combine" and "--rule" in args:
-        from fake_runs import member
+        from helpers.fake_runs import member
 
         from ensemble.data.digits import DIGITS_FINGERPRINT
 
@@ -160,7 +141,7 @@ def test_the_nearest_key_is_named(here: Path, capfd: pytest.CaptureFixture[str])
 def test_a_disk_that_refuses_is_one_line(
     here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    photos(here / "photos" / "train")
+    noise_folders(here / "photos" / "train")
 
     def refuse(*args: Any) -> None:
         raise OSError(code, os.strerror(code))
@@ -173,7 +154,7 @@ def test_a_disk_that_refuses_is_one_line(
 
 
 def test_init_does_not_write_over_a_recipe(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    photos(here / "photos" / "train")
+    noise_folders(here / "photos" / "train")
     assert ens(["init", "photos"]) == 0
     first = (here / "ens.yaml").read_bytes()
     (here / "ens.yaml").write_bytes(first + b"# mine\n")
@@ -198,7 +179,7 @@ def test_init_writes_a_batch_that_the_images_fill(here: Path, each: int, batch: 
 def test_what_init_writes_is_a_valid_recipe(here: Path) -> None:
     from ensemble.recipe.file import read_recipe_file
 
-    photos(here / "my photos" / "train")
+    noise_folders(here / "my photos" / "train")
     assert ens(["init", "my photos"]) == 0
     result = read_recipe_file(here / "ens.yaml")
     assert result.data.path == "my photos"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from few_digits import Watched, few_digits
+from helpers.few_digits import Watched, few_digits
 
 from ensemble.data.image_cache import open_images
 from ensemble.data.preprocess import Preprocess

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import member
+from helpers.duplicate_factory import found_and_right, scene
+from helpers.fake_runs import member
 from PIL import Image
-from planted import found_and_right, scene
 from scipy.ndimage import gaussian_filter
 
 from ensemble.check import near
@@ -142,7 +142,6 @@ def save(image: Image.Image, path: Path, **options: Any) -> None:
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two classes of 12 and 8, and in every split something wrong."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
     random = np.random.default_rng(7)
     root = tmp_path / "photos"
     for split, each in (("train", (12, 8)), ("valid", (4, 4)), ("test", (3, 3))):
@@ -454,7 +453,7 @@ def test_folds_are_asked_before_a_better_member(tmp_path: Path) -> None:
 
 
 def test_labels_are_judged_once_a_run_is_there(photos: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from fake_runs import run
+    from helpers.fake_runs import run
 
     dataset = load_dataset(guess_spec(photos).model_copy(update={"skip_unreadable": True}), Path("runs"))
     valid = dataset.splits["valid"]

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from fake_runs import contents, member, predictions, run
+from helpers.fake_runs import contents, member, predictions, run
 
 from ensemble.cli import run as ens
 from ensemble.cli.terminal import table
@@ -24,16 +24,10 @@ def made_before(run):
 DIGITS = {"form": "digits", "fingerprint": DIGITS_FINGERPRINT, "tests": {}}
 
 
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
-
-
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A folder without a recipe, with three members of the digits."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
     for i in range(3):
         member(tmp_path / "runs", f"net{i}-0000000{i}", seed=i, skill=0.5 + 0.1 * i, data=DIGITS)
     return tmp_path

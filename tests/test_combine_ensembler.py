@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_runs import contents, member, predictions, rewritten, run
+from helpers.fake_runs import contents, member, predictions, rewritten, run
 
 from ensemble.combine.candidates import candidates, named, newest_ensemble
 from ensemble.combine.ensembler import combine
@@ -17,12 +17,6 @@ from ensemble.core.files import read_json, write_json
 from ensemble.metrics import labels
 from ensemble.recipe.schema import CombineSpec
 from ensemble.runs.run import Run
-
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    """These tests pull no plugs, and hundreds of small files take seconds to sync."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import fake_runs
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +17,6 @@ from ensemble.combine.rule_selection import MOST_COEFFICIENTS, candidate_rules, 
 from ensemble.combine.rules import Rule, rules
 from ensemble.core.registry import Registry
 from ensemble.metrics import metrics
-from tests import fake_runs
 
 N = 150_000
 """Rows of which four classes make more cells than are looked at."""

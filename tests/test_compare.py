@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import member
-from fake_runs import run as write
+from helpers.fake_runs import member
+from helpers.fake_runs import run as write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -246,7 +246,6 @@ def test_the_command_writes_tables_and_figures(
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The id of a run that has learnt that one side of an image is bright."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     random = np.random.default_rng(0)
     for split, each in (("train", 24), ("valid", 8)):

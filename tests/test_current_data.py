@@ -1,14 +1,13 @@
 """Which data a bare command means, and predictions of test images that are not those that are there now."""
 
 import json
-import os
 import re
 import shlex
 
 import numpy as np
 import pytest
-from fake_runs import contents, member, run
-from PIL import Image
+from helpers.fake_runs import contents, member, run
+from helpers.photos import flat_image
 
 from ensemble.cli import run as ens
 from ensemble.core.files import read_json, write_json
@@ -22,27 +21,16 @@ from ensemble.runs.run import Run
 DIGITS = {"form": "digits", "fingerprint": DIGITS_FINGERPRINT, "tests": {}}
 
 
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
-
-
-def draw(path, value):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 8), (value, 255 - value, 7)).save(path)
-
-
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """A folder with the images `photos` and no run."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
     for c, name in enumerate(("cat", "dog")):
         for i in range(6):
-            draw(tmp_path / "photos" / "train" / name / f"{name}{i}.png", 10 * i + 100 * c)
-            draw(tmp_path / "photos" / "valid" / name / f"{name}v{i}.png", 10 * i + 100 * c + 5)
+            flat_image(tmp_path / "photos" / "train" / name / f"{name}{i}.png", 10 * i + 100 * c, 8)
+            flat_image(tmp_path / "photos" / "valid" / name / f"{name}v{i}.png", 10 * i + 100 * c + 5, 8)
     for i in range(4):
-        draw(tmp_path / "photos" / "test" / f"t{i}.png", 200 + i)
+        flat_image(tmp_path / "photos" / "test" / f"t{i}.png", 200 + i, 8)
     return tmp_path
 
 
@@ -122,7 +110,7 @@ def test_an_import_that_belongs_to_nothing_decides_nothing(two, capsys):
 def changed_test(here):
     """Every image of the test is another, and there is one more."""
     for i in range(5):
-        draw(here / "photos" / "test" / f"t{i}.png", 50 + i)
+        flat_image(here / "photos" / "test" / f"t{i}.png", 50 + i, 8)
 
 
 def commands(err):
@@ -300,7 +288,7 @@ def test_what_is_advised_after_the_test_changed_works(here, capsys):
 def test_members_of_what_the_folder_held_before_are_named(here, capsys):
     """Else a second member would be combined alone, without a word on the first."""
     trained(here, "net-00000001")
-    draw(here / "photos" / "train" / "cat" / "cat0.png", 250)
+    flat_image(here / "photos" / "train" / "cat" / "cat0.png", 250, 8)
     trained(here, "other-00000002", seed=1, created="2026-03-01T00:00:00+00:00")
     member(here / "runs", "old-0", seed=2, data=DIGITS)
     _, err = said(capsys, "combine")

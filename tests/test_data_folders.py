@@ -10,29 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.photos import flat_image, flat_images
 from PIL import Image
 
 from ensemble.core.errors import DataError
 from ensemble.data.detect_form import guess_spec
 from ensemble.data.load import load_dataset
 from ensemble.recipe.schema import DataSpec
-
-
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody pulls the plug here, and syncing would take most of the time of these tests."""
-    monkeypatch.setattr("ensemble.core.files.os.fsync", lambda handle: None)
-
-
-def draw(path: Path, value: int = 0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (4, 4), (value % 256, value // 256, 0)).save(path)
-
-
-def make(root: Path, *names: str) -> Path:
-    for value, name in enumerate(names):
-        draw(root / name, value)
-    return root
 
 
 def spec(root: Path, **keys: object) -> DataSpec:
@@ -55,11 +39,11 @@ TWO = ("train/cat/1.png", "train/cat/2.png", "train/dog/1.png", "train/dog/2.png
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    return make(tmp_path / "photos", *TWO)
+    return flat_images(tmp_path / "photos", *TWO)
 
 
 def test_ids_are_paths_inside_the_split_without_extension(photos: Path) -> None:
-    make(photos, "valid/cat/deep/er/a.b.jpg", "test/10.png", "test/9.PNG", "test/0001.png")
+    flat_images(photos, "valid/cat/deep/er/a.b.jpg", "test/10.png", "test/9.PNG", "test/0001.png")
     data = load(photos)
     assert data.splits["train"].ids.tolist() == ["cat/1", "cat/2", "dog/1", "dog/2"]
     assert data.splits["train"].targets.tolist() == [0, 0, 1, 1]
@@ -71,13 +55,13 @@ def test_ids_are_paths_inside_the_split_without_extension(photos: Path) -> None:
 
 @pytest.mark.parametrize("name", ["valid", "val", "validation"])
 def test_a_validation_folder_beside_train_is_taken(photos: Path, name: str) -> None:
-    make(photos, f"{name}/dog/9.png")
+    flat_images(photos, f"{name}/dog/9.png")
     assert load(photos).splits["valid"].ids.tolist() == ["dog/9"]
 
 
 def test_a_fifth_of_each_class_is_held_out_otherwise(tmp_path: Path) -> None:
     names = [f"train/{label}/{row}.png" for label in "abc" for row in range(10)]
-    data = load(make(tmp_path / "d", *names))
+    data = load(flat_images(tmp_path / "d", *names))
     assert np.bincount(data.splits["valid"].targets).tolist() == [2, 2, 2]
     assert np.bincount(data.splits["train"].targets).tolist() == [8, 8, 8]
     halves = load(tmp_path / "d", valid=0.5, split_seed=3)
@@ -86,14 +70,14 @@ def test_a_fifth_of_each_class_is_held_out_otherwise(tmp_path: Path) -> None:
 
 
 def test_classes_are_in_natural_order_or_the_recipes(tmp_path: Path) -> None:
-    root = make(tmp_path / "d", *[f"train/{label}/{row}.png" for label in ("10", "2", "1") for row in "ab"])
+    root = flat_images(tmp_path / "d", *[f"train/{label}/{row}.png" for label in ("10", "2", "1") for row in "ab"])
     assert load(root).classes.tolist() == ["1", "2", "10"]
     assert load(root, classes=("10", "1", "2")).classes.tolist() == ["10", "1", "2"]
     assert "'10'" in refused(root, classes=("1", "2"))
 
 
 def test_numbered_folders_take_the_names_of_the_recipe(tmp_path: Path) -> None:
-    root = make(tmp_path / "d", *[f"train/{label}/{row}.png" for label in "01" for row in "ab"])
+    root = flat_images(tmp_path / "d", *[f"train/{label}/{row}.png" for label in "01" for row in "ab"])
     data = load(root, classes=("zebra", "ant"))
     assert data.classes.tolist() == ["zebra", "ant"]
     train = data.splits["train"]
@@ -101,7 +85,7 @@ def test_numbered_folders_take_the_names_of_the_recipe(tmp_path: Path) -> None:
 
 
 def test_labelled_and_further_test_sets(photos: Path) -> None:
-    make(photos, "test/dog/7.png", "test/cat/7.png", "other/x.png", "more/dog/1.png")
+    flat_images(photos, "test/dog/7.png", "test/cat/7.png", "other/x.png", "more/dog/1.png")
     data = load(photos, tests={"other": "other", "more": "more"})
     assert list(data.tests) == ["test", "test-other", "test-more"]
     assert data.tests["test"].targets.tolist() == [0, 1]
@@ -110,7 +94,7 @@ def test_labelled_and_further_test_sets(photos: Path) -> None:
 
 
 def test_class_folders_without_train(tmp_path: Path) -> None:
-    root = make(tmp_path / "d", "cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png", "kept/9.png")
+    root = flat_images(tmp_path / "d", "cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png", "kept/9.png")
     data = load(root, train=".", test="kept")
     assert data.classes.tolist() == ["cat", "dog"]
     assert data.splits["test"].ids.tolist() == ["9"]
@@ -121,7 +105,7 @@ def test_class_folders_without_train(tmp_path: Path) -> None:
 
 def test_ids_and_classes_are_composed_unicode(tmp_path: Path) -> None:
     spelled = unicodedata.normalize("NFD", "café")
-    make(
+    flat_images(
         tmp_path / "d",
         f"train/{spelled}/{spelled}.png",
         f"train/{spelled}/b.png",
@@ -147,7 +131,7 @@ def test_what_is_no_image_is_said_and_hidden_files_are_not(photos: Path) -> None
 
 
 def test_links_are_followed_and_loops_refused(photos: Path) -> None:
-    elsewhere = make(photos.parent / "store", "a.png", "b.png")
+    elsewhere = flat_images(photos.parent / "store", "a.png", "b.png")
     (photos / "train" / "linked").symlink_to(elsewhere, target_is_directory=True)
     assert "linked" in load(photos).classes
     (photos / "train" / "cat" / "round").symlink_to(photos / "train", target_is_directory=True)
@@ -160,12 +144,12 @@ def test_a_link_to_itself_is_refused(photos: Path) -> None:
 
 
 def test_control_characters_in_names_are_refused(photos: Path) -> None:
-    draw(photos / "train" / "cat" / "two\nlines.png")
+    flat_image(photos / "train" / "cat" / "two\nlines.png", 0)
     assert r"two\nlines" in refused(photos)
 
 
 def test_one_id_for_two_files_is_refused(photos: Path) -> None:
-    make(photos, "train/cat/1.jpg")
+    flat_images(photos, "train/cat/1.jpg")
     message = refused(photos)
     assert "train/cat/1.jpg" in message and "train/cat/1.png" in message
 
@@ -188,7 +172,7 @@ def test_one_id_for_two_files_is_refused(photos: Path) -> None:
     ],
 )
 def test_bad_folders_are_one_line(tmp_path: Path, names: tuple[str, ...], keys: dict, expected: str) -> None:
-    assert expected in refused(make(tmp_path / "d", *names), **keys)
+    assert expected in refused(flat_images(tmp_path / "d", *names), **keys)
 
 
 def test_empty_folders_are_refused(photos: Path) -> None:

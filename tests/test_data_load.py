@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from helpers.photos import flat_image
 
 from ensemble.core.errors import DataError, EnsError, RecipeError
 from ensemble.data import file_hashes
@@ -25,26 +25,15 @@ from ensemble.data.load import current_fingerprint, fold_of, load_dataset, refit
 from ensemble.recipe.schema import DataSpec
 
 
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody pulls the plug here, and syncing would take most of the time of these tests."""
-    monkeypatch.setattr("ensemble.core.files.os.fsync", lambda handle: None)
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     root = tmp_path / "photos"
     for split, count in (("train", 6), ("valid", 2)):
         for label in ("cat", "dog"):
             for row in range(count):
-                draw(root / split / label / f"{split}{row}.png", row + 10 * (label == "dog"))
-    draw(root / "test" / "a.png", 99)
+                flat_image(root / split / label / f"{split}{row}.png", row + 10 * (label == "dog"))
+    flat_image(root / "test" / "a.png", 99)
     return root
-
-
-def draw(path: Path, value: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("L", (4, 4), value).save(path)
 
 
 def spec(root: Path, **keys: object) -> DataSpec:
@@ -70,7 +59,7 @@ def test_the_fingerprint_covers(photos: Path, change: str) -> None:
     keys: dict[str, object] = {}
     file = photos / "train" / "cat" / "train0.png"
     if change == "content":
-        draw(file, 200)
+        flat_image(file, 200)
     elif change == "label":
         file.rename(photos / "train" / "dog" / "train9.png")
     elif change == "split":
@@ -88,7 +77,7 @@ def test_the_fingerprint_covers(photos: Path, change: str) -> None:
 
 def test_the_fingerprint_leaves_the_test_out(photos: Path) -> None:
     first = load(photos)
-    draw(photos / "test" / "b.png", 5)
+    flat_image(photos / "test" / "b.png", 5)
     second = load(photos)
     assert second.fingerprint == first.fingerprint
     assert second.test_fingerprints != first.test_fingerprints
@@ -161,7 +150,7 @@ def test_files_are_read_once_and_again_when_they_change(photos: Path, monkeypatc
     read.clear()
     assert load(photos).fingerprint == first.fingerprint and read == []
     changed = photos / "train" / "cat" / "train0.png"
-    draw(changed, 201)
+    flat_image(changed, 201)
     os.utime(changed, ns=(1, 1))
     assert load(photos).fingerprint != first.fingerprint and read == ["train0.png"]
     read.clear()
@@ -242,7 +231,7 @@ def test_folds_pool_and_divide(photos: Path) -> None:
 
 
 def test_folds_and_refits_refuse_an_id_in_both_splits(photos: Path) -> None:
-    draw(photos / "valid" / "cat" / "train0.png", 77)
+    flat_image(photos / "valid" / "cat" / "train0.png", 77)
     data = load(photos)
     for pool in (lambda: fold_of(data, 2, 0, 0), lambda: refit_of(data)):
         with pytest.raises(DataError, match="'cat/train0'"):

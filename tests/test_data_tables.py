@@ -6,28 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.photos import flat_images
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from PIL import Image
 
 from ensemble.core.errors import EnsError
 from ensemble.data.columns import one_hot_labels, soft_rows
 from ensemble.data.load import load_dataset
 from ensemble.recipe.schema import DataSpec
-
-
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody pulls the plug here, and syncing would take most of the time of these tests."""
-    monkeypatch.setattr("ensemble.core.files.os.fsync", lambda handle: None)
-
-
-def images(root: Path, *names: str) -> Path:
-    for value, name in enumerate(names):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (4, 4), value).save(root / name)
-    return root
 
 
 def load(root: Path, **keys: object):
@@ -43,7 +30,7 @@ def refused(root: Path, code: int = 3, **keys: object) -> str:
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    root = images(tmp_path / "d", *[f"images/{row:04}.png" for row in range(8)])
+    root = flat_images(tmp_path / "d", *[f"images/{row:04}.png" for row in range(8)])
     write(root / "train.csv", "id,label", *[f"{row:04},{'NA' if row % 2 else 'null'}" for row in range(6)])
     write(root / "test.csv", "id", "0007", "0006")
     return root
@@ -60,7 +47,7 @@ def test_text_stays_text_and_tests_keep_their_order(table: Path) -> None:
     assert data.classes.tolist() == ["NA", "null"]
     assert data.splits["test"].ids.tolist() == ["0007", "0006"]
     assert data.splits["test"].targets.tolist() == [-1, -1]
-    assert data.open_image(data.splits["test"].paths[0]).getpixel((0, 0)) == (7, 7, 7)
+    assert data.open_image(data.splits["test"].paths[0]).getpixel((0, 0)) == (7, 0, 248)
 
 
 def test_a_validation_table_beside_train_is_taken(table: Path) -> None:
@@ -99,7 +86,7 @@ def test_file_names_in_the_id_column_lose_their_extension(table: Path) -> None:
 
 
 def test_a_path_column_with_and_without_ids(tmp_path: Path) -> None:
-    root = images(tmp_path / "d", *[f"photos/{label}/{row}.png" for label in "ab" for row in range(3)])
+    root = flat_images(tmp_path / "d", *[f"photos/{label}/{row}.png" for label in "ab" for row in range(3)])
     rows = [f"{label}{row}.png,./{label}/{row}.png,{label}" for label in "ab" for row in range(3)]
     write(root / "train.csv", "name,file,label", *rows)
     keys = {"images": "photos", "path_column": "file", "label_column": "label"}
@@ -110,7 +97,7 @@ def test_a_path_column_with_and_without_ids(tmp_path: Path) -> None:
 
 
 def test_an_id_is_found_in_the_folder_of_its_table_first(tmp_path: Path) -> None:
-    root = images(tmp_path / "d", *[f"{split}/{row}.png" for split in ("train", "test") for row in range(4)])
+    root = flat_images(tmp_path / "d", *[f"{split}/{row}.png" for split in ("train", "test") for row in range(4)])
     write(root / "train.csv", "id,label", "0,a", "1,a", "2,b", "3,b")
     write(root / "test.csv", "id", "3")
     data = load(root)
@@ -121,7 +108,7 @@ def test_an_id_is_found_in_the_folder_of_its_table_first(tmp_path: Path) -> None
 
 
 def test_an_ambiguous_name_is_refused_and_settled_by_the_extension(table: Path) -> None:
-    images(table, "images/0001.jpg")
+    flat_images(table, "images/0001.jpg")
     assert "0001" in refused(table, images="images") and "data.extension" in refused(table, images="images")
     for extension in ("png", ".PNG"):
         assert load(table, images="images", extension=extension).splits["test"].ids.tolist() == [
@@ -132,7 +119,7 @@ def test_an_ambiguous_name_is_refused_and_settled_by_the_extension(table: Path) 
 
 def test_a_flat_folder_of_test_images(table: Path) -> None:
     (table / "test.csv").unlink()
-    images(table, "unseen/b10.png", "unseen/b9.png")
+    flat_images(table, "unseen/b10.png", "unseen/b9.png")
     data = load(table, images="images", test="unseen")
     assert data.splits["test"].ids.tolist() == ["b9", "b10"]
 
@@ -159,7 +146,7 @@ def test_a_test_may_list_an_image_under_two_ids(table: Path) -> None:
 
 
 def test_one_hot_columns_with_an_unnamed_class(tmp_path: Path) -> None:
-    root = images(tmp_path / "d", *[f"x/{row}.png" for row in range(6)])
+    root = flat_images(tmp_path / "d", *[f"x/{row}.png" for row in range(6)])
     rows = ["0,0.0,0.0", "1,1.0,0.0", "2,0.0,1.0", "3,0,0", "4,1,0", "5,0,1"]
     write(root / "train.csv", "image_id,melanoma,keratosis", *rows)
     keys = {"label_columns": ("melanoma", "keratosis")}
@@ -177,7 +164,7 @@ def test_one_hot_columns_with_an_unnamed_class(tmp_path: Path) -> None:
 
 
 def test_soft_labels(tmp_path: Path) -> None:
-    root = images(tmp_path / "d", *[f"x/{row}.png" for row in range(4)])
+    root = flat_images(tmp_path / "d", *[f"x/{row}.png" for row in range(4)])
     write(root / "train.csv", "id,a,b", "0,0.3,0.7", "1,0.9,0.1", "2,0.2495,0.75", "3,1,0")
     keys = {"label_columns": ("a", "b"), "valid": 0.5}
     assert "data.soft_labels: true" in refused(root, **keys)
@@ -214,7 +201,7 @@ def test_one_hot_rows_give_back_their_class(targets: list[int]) -> None:
 
 
 def test_numeric_labels_with_a_list_of_names(tmp_path: Path) -> None:
-    root = images(tmp_path / "d", *[f"x/{row}.png" for row in range(4)])
+    root = flat_images(tmp_path / "d", *[f"x/{row}.png" for row in range(4)])
     write(root / "train.csv", "id,label", "0,1", "1,0", "2,1", "3,0")
     write(root / "test.csv", "id,label", "1,1", "2,")
     data = load(root, classes=("zero", "one"), valid=0.5)
@@ -227,7 +214,7 @@ def test_numeric_labels_with_a_list_of_names(tmp_path: Path) -> None:
 
 
 def test_groups_stay_whole(tmp_path: Path) -> None:
-    root = images(tmp_path / "d", *[f"x/{row}.png" for row in range(20)])
+    root = flat_images(tmp_path / "d", *[f"x/{row}.png" for row in range(20)])
     rows = [f"{row},{'ab'[row // 2 % 2]},patient-{row // 2}" for row in range(20)]
     write(root / "train.csv", "id,label,patient", *rows)
     data = load(root, group_column="patient")
@@ -295,7 +282,7 @@ def test_an_unnamed_class_has_a_name_and_a_composed_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", ["images/{}.png", "{root}/images/{}.png", "{}.png", "./images/{}.png"])
 def test_a_path_may_repeat_the_folder_of_the_images(tmp_path: Path, given: str) -> None:
-    root = images(tmp_path / "d", *[f"images/{row}.png" for row in range(6)])
+    root = flat_images(tmp_path / "d", *[f"images/{row}.png" for row in range(6)])
     rows = [f"{given.format(row, root=root.as_posix())},{'ab'[row % 2]}" for row in range(6)]
     write(root / "train.csv", "file,label", *rows)
     data = load(root, images="images", path_column="file")
@@ -304,7 +291,7 @@ def test_a_path_may_repeat_the_folder_of_the_images(tmp_path: Path, given: str) 
 
 def test_a_flat_test_folder_beside_the_table_is_the_test_set(table: Path) -> None:
     (table / "test.csv").unlink()
-    images(table, "test/b10.png", "test/b9.png")
+    flat_images(table, "test/b10.png", "test/b9.png")
     data = load(table, images="images")
     assert data.splits["test"].paths.tolist() == ["test/b9.png", "test/b10.png"]
     (table / "test" / "deeper").mkdir()

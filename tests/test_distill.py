@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_runs import FINGERPRINT, predictions, run
+from helpers.fake_runs import FINGERPRINT, predictions, run
 
 from ensemble.cli import run as ens
 from ensemble.combine.ensembler import combine
@@ -28,11 +28,6 @@ from ensemble.recipe.resolve import resolved, run_hash
 from ensemble.recipe.schema import Recipe
 
 CLASSES = ["a", "b", "c"]
-
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 # ---- the arithmetic ----
@@ -263,7 +258,6 @@ def home(taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(taught / "runs", tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(taught / "cache"))
-    monkeypatch.delenv("ENS_RUNS", raising=False)
     return tmp_path
 
 

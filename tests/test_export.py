@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import CLASSES, member, predictions
-from fake_runs import run as write
-from network_runs import many_kinds, network_run, picture, see_through
+from helpers.fake_runs import CLASSES, member, predictions
+from helpers.fake_runs import run as write
+from helpers.network_runs import many_kinds, network_run, picture, see_through
 from PIL import Image
 
 from ensemble.cli import run as ens
@@ -91,13 +91,6 @@ def elsewhere(script: Path, images: list[Path], cwd: Path) -> tuple[dict[str, An
     words = [sys.executable, "-c", CLEAN, str(script), *map(str, images)]
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=cwd, encoding="utf-8")
     return {output["image"]: output for output in map(json.loads, done.stdout.splitlines())}, done.stderr
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
-    return tmp_path
 
 
 def test_the_script_has_forty_lines_and_repeats_our_steps() -> None:

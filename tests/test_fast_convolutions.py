@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow  # they import torch and timm, which takes seconds
 torch = pytest.importorskip("torch")
 timm = pytest.importorskip("timm")
 
-from networks import UsedTwice, trained_for_long  # noqa: E402
+from helpers.networks import UsedTwice, trained_for_long  # noqa: E402
 
 from ensemble.models.fast_convolutions import Depthwise, FastConvolutions  # noqa: E402
 from ensemble.models.layers import kept_parameters, set_mode  # noqa: E402

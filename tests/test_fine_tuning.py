@@ -102,7 +102,7 @@ def test_rescaled_filters_compute_what_they_did(torch: Any, arch: str, training:
     import copy
 
     import timm
-    from networks import trained_for_long
+    from helpers.networks import trained_for_long
 
     from ensemble.models.layers import rescale_filters
 
@@ -121,7 +121,7 @@ def test_rescaled_filters_compute_what_they_did(torch: Any, arch: str, training:
 @slow
 def test_what_a_norm_multiplies_rescaled_filters_by_is_one(torch: Any) -> None:
     import timm
-    from networks import trained_for_long
+    from helpers.networks import trained_for_long
 
     from ensemble.models.layers import rescale_filters
 
@@ -136,7 +136,7 @@ def test_what_a_norm_multiplies_rescaled_filters_by_is_one(torch: Any) -> None:
 
 @slow
 def test_a_network_that_would_compute_something_else_is_left_as_it_is(torch: Any) -> None:
-    from networks import UsedTwice
+    from helpers.networks import UsedTwice
 
     from ensemble.models.layers import rescale_filters
 

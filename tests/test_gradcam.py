@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from network_runs import network_run, picture
+from helpers.network_runs import network_run, picture
 
 from ensemble.cli import run as ens
 from ensemble.report.sections.mistakes import Heatmap
@@ -83,7 +83,6 @@ def test_tokens_are_no_map(arch: str) -> None:
 @pytest.fixture
 def vit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
     picture(1).save("a.png")
     return network_run(Path("runs"), "vit-00000001", 0, arch="test_vit", image_size=32, filters=None, dense=None)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from fake_runs import member, predictions, run
+from helpers.fake_runs import member, predictions, run
 
 from ensemble.cli import COMMANDS, cli
 from ensemble.cli import run as ens
@@ -25,16 +25,7 @@ from ensemble.runs.run import Run
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
-    monkeypatch.chdir(tmp_path)
-    for name in ("ENS_RUNS", "NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
-@pytest.fixture
-def ensemble(home: Path) -> Run:
+def ensemble(here: Path) -> Run:
     folder = Path("runs")
     return combine([member(folder, "resnet18-aaaaaaaa", 1), member(folder, "vgg11-bbbbbbbb", 2)], folder=folder).run
 
@@ -54,12 +45,12 @@ def offered(*words: str, **env: str) -> list[str]:
     return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
 
 
-def test_commands_and_options_complete(home: Path) -> None:
+def test_commands_and_options_complete(here: Path) -> None:
     assert offered("co") == ["compare", "combine", "completion"]
     assert "--threshold" in offered("combine", "--thr")
 
 
-def test_runs_complete_from_the_folder_that_is_named(home: Path, ensemble: Run) -> None:
+def test_runs_complete_from_the_folder_that_is_named(here: Path, ensemble: Run) -> None:
     assert offered("predict", "res") == ["resnet18-aaaaaaaa"]
     assert offered("combine", "resnet18-aaaaaaaa", "vgg") == ["vgg11-bbbbbbbb"]
     Path("runs").rename("other")
@@ -80,19 +71,19 @@ def test_runs_complete_from_the_folder_that_is_named(home: Path, ensemble: Run) 
         (("submit", "--format", "kag"), {"kaggle", "kaggle-probs"}),
     ],
 )
-def test_names_complete(home: Path, words: tuple[str, ...], some: set[str]) -> None:
+def test_names_complete(here: Path, words: tuple[str, ...], some: set[str]) -> None:
     assert set(offered(*words)) == some
 
 
 @pytest.mark.parametrize(
     "words", [("predict", "net-1"), ("predict", "net-1", "a.png"), ("explain", "net-1"), ("submit", "--sample")]
 )
-def test_files_complete(home: Path, words: tuple[str, ...]) -> None:
+def test_files_complete(here: Path, words: tuple[str, ...]) -> None:
     """The shell is told to offer its own files."""
     assert offered(*words, "pho") == ["pho"]
 
 
-def test_completing_imports_no_torch(home: Path) -> None:
+def test_completing_imports_no_torch(here: Path) -> None:
     code = (
         "import sys\n"
         "from click.testing import CliRunner\n"
@@ -107,7 +98,7 @@ def test_completing_imports_no_torch(home: Path) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_is_one_that_the_shell_reads(home: Path, shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_script_is_one_that_the_shell_reads(here: Path, shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert ens(["completion", shell]) == 0
     script = capsys.readouterr().out
     assert "_ENS_COMPLETE" in script and f"{shell}_complete" in script
@@ -118,7 +109,7 @@ def test_the_script_is_one_that_the_shell_reads(home: Path, shell: str, capsys: 
 # ---- colour ----
 
 
-def seen(home: Path, *args: str, terminal: bool = True, **env: str) -> str:
+def seen(here: Path, *args: str, terminal: bool = True, **env: str) -> str:
     """What `ens` writes to a terminal, or to a pipe."""
     environ = {
         **{k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")},
@@ -190,15 +181,15 @@ def test_json_has_no_colour_even_where_it_is_forced(
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no pty")
-def test_tables_have_colours_on_a_terminal_and_the_same_words_without_in_a_pipe(home: Path, ensemble: Run) -> None:
-    piped = seen(home, "ls", terminal=False)
-    on_terminal = seen(home, "ls")
+def test_tables_have_colours_on_a_terminal_and_the_same_words_without_in_a_pipe(here: Path, ensemble: Run) -> None:
+    piped = seen(here, "ls", terminal=False)
+    on_terminal = seen(here, "ls")
     assert "\x1b[" not in piped
     assert "\x1b[1m" in on_terminal
     assert plain(on_terminal) == piped
-    assert seen(home, "ls", NO_COLOR="1") == piped
-    assert seen(home, "ls", TERM="dumb") == piped
-    assert seen(home, "predict", "nobody", "x").startswith("\x1b[31mens: ")
+    assert seen(here, "ls", NO_COLOR="1") == piped
+    assert seen(here, "ls", TERM="dumb") == piped
+    assert seen(here, "predict", "nobody", "x").startswith("\x1b[31mens: ")
 
 
 def test_columns_stay_aligned_under_colours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +216,7 @@ def test_every_command_that_prints_a_result_prints_it_as_json() -> None:
     assert importlib.import_module("ensemble.cli.run").command.params
 
 
-def test_init_as_json(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_as_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from PIL import Image
 
     for label in ("a b", "<script>"):
@@ -238,9 +229,8 @@ def test_init_as_json(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 def test_a_whole_recipe_as_one_json_object(
-    home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     Path("r.yaml").write_text(
         "data: digits\ndefaults: {image_size: 16, epochs: 1, lr: 0.01, filters: [4, 8], precision: float32,"
         " layout: default, compile: false}\n"
@@ -258,8 +248,7 @@ def test_a_whole_recipe_as_one_json_object(
 
 
 @pytest.mark.slow
-def test_a_sweep_as_json(home: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+def test_a_sweep_as_json(here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     Path("r.yaml").write_text(
         "data: digits\ndefaults: {image_size: 16, epochs: 1, lr: 0.01, filters: [4, 8], precision: float32,"
         " layout: default, compile: false}\n"
@@ -275,9 +264,9 @@ def test_a_sweep_as_json(home: Path, capfd: pytest.CaptureFixture[str], monkeypa
 
 
 @pytest.fixture
-def kaggle(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def kaggle(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program that writes down what it was told; FAILS makes it fail."""
-    folder = home / "bin"
+    folder = here / "bin"
     folder.mkdir()
     program = folder / "kaggle"
     program.write_text(
@@ -289,7 +278,7 @@ def kaggle(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
-    return home / "told.json"
+    return here / "told.json"
 
 
 def test_the_command_is_printed_and_nothing_is_run(
@@ -350,7 +339,7 @@ def test_yes_alone_is_a_mistake(ensemble: Run, capsys: pytest.CaptureFixture[str
     assert ens(["submit", "--yes", ensemble.id]) == 2
 
 
-def test_a_member_without_a_score_says_so_in_its_message(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_member_without_a_score_says_so_in_its_message(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(Path("runs"), "net-1", {"test": predictions(5, 1, labelled=False)})
     assert ens(["submit", "--upload", "kaggle:x", "net-1", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
@@ -362,7 +351,7 @@ def test_a_member_without_a_score_says_so_in_its_message(home: Path, capsys: pyt
 
 
 @pytest.mark.parametrize("rule", ["accuracy", "greedy", pytest.param("auto", marks=pytest.mark.slow)])
-def test_combining_tells_how_many_fits_are_left(home: Path, rule: str) -> None:
+def test_combining_tells_how_many_fits_are_left(here: Path, rule: str) -> None:
     folder = Path("runs")
     members = [member(folder, f"net{seed}-{seed:08d}", seed) for seed in (1, 2, 3)]
     reported: list[tuple[int, int]] = []
@@ -403,10 +392,9 @@ def test_what_is_left_of_many_runs_is_told_in_the_measure_of_their_epochs(monkey
 def test_many_classes_are_not_all_named_on_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from fake_runs import member
+    from helpers.fake_runs import member
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
     classes = [f"class-{c:04d}" for c in range(200)]
     for seed in (1, 2):
         member(Path("runs"), f"net{seed}-0000000{seed}", seed, n=220, classes=classes)

@@ -1,13 +1,12 @@
 """Predictions made elsewhere become a run that is combined like ours."""
 
-import os
 import shutil
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
-from fake_runs import FINGERPRINT, contents, member, predictions, run
+from helpers.fake_runs import FINGERPRINT, contents, member, predictions, run
 
 from ensemble.combine.candidates import candidates
 from ensemble.combine.ensembler import combine
@@ -21,11 +20,6 @@ from ensemble.runs.import_files import read_predictions
 from ensemble.runs.imports import import_run
 from ensemble.runs.run import Run
 from ensemble.submit.formats import Sheet
-
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 def as_csv(path, one, *, target=None, columns=(0, 1, 2)):

@@ -19,14 +19,7 @@ from ensemble.data.split_names import role_of, split_names
 from ensemble.recipe.file import read_recipe_file
 from ensemble.recipe.schema import DataSpec, SubmitSpec
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder, and a disk that is never waited for."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def draw(*names: str, root: str = "d") -> Path:

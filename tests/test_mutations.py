@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import CLASSES, contents, predictions, rewritten, run
+from helpers.fake_runs import CLASSES, contents, predictions, rewritten, run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,11 +32,6 @@ QUICK = [name for name in rules.names() if name != "auto"]
 AUTO = pytest.param("auto", marks=pytest.mark.slow)
 
 
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
-
-
 def written(folder: Path, *, grouped: bool = False, **facts: Any) -> list[Run]:
     """Members some of whose rows have no target; grouped: rows come in groups of two."""
     groups = np.array([f"g{i // 2}" for i in range(N)]) if grouped else None
@@ -51,7 +46,6 @@ def written(folder: Path, *, grouped: bool = False, **facts: Any) -> list[Run]:
 
 def made(folder: Path, runs: Sequence[Run], rule: str, **options: Any) -> Combined:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)
         patch.setattr("ensemble.combine.crossfit.MOST_REPEATS", 1 if rule == "auto" else 3)
         return combine(runs, folder=folder, rule=rule, **options)
 

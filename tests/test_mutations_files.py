@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import io
-import os
 import pickle
 import shutil
 import warnings
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import CLASSES, contents, predictions, run
+from helpers.fake_runs import CLASSES, contents, predictions, run
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -30,11 +29,6 @@ M, N = 3, 12
 QUICK = [name for name in rules.names() if name != "auto"]
 Arrays = dict[str, Any]
 Change = Callable[[Arrays], Arrays]
-
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import run
+from helpers.fake_runs import run
 
 from ensemble.combine.ensembler import Combined, combine
 from ensemble.combine.rules import rules
@@ -27,7 +26,6 @@ EYE = np.eye(K)
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
     monkeypatch.setattr("ensemble.combine.crossfit.MOST_REPEATS", 1)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from few_digits import Watched, few_digits
+from helpers.few_digits import Watched, few_digits
 from torch import Tensor
 
 from ensemble.models.network import Network, build_network

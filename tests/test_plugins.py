@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_runs import member
+from helpers.fake_runs import member
 from PIL import Image
 
 PLUGIN = '''

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_runs import CLASSES, member, predictions
-from fake_runs import run as write
+from helpers.fake_runs import CLASSES, member, predictions
+from helpers.fake_runs import run as write
+from helpers.network_runs import many_kinds, network_run, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from network_runs import many_kinds, network_run, picture
 from PIL import Image
 from scipy.stats import entropy as scipys_entropy
 
@@ -35,13 +35,6 @@ from ensemble.report.prediction_output import Layout, Uncertainty
 from ensemble.runs.run import Run
 
 RULES = ["uniform", "accuracy", "log-odds", "logit-mean", "rank", "convex", "greedy", "per-class", "stack"]
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
-    return tmp_path
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -416,7 +409,6 @@ def test_without_a_run_it_is_the_newest_ensemble_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
     runs = [member(tmp_path / "runs", f"vit{i}-0000000{i}", i, kind="import") for i in range(2)]
     Image.new("RGB", (8, 8)).save("new.png")
     for rule in ("uniform", "accuracy"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from helpers.photos import noise_folders, noise_image, split_folders
 
 from ensemble.cli import run as ens
 from ensemble.recipe.file import read_recipe_file
@@ -21,26 +21,13 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 SHRUNK = ["weights=none", "image_size=32", "batch_size=10", "frozen_epochs=0", "epochs=1", "lr=0.001"]
 
 
-def noise(path: Path, random: np.random.Generator, side: int = 32) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(random.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(path)
-
-
-def folders(root: Path, splits: dict[str, int], labels: list[str]) -> None:
-    random = np.random.default_rng(0)
-    for split, each in splits.items():
-        for label in labels:
-            for index in range(each):
-                noise(root / split / label / f"{split} {index}.jpg", random)
-
-
 def isic(root: Path) -> None:
     random = np.random.default_rng(0)
     for split, count in (("train", 24), ("valid", 9), ("test", 6)):
         lines = ["image_id,melanoma,seborrheic_keratosis"]
         for index in range(count):
             name = f"ISIC_{split}{index:03d}"
-            noise(root / "images" / f"{name}.jpg", random)
+            noise_image(root / "images" / f"{name}.jpg", random)
             lines.append(f"{name},{int(index % 3 == 0)},{int(index % 3 == 1)}")
         text = [line.split(",")[0] for line in lines] if split == "test" else lines
         (root / f"{split}.csv").write_text("\n".join(text) + "\n")
@@ -51,10 +38,12 @@ def isic(root: Path) -> None:
 
 SKIN = [f"skin disease {number} and others" for number in range(23)]
 MADE: dict[str, Callable[[Path], None]] = {
-    "dermnet": lambda root: folders(root, {"train": 4, "test": 1}, SKIN),
-    "benign-malignant": lambda root: folders(root, {"train": 20, "test": 3}, ["benign", "malignant"]),
+    "dermnet": lambda root: split_folders(root, {"train": 4, "test": 1}, SKIN),
+    "benign-malignant": lambda root: split_folders(root, {"train": 20, "test": 3}, ["benign", "malignant"]),
     "isic2017": isic,
-    "cifar10": lambda root: folders(root, {"train": 4, "valid": 2, "test": 1}, [f"class{n}" for n in range(10)]),
+    "cifar10": lambda root: split_folders(
+        root, {"train": 4, "valid": 2, "test": 1}, [f"class{n}" for n in range(10)]
+    ),
 }
 
 
@@ -63,7 +52,6 @@ def test_every_recipe_says_how_it_is_run_and_runs_shrunk(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
     first = path.read_text().splitlines()[0].removeprefix("# ").split()
     result = read_recipe_file(path)
     sweep = bool(result.sweep.grid or result.sweep.search)
@@ -101,23 +89,15 @@ SMALLEST = {"alexnet": 63, "inception_v3": 75}
 
 
 @pytest.fixture
-def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cifar(here: Path) -> Path:
     """Ten class folders of noise, two splits, and a flat folder of test images."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
-    random = np.random.default_rng(0)
-
-    def image(path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
-
-    for split, each in (("train", 3), ("valid", 2)):
-        for label in range(10):
-            for index in range(each):
-                image(tmp_path / "cifar10" / split / f"class{label}" / f"{split}-{index}.png")
+    for seed, (split, each) in enumerate((("train", 3), ("valid", 2))):
+        labels = [f"class{number}" for number in range(10)]
+        noise_folders(here / "cifar10" / split, labels, each, seed=seed, side=32, name=f"{split}-{{}}.png")
+    random = np.random.default_rng(2)
     for index in range(1, 12):
-        image(tmp_path / "cifar10" / "test" / f"{index}.png")
-    return tmp_path
+        noise_image(here / "cifar10" / "test" / f"{index}.png", random)
+    return here
 
 
 def test_the_nine_members_are_trained_combined_refitted_and_submitted(

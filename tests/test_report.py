@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import shlex
 from dataclasses import replace
@@ -14,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import browser, low_contrasts, watched
-from fake_runs import FINGERPRINT, member, predictions
-from fake_runs import run as write
+from helpers.browser import browser, low_contrasts, watched
+from helpers.fake_runs import FINGERPRINT, member, predictions
+from helpers.fake_runs import run as write
+from helpers.photos import split_folders
 from PIL import Image
 from sklearn.metrics import (
     average_precision_score,
@@ -139,7 +139,6 @@ def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     if "plots" not in request.fixturenames:
         empty = '<svg width="1pt" height="1pt" viewBox="0 0 1 1" xmlns="x" version="1.1"></svg>'
         monkeypatch.setattr("ensemble.report.svg._drawn", lambda *_: empty)
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
     monkeypatch.setattr("ensemble.combine.crossfit.MOST_REPEATS", 1)
 
 
@@ -471,7 +470,7 @@ def test_a_member_that_is_gone_is_named(tmp_path: Path) -> None:
 
 
 def test_predictions_that_changed_since_do_not_stop_the_page(tmp_path: Path) -> None:
-    from fake_runs import rewritten
+    from helpers.fake_runs import rewritten
 
     runs = pool(tmp_path)
     created = combine(runs, folder=tmp_path)
@@ -600,7 +599,6 @@ def test_a_page_full_of_pictures_stays_below_six_megabytes(tmp_path: Path, monke
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
     pool(tmp_path / "runs")
     return tmp_path
 
@@ -713,17 +711,6 @@ def test_in_a_browser_it_asks_for_nothing_and_never_scrolls_sideways(tmp_path: P
 # ---- with networks ----
 
 
-def photos(folder: Path) -> None:
-    """Noise in two classes, which nobody can tell apart: there will be mistakes."""
-    random = np.random.default_rng(0)
-    for split, each in (("train", 10), ("valid", 6)):
-        for name in ("left", "right"):
-            (folder / split / name).mkdir(parents=True)
-            for number in range(each):
-                pixels = random.integers(0, 255, (32, 32, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / split / name / f"{split}-{name}{number}.png")
-
-
 RECIPE = """
 data: {form: folders, path: photos, medical: true}
 defaults: {weights: none, image_size: 32, batch_size: 8, epochs: 1, lr: 0.001, filters: [4, 8], augment: none}
@@ -735,12 +722,9 @@ members:
 
 @pytest.mark.slow
 def test_a_recipe_ends_in_a_page_with_pictures_of_where_the_folds_looked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], plots: None
+    here: Path, cache: Path, capfd: pytest.CaptureFixture[str], plots: None
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    photos(Path("photos"))
+    split_folders(Path("photos"), {"train": 10, "valid": 6}, ["left", "right"], name="{split}{number}.png")
     Path("mine.yaml").write_text(RECIPE)
     assert ens(["run", "mine.yaml", "--no-report"]) == 0
     assert not Path("runs/report").exists()
@@ -760,7 +744,7 @@ def test_a_recipe_ends_in_a_page_with_pictures_of_where_the_folds_looked(
     assert ens(["report", "--recipe", "mine.yaml"]) == 0
     assert drawn == {path: path.stat().st_mtime_ns for path in Path("runs").glob("*/figures/gradcam/*.png")}
     assert path.read_text(encoding="utf-8").count("<img") == len(pictures)
-    Path("photos/train/left/train-left0.png").unlink()
+    Path("photos/train/left/train0.png").unlink()
     (ensemble,) = Path("runs").glob("ensemble-*")
     assert ens(["report", ensemble.name, "--out", "moved.html"]) == 0
     text = checked(Path("moved.html").read_text(encoding="utf-8")).text

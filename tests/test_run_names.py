@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from helpers import fake_runs
 
 from ensemble.core.errors import DataError, RecipeError
 from ensemble.data.inputs import named_images
 from ensemble.runs.origin import named_run
 from ensemble.runs.writing import run_id
-from tests import fake_runs
 
 
 def test_a_run_by_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

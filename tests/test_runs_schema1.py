@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from fake_runs import contents
+from helpers.fake_runs import contents
 
 from ensemble.cli.ls import command as ls
 from ensemble.cli.terminal import Settings

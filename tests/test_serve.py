@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import member
-from hostile import hostile, many_scans, noise, odd_but_fine, saved
+from helpers.bad_images import hostile, many_scans, noise, odd_but_fine, saved
+from helpers.fake_runs import member
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -499,13 +499,6 @@ def test_a_model_that_takes_too_long_is_a_503_and_one_that_fails_a_500() -> None
 
 
 # the command
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
-    return tmp_path
 
 
 def test_what_cannot_be_served_is_one_line(here: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from browser import browser as chromium
-from browser import watched
-from fake_runs import CLASSES
-from hostile import hostile, saved
-from network_runs import many_kinds, network_run, picture, see_through
+from helpers.bad_images import hostile, saved
+from helpers.browser import browser as chromium
+from helpers.browser import watched
+from helpers.fake_runs import CLASSES
+from helpers.network_runs import many_kinds, network_run, picture, see_through
+from helpers.processes import HEARS_SIGNALS
 from PIL import Image
-from processes import HEARS_SIGNALS
 from starlette.testclient import TestClient
 
 from ensemble.cli import run as ens
@@ -73,7 +73,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(place)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
     return place
 
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import HEARS_SIGNALS
+from helpers.processes import HEARS_SIGNALS
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are sent otherwise there")
 

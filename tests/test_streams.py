@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_runs import run
+from helpers.fake_runs import run
 from test_imports import as_csv, predictions
 
 ENS = f"{sys.executable} -m ensemble"

@@ -2,14 +2,13 @@
 
 import csv
 import io
-import os
 import shutil
 import zipfile
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake_runs import contents, member, predictions, rewritten, run
+from helpers.fake_runs import contents, member, predictions, rewritten, run
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,11 +22,6 @@ from ensemble.runs.run import Run
 from ensemble.submit.formats import Sheet, numbers, zipped
 from ensemble.submit.submission import check, submit
 from ensemble.submit.template import fill, read_template
-
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 @pytest.fixture

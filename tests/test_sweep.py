@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from ensemble.cli import run as ens
 from ensemble.core.errors import EnsError, RecipeError
@@ -184,30 +183,21 @@ def test_a_table_of_failures_says_so() -> None:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    random = np.random.default_rng(0)
-    for split, each in (("train", 16), ("valid", 6)):
-        for name, channel in (("red", 0), ("blue", 2)):
-            folder = tmp_path / "photos" / split / name
-            folder.mkdir(parents=True)
-            for index in range(each):
-                pixels = random.integers(0, 120, (8, 8, 3), dtype=np.uint8)
-                pixels[..., channel] += 100
-                Image.fromarray(pixels).save(folder / f"{index}.png")
-    (tmp_path / "r.yaml").write_text(
+def recipe(photos: Path, here: Path) -> Path:
+    """A recipe with a sweep, in the working folder."""
+    (here / "r.yaml").write_text(
         "data: {form: folders, path: photos}\n"
         "defaults: {image_size: 8, batch_size: 8, lr: 0.01, epochs: 1, filters: [4, 8], weights: none}\n"
         "members: [customnet]\n"
         "sweep: {grid: {augment: [none, flip-hv], dropout: [0.1, 0.5]}}\n"
     )
-    return tmp_path
+    return here / "r.yaml"
 
 
 @pytest.mark.slow
-def test_a_sweep_trains_what_is_missing_and_saves_its_table(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_trains_what_is_missing_and_saves_its_table(
+    recipe: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert ens(["sweep", "r.yaml", "--dry-run"]) == 0
     out, err = capfd.readouterr()
     assert len(out.splitlines()) == 4 and "4 cells, 4 members" in err
@@ -244,7 +234,7 @@ def test_a_sweep_trains_what_is_missing_and_saves_its_table(here: Path, capfd: p
 
 
 @pytest.mark.slow
-def test_a_recipe_of_several_members_is_a_table_of_them(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_of_several_members_is_a_table_of_them(recipe: Path, capfd: pytest.CaptureFixture[str]) -> None:
     text = Path("r.yaml").read_text().split("members:")[0]
     members = "members: [{arch: customnet}, {arch: customnet, name: weighted, sampler: weighted}]\n"
     Path("m.yaml").write_text(text.replace("epochs: 1", "epochs: 1, seeds: [0, 1]") + members)
@@ -259,7 +249,7 @@ def test_a_recipe_of_several_members_is_a_table_of_them(here: Path, capfd: pytes
 
 
 @pytest.mark.slow
-def test_a_guided_search_by_the_command(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_guided_search_by_the_command(recipe: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = ["sweep", "r.yaml", "--search", "lr=0.001:0.1:log", "--search", "batch_size=4:16", "--trials", "3"]
     assert ens(words) == 0
     out, err = capfd.readouterr()
@@ -287,7 +277,7 @@ def test_a_guided_search_by_the_command(here: Path, capfd: pytest.CaptureFixture
     ],
 )
 def test_mistakes_are_named_before_anything_is_trained(
-    here: Path, capfd: pytest.CaptureFixture[str], words: list[str], problem: str
+    recipe: Path, capfd: pytest.CaptureFixture[str], words: list[str], problem: str
 ) -> None:
     assert ens(["sweep", "r.yaml", *words]) == 2
     assert problem in capfd.readouterr().err

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from listeners import Noted
-from processes import HEARS_SIGNALS
+from helpers.listeners import Noted
+from helpers.processes import HEARS_SIGNALS
 
 from ensemble.core.errors import RunLocked
 from ensemble.core.events import Listener

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_runs import predictions, run
+from helpers.fake_runs import predictions, run
 
 from ensemble import tracking
 from ensemble.cli import run as ens

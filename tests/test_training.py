@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from helpers.photos import colour_folders
 
 from ensemble.cli import run as ens
 from ensemble.core.predictions import Predictions, load
@@ -15,27 +15,6 @@ from ensemble.core.predictions import Predictions, load
 pytestmark = pytest.mark.slow
 
 SMALL = ["--set", "filters=[4, 8]", "--image-size", "8", "--batch-size", "8", "--lr", "0.01", "--epochs", "2"]
-
-
-def photos(folder: Path, each: int, seed: int) -> None:
-    """Red and blue squares with noise: a question that two filters can answer."""
-    random = np.random.default_rng(seed)
-    for label, channel in (("red", 0), ("blue", 2)):
-        (folder / label).mkdir(parents=True)
-        for index in range(each):
-            pixels = random.integers(0, 120, (8, 8, 3), dtype=np.uint8)
-            pixels[..., channel] += 100
-            Image.fromarray(pixels).save(folder / label / f"{seed}-{index}.png")
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ENS_RUNS", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for split, each, seed in (("train", 16, 0), ("valid", 6, 1), ("test", 4, 2)):
-        photos(tmp_path / "photos" / split, each, seed)
-    return tmp_path
 
 
 def train(capfd: pytest.CaptureFixture[str], *args: str, code: int = 0) -> tuple[list[Path], str]:
@@ -46,7 +25,7 @@ def train(capfd: pytest.CaptureFixture[str], *args: str, code: int = 0) -> tuple
     return [Path("runs") / name for name in out.split()], err
 
 
-def test_a_member_learns_and_its_files_agree(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_member_learns_and_its_files_agree(photos: Path, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (run,), _ = train(capfd, "--epochs", "12")
     valid = load(run / "valid.npz")
     assert valid.targets is not None
@@ -61,7 +40,9 @@ def test_a_member_learns_and_its_files_agree(here: Path, capfd: pytest.CaptureFi
     assert float(last[5]) == pytest.approx(accuracy)
 
 
-def test_a_loss_that_is_not_finite_fails_its_member_alone(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_loss_that_is_not_finite_fails_its_member_alone(
+    photos: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     from ensemble.training.methods.losses import losses
 
     if "broken" not in losses:
@@ -89,7 +70,9 @@ def test_a_loss_that_is_not_finite_fails_its_member_alone(here: Path, capfd: pyt
     assert "training loss became nan" in capfd.readouterr().err.splitlines()[-1]
 
 
-def test_a_batch_larger_than_the_set_is_the_set(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_batch_larger_than_the_set_is_the_set(
+    photos: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     why = "a batch of 33 is more than the 32 training images of an epoch; 32 are taken"
     _, err = train(capfd, "--batch-size", "33", "--dry-run")
     assert err.count(why) == 1 and not list((here / "runs").glob("customnet-*"))
@@ -106,18 +89,18 @@ def test_a_batch_larger_than_the_set_is_the_set(here: Path, capfd: pytest.Captur
     np.testing.assert_array_equal(load(run / "valid.npz").probs, load(other / "valid.npz").probs)
 
 
-def test_a_fold_takes_a_batch_of_what_it_has(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_fold_takes_a_batch_of_what_it_has(photos: Path, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     _, err = train(capfd, "--batch-size", "40", "--folds", "2")
     assert len([line for line in err.splitlines() if ": a batch of 40 is more than the " in line]) == 2
 
 
-def test_a_last_batch_of_one_image_is_left_out(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_last_batch_of_one_image_is_left_out(photos: Path, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A batch norm cannot take it."""
     train(capfd, "--batch-size", "31", "--set", "batch_norm=true")
 
 
 def test_folds_predict_every_row_once_and_the_test_with_their_mean(
-    here: Path, capfd: pytest.CaptureFixture[str]
+    photos: Path, here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (run,), _ = train(capfd, "--folds", "3")
     facts = json.loads((run / "run.json").read_text())
@@ -139,7 +122,7 @@ def test_folds_predict_every_row_once_and_the_test_with_their_mean(
 
 
 def test_a_refit_has_no_validation_score_and_names_its_reason(
-    here: Path, capfd: pytest.CaptureFixture[str]
+    photos: Path, here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (refit,), _ = train(capfd, "--full")
     facts = json.loads((refit / "run.json").read_text())
@@ -159,11 +142,11 @@ def test_a_refit_has_no_validation_score_and_names_its_reason(
 
 
 def test_a_test_set_that_comes_later_is_predicted_and_nothing_trained(
-    here: Path, capfd: pytest.CaptureFixture[str]
+    photos: Path, here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (run,), _ = train(capfd)
     weights = (run / "weights.safetensors").stat().st_mtime_ns
-    photos(here / "more", 3, 7)
+    colour_folders(here / "more", 3, 7)
     (again,), err = train(capfd, "--set", "data.tests={later: ../more}")
     assert again == run
     assert "predicted test-later" in err
@@ -173,7 +156,7 @@ def test_a_test_set_that_comes_later_is_predicted_and_nothing_trained(
 
 
 def test_what_valid_chose_is_recorded_and_the_best_epoch_kept(
-    here: Path, capfd: pytest.CaptureFixture[str]
+    photos: Path, here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (run,), _ = train(capfd, "--epochs", "6", "--set", "keep=best", "--set", "early_stopping=2")
     facts = json.loads((run / "run.json").read_text())
@@ -186,7 +169,7 @@ def test_what_valid_chose_is_recorded_and_the_best_epoch_kept(
     assert "best epoch" in capfd.readouterr().err
 
 
-def test_labels_may_be_probabilities(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_labels_may_be_probabilities(photos: Path, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for split in ("train", "valid"):
         rows = [
             f"{path.relative_to('photos')},{red:.1f},{1 - red:.1f}"
@@ -208,7 +191,7 @@ def test_labels_may_be_probabilities(here: Path, capfd: pytest.CaptureFixture[st
 
 
 def test_memory_that_runs_out_halves_the_batch_and_loses_nothing(
-    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    photos: Path, here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
@@ -236,7 +219,7 @@ def test_memory_that_runs_out_halves_the_batch_and_loses_nothing(
 
 
 def test_memory_too_small_for_two_images_fails_the_member(
-    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    photos: Path, here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
@@ -255,7 +238,7 @@ def test_memory_too_small_for_two_images_fails_the_member(
 
 
 def test_validation_may_wait_for_every_third_epoch_and_the_last(
-    here: Path, capfd: pytest.CaptureFixture[str]
+    photos: Path, here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (run,), _ = train(capfd, "--epochs", "4", "--set", "valid_every=3")
     rows = [line.split(",") for line in (run / "history.csv").read_text().splitlines()[1:]]
@@ -266,7 +249,7 @@ def test_validation_may_wait_for_every_third_epoch_and_the_last(
 
 
 def test_a_dry_run_says_how_long_and_a_budget_keeps_to_it(
-    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    photos: Path, here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ensemble.training.jobs import estimate
     from ensemble.training.jobs.speed_probe import Speed
@@ -320,7 +303,7 @@ RESUMED = {
 
 @pytest.mark.parametrize("keys", RESUMED.values(), ids=RESUMED)
 def test_a_fast_training_interrupted_after_any_epoch_ends_with_the_same_bits(
-    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, keys: list[str]
+    photos: Path, here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, keys: list[str]
 ) -> None:
     from ensemble.training.jobs.progress import ProgressWatcher
 
@@ -366,7 +349,7 @@ def test_a_fast_training_interrupted_after_any_epoch_ends_with_the_same_bits(
 
 
 def test_momentum_and_rates_of_biases_that_would_do_nothing_are_refused(
-    here: Path, capfd: pytest.CaptureFixture[str]
+    photos: Path, here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     _, err = train(capfd, "--set", "momentum=0.8", code=2)
     assert "one-cycle sets the momentum itself" in err
@@ -379,7 +362,9 @@ def test_momentum_and_rates_of_biases_that_would_do_nothing_are_refused(
     )
 
 
-def test_what_is_frozen_keeps_its_bits_and_its_statistics(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_is_frozen_keeps_its_bits_and_its_statistics(
+    photos: Path, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     import torch
     from safetensors.torch import load_file, save_file
     from torchvision import models
@@ -420,7 +405,7 @@ def test_what_is_frozen_keeps_its_bits_and_its_statistics(here: Path, capfd: pyt
     assert len(changed("freeze_norms=false")) > 80
 
 
-def test_views_say_what_they_add(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_views_say_what_they_add(photos: Path, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (run,), err = train(capfd, "--tta", "dihedral")
     facts = json.loads((run / "run.json").read_text())
     assert facts["tta"]["views"] == 8
@@ -433,13 +418,13 @@ def test_views_say_what_they_add(here: Path, capfd: pytest.CaptureFixture[str]) 
 
 
 def test_filters_are_saved_with_the_run_and_used_when_a_test_set_comes_later(
-    here: Path, capfd: pytest.CaptureFixture[str]
+    photos: Path, here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     keys = ["--set", "preprocess=[grey, edges]"]
     (run,), _ = train(capfd, *keys)
     assert "- grey\n- edges\n" in (run / "recipe.yaml").read_text()
     first = load(run / "test.npz")
-    photos(here / "more", 3, 7)
+    colour_folders(here / "more", 3, 7)
     Path("photos/test").rename("kept")
     Path("more").rename("photos/test")
     train(capfd, *keys)

@@ -623,12 +623,6 @@ def test_the_formats_that_a_recipe_leaves_on_a_processor(precision: str, layout:
     assert [" ".join(pair) for pair in pairs(precision, layout, torch.device("cpu"))] == expected
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def test_the_probe_changes_nothing_and_is_asked_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ensemble.training.engine.hardware import apply_format
     from ensemble.training.jobs import speed_probe, timing

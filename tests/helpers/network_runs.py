@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fake_runs import CLASSES, predictions
-from fake_runs import run as write
 from PIL import Image
 
 from ensemble.core.files import sha256_file
 from ensemble.core.predictions import align
 from ensemble.recipe import text
 from ensemble.runs.run import Run
+from helpers.fake_runs import CLASSES, predictions
+from helpers.fake_runs import run as write
 
 
 def network_run(folder: Path, name: str, seed: int, classes: list[str] | None = None, **keys: Any) -> Run:
