@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import joblib
+import numpy as np
 import pytest
+from helpers.checked_photos import save_image
+from helpers.duplicate_factory import scene
+from helpers.fake_runs import member
+from helpers.layouts import draw
 from helpers.photos import colour_folders
+from PIL import Image
+
+import ensemble as ens
+from ensemble.combine.ensembler import combine
+from ensemble.runs.run import Run
 
 # runs are compared bit for bit, so the number of threads must not depend on what else the machine does
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -53,3 +65,75 @@ def photos(here: Path) -> Path:
     for seed, (split, each) in enumerate((("train", 16), ("valid", 6), ("test", 4))):
         colour_folders(here / "photos" / split, each, seed)
     return here / "photos"
+
+
+@pytest.fixture
+def torch() -> Any:
+    """torch, seeded, after fastai's imports, which warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip("fastai.vision.learner")
+    import torch
+
+    torch.manual_seed(0)
+    return torch
+
+
+@pytest.fixture
+def two_networks(here: Path) -> Run:
+    folder = Path("runs")
+    return combine([member(folder, "resnet18-aaaaaaaa", 1), member(folder, "vgg11-bbbbbbbb", 2)], folder=folder).run
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def plots() -> None:
+    """Asked for by tests that want plots as they are; the others have empty ones, which are quick."""
+
+
+@pytest.fixture
+def quick_report(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "plots" not in request.fixturenames:
+        empty = '<svg width="1pt" height="1pt" viewBox="0 0 1 1" xmlns="x" version="1.1"></svg>'
+        monkeypatch.setattr("ensemble.report.svg.draw_svg", lambda *_: empty)
+    monkeypatch.setattr("ensemble.combine.crossfit.MOST_REPEATS", 1)
+
+
+@pytest.fixture
+def project(here: Path) -> ens.Project:
+    """Three members of the data that the newest run is of."""
+    folder = Path("runs")
+    for name, seed in (("resnet18-aaaaaaaa", 1), ("vgg11-bbbbbbbb", 2), ("alexnet-cccccccc", 3)):
+        member(folder, name, seed)
+    return ens.Project(runs=folder, listener=ens.Listener())
+
+
+@pytest.fixture
+def checked_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two classes of 12 and 8, and in every split something wrong."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(7)
+    root = tmp_path / "photos"
+    for split, each in (("train", (12, 8)), ("valid", (4, 4)), ("test", (3, 3))):
+        for name, count in zip(("ant", "bee"), each, strict=True):
+            for number in range(count):
+                save_image(scene(random, 96), root / split / name / f"{split}{number}.png")
+    ant = Image.open(root / "train/ant/train0.png")
+    (root / "test/ant/same.png").write_bytes((root / "train/ant/train0.png").read_bytes())
+    save_image(ant, root / "valid/bee/again.jpg", quality=85)
+    save_image(Image.open(root / "train/bee/train1.png").transpose(0), root / "test/bee/turned.png")
+    save_image(Image.new("RGB", (96, 96), (9, 9, 9)), root / "train/bee/black.png")
+    save_image(scene(random, 96).resize((400, 60)), root / "train/bee/long.png")
+    save_image(scene(random, 96), root / "train/bee/wrong.png", format="JPEG")
+    (root / "train/ant/broken.png").write_bytes(b"no image")
+    (root / "train/ant/notes.txt").write_text("not an image")
+    return root
+
+
+@pytest.fixture
+def numbered_images() -> Path:
+    return draw(*[f"images/{i}.png" for i in range(8)])

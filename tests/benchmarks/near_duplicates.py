@@ -2,7 +2,7 @@
 
     python tests/benchmarks/near_duplicates.py [--seeds 101 102 103] [--images 60000] [--json RESULT.json]
 
-Planted pictures: `tests/helpers/duplicate_factory.py`. The time is that of `ens check` on a folder of 32-pixel PNGs,
+Images: `tests/helpers/duplicate_factory.py`. The time is that of `ens check` on a folder of PNGs of 32 pixels,
 page and all.
 """
 

@@ -10,11 +10,13 @@ import numpy as np
 
 from ensemble.core.files import write_json
 from ensemble.core.predictions import Predictions, save
+from ensemble.data.digits import DIGITS_FINGERPRINT
 from ensemble.runs.run import Run
 from ensemble.runs.writing import parent_facts, split_metrics
 
 CLASSES = ["ant", "bee", "cat"]
 FINGERPRINT = "a" * 64
+DIGITS: dict[str, Any] = {"form": "digits", "fingerprint": DIGITS_FINGERPRINT, "tests": {}}
 
 
 def predictions(
