@@ -1,8 +1,139 @@
-"""What holds for every test."""
+"""Fixtures of all tests."""
+
+from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import joblib
+import numpy as np
+import pytest
+from helpers.checked_photos import save_image
+from helpers.duplicate_factory import scene
+from helpers.fake_runs import member
+from helpers.layouts import draw
+from helpers.photos import colour_folders
+from PIL import Image
 
-# runs are compared to the bit, so the number of threads must not depend on what else the machine does
-os.environ.setdefault("OMP_NUM_THREADS", str(joblib.cpu_count()))
+import ensemble as ens
+from ensemble.combine.ensembler import combine
+from ensemble.runs.run import Run
+
+# runs are compared bit for bit, so the number of threads must not depend on what else the machine does
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, joblib.cpu_count() // _WORKERS)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_disk() -> Iterator[None]:
+    """fsync does nothing: no test cuts the power, and syncing thousands of small files takes minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache for the session, and none of the variables with which a user configures `ens`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        for name in ("ENS_RUNS", "NO_COLOR", "FORCE_COLOR"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache that no other test sees."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, which is the working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def photos(here: Path) -> Path:
+    """`photos` in the working folder: of red and of blue images 16 to train on, 6 to validate, 4 to test."""
+    for seed, (split, each) in enumerate((("train", 16), ("valid", 6), ("test", 4))):
+        colour_folders(here / "photos" / split, each, seed)
+    return here / "photos"
+
+
+@pytest.fixture
+def torch() -> Any:
+    """torch, seeded, after fastai's imports, which warn."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip("fastai.vision.learner")
+    import torch
+
+    torch.manual_seed(0)
+    return torch
+
+
+@pytest.fixture
+def two_networks(here: Path) -> Run:
+    folder = Path("runs")
+    return combine([member(folder, "resnet18-aaaaaaaa", 1), member(folder, "vgg11-bbbbbbbb", 2)], folder=folder).run
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def plots() -> None:
+    """Asked for by tests that want plots as they are; the others have empty ones, which are quick."""
+
+
+@pytest.fixture
+def quick_report(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "plots" not in request.fixturenames:
+        empty = '<svg width="1pt" height="1pt" viewBox="0 0 1 1" xmlns="x" version="1.1"></svg>'
+        monkeypatch.setattr("ensemble.report.svg.draw_svg", lambda *_: empty)
+    monkeypatch.setattr("ensemble.combine.crossfit.MOST_REPEATS", 1)
+
+
+@pytest.fixture
+def project(here: Path) -> ens.Project:
+    """Three members of the data that the newest run is of."""
+    folder = Path("runs")
+    for name, seed in (("resnet18-aaaaaaaa", 1), ("vgg11-bbbbbbbb", 2), ("alexnet-cccccccc", 3)):
+        member(folder, name, seed)
+    return ens.Project(runs=folder, listener=ens.Listener())
+
+
+@pytest.fixture
+def checked_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two classes of 12 and 8, and in every split something wrong."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(7)
+    root = tmp_path / "photos"
+    for split, each in (("train", (12, 8)), ("valid", (4, 4)), ("test", (3, 3))):
+        for name, count in zip(("ant", "bee"), each, strict=True):
+            for number in range(count):
+                save_image(scene(random, 96), root / split / name / f"{split}{number}.png")
+    ant = Image.open(root / "train/ant/train0.png")
+    (root / "test/ant/same.png").write_bytes((root / "train/ant/train0.png").read_bytes())
+    save_image(ant, root / "valid/bee/again.jpg", quality=85)
+    save_image(Image.open(root / "train/bee/train1.png").transpose(0), root / "test/bee/turned.png")
+    save_image(Image.new("RGB", (96, 96), (9, 9, 9)), root / "train/bee/black.png")
+    save_image(scene(random, 96).resize((400, 60)), root / "train/bee/long.png")
+    save_image(scene(random, 96), root / "train/bee/wrong.png", format="JPEG")
+    (root / "train/ant/broken.png").write_bytes(b"no image")
+    (root / "train/ant/notes.txt").write_text("not an image")
+    return root
+
+
+@pytest.fixture
+def numbered_images() -> Path:
+    return draw(*[f"images/{i}.png" for i in range(8)])

@@ -1,4 +1,4 @@
-"""The waterline, and what the README promises about commands and places."""
+"""The order of the packages: nothing imports from a higher layer, and below the line nothing loads torch."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.repository import PACKAGE, ROOT
 
-from ensemble.cli import COMMANDS, cli
-from ensemble.cli import run as ens
-
-ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "ensemble"
 LAYERS = (
     *("core", "recipe", "metrics", "stats", "data", "runs", "tracking", "check", "combine", "distill", "submit"),
     *("report", "models", "inference", "training", "export", "serve", "api", "cli"),
 )
 """The packages, the lowest first: a module imports from its own layer and from lower ones."""
+
+
 ABOVE = ("models", "inference", "training", "export", "serve")
+
+
 NETWORK_LIBRARIES = {"torch", "torchvision", "fastai", "timm"}
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def module_name(path: Path) -> str:
@@ -31,10 +30,12 @@ def module_name(path: Path) -> str:
 
 
 MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "__main__.py"}
+
+
 BELOW = [name for name in MODULES if not name.startswith(tuple(f"ensemble.{part}" for part in ABOVE))]
 
 
-def test_importing_everything_below_the_line_loads_no_network_library() -> None:
+def test_lower_layers_load_no_network_library() -> None:
     code = (
         f"import sys\nfor name in {BELOW!r}: __import__(name)\n"
         f"print(sorted({NETWORK_LIBRARIES!r} & set(sys.modules)))"
@@ -43,7 +44,7 @@ def test_importing_everything_below_the_line_loads_no_network_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_service_of_an_export_loads_no_network_library() -> None:
+def test_serving_an_export_loads_no_network_library() -> None:
     names = [
         name for name in MODULES if name.startswith("ensemble.serve") and name != "ensemble.serve.run_predictor"
     ]
@@ -87,47 +88,6 @@ def test_no_circle_of_imports() -> None:
     while free := {name for name, imports in remaining.items() if not imports & set(remaining)}:
         remaining = {name: imports for name, imports in remaining.items() if name not in free}
     assert not remaining, "these modules import each other, or import those that do"
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_in_the_readme_and_its_help_has_an_example(
-    command: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert f"ens {command}" in README
-    assert ens([command, "--help"]) == 0
-    assert re.search(rf"^  ens {command}\b", capfd.readouterr().out, re.MULTILINE)
-
-
-def test_help_lists_every_command(capfd: pytest.CaptureFixture[str]) -> None:
-    assert ens(["--help"]) == 0
-    out = capfd.readouterr().out
-    assert all(f"  {command} " in out for command in COMMANDS)
-    assert ens([]) == 2
-    assert cli.list_commands(None) == list(COMMANDS)  # type: ignore[arg-type]
-
-
-PAGES = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", *sorted((PACKAGE / "docs").glob("*.md"))]
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_place_and_link_of_a_page_exists(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    for place in re.findall(r"`((?:ensemble|recipes|tests|submissions)/[\w./-]+)`", text):
-        assert (ROOT / place).exists(), place
-    for link in re.findall(r"\]\((?!http)([^)#]+)", text):
-        assert (page.parent / link).exists(), link
-
-
-def test_the_readme_is_short_and_every_command_has_a_page(capfd: pytest.CaptureFixture[str]) -> None:
-    assert len(README.splitlines()) <= 150
-    assert ens(["help"]) == 0
-    topics = {line.split()[0] for line in capfd.readouterr().out.splitlines()}
-    assert set(COMMANDS) - {"help"} <= topics
-    for topic in topics:
-        assert ens(["help", topic]) == 0
-        assert capfd.readouterr().out.startswith("# ")
-    assert ens(["help", "combin"]) == 2
-    assert capfd.readouterr().err == "ens: no topic 'combin'; did you mean 'combine'?\n"
 
 
 def test_nothing_unpickles() -> None:

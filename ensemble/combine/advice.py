@@ -16,7 +16,7 @@ ENOUGH = 0.01
 
 Mask = npt.NDArray[np.bool_]
 
-_BLOCK = 2_000_000
+BLOCK = 2_000_000
 """Number of values converted to float64 at a time."""
 
 
@@ -71,7 +71,7 @@ def error_covariances(probs: Floats, targets: Ints) -> Wide:
     """
     m, n, k = probs.shape
     total = np.zeros((m, m))
-    step = max(1, _BLOCK // (m * k))
+    step = max(1, BLOCK // (m * k))
     for start in range(0, n, step):
         errors = probs[:, start : start + step].astype(np.float64)
         rows = np.arange(errors.shape[1])
@@ -93,7 +93,7 @@ def _lowest(covariances: Wide) -> float:
 
 def _predicted_gain(covariances: Wide, archs: Sequence[str], arch: str, before: float) -> NextMember:
     of_arch = np.array([name == arch for name in archs])
-    after = _lowest(_positive(_with_sibling(covariances, archs, of_arch)))
+    after = _lowest(nearest_semidefinite(_with_sibling(covariances, archs, of_arch)))
     between = error_correlations(covariances)[of_arch][:, of_arch if of_arch.all() else ~of_arch]
     agreement = (between.sum() - len(of_arch)) / (between.size - len(of_arch)) if of_arch.all() else between.mean()
     # another member can get weight 0, so that a negative gain is a rounding error
@@ -134,7 +134,7 @@ def error_correlations(covariances: Wide) -> Wide:
     return correlations
 
 
-def _positive(covariances: Wide) -> Wide:
+def nearest_semidefinite(covariances: Wide) -> Wide:
     """The nearest positive semidefinite matrix: the added row need not be consistent with the others.
 
     Clipping eigenvalues at 0 does not reduce any w'Cw, so that no unattainable gain is predicted.

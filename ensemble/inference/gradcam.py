@@ -33,7 +33,7 @@ def grad_cam(network: Network, x: Tensor, c: int | None = None) -> tuple[Tensor,
     head; where it is one pixel, the last larger one. Raises DataError for a network whose features are tokens, such
     as a vision transformer, or are pooled.
     """
-    features, logits = _features(network, x)
+    features, logits = features_and_logits(network, x)
     probs = logits[0].detach().softmax(0)
     class_index = int(probs.argmax()) if c is None else c
     with torch.enable_grad():  # a channels-first map is the computed tensor or a view of it
@@ -49,13 +49,13 @@ def why_no_map(network: Network, size: int) -> str:
     """Why Grad-CAM does not support this network for images of `size` pixels, or an empty text."""
     device = next(network.parameters()).device
     try:
-        _features(network, torch.zeros(1, 3, size, size, device=device))
+        features_and_logits(network, torch.zeros(1, 3, size, size, device=device))
     except DataError as error:
         return str(error)
     return ""
 
 
-class _FeatureMap:
+class FeatureMap:
     """A feature map. computed: float (1, c, h, w), or (1, h, w, c) where `axis`, that of the channels, is 3."""
 
     def __init__(self, computed: Tensor, axis: int) -> None:
@@ -71,7 +71,7 @@ class _FeatureMap:
         return min(self.channels_first(self.computed).shape[2:])
 
 
-def _features(network: Network, x: Tensor) -> tuple[_FeatureMap, Tensor]:
+def features_and_logits(network: Network, x: Tensor) -> tuple[FeatureMap, Tensor]:
     """The feature map for Grad-CAM, and the logits (1, k) to differentiate. Raises DataError."""
     body, head = network.children()
     with torch.enable_grad(), _outputs(body) as earlier:
@@ -83,7 +83,7 @@ def _features(network: Network, x: Tensor) -> tuple[_FeatureMap, Tensor]:
             last = body(image)
             logits = head(last)
     axis = _channel_axis(body, last)
-    maps = [_FeatureMap(tensor, axis) for tensor in (*earlier, last) if _fits(tensor, axis, x)]
+    maps = [FeatureMap(tensor, axis) for tensor in (*earlier, last) if _fits(tensor, axis, x)]
     large = [feature_map for feature_map in maps if feature_map.smallest_side > 1]
     if not large:
         raise DataError(f"its features are one pixel for images of {x.shape[-1]} pixels; train it with larger ones")

@@ -20,14 +20,14 @@ from ensemble.core.files import write_atomically
 from ensemble.models.torchvision_backbones import BackboneSpec, State
 from ensemble.models.weight_sources import WeightsFile
 
-_OUTER = {
+OUTER_NAMES = {
     "_conv_stem": "conv_stem",
     "_bn0": "bn1",
     "_conv_head": "conv_head",
     "_bn1": "bn2",
     "_fc": "classifier",
 }
-_EXPANDING = {
+EXPANDING_NAMES = {
     "_expand_conv": "conv_pw",
     "_bn0": "bn1",
     "_depthwise_conv": "conv_dw",
@@ -37,7 +37,7 @@ _EXPANDING = {
     "_project_conv": "conv_pwl",
     "_bn2": "bn3",
 }
-_PLAIN = {
+PLAIN_NAMES = {
     "_depthwise_conv": "conv_dw",
     "_bn1": "bn1",
     "_se_reduce": "se.conv_reduce",
@@ -64,9 +64,9 @@ def _timm_name(name: str, positions: list[tuple[int, int]], expanding: set[int])
     match = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
     if match is None:
         layer, _, tensor = name.partition(".")
-        return f"{_OUTER.get(layer, layer)}.{tensor}"
+        return f"{OUTER_NAMES.get(layer, layer)}.{tensor}"
     block, layer, tensor = int(match[1]), match[2], match[3]
-    names = _EXPANDING if block in expanding else _PLAIN
+    names = EXPANDING_NAMES if block in expanding else PLAIN_NAMES
     if block >= len(positions) or layer not in names:
         return name
     return "blocks.{}.{}.{}.{}".format(*positions[block], names[layer], tensor)

@@ -136,7 +136,7 @@ def roc_and_precision(sides: Mapping[str, Labelled]) -> bytes:
     Of more than MOST_PANELS classes, those with the highest error rate summed over the runs.
     """
     classes = next(iter(sides.values())).classes
-    shown = [1] if len(classes) == 2 else _most_mistaken(list(sides.values()))
+    shown = [1] if len(classes) == 2 else most_mistaken(list(sides.values()))
     columns = min(4, len(shown))
     rows_of_panels = -(-len(shown) // columns)
     figure = new_figure(3.3 * columns + 0.4, 2 * 2.9 * rows_of_panels + 0.4)
@@ -169,7 +169,7 @@ def roc_and_precision(sides: Mapping[str, Labelled]) -> bytes:
     return png(figure)
 
 
-def _most_mistaken(sides: Sequence[Labelled]) -> list[int]:
+def most_mistaken(sides: Sequence[Labelled]) -> list[int]:
     """At most MOST_PANELS class indices, ascending: the classes with the highest error rate."""
     k = len(sides[0].classes)
     error_rates = np.zeros(k)

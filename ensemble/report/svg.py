@@ -59,10 +59,10 @@ def plot(
 
     key: unique within the page; prefixes the ids inside the SVG so that they are unique too.
     """
-    return _inline(_drawn(draw, width, height), key, alt_text)
+    return _inline(draw_svg(draw, width, height), key, alt_text)
 
 
-def _drawn(draw: Callable[[Axes], None], width: float, height: float) -> str:
+def draw_svg(draw: Callable[[Axes], None], width: float, height: float) -> str:
     """The plot as the text of a complete SVG file."""
     import matplotlib
     from matplotlib.figure import Figure

@@ -81,7 +81,7 @@ def _encoded_refusal(status: HTTPStatus, reason: str) -> bytes:
 def decoder_main(connection: Connection[bytes, bytes], reading: Reading) -> None:
     """The main loop of a decoding process; returns when the connection is closed."""
     _warm_up(reading)
-    _confine(reading)
+    confine(reading)
     connection.send_bytes(_READY)
     while True:
         try:
@@ -97,7 +97,7 @@ def _warm_up(reading: Reading) -> None:
         square.of(Image.new("RGB", (64, 64)))
 
 
-def _confine(reading: Reading) -> None:
+def confine(reading: Reading) -> None:
     """Ignore signals, discard output, forbid writing files and limit the memory of this process."""
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -5,7 +5,7 @@
 A stand-in for dermoscopy at scale: the 2,750 photographs of ISIC 2017, each seen several times at 200 x 150 pixels,
 turned by another angle each time, another part of it, at another scale, in other colours and with other noise, so
 that views of one photograph are no near duplicates. One image in 25 is a copy of the one before it, changed in one
-of the ways of `tests/planted.py`.
+of the ways of `tests/helpers/duplicate_factory.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from planted import CHANGES
+from helpers.duplicate_factory import CHANGES
 
 ASKED = {"seconds_for_10000": 60, "seconds_for_40000": 240, "gigabytes": 2}
 SIZE = (200, 150)

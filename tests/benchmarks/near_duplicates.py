@@ -2,7 +2,8 @@
 
     python tests/benchmarks/near_duplicates.py [--seeds 101 102 103] [--images 60000] [--json RESULT.json]
 
-Planted pictures: `tests/planted.py`. The time is that of `ens check` on a folder of 32-pixel PNGs, page and all.
+Images: `tests/helpers/duplicate_factory.py`. The time is that of `ens check` on a folder of PNGs of 32 pixels,
+page and all.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from machine import Kept
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from planted import found_and_right, scene
+from helpers.duplicate_factory import found_and_right, scene
 
 SIZES = (32, 64, 128, 256)
 ASKED = {"recall": 0.95, "precision": 0.95, "seconds_for_60000": 60}

@@ -61,9 +61,9 @@ class History(Callback):  # type: ignore[misc]
 
     def after_batch(self) -> None:
         """Add one batch to the means. Raises TrainingFailed if the loss is not finite."""
-        loss = _number(self.learn.loss.detach())
+        loss = as_number(self.learn.loss.detach())
         target = self.learn.yb[0]
-        correct = _number((self.logits.argmax(1) == hard_targets(target, self.logits.shape[1])).sum())
+        correct = as_number((self.logits.argmax(1) == hard_targets(target, self.logits.shape[1])).sum())
         mean = self.train_mean if self.training else self.valid_mean
         mean.add(loss, correct, len(target))
         if self.training and (isinstance(mean.loss, float) or mean.batches % CHECK_INTERVAL == 0):
@@ -99,7 +99,7 @@ class History(Callback):  # type: ignore[misc]
         )
 
 
-def _number(value: Tensor) -> float | Tensor:
+def as_number(value: Tensor) -> float | Tensor:
     """A float; on an NVIDIA GPU a float64 tensor (), as `float` would synchronise GPU and CPU."""
     plain = value.as_subclass(Tensor)
     return plain.double() if plain.is_cuda else float(plain)

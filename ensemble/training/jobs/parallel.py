@@ -78,7 +78,7 @@ def train_all(
         track,
     )
     outcomes: dict[str, Outcome] = {}
-    with _pool(setup, max_count) as pool:
+    with worker_pool(setup, max_count) as pool:
         count = workers or best_count(lambda n: pool.pace(groups[0][0], n), max_count)
         listener.note(f"training {count} members at a time")
         for group_outcomes in pool.train(groups, count, listener.note):
@@ -212,7 +212,7 @@ def _error(failure: tuple[str, int] | None) -> EnsError | None:
 
 
 @contextmanager
-def _pool(setup: WorkerSetup, size: int) -> Iterator[_WorkerPool]:
+def worker_pool(setup: WorkerSetup, size: int) -> Iterator[_WorkerPool]:
     pool = _WorkerPool(setup, size)
     try:
         yield pool

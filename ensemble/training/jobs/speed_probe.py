@@ -63,17 +63,17 @@ def choose_format(recipe: ResolvedRecipe, network: Network, device: torch.device
         for pair in candidates:
             apply_format(network, ComputeFormat(*pair, why="", graphed=graphed))
             speeds[pair] = rate(network, x, training=True)
-        best = _best(speeds)
+        best = best_pair(speeds)
         figures = ", ".join(f"{precision} {layout} {speed:.0f}" for (precision, layout), speed in speeds.items())
         measured_speed = speeds[best] if load_check.undisturbed else None
         return ComputeFormat(
             *best, why=f"training images a second: {figures}", graphed=graphed, speed=measured_speed
         ).facts()
 
-    return _cached("formats", [network_key(recipe), _machine(device)], network, measure, ComputeFormat.read)
+    return cached("formats", [network_key(recipe), _machine(device)], network, measure, ComputeFormat.read)
 
 
-def _best(speeds: Mapping[tuple[str, str], float]) -> tuple[str, str]:
+def best_pair(speeds: Mapping[tuple[str, str], float]) -> tuple[str, str]:
     """The fastest pair of precision and layout; float16 or bfloat16 only if faster by MIN_ROUNDING_SPEEDUP.
 
     speeds: images per second, in order of preference.
@@ -112,7 +112,7 @@ def measure_speed(
         return asdict(Speed(head, all_layers, valid, predict))
 
     key = [network_key(recipe), _machine(device), compute_format.precision, compute_format.layout]
-    return _cached("speeds", key, network, measure, lambda facts: Speed(**facts), lambda: load_check.undisturbed)
+    return cached("speeds", key, network, measure, lambda facts: Speed(**facts), lambda: load_check.undisturbed)
 
 
 def compiling_pays(
@@ -145,7 +145,7 @@ def compiling_pays(
 
     dtype = str(network.compute_dtype)
     key = [network_key(recipe), _machine(device), dtype, network.channels_last]
-    result = _cached("compiled", key, network, measure, lambda facts: facts)
+    result = cached("compiled", key, network, measure, lambda facts: facts)
     pays = result["gain"] > 0 and result["making"] + seconds / result["gain"] < 0.95 * seconds
     return pays, str(result["why"])
 
@@ -198,7 +198,7 @@ def _machine(device: torch.device) -> list[Any]:
     return [_PROBE_VERSION, describe(device), torch.__version__, torch.backends.cpu.get_cpu_capability()]
 
 
-def _cached(
+def cached(
     folder: str,
     key: list[Any],
     network: Network,

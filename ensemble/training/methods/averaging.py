@@ -209,7 +209,7 @@ class Soup(Average):
 
         def score(state: Tensors) -> float:
             learner.model.load_state_dict(state)
-            return _accuracy(learner)
+            return valid_accuracy(learner)
 
         scores = {epoch: score(state) for epoch, state in self.epoch_weights.items()}
         order = sorted(scores, key=lambda epoch: (-scores[epoch], -epoch))
@@ -247,7 +247,7 @@ def _mean(states: Iterable[Tensors]) -> Tensors:
 
 
 @torch.no_grad()
-def _accuracy(learner: Learner) -> float:
+def valid_accuracy(learner: Learner) -> float:
     """Validation accuracy of the network."""
     learner.model.eval()
     correct, count = 0, 0

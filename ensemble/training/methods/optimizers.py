@@ -70,7 +70,7 @@ class FusedAdam(Fused):
         states = [self._state(parameter) for parameter in parameters]
         fused = parameters[0].device.type in FUSED
         averages = [state["grad_avg"] for state in states], [state["sqr_avg"] for state in states]
-        views, grad_views, means, squares = _channels_last_views(parameters, grads, *averages)
+        views, grad_views, means, squares = channels_last_views(parameters, grads, *averages)
         self.kernel(
             views,
             grad_views,
@@ -123,7 +123,7 @@ class FusedSGD(Fused):
         fused = parameters[0].device.type in FUSED
         # as in torch, with a zero average the first Nesterov step uses the plain gradient
         averages = [self._average(parameter) for parameter in parameters]
-        views, grad_views, means = _channels_last_views(parameters, grads, averages)
+        views, grad_views, means = channels_last_views(parameters, grads, averages)
         sgd(
             views,
             grad_views,
@@ -181,7 +181,7 @@ class Muon(FusedSGD):
             parameter.add_(step.view_as(parameter), alpha=-self.filter_lr * float(hyper["lr"]))
 
 
-def _channels_last_views(parameters: Sequence[Tensor], *states: Sequence[Tensor]) -> list[list[Tensor]]:
+def channels_last_views(parameters: Sequence[Tensor], *states: Sequence[Tensor]) -> list[list[Tensor]]:
     """Parameters and their state tensors, with channels-last filters permuted to be contiguous.
 
     The permuted tensors are views of the same memory; torch's fused CPU kernels copy non-contiguous tensors.
