@@ -140,6 +140,13 @@ def _offset_matrix(h: int, w: int, rows: int, columns: int, size: int, stride: i
     return torch.einsum("yai,xbj->yxabij", along(rows, h), along(columns, w)).reshape(-1, size * size)
 
 
+def has_depthwise(body: nn.Module) -> bool:
+    """Whether a network has depthwise convolutions."""
+    return any(
+        isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels for module in body.modules()
+    )
+
+
 class FastConvolutions(TorchFunctionMode):
     """Context in which a network's calls of `torch.conv2d` and `F.batch_norm` are replaced as described above.
 
@@ -152,9 +159,7 @@ class FastConvolutions(TorchFunctionMode):
             self.pairs, images, expected = convolutions_with_norms(body, size)
             with self:
                 unchanged = outputs_unchanged(body, images, expected)
-        self.depthwise = any(
-            isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels for module in body.modules()
-        )
+        self.depthwise = has_depthwise(body)
         if not unchanged:  # the output of a convolution is used elsewhere too
             self.pairs = []
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ensemble.models.custom_networks import Whitening
-from ensemble.models.fast_convolutions import FastConvolutions
+from ensemble.models.fast_convolutions import FastConvolutions, has_depthwise
 from ensemble.models.graphs import Graphs
 from ensemble.models.layers import concat_head, linear_head, mark_scale_free, rescale_filters
 from ensemble.models.state_dict import fit_body, fit_pretrained, from_run
@@ -92,6 +92,11 @@ class Network(nn.Sequential):
                 with self._convolutions[0]:
                     return self._body_and_head(x)
         return self._body_and_head(x)
+
+    @property
+    def fast_depthwise(self) -> bool:
+        """Whether it has depthwise convolutions that train with this package's gradients on a CPU."""
+        return self.fast is not None and has_depthwise(self[0])
 
     def _body_and_head(self, x: Tensor) -> Tensor:
         logits: Tensor = self[1](self[0](x))

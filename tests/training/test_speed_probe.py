@@ -90,3 +90,17 @@ def test_compiling_pays_for_long_trainings(cache: Path, monkeypatch: pytest.Monk
     assert speed_probe.compiling_pays(speednet_recipe(), network, cpu, 3600.0) == (True, "figures")
     monkeypatch.setattr(speed_probe, "cached", lambda *_: {"making": 900.0, "gain": 1.2, "why": "figures"})
     assert speed_probe.compiling_pays(speednet_recipe(), network, cpu, 3600.0) == (False, "figures")
+
+
+def test_compiling_is_not_tried_beside_fast_depthwise_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ensemble.training.jobs import speed_probe
+
+    monkeypatch.setattr(speed_probe, "can_compile", lambda device: True)
+    monkeypatch.setattr(speed_probe, "cached", lambda *_: {"making": 1.0, "gain": 2.0, "why": "figures"})
+    for keys, tried in (({}, False), ({"fast_convolutions": False}, True)):
+        recipe = speednet_recipe(arch="mobilenet_v2", image_size=32, **keys)
+        network = build_network(recipe, 10)
+        assert speed_probe.compiling_pays(recipe, network, torch.device("cpu"), 3600.0) == (
+            tried,
+            "figures" * tried,
+        )
