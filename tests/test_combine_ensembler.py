@@ -45,7 +45,7 @@ def test_the_seed_rule_by_hand(tmp_path, three):
 
 def test_what_is_on_disk(tmp_path, three):
     created = combine(three, folder=tmp_path, threshold=0.1, name="trio")
-    facts, metrics = created.run.facts, created.run.metrics
+    facts, metrics = created.run.record.values, created.run.metrics
     assert created.run.id == f"trio-{facts['hash'][:8]}" and len(facts["hash"]) == 64
     assert (facts["schema"], facts["kind"], facts["parameters"]) == (1, "ensemble", 30)
     assert [parent["id"] for parent in facts["parents"]] == [one.id for one in three]
@@ -198,7 +198,7 @@ def test_no_test_predictions_anywhere_is_said(tmp_path, three):
 
 
 def test_predictions_of_a_test_set_that_has_changed_since_are_refused(tmp_path, three):
-    data = {**three[0].facts["data"], "tests": {"test": "c" * 64}}
+    data = {**three[0].record.values["data"], "tests": {"test": "c" * 64}}
     later = member(tmp_path, "later-1", seed=7, data=data)
     with pytest.raises(MismatchedRuns, match="predicted another test"):
         combine([*three, later], folder=tmp_path)
@@ -322,7 +322,7 @@ def test_a_refit_cannot_be_weighed(tmp_path, three):
 def test_what_was_chosen_on_the_validation_rows_is_said(tmp_path, three):
     early = member(tmp_path, "early-1", seed=4, chosen_on_valid=["best epoch"])
     created = combine([*three, early], folder=tmp_path)
-    assert created.run.facts["chosen_on_valid"] == ["best epoch"]
+    assert created.run.record.values["chosen_on_valid"] == ["best epoch"]
     assert any("best epoch" in line for line in created.notes)
 
 

@@ -201,10 +201,10 @@ def test_refits_answer_for_the_test_that_they_predicted(here, capsys):
         {"test": new.predictions("test")},
         kind="refit",
         parents=[one],
-        data={**facts["data"], "tests": new.facts["data"]["tests"]},
+        data={**facts["data"], "tests": new.record.values["data"]["tests"]},
     )
     created = said(capsys, "combine", "net-0", "--refits")[0].splitlines()[-1]
-    assert read_json(here / "runs" / created / "run.json")["data"]["tests"] == refit.facts["data"]["tests"]
+    assert read_json(here / "runs" / created / "run.json")["data"]["tests"] == refit.record.values["data"]["tests"]
     said(capsys, "submit", created)
 
 

@@ -109,7 +109,7 @@ def test_the_current_data_set_knows_targets_before_any_run_does(tmp_path, folder
     test = save(tmp_path / "t.npz", predictions(20, 1, prefix="t", labelled=False))
     created = import_run("x", folder=folder, valid=valid, test=test, dataset=partial(dataset, "d" * 64))
     assert created.matched == "the current data set"
-    assert created.run.facts["data"] == {"form": None, "fingerprint": "d" * 64, "tests": {"test": "b" * 64}}
+    assert created.run.record.values["data"] == {"form": None, "fingerprint": "d" * 64, "tests": {"test": "b" * 64}}
     assert created.run.predictions("valid").targets.tolist() == predictions(60, 1).targets.tolist()
     second = save(tmp_path / "x.npz", predictions(60, 2, labelled=False))
     other = import_run("y", folder=folder, valid=second, dataset=partial(pytest.fail, "a run knows these ids"))
@@ -313,7 +313,7 @@ def test_a_kill_while_a_run_is_written_over_leaves_it_incomplete(tmp_path, folde
     valid = save(tmp_path / "v.npz", predictions(9, 1))
     test = save(tmp_path / "t.npz", predictions(4, 1, prefix="t", labelled=False))
     result = import_run("x", folder=folder, valid=valid, test=test).run
-    created = result.facts["created"]
+    created = result.record.values["created"]
 
     def killed(*_):
         raise KeyboardInterrupt
@@ -329,7 +329,7 @@ def test_a_kill_while_a_run_is_written_over_leaves_it_incomplete(tmp_path, folde
             import_run("x", folder=folder, valid=valid, test=other)
         assert not result.complete
     again = import_run("x", folder=folder, valid=valid, test=other).run
-    assert again.complete and again.facts["created"] >= created
+    assert again.complete and again.record.values["created"] >= created
 
 
 def test_another_test_is_not_taken_for_the_known_one(tmp_path, folder):
@@ -337,7 +337,7 @@ def test_another_test_is_not_taken_for_the_known_one(tmp_path, folder):
     valid = save(tmp_path / "v.npz", predictions(60, 2, labelled=False))
     for prefix, tests in (("t", {"test": "b" * 64}), ("u", {})):
         test = save(tmp_path / f"{prefix}.npz", predictions(20, 3, prefix=prefix, labelled=False))
-        assert import_run("x", folder=folder, valid=valid, test=test).run.facts["data"]["tests"] == tests
+        assert import_run("x", folder=folder, valid=valid, test=test).run.record.values["data"]["tests"] == tests
 
 
 @pytest.mark.parametrize("rule", rules.names())

@@ -358,7 +358,7 @@ def test_a_student_is_said_to_look_too_good_and_is_made_again_by_distilling(tmp_
     assert "Scores on 60 out-of-fold rows" in "".join(result.tables)
     (command,) = [line for line in result.text.splitlines() if "net-student-00000009/recipe.yaml" in line][:1]
     words = shlex.split(command)
-    assert words[:1] + words[3:5] == ["ens", "distill", student.facts["teacher"]["run"]]
+    assert words[:1] + words[3:5] == ["ens", "distill", student.record.values["teacher"]["run"]]
     assert words[-2:] == ["--temperature=2.0", "--alpha=0.9"] and "train" not in words
     # the student has learnt from every row: its folds draw where they look
     wanted = heatmaps(about_run(student), evidence(about_run(student)), 60)

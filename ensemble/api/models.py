@@ -47,7 +47,7 @@ class Model:
     @property
     def classes(self) -> tuple[str, ...]:
         """The k class names, in the order of the columns of its predictions."""
-        return tuple(self.run.facts.get("classes") or ())
+        return self.run.record.classes
 
     @property
     def metrics(self) -> Mapping[str, Any]:
@@ -57,7 +57,7 @@ class Model:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What its training history says against it."""
-        return tuple(self.run.facts.get("warnings") or ())
+        return self.run.record.warnings
 
     @property
     def score(self) -> Headline | None:

@@ -246,7 +246,7 @@ def _refuse_changed_tests(sources: Sequence[Run], data: DataSpec | None, folder:
 
 def _refuse_other_test(sources: Sequence[Run], split: str) -> None:
     """Raises MismatchedRuns if the images of a test set changed between the predictions of two runs."""
-    fingerprints = {run.id: run.facts.get("data", {}).get("tests", {}).get(split) for run in sources}
+    fingerprints = {run.id: run.record.data.tests.get(split) for run in sources}
     known = {run_id: fingerprint for run_id, fingerprint in fingerprints.items() if fingerprint is not None}
     differing = [run_id for run_id, fingerprint in known.items() if fingerprint != next(iter(known.values()))]
     if differing:

@@ -78,7 +78,7 @@ def ensemble_config(plan: Plan, fitted: Fitted, metric: str, sources: Sequence[R
 
 
 def read_ensemble(run: Run) -> Ensemble:
-    """The ensemble in a run of kind `ensemble`. Raises DataError if its files are not in the written format."""
+    """The ensemble in a run that is an ensemble. Raises DataError if its files are not in the written format."""
     value: Any = text.read(run.path / "ensemble.yaml")
     params = read_arrays(run.path / "ensemble.npz", f"{run.id}/ensemble.npz")
     try:
@@ -116,8 +116,8 @@ def combine_command(run: Run) -> str:
         words.append("--calibrate" if calibrated else "--no-calibrate")
     if any("refit" in entry for entry in value["members"]):
         words.append("--refits")
-    if run.facts.get("name", "ensemble") != "ensemble":
-        words += ["--name", str(run.facts["name"])]
+    if (name := run.record.name or "ensemble") != "ensemble":
+        words += ["--name", name]
     ids = [str(entry["id"]) for entry in (*value["members"], *(value.get("left_out") or []))]
     return ens(run.path.parent, "combine", *words, *ids)
 
@@ -128,7 +128,7 @@ def other_test(run: Run, change: Change, data: DataSpec) -> MismatchedRuns:
     For an ensemble it says to combine again, after its outdated sources have predicted the new images.
     """
     folder = run.path.parent
-    if run.kind != "ensemble":
+    if not run.is_ensemble:
         return refusal(change, [run], [run], data, folder, "")
     sources = [Run(folder / run_id) for run_id in read_ensemble(run).sources]
     outdated = changes([source for source in sources if source.complete], {change.split: change.current})

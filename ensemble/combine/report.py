@@ -103,7 +103,7 @@ def report(plan: Plan, evaluation: Evaluation, valid: Split, members: Sequence[R
         [contribution.gain for contribution in member_contributions],
     )
     unique_hits = only_right(pool.hits[np.ix_(np.array(kept), known)])
-    untrained = [run.arch for run in members if run.kind == "import" and not run.facts.get("arch")]
+    untrained = [run.arch for run in members if run.is_import and not run.record.arch]
     parts = [
         Part(plan.ids[index], part.gain, part.low, part.high, part.disagreement, count, cost)
         for index, part, count, cost in zip(kept, member_contributions, unique_hits, costs, strict=True)
@@ -136,5 +136,5 @@ def _comparisons(plan: Plan, evaluation: Evaluation, valid: Split, known: Ints) 
 
 
 def _cost(run: Run) -> float | None:
-    value = run.facts.get("seconds_per_image")
+    value = run.record.seconds_per_image
     return float(value) if isinstance(value, (int, float)) else None

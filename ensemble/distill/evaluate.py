@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,7 +15,8 @@ from ensemble.core.predictions import UNKNOWN, Floats, Ints, Predictions, Texts,
 from ensemble.distill.teacher import rows_of
 from ensemble.metrics import Metric, find
 from ensemble.runs.origin import named_run
-from ensemble.runs.run import SCHEMA, Run
+from ensemble.runs.record import SCHEMA, Kind
+from ensemble.runs.run import Run
 from ensemble.stats.comparison import DRAWN_ROWS, FEWEST_DRAWS, MOST_DRAWS, compare
 from ensemble.stats.intervals import Difference, difference, drawn_scores, group_codes, units_of
 from ensemble.stats.intervals import student as student_t
@@ -197,7 +197,13 @@ def evaluate_student(ensemble: Run, student: Run, baseline: Run) -> Distillation
     test = _test(name, ensemble, student, baseline)
     scores = (valid.ensemble, valid.student, valid.baseline)
     first, second, third = (
-        CostLine(name, run.id, score, _cost(run, "seconds_per_image"), _cost(run, "bytes"))
+        CostLine(
+            name,
+            run.id,
+            score,
+            _per_network(run, run.record.seconds_per_image),
+            _per_network(run, run.record.bytes),
+        )
         for name, run, score in zip(
             ("ensemble", "student", "baseline"), (ensemble, student, baseline), scores, strict=True
         )
@@ -207,9 +213,9 @@ def evaluate_student(ensemble: Run, student: Run, baseline: Run) -> Distillation
     return distillation
 
 
-def _cost(run: Run, key: str) -> float | None:
-    cost = run.facts.get(key)
-    return cost / len(run.facts["parents"]) if cost is not None and run.kind == "folds" else cost
+def _per_network(run: Run, cost: float | None) -> float | None:
+    """The cost of one of the networks of a folds run; that of any other run as it is."""
+    return cost / len(run.record.parents) if cost is not None and run.kind is Kind.FOLDS else cost
 
 
 def _retained(
@@ -239,8 +245,8 @@ def _of_folds(student: Run) -> Predictions:
     predictions = student.predictions("test")
     if not student.pools_folds:
         return predictions
-    parents: Sequence[dict[str, Any]] = student.facts["parents"][1:]
-    folds = [named_run(student.path.parent, str(parent["id"])).predictions("test") for parent in parents]
+    parents = student.record.parents[1:]
+    folds = [named_run(student.path.parent, parent.id).predictions("test") for parent in parents]
     aligned = stacked([align(fold, predictions.ids, predictions.classes) for fold in folds])
     return replace(predictions, probs=aligned.mean(axis=0, dtype=np.float64).astype(np.float32))
 

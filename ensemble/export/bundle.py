@@ -131,8 +131,8 @@ def bundle_config(loaded: LoadedEnsemble, opset: int) -> dict[str, Any]:
         "weights": predicting.weights[list(predicting.used)].tolist(),
         "calibration": _calibrations(predicting),
         "fingerprint": predicting.run.fingerprint,
-        "sizes": dict(predicting.members[0].run.facts.get("data", {}).get("sizes", {})),
-        "chosen_on_valid": list(predicting.run.facts.get("chosen_on_valid") or []),
+        "sizes": dict(predicting.members[0].run.record.data.sizes),
+        "chosen_on_valid": list(predicting.run.record.chosen_on_valid),
         "opset": opset,
         "versions": versions() | {name: version(name) for name in ("torch", "onnx", "onnxruntime", "pillow")},
     }
@@ -152,7 +152,7 @@ def _member(predicting: PredictingMembers, j: int, loaded: LoadedEnsemble) -> di
                 "resize": loaded.networks[run.id].square.resize,
                 "preprocess": list(loaded.networks[run.id].square.filters),
                 "tta": loaded.networks[run.id].recipe.tta,
-                "weights_sha256": run.facts["files"]["weights"],
+                "weights_sha256": run.record.weights_sha256,
             }
             for run in member.networks
         ],

@@ -53,7 +53,7 @@ class Side:
     @property
     def parameters(self) -> int | None:
         """Number of parameters of the network."""
-        return self.run.facts.get("parameters")
+        return self.run.record.parameters
 
 
 def sides(runs: Sequence[Run]) -> list[Side]:
@@ -66,7 +66,7 @@ def sides(runs: Sequence[Run]) -> list[Side]:
 
 def values(side: Side) -> list[object]:
     """A row of the table, in the order of `HEADER`, unformatted."""
-    training, facts = side.training, side.run.facts
+    training, record = side.training, side.run.record
     return [
         side.run.id,
         side.run.arch,
@@ -79,9 +79,9 @@ def values(side: Side) -> list[object]:
         None if training is None or training.overfits is None else "yes" if training.overfits else "no",
         training and training.lowest_train_loss,
         training and training.epochs_to_target,
-        facts.get("seconds"),
-        facts.get("parameters"),
-        None if facts.get("bytes") is None else f"{facts['bytes'] / 1e6:.1f}",
+        record.seconds,
+        record.parameters,
+        None if record.bytes is None else f"{record.bytes / 1e6:.1f}",
     ]
 
 

@@ -57,7 +57,7 @@ def report_page(
     classes = lines(rows) if rows else []
     sentences = summary(subject, evidence, score_rows, classes, record)
     caveats = warnings(subject, evidence, leaks, chosen)
-    names = rows.classes if rows else tuple(subject.focus.facts.get("classes") or ())
+    names = rows.classes if rows else subject.focus.record.classes
     trained, trained_total = trainings(subject)
     accuracy_bars = bars(subject, evidence)
     values = {

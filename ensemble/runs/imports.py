@@ -26,6 +26,7 @@ from ensemble.runs.import_match import (
     without_extensions,
 )
 from ensemble.runs.origin import usable_runs
+from ensemble.runs.record import Kind
 from ensemble.runs.run import Run, all_runs
 from ensemble.runs.writing import run_id, write_run
 
@@ -147,7 +148,7 @@ def import_run(
         {"pipeline": _PIPELINE, "kind": "import", "arch": arch, "valid": sha256_of(predictions, with_probs=True)}
     )
     facts = {
-        "kind": "import",
+        "kind": Kind.IMPORT,
         "name": name,
         "hash": full_hash,
         "pipeline": _PIPELINE,
@@ -185,8 +186,8 @@ def _same_name_note(imported: Run, name: str) -> str | None:
     others = [
         run.path
         for run in usable_runs(imported.path.parent)
-        if run.kind == "import"
-        and run.facts.get("name") == name
+        if run.is_import
+        and run.record.name == name
         and run.id != imported.id
         and run.fingerprint == imported.fingerprint
     ]
@@ -214,10 +215,10 @@ def _data(splits: Mapping[str, Predictions], reference: Reference | None) -> dic
     """`data` of run.json: that of the reference, with its test set if the test ids are equal."""
     if reference is None:
         return {"form": None, "fingerprint": sha256_of(splits["valid"]), "tests": {}}
-    tests = reference.data.get("tests", {})
+    tests = reference.data.tests
     same_test = "test" in splits and "test" in tests and reference.test_ids == set(splits["test"].ids.tolist())
     return {
-        "form": reference.data.get("form"),
-        "fingerprint": str(reference.data.get("fingerprint", "")),
+        "form": reference.data.form,
+        "fingerprint": reference.data.fingerprint,
         "tests": {"test": tests["test"]} if same_test else {},
     }

@@ -12,6 +12,7 @@ from ensemble.core.files import without_nan
 from ensemble.data.leaks import Leaks, known_leaks, merged
 from ensemble.metrics import find
 from ensemble.runs.origin import named_run
+from ensemble.runs.record import Kind
 from ensemble.runs.run import Run
 from ensemble.stats.intervals import interval
 
@@ -59,11 +60,11 @@ def headline(run: Run) -> Headline | None:
         rows, of = run.metrics["valid"]["n"], run.metrics.get("score_of", "")
         return Headline(metric, score["value"], score["low"], score["high"], rows, of and f"of {of}")
     if not run.has("valid"):
-        parents = run.facts.get("parents") or []
-        if run.kind != "refit" or not parents:
+        parents = run.record.parents
+        if run.kind is not Kind.REFIT or not parents:
             return None
-        member_score = headline(named_run(run.path.parent, str(parents[0]["id"])))
-        return member_score and Headline(**{**vars(member_score), "of": f"of {parents[0]['id']}, before the refit"})
+        member_score = headline(named_run(run.path.parent, parents[0].id))
+        return member_score and replace(member_score, of=f"of {parents[0].id}, before the refit")
     rows = run.predictions("valid")
     has_label = rows.labelled
     if rows.targets is None or not has_label.any():
@@ -74,7 +75,7 @@ def headline(run: Run) -> Headline | None:
         interval(metric, [probs], targets, None if rows.groups is None else rows.groups[has_label])
     )
     of = ""
-    if run.kind == "student":
+    if run.kind is Kind.STUDENT:
         of = "flattered by its soft labels" + (", of its folds" if run.pools_folds else "")
     return Headline("accuracy", float(metric(probs, targets)), low, high, len(targets), of)
 
@@ -119,11 +120,11 @@ def _with_data_leaks(rows: Sequence[Row]) -> list[Row]:
     """The rows, where ensembles and imports, which record no leaks, get those of the members on the same data."""
     leaks_by_data: dict[str, Leaks] = {}
     for row in rows:
-        if row.kind in ("member", "refit") and not row.is_fold:
+        if row.kind in (Kind.MEMBER, Kind.REFIT) and not row.is_fold:
             leaks_by_data[row.fingerprint] = merged(leaks_by_data.get(row.fingerprint, {}), row.leaks)
     return [
         replace(row, leaks=merged(row.leaks, leaks_by_data.get(row.fingerprint, {})))
-        if row.kind in ("ensemble", "import")
+        if row.kind in (Kind.ENSEMBLE, Kind.IMPORT)
         else row
         for row in rows
     ]
@@ -142,25 +143,21 @@ def _row(run: Run) -> Row:
 
 
 def _read(run: Run) -> Row:
-    facts, metrics = run.facts, run.metrics
-    ensemble = run.kind == "ensemble"
+    record, metrics = run.record, run.metrics
     metric, honest = _first_metric(metrics.get("honest") or {})
     return Row(
         id=run.id,
         kind=run.kind,
-        arch=facts.get("arch"),
+        arch=record.arch,
         status=_status(run),
         accuracy=(metrics.get("valid") or {}).get("accuracy"),
         metric=metric,
         honest=honest.get("value"),
         low=honest.get("low"),
         high=honest.get("high"),
-        apparent=(metrics.get("apparent") or {}).get(metric) if ensemble else None,
-        parameters=facts.get("parameters"),
-        bytes=facts.get("bytes"),
-        seconds=facts.get("seconds"),
-        seconds_per_image=facts.get("seconds_per_image"),
-        chosen_on_valid=tuple(str(choice) for choice in facts.get("chosen_on_valid") or ()),
+        apparent=(metrics.get("apparent") or {}).get(metric) if run.is_ensemble else None,
+        **record.costs,
+        chosen_on_valid=record.chosen_on_valid,
         fingerprint=run.fingerprint,
         is_fold=run.is_fold,
         leaks=_leaks(run),
@@ -175,7 +172,7 @@ def _leaks(run: Run) -> Leaks:
     checked = known_leaks(run.path.parent, run.fingerprint) if run.fingerprint else {}
     if run.pools_folds or run.is_fold:
         checked = {split: counts for split, counts in checked.items() if split != "valid"}
-    return merged(dict(run.facts.get("leaks") or {}), checked)
+    return merged(run.record.leaks, checked)
 
 
 def _first_metric(honest: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any]]:

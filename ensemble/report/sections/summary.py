@@ -15,6 +15,7 @@ from ensemble.report.sections.members import Parts
 from ensemble.report.sections.scope import Evidence, Subject
 from ensemble.report.sections.scores import Score
 from ensemble.runs.leaderboard import headline
+from ensemble.runs.record import Kind
 
 SOFT_LABELS = "soft labels"
 """Entry of a student's `chosen_on_valid`; it has a warning of its own, as soft labels are more than a choice."""
@@ -48,7 +49,7 @@ def _kind(subject: Subject, parts: Parts | None) -> str:
     """Kind and architecture of the run, or members and rule of the ensemble."""
     run = subject.focus
     if parts is None:
-        arch = f" of architecture {run.facts['arch']}" if run.facts.get("arch") else ""
+        arch = f" of architecture {run.record.arch}" if run.record.arch else ""
         return f"{run.id} is {_KINDS.get(run.kind, 'a run{}').format(arch)}."
     m = len(parts.members)
     chosen = " (chosen by `auto`)" if parts.requested_rule != parts.rule else ""
@@ -138,7 +139,7 @@ def warnings(subject: Subject, evidence: Evidence, leaks: Leaks, chosen: Sequenc
     sentences = [f"Images leak. {line}; the score there looks too good." for line in leak_lines(leaks)]
     sentences += _across_folds(subject)
     sentences += _unverifiable(subject)
-    sentences += [f"{run.id}: {line}." for run in subject.members for line in run.facts.get("warnings", [])]
+    sentences += [f"{run.id}: {line}." for run in subject.members for line in run.record.warnings]
     chosen = [choice for choice in chosen if choice != SOFT_LABELS]
     if chosen:
         sentences.append(
@@ -159,8 +160,8 @@ def warnings(subject: Subject, evidence: Evidence, leaks: Leaks, chosen: Sequenc
 
 def _unverifiable(subject: Subject) -> list[str]:
     """Warnings on students and imports, whose independence from the rows is not guaranteed."""
-    students = [run.id for run in subject.members if run.kind == "student"]
-    imported = [run.id for run in subject.members if run.kind == "import"]
+    students = [run.id for run in subject.members if run.kind is Kind.STUDENT]
+    imported = [run.id for run in subject.members if run.is_import]
     sentences = []
     if students:
         sentences.append(

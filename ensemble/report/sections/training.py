@@ -14,6 +14,7 @@ from ensemble.report.figures import draw_epochs, stage_ends
 from ensemble.report.sections.scope import Subject, parents
 from ensemble.report.svg import SERIES, SOFT, plot
 from ensemble.runs.history import Epoch, history
+from ensemble.runs.record import Kind
 from ensemble.runs.run import Run
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def trainings(subject: Subject) -> tuple[list[TrainingCurves], int]:
     """(training of at most `MOST` members with a history, number of such members). Raises DataError."""
     trained = []
     for run in subject.members:
-        networks = parents(run) if run.kind == "folds" else [run]
+        networks = parents(run) if run.kind is Kind.FOLDS else [run]
         histories = {network.id: epochs for network in networks if (epochs := history(network))}
         if histories:
             trained.append((run, histories, networks))
@@ -131,7 +132,7 @@ def _trained(
 ) -> TrainingCurves:
     by_id = {network.id: network for network in networks}
     rows = [
-        NetworkCurves(name, summary, tuple((by_id[name].facts.get("rates") or {}).values()))
+        NetworkCurves(name, summary, tuple(by_id[name].record.rates.values()))
         for name, epochs in histories.items()
         if (summary := training_summary(epochs))
     ]
@@ -173,7 +174,7 @@ def finders(run: Run) -> list[FinderCurve]:
     path = run.path / "lr_find.csv"
     if not path.is_file():
         return []
-    rates = run.facts.get("rates") or {}
+    rates = run.record.rates
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [(int(row["stage"]), float(row["lr"]), float(row["loss"])) for row in csv.DictReader(file)]

@@ -23,7 +23,7 @@ from ensemble.training.engine.lr_finder import Curve, curves_csv
 from ensemble.training.jobs.member import initial_network
 from ensemble.training.jobs.plan import Job, TrainingContext
 from ensemble.training.jobs.progress import ProgressWatcher
-from ensemble.training.jobs.record import new_facts
+from ensemble.training.jobs.record import RecordInProgress, new_record
 from ensemble.training.methods.augment import transforms
 from ensemble.training.methods.samplers import smaller_batch
 
@@ -42,12 +42,12 @@ def rate_curve(job: Job, dataset: Dataset, context: TrainingContext) -> Curve:
     """The finder's curve for `lr: auto` in this job's first stage, with the same seeds as in training."""
     with ProgressWatcher(f"{job.path.name} finder", job.recipe, context.listener) as watcher:
         images = context.images(job.recipe, "train", watcher.reading)
-        facts = new_facts(job, dataset, describe(context.device))
-        network = initial_network(job, dataset, images, context.device, facts)
+        progress = RecordInProgress(job, new_record(job, dataset, describe(context.device)))
+        network = initial_network(job, dataset, images, context.device, progress)
         if reason := smaller_batch(job.recipe, dataset.splits["train"].targets, len(dataset.classes)):
             context.listener.note(f"{job.path.name}: {reason}")
         seed_everything(job.recipe.seed, "loaders")
-        loaders = data_loaders(job.recipe, dataset, images, facts["mean"], facts["std"], device=context.device)
+        loaders = data_loaders(job.recipe, dataset, images, *progress.record.normalisation, device=context.device)
         return Training(job.recipe, network, loaders, job.path, {}, lambda *_: None, watcher).curve()
 
 
