@@ -14,7 +14,8 @@ from ensemble.core.table import Cell, interval, milliseconds
 
 if TYPE_CHECKING:
     from ensemble.api.models import Ensemble
-    from ensemble.combine.ensembler import Combined, MemberRow
+    from ensemble.combine.ensembler import Combined
+    from ensemble.combine.record import MemberRow
     from ensemble.combine.report import Part
 
 

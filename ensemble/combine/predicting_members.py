@@ -137,7 +137,7 @@ def honest_rows(members: PredictingMembers) -> tuple[Predictions, str]:
     if not run.has("valid") and run.record.parents:
         run = named_run(run.path.parent, run.record.parents[0].id)
         origin = f"of {run.id}, before the refit"
-    elif members.ensemble is not None and members.ensemble.sources != members.ensemble.members:
+    elif members.ensemble is not None and members.ensemble.refitted:
         origin = "of the members before the refit"
     rows = run.predictions("valid") if run.has("valid") else None
     if rows is None or not rows.labelled.any():

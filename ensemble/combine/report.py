@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ensemble.combine.advice import Advice, advise
+from ensemble.combine.advice import Advice, NextMember, advise
 from ensemble.combine.aligned import Split
 from ensemble.combine.arrays import sampled
 from ensemble.combine.contributions import WithoutMembers, contributions, only_right
@@ -16,13 +16,17 @@ from ensemble.combine.evaluate import Evaluation
 from ensemble.combine.fit import Plan, Pool
 from ensemble.combine.member_elimination import Elimination, eliminate_members
 from ensemble.combine.rule_selection import RuleScore
-from ensemble.core.errors import abbreviated
-from ensemble.core.files import without_nan
+from ensemble.core.errors import DataError, abbreviated, one_line
+from ensemble.core.files import read_json, without_nan
 from ensemble.core.predictions import Ints
 from ensemble.metrics import metrics
 from ensemble.runs.run import Run
 from ensemble.stats.comparison import Comparison, compare
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_Value = TypeVar("_Value", bound="DataclassInstance")
 _CELLS, _FEWEST = 10_000_000, 2_000
 
 
@@ -76,6 +80,42 @@ class Report:
             names = abbreviated(self.dropped) if few else f"keep {abbreviated(staying)}"
             lines.append(f"{self.shorter.sentence}: {names}")
         return [*lines, self.advice.sentence]
+
+
+def read_report(run: Run) -> Report | None:
+    """report.json of an ensemble; None if missing, as in older ensembles. Raises DataError for a broken file."""
+    path = run.path / "report.json"
+    if not path.is_file():
+        return None
+    try:
+        return _report(read_json(path))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(
+            f"{run.id}/report.json is not as `ens combine` writes it ({one_line(error)}); combine again"
+        ) from error
+
+
+def _report(facts: Mapping[str, Any]) -> Report:
+    parts = tuple(_value(Part, entry) for entry in facts.get("parts", ()))
+    shorter, advice = facts.get("shorter"), facts.get("advice") or {}
+    dropped = tuple(facts.get("dropped") or (shorter or {}).get("dropped", ()))
+    positions = tuple(position for position, part in enumerate(parts) if part.id in dropped)
+    ranking = tuple(_value(NextMember, entry) for entry in advice.get("ranking", ()))
+    return Report(
+        metric=str(facts.get("metric", "")),
+        rows=int(facts.get("rows") or 0),
+        tournament=tuple(_value(RuleScore, entry) for entry in facts.get("tournament", ())),
+        against=tuple(_value(Comparison, entry) for entry in facts.get("against", ())),
+        parts=parts,
+        shorter=_value(Elimination, {**shorter, "dropped": positions}) if shorter else None,
+        dropped=dropped,
+        advice=Advice(ranking, bool(advice.get("stop")), str(advice.get("sentence", ""))),
+    )
+
+
+def _value(kind: type[_Value], values: Mapping[str, Any]) -> _Value:
+    """A dataclass from the object that `asdict` made of it, without keys that a later version added."""
+    return kind(**{field.name: values[field.name] for field in fields(kind) if field.name in values})
 
 
 def report(plan: Plan, evaluation: Evaluation, valid: Split, members: Sequence[Run]) -> Report:

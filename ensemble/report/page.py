@@ -116,7 +116,7 @@ def _facts(
     chosen: Sequence[str],
     leaks: Leaks,
 ) -> dict[str, Any]:
-    members = [] if record is None else [asdict(member) for member in record.members]
+    members = [] if record is None else [member.facts() for member in record.members]
     facts: dict[str, Any] = without_nan(
         {
             "run": subject.focus.id,
@@ -125,7 +125,7 @@ def _facts(
             "accuracy": focus_row.accuracy,
             "apparent": focus_row.apparent,
             "why_no_score": evidence.reason,
-            "rule": None if record is None else record.rule,
+            "rule": None if record is None else record.ensemble.rule,
             "members": members,
             "runs": [run.id for run in subject.runs],
             "chosen_on_valid": list(chosen),

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ensemble.combine.record import combine_command
-from ensemble.recipe import text
 from ensemble.report.sections.scope import Subject, parents
 from ensemble.runs.origin import ens, run_command
 from ensemble.runs.run import Run
@@ -65,9 +63,7 @@ def _candidates(subject: Subject) -> list[Run]:
     """The candidates of the ensemble, including those left out; for any other run, the run alone."""
     if subject.ensemble is None:
         return [subject.focus]
-    value: Any = text.read(subject.focus.path / "ensemble.yaml")
-    names = [str(entry["id"]) for entry in (*value["members"], *(value.get("left_out") or []))]
-    return [run for name in names if (run := Run(subject.folder / name)).complete]
+    return [run for row in subject.ensemble.rows if (run := Run(subject.folder / row.id)).complete]
 
 
 def _refits(subject: Subject) -> list[Run]:

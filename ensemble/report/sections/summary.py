@@ -21,11 +21,11 @@ SOFT_LABELS = "soft labels"
 """Entry of a student's `chosen_on_valid`; it has a warning of its own, as soft labels are more than a choice."""
 
 _KINDS = {
-    "member": "a network{}",
-    "folds": "several networks{}, each trained on a part of the data and scored on the part that it left out",
-    "refit": "a network{} that was trained once more, on the validation rows too",
-    "import": "a set of predictions{} that was made elsewhere",
-    "student": "a student{} that was taught by an ensemble",
+    Kind.MEMBER: "a network{}",
+    Kind.FOLDS: "several networks{}, each trained on a part of the data and scored on the part that it left out",
+    Kind.REFIT: "a network{} that was trained once more, on the validation rows too",
+    Kind.IMPORT: "a set of predictions{} that was made elsewhere",
+    Kind.STUDENT: "a student{} that was taught by an ensemble",
 }
 
 
@@ -39,7 +39,7 @@ def summary(
     sentences.append(_accuracy(subject, evidence, scores))
     sentences += _other_metric(scores, evidence)
     sentences += _optimism(scores)
-    sentences += [] if parts is None else list(parts.against)
+    sentences += [] if parts is None else parts.against
     sentences += _weakest(classes, evidence.rows)
     sentences.append(calibration(evidence.rows))
     return sentences
@@ -51,11 +51,11 @@ def _kind(subject: Subject, parts: Parts | None) -> str:
     if parts is None:
         arch = f" of architecture {run.record.arch}" if run.record.arch else ""
         return f"{run.id} is {_KINDS.get(run.kind, 'a run{}').format(arch)}."
-    m = len(parts.members)
-    chosen = " (chosen by `auto`)" if parts.requested_rule != parts.rule else ""
-    temperature = "" if parts.temperature is None else f", and a temperature of {parts.temperature:.4f}"
+    ensemble, m = parts.ensemble, len(parts.members)
+    chosen = " (chosen by `auto`)" if ensemble.requested_rule != ensemble.rule else ""
+    temperature = "" if ensemble.temperature is None else f", and a temperature of {ensemble.temperature:.4f}"
     members = "one member" if m == 1 else f"{m} members"
-    return f"{run.id} is an ensemble of {members}, combined by the rule {parts.rule}{chosen}{temperature}."
+    return f"{run.id} is an ensemble of {members}, combined by the rule {ensemble.rule}{chosen}{temperature}."
 
 
 def _unscored(subject: Subject, evidence: Evidence) -> list[str]:
@@ -91,9 +91,9 @@ def _accuracy(subject: Subject, evidence: Evidence, scores: Sequence[Score]) -> 
 def _unseen(subject: Subject) -> str:
     """Clause that the networks were not trained on the rows; empty with imports, whose training is unknown."""
     kinds = {run.kind for run in subject.members}
-    if "import" in kinds:
+    if Kind.IMPORT in kinds:
         return ""
-    return " that it has not learnt from" + (", but for its soft labels" if "student" in kinds else "")
+    return " that it has not learnt from" + (", but for its soft labels" if Kind.STUDENT in kinds else "")
 
 
 def _range(low: float | None, high: float | None) -> str:
