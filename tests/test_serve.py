@@ -26,9 +26,10 @@ from ensemble.combine.calibration import Conformal
 from ensemble.combine.predicting_members import Calibration, EnsembleOutput
 from ensemble.core.errors import EnsError, require
 from ensemble.data.preprocess import Preprocess
+from ensemble.export.model_facts import ServedMember
 from ensemble.serve.app import create_app
 from ensemble.serve.decoding import Decoder
-from ensemble.serve.predictor import Facts, HeatMap, Limits, Reading, ServedMember, Squares
+from ensemble.serve.predictor import Facts, HeatMap, Limits, Reading, Squares
 from ensemble.serve.service import Batcher
 
 CLASSES = ("red", "green <b>", "blue ünï")
