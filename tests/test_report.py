@@ -129,16 +129,8 @@ def checked(html: str) -> Parsed:
     return result
 
 
-@pytest.fixture
-def plots() -> None:
-    """Asked for by tests that want plots as they are; the others have empty ones, which are quick."""
-
-
 @pytest.fixture(autouse=True)
-def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "plots" not in request.fixturenames:
-        empty = '<svg width="1pt" height="1pt" viewBox="0 0 1 1" xmlns="x" version="1.1"></svg>'
-        monkeypatch.setattr("ensemble.report.svg._drawn", lambda *_: empty)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     monkeypatch.setattr("ensemble.combine.crossfit.MOST_REPEATS", 1)
 
@@ -216,7 +208,7 @@ def test_the_summary_says_how_sure_it_is_and_what_it_does_not_cover(tmp_path: Pa
     assert "not a medical device" not in page.html
 
 
-def test_hostile_names_are_text(tmp_path: Path, plots: None) -> None:
+def test_hostile_names_are_text(tmp_path: Path) -> None:
     classes = [
         "<script>alert(1)</script>",
         "</title><img src=x onerror=alert(1)>",
@@ -298,15 +290,15 @@ def test_every_kind_of_run_that_was_ever_written(run: Run) -> None:
         assert "nobody has scored" in result.text
 
 
-def test_the_same_runs_give_the_same_bytes(plots: None) -> None:
+def test_the_same_runs_give_the_same_bytes() -> None:
     run = next(run for run in all_runs(SCHEMA1) if run.kind == "folds")
     page = page_of(run)
     assert page == page_of(run)
     checked(page.html)
-    assert page.html.count("<path") > 50 and "#010" not in page.html and "#0404" not in page.html
+    assert page.html.count("<path") > 20 and page.html.count("<text") > 50
 
 
-def test_the_legend_has_the_strokes_of_the_lines(tmp_path: Path, plots: None) -> None:
+def test_the_legend_has_the_strokes_of_the_lines(tmp_path: Path) -> None:
     one = write(tmp_path, "net-00000001", {"valid": predictions(80, 1, classes=list("abcd"))})
     html = page_of(one).html
     (roc,) = re.findall(r'<svg role="img" aria-label="ROC.*?</svg>', html, re.DOTALL)
@@ -693,7 +685,7 @@ def test_grad_cam_pictures_are_found_by_row_class_and_weights(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_in_a_browser_it_asks_for_nothing_and_never_scrolls_sideways(tmp_path: Path, plots: None) -> None:
+def test_in_a_browser_it_asks_for_nothing_and_never_scrolls_sideways(tmp_path: Path) -> None:
     classes = [f"a rather long name of class number {c}" for c in range(23)]
     runs = tmp_path / "runs"
     created = combine(pool(runs, n=230, classes=classes), folder=runs, rule="auto").run
@@ -735,7 +727,7 @@ members:
 
 @pytest.mark.slow
 def test_a_recipe_ends_in_a_page_with_pictures_of_where_the_folds_looked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], plots: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ENS_RUNS", raising=False)

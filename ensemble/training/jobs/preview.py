@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from ensemble.core.files import write_atomically
 from ensemble.data.dataset import Dataset
 from ensemble.data.preprocess import Pixels
+from ensemble.report.plot import RangeTest
 from ensemble.training.engine.checkpoint import seed_everything
 from ensemble.training.engine.hardware import describe
 from ensemble.training.engine.loaders import data_loaders
@@ -53,16 +53,8 @@ def rate_curve(job: Job, dataset: Dataset, context: TrainingContext) -> Curve:
 
 def write_curve(curve: Curve, stem: Path) -> tuple[Path, Path]:
     """Write `<stem>.csv` and `<stem>.png`; returns their paths."""
-    from matplotlib.figure import Figure  # not pyplot, which needs a display
+    from ensemble.report import figures
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(curve.rates, curve.losses, color="tab:blue")
-    axes.axvline(curve.suggestion, color="tab:red", linestyle="--", label=f"suggestion {curve.suggestion:.2e}")
-    axes.set(xscale="log", xlabel="learning rate", ylabel="smoothed training loss", title=stem.name)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=120)
+    picture = figures.rates(RangeTest(curve.rates, curve.losses, curve.suggestion), stem.name)
     table = write_atomically(stem.with_name(f"{stem.name}.csv"), curves_csv({0: curve}))
-    return table, write_atomically(stem.with_name(f"{stem.name}.png"), image.getvalue())
+    return table, write_atomically(stem.with_name(f"{stem.name}.png"), picture)
