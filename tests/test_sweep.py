@@ -19,8 +19,7 @@ from ensemble.core.errors import EnsError, RecipeError
 from ensemble.core.table import as_csv, markdown
 from ensemble.recipe.file import RecipeFile, build
 from ensemble.recipe.trials import Trial, grid_of, label, search
-from ensemble.report.sections.sweeps import TrialTable
-from ensemble.report.sweep import ScoredCell, SweepTable
+from ensemble.report.sweep import ScoredCell, SweepTable, TrialTable
 
 
 def read(raw: dict[str, Any]) -> Any:
