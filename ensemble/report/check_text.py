@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ensemble.check.checking import Check
 from ensemble.check.copies import KINDS, Copies
