@@ -30,6 +30,7 @@ def facts_of(run: Run) -> ModelFacts:
 def config_of(facts: ModelFacts) -> Any:
     """config.json as it is read: through JSON, with keys that these properties do not have."""
     values = {**asdict(facts), "weights": facts.weights.tolist(), "classes": list(facts.classes)}
+    values["score"] = facts.score and facts.score.facts()
     values["members"] = [{**asdict(entry), "networks": []} for entry in facts.members]
     return json.loads(json.dumps(without_nan({"schema": 1, **values, "inputs": []})))
 

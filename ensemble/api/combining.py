@@ -65,7 +65,7 @@ def facts_of(ensemble: Ensemble) -> dict[str, Any]:
         "rule": combined.rule,
         "temperature": combined.temperature,
         "members": [asdict(row) for row in combined.members],
-        "scores": [asdict(row) for row in combined.scores],
+        "scores": [row.facts() for row in combined.scores],
         "report": combined.report.facts(),
         "notes": list(combined.notes),
     }

@@ -10,7 +10,7 @@ import click
 from ensemble.cli import completion
 from ensemble.cli.options import data_settings, runs_options, runs_project, share, track_options
 from ensemble.cli.terminal import BEST, DIM, Settings, as_json_text, table
-from ensemble.core.table import Cell, interval, milliseconds
+from ensemble.core.table import Cell, milliseconds
 
 if TYPE_CHECKING:
     from ensemble.api.models import Ensemble
@@ -77,7 +77,7 @@ def command(
 def combine_text(ensemble: Ensemble) -> str:
     """Text of a combination: the members, the scores, the conclusions, the run id."""
     combined = ensemble.combined
-    scores = [(row.name, row.apparent, row.honest, interval(row.low, row.high)) for row in combined.scores]
+    scores = [(row.name, row.apparent, row.honest.value, row.honest.bounds) for row in combined.scores]
     metric, rows = combined.scores[0].metric, int(combined.run.metrics["valid"]["n"])
     rules = [
         (

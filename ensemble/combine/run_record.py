@@ -22,10 +22,7 @@ def metrics_of(evaluation: Evaluation, valid: Split, refits: bool) -> dict[str, 
     """The entries of metrics.json beside the scores of the splits: apparent scores, honest ones with intervals."""
     known = evaluation.folds.known()  # in the order of the ids
     ensemble_scores = {name: ensemble_score for name, (ensemble_score, _, _) in evaluation.scores.items()}
-    honest = {
-        name: {"value": entry.honest, "low": entry.low, "high": entry.high}
-        for name, entry in ensemble_scores.items()
-    }
+    honest = {name: vars(entry.honest) for name, entry in ensemble_scores.items()}
     apparent = {
         "n": len(known),
         **score(evaluation.apparent[known], valid.targets[known]),
@@ -123,7 +120,7 @@ def notes_of(
         entry = evaluation.scores[metric][0]
         notes.append(
             f"something is wrong: the apparent {metric} {entry.apparent:.4f} is worse than the honest interval"
-            f" ({entry.low:.4f} to {entry.high:.4f}); believe neither, and look for rows that are unlike the others"
+            f" ({entry.honest.bounds}); believe neither, and look for rows that are unlike the others"
         )
     if unknown := int((valid.targets == UNKNOWN).sum()):
         notes.append(f"{unknown} of {len(valid.targets)} validation rows have no target and are not scored")

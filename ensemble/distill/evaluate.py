@@ -46,7 +46,7 @@ class RetainedGain:
     def facts(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         scores = {"ensemble": self.ensemble, "student": self.student, "baseline": self.baseline}
-        gaps = {"gain": vars(self.gain), "learnt": vars(self.student_gain)}
+        gaps = {"gain": self.gain.facts(), "learnt": self.student_gain.facts()}
         share = {"share": self.share, "low": self.low, "high": self.high}
         return {"metric": self.metric, "rows": self.rows, **scores, **gaps, **share, "says": list(self.sentences)}
 

@@ -99,7 +99,7 @@ def export(
         on_progress("exporting", 2, 3)
         facts = ModelFacts.of(loaded)
         config = bundle_config(loaded, facts, opset)
-        config |= {"score": facts.score and asdict(facts.score), "parity": asdict(parity)}
+        config |= {"score": facts.score and facts.score.facts(), "parity": asdict(parity)}
         config["files"] = {path.name: sha256_file(path) for path in sorted(temporary.iterdir())}
         write_atomically(temporary / "predict.py", _SCRIPT.read_bytes())
         write_atomically(temporary / "README.md", model_card(facts, config))

@@ -75,5 +75,5 @@ class ModelFacts:
             rule=config["rule"],
             temperature=config["temperature"],
             medical=bool(config["medical"]),
-            score=Headline(**score) if score else None,
+            score=Headline.read(score) if score else None,
         )

@@ -120,10 +120,7 @@ def conclusion(ordered: Sequence[Side]) -> str:
 
         else:
             nearest = gap(others[0].rows.probs)
-            sentence += (
-                f", {100 * nearest.value:.1f} points above the next"
-                f" (95 % interval {100 * nearest.low:.1f} to {100 * nearest.high:.1f})"
-            )
+            sentence += f", {100 * nearest.value:.1f} points above the next ({nearest.interval('.1f', 100)})"
         sized = [side for side in (best, *tied) if side.parameters]
         if len(sized) > 1:
             smallest = min(sized, key=lambda side: (side.parameters or 0, side.run.id))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ensemble.core import __version__, table
@@ -121,7 +121,7 @@ def _facts(
         {
             "run": subject.focus.id,
             "kind": subject.focus.kind,
-            "score": None if score is None else asdict(score),
+            "score": None if score is None else score.facts(),
             "accuracy": focus_row.accuracy,
             "apparent": focus_row.apparent,
             "why_no_score": evidence.reason,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ensemble.core.errors import DataError
+from ensemble.core.estimate import Estimate
 from ensemble.core.files import without_nan
 from ensemble.data.leaks import Leaks, known_leaks, merged
 from ensemble.metrics import find
@@ -30,23 +31,28 @@ LIMITS = (
 )
 
 
-@dataclass(frozen=True)
-class Headline:
-    """A score on validation rows. low, high: its 95 % interval, None if undefined.
-
-    rows: number of rows scored.  of: which run's score it is, if not the run's own; else empty.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Headline(Estimate):
+    """A score on validation rows. rows: their number.  origin: whose score it is, if not the run's own."""
 
     metric: str
-    value: float
-    low: float | None
-    high: float | None
     rows: int
-    of: str = ""
+    origin: str = ""
 
     def __str__(self) -> str:
-        bounds = "" if self.low is None else f" (95 % interval {self.low:.4f} to {self.high:.4f})"
-        return f"{self.metric} {self.value:.4f}{bounds} on {self.rows} validation rows{self.of and ', ' + self.of}"
+        origin = self.origin and f", {self.origin}"
+        return f"{self.metric} {super().__str__()} on {self.rows} validation rows{origin}"
+
+    def facts(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        score = {"metric": self.metric, "value": self.value, "low": self.low, "high": self.high}
+        return {**score, "rows": self.rows, "of": self.origin}
+
+    @classmethod
+    def read(cls, facts: Mapping[str, Any]) -> Headline:
+        """From its `facts`. Raises KeyError for anything else."""
+        bounds = (facts["value"], facts["low"], facts["high"])
+        return cls(*bounds, metric=facts["metric"], rows=facts["rows"], origin=facts.get("of", ""))
 
 
 def headline(run: Run) -> Headline | None:
@@ -58,13 +64,14 @@ def headline(run: Run) -> Headline | None:
     if honest:
         metric, score = next(iter(honest.items()))
         rows, of = run.metrics["valid"]["n"], run.metrics.get("score_of", "")
-        return Headline(metric, score["value"], score["low"], score["high"], rows, of and f"of {of}")
+        estimate = (score["value"], score["low"], score["high"])
+        return Headline(*estimate, metric=metric, rows=rows, origin=of and f"of {of}")
     if not run.has("valid"):
         parents = run.record.parents
         if run.kind is not Kind.REFIT or not parents:
             return None
         member_score = headline(named_run(run.path.parent, parents[0].id))
-        return member_score and replace(member_score, of=f"of {parents[0].id}, before the refit")
+        return member_score and replace(member_score, origin=f"of {parents[0].id}, before the refit")
     rows = run.predictions("valid")
     has_label = rows.labelled
     if rows.targets is None or not has_label.any():
@@ -77,7 +84,7 @@ def headline(run: Run) -> Headline | None:
     of = ""
     if run.kind is Kind.STUDENT:
         of = "flattered by its soft labels" + (", of its folds" if run.pools_folds else "")
-    return Headline("accuracy", float(metric(probs, targets)), low, high, len(targets), of)
+    return Headline(float(metric(probs, targets)), low, high, metric="accuracy", rows=len(targets), origin=of)
 
 
 @dataclass(frozen=True)

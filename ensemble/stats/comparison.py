@@ -153,10 +153,10 @@ def _same(metric: Metric, name: str, n: int) -> str:
 
 
 def _scores(metric: Metric, score: float, reference_score: float, gap: Difference) -> str:
-    better = "higher" if metric.higher else "lower"
+    better, known = "higher" if metric.higher else "lower", gap.interval("+.4f")
     return (
         f"{metric.name} {score:.4f} against {reference_score:.4f}, {better} is better"
-        f" (difference {gap.value:+.4f}, 95 % interval {gap.low:+.4f} to {gap.high:+.4f}"
+        f" (difference {gap.value:+.4f}{known and ', '}{known}"
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from ensemble.core.estimate import Estimate
 from ensemble.metrics import find
 from ensemble.report.classes import ClassScores, Labelled, class_scores, confusion
 from ensemble.report.plot import (
@@ -32,11 +33,10 @@ PAIRS = 10
 
 @dataclass(frozen=True)
 class ClassLine:
-    """A row of the class table. low, high: 95 % interval of the recall. All None for a class without rows."""
+    """A row of the class table. recall: with its interval, which is not known for a class without rows."""
 
     scores: ClassScores
-    low: float | None
-    high: float | None
+    recall: Estimate
     average_precision: float | None
 
 
@@ -49,16 +49,17 @@ def _line(scores: ClassScores, rows: Labelled, c: int) -> ClassLine:
     from sklearn.metrics import average_precision_score
 
     if not scores.rows:
-        return ClassLine(scores, None, None, None)
+        return ClassLine(scores, Estimate(scores.recall), None)
     in_class = rows.targets == c
     # the recall of a class is the accuracy on its rows
-    low, high = interval(
+    bounds = interval(
         find("accuracy", rows.classes),
         [rows.probs[in_class]],
         rows.targets[in_class],
         None if rows.groups is None else rows.groups[in_class],
     )
-    return ClassLine(scores, low, high, float(average_precision_score(in_class, rows.probs[:, c])))
+    recall = Estimate(scores.recall, *bounds)
+    return ClassLine(scores, recall, float(average_precision_score(in_class, rows.probs[:, c])))
 
 
 def matrix(rows: Labelled) -> ShadedTable | None:

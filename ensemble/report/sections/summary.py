@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ensemble.core.errors import abbreviated
+from ensemble.core.estimate import Estimate
 from ensemble.data.leaks import Leaks
 from ensemble.report.classes import Labelled
 from ensemble.report.sections.classes import ClassLine, calibration, most_confused
@@ -69,7 +70,8 @@ def _accuracy(subject: Subject, evidence: Evidence, scores: Sequence[Score]) -> 
     assert rows is not None
     n, hits = len(rows.targets), int((rows.predicted == rows.targets).sum())
     accuracy = next((score for score in scores if score.metric == "accuracy"), None)
-    share, low, high = (hits / n, None, None) if accuracy is None else (accuracy.value, accuracy.low, accuracy.high)
+    estimate = Estimate(hits / n) if accuracy is None else accuracy
+    share = estimate.value
     description = f"{evidence.description}{_unseen(subject)}"
     # with few rows the honest score is a mean over several fold assignments, and so not `hits` divided by n
     single_division = round(share * n, 6) == hits
@@ -82,7 +84,7 @@ def _accuracy(subject: Subject, evidence: Evidence, scores: Sequence[Score]) -> 
     most_frequent = int(counts.argmax())
     return (
         f"It is right on {correct}: for"
-        f" images of the same kind expect {_range(low, high)} (95 % interval). Whoever always says"
+        f" images of the same kind expect {_range(estimate)} (95 % interval). Whoever always says"
         f" {rows.classes[most_frequent]}, the most frequent class, is right on"
         f" {100 * counts[most_frequent] / n:.1f} %."
     )
@@ -96,8 +98,10 @@ def _unseen(subject: Subject) -> str:
     return " that it has not learnt from" + (", but for its soft labels" if Kind.STUDENT in kinds else "")
 
 
-def _range(low: float | None, high: float | None) -> str:
-    return "what nobody can say" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f} %"
+def _range(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return "what nobody can say"
+    return f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f} %"
 
 
 def _other_metric(scores: Sequence[Score], evidence: Evidence) -> list[str]:
@@ -105,8 +109,7 @@ def _other_metric(scores: Sequence[Score], evidence: Evidence) -> list[str]:
     if not scores or scores[0].metric == "accuracy":
         return []
     score = scores[0]
-    bounds = "" if score.low is None else f" (95 % interval {score.low:.4f} to {score.high:.4f})"
-    return [f"Its {score.metric} is {score.value:.4f}{bounds}; {'more' if score.higher else 'less'} is better."]
+    return [f"Its {score.metric} is {score}; {'more' if score.higher else 'less'} is better."]
 
 
 def _optimism(scores: Sequence[Score]) -> list[str]:
@@ -128,7 +131,7 @@ def _weakest(classes: Sequence[ClassLine], rows: Labelled) -> list[str]:
     scores = worst.scores
     sentence = (
         f"It finds {scores.name} the least often: {scores.tp} of {scores.rows}, {100 * scores.recall:.1f} %"
-        f" ({_range(worst.low, worst.high)})."
+        f" ({_range(worst.recall)})."
     )
     confused = next((pair for pair in most_confused(rows) if pair.true == scores.name), None)
     return [sentence + (f" {confused.count} of the others it calls {confused.predicted}." if confused else "")]
