@@ -95,15 +95,7 @@ def combine(
     _plan(members, threshold, per_arch, rule, calibrate)  # report invalid settings before files are read
     members, valid, copies = without_copies(members, gather(members, "valid"))
     plan = _plan(members, threshold, per_arch, rule, calibrate)
-    if not valid.labelled:
-        raise DataError(
-            f"none of {first_few(run.id for run in members)} has validation targets;"
-            " import them again with a target column or --targets-from"
-        )
-    plan = replace(plan, metric=_metric(metric, valid))
-    evaluation = evaluate(
-        plan, valid, [plan.metric, *(() if metric == "accuracy" else (find("accuracy", ()),))], progress
-    )
+    plan, evaluation = _evaluated(plan, members, valid, metric, progress)
     ensemble_report = report(plan, evaluation, valid, members)
     kept = [members[i] for i in evaluation.fitted.selection.kept]
     sources = [refit_of(run, all_runs(folder)) for run in kept] if refits else kept
@@ -135,6 +127,20 @@ def combine(
         ensemble_report,
         tuple(notes),
     )
+
+
+def _evaluated(
+    plan: Plan, members: Sequence[Run], valid: Split, metric: str, progress: Progress
+) -> tuple[Plan, Evaluation]:
+    """The plan with its metric, and its evaluation. Raises DataError if no row has a target."""
+    if not valid.labelled:
+        raise DataError(
+            f"none of {first_few(run.id for run in members)} has validation targets;"
+            " import them again with a target column or --targets-from"
+        )
+    plan = replace(plan, metric=_metric(metric, valid))
+    scored = [plan.metric, *(() if metric == "accuracy" else (find("accuracy", ()),))]
+    return plan, evaluate(plan, valid, scored, progress)
 
 
 def _plan(members: Sequence[Run], threshold: float, per_arch: int, rule: str, calibrate: bool | None) -> Plan:

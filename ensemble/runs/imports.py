@@ -127,23 +127,8 @@ def import_run(
     written.
     """
     notes = Notes()
-    predictions = read_predictions(valid, notes)
-    reference = (
-        run_reference(targets_from) if targets_from else find_reference(predictions, all_runs(folder), dataset)
-    )
-    if reference is not None:
-        spelled = respelled(predictions, reference.truth.ids.tolist(), notes)
-        by_file, predictions = spelled is not predictions, with_targets(spelled, reference.truth)
-    else:  # no reference for the order of classes
-        by_file, predictions = (
-            False,
-            align(predictions, predictions.ids, np.array(sorted(predictions.classes.tolist(), key=natural_key))),
-        )
-    splits = {"valid": predictions}
-    if test is not None:
-        test_predictions = _read_test(test, reference, by_file, notes)
-        splits["test"] = align(test_predictions, test_predictions.ids, predictions.classes)
-        refuse_shared_rows(predictions, splits["test"], reference.test_ids if reference else frozenset())
+    splits, reference = _read(valid, test, targets_from, folder, dataset, notes)
+    predictions = splits["valid"]
     full_hash = sha256_json(
         {"pipeline": _PIPELINE, "kind": "import", "arch": arch, "valid": sha256_of(predictions, with_probs=True)}
     )
@@ -169,6 +154,33 @@ def import_run(
     return Imported(
         run, None if reference is None else reference.name, predictions.targets is not None, tuple(notes.all())
     )
+
+
+def _read(
+    valid: Path,
+    test: Path | None,
+    targets_from: Run | None,
+    folder: Path,
+    dataset: Callable[[], Dataset | None],
+    notes: Notes,
+) -> tuple[dict[str, Predictions], Reference | None]:
+    """The predictions of each split, matched with their reference if there is one."""
+    predictions = read_predictions(valid, notes)
+    reference = (
+        run_reference(targets_from) if targets_from else find_reference(predictions, all_runs(folder), dataset)
+    )
+    if reference is not None:
+        spelled = respelled(predictions, reference.truth.ids.tolist(), notes)
+        by_file, predictions = spelled is not predictions, with_targets(spelled, reference.truth)
+    else:  # no reference for the order of classes
+        classes = np.array(sorted(predictions.classes.tolist(), key=natural_key))
+        by_file, predictions = False, align(predictions, predictions.ids, classes)
+    splits = {"valid": predictions}
+    if test is not None:
+        test_predictions = _read_test(test, reference, by_file, notes)
+        splits["test"] = align(test_predictions, test_predictions.ids, predictions.classes)
+        refuse_shared_rows(predictions, splits["test"], reference.test_ids if reference else frozenset())
+    return splits, reference
 
 
 def _read_test(path: Path, reference: Reference | None, by_file: bool, notes: Notes) -> Predictions:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ensemble.core.errors import DataError, first_few
 from ensemble.core.files import read_json, write_json
 
 SCHEMA = 1
+
+_Value = TypeVar("_Value")
 
 
 class Kind(str, Enum):
@@ -54,42 +56,48 @@ class Parent:
 
 
 @dataclass(frozen=True)
-class DataRecord:
-    """`data` of run.json. values: the JSON object."""
+class _Object:
+    """A JSON object as it stands in the file, never changed in place. values: all of its keys, in their order."""
 
     values: Mapping[str, Any]
 
-    @property
-    def form(self) -> str | None:
-        """Form of the data set; None for an import of unknown data."""
-        return self.values.get("form")
+
+class _Key(Generic[_Value]):
+    """Attribute of an _Object: the value of the key of the same name, None if it is not recorded."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, record: _Object, owner: type) -> _Value | None:
+        value: _Value | None = record.values.get(self.name)
+        return value
+
+
+class _Mapping(_Key[_Value]):
+    """The same for an object of its own: empty if it is not recorded."""
+
+    def __get__(self, record: _Object, owner: type) -> Mapping[str, _Value]:  # type: ignore[override]
+        values: Mapping[str, _Value] = record.values.get(self.name) or {}
+        return values
+
+
+class DataRecord(_Object):
+    """`data` of run.json."""
+
+    form = _Key[str]()  # None for an import of unknown data
+    tests = _Mapping[str]()  # split -> fingerprint of each test set
+    sizes = _Mapping[int]()  # split -> number of rows
 
     @property
     def fingerprint(self) -> str:
         """Fingerprint of the train and valid rows; empty if unknown."""
         return str(self.values.get("fingerprint", ""))
 
-    @property
-    def tests(self) -> Mapping[str, str]:
-        """Fingerprint of each test set, by split."""
-        return self.values.get("tests") or {}
 
-    @property
-    def sizes(self) -> Mapping[str, int]:
-        """Number of rows of each split; empty if not recorded."""
-        return self.values.get("sizes") or {}
+class AutoRecord(_Object):
+    """`auto` of run.json: the settings that the training chose."""
 
-
-@dataclass(frozen=True)
-class AutoRecord:
-    """`auto` of run.json: the settings that the training chose. values: the JSON object."""
-
-    values: Mapping[str, Any]
-
-    @property
-    def format(self) -> Mapping[str, Any] | None:
-        """Number format and memory layout, as `ComputeFormat.facts` has them; None if not chosen yet."""
-        return self.values.get("format")
+    format = _Key[Mapping[str, Any]]()  # as `ComputeFormat.facts` has it
 
     @property
     def lr(self) -> dict[int, float]:
@@ -114,14 +122,26 @@ _CHECKS: Mapping[str, Callable[[Any], bool]] = {
 """Validity checks of the keys of run.json that are read."""
 
 
-@dataclass(frozen=True)
-class RunRecord:
-    """run.json of a run. values: the JSON object, never changed in place.
+class RunRecord(_Object):
+    """run.json of a run. A record that is read and written has the same bytes, whatever keys it has."""
 
-    Unknown keys, and the order of all keys, are kept: a record that is read and written has the same bytes.
-    """
-
-    values: Mapping[str, Any]
+    name = _Key[str]()
+    hash = _Key[str]()  # the full sha256, of which the id has eight digits
+    pipeline = _Key[int]()  # version of the computation, part of the hash
+    arch = _Key[str]()  # None for an ensemble and for an import of unknown architecture
+    seed = _Key[int]()
+    fold = _Key[int]()  # of a member of a folds run
+    device = _Key[str]()
+    git_commit = _Key[str]()
+    parameters = _Key[int]()
+    bytes = _Key[int]()  # of the weights
+    seconds = _Key[float]()  # of training
+    seconds_per_image = _Key[float]()  # of prediction
+    imported = _Mapping[str]()  # split -> name of the file of an import
+    teacher = _Mapping[Any]()  # run, temperature and alpha, of a student
+    versions = _Mapping[str]()  # package -> version
+    rates = _Mapping[float]()  # stage -> learning rate used
+    shown = _Mapping[list[int]]()  # before and after balancing: training images of each class
 
     @classmethod
     def read(cls, path: Path) -> RunRecord:
@@ -152,8 +172,6 @@ class RunRecord:
         """The record without these keys."""
         return RunRecord({key: value for key, value in self.values.items() if key not in keys})
 
-    # ---- what the run is ----
-
     @property
     def kind(self) -> Kind:
         """The kind; a member if run.json has none."""
@@ -165,21 +183,6 @@ class RunRecord:
         return int(self.values["schema"])
 
     @property
-    def name(self) -> str | None:
-        """Name that was given to the run; None if not recorded."""
-        return self.values.get("name")
-
-    @property
-    def hash(self) -> str | None:
-        """The full sha256, of which the id has eight digits; None if not recorded."""
-        return self.values.get("hash")
-
-    @property
-    def pipeline(self) -> int | None:
-        """Version of the computation, part of the hash; None if not recorded."""
-        return self.values.get("pipeline")
-
-    @property
     def created(self) -> str:
         """Time of creation, ISO; empty if not recorded."""
         return str(self.values.get("created", ""))
@@ -189,38 +192,11 @@ class RunRecord:
         """Times of the last combination and of creation, ISO; empty if not recorded."""
         return str(self.values.get("combined", "")), self.created
 
-    @property
-    def arch(self) -> str | None:
-        """The architecture; None for an ensemble and for an import of unknown architecture."""
-        return self.values.get("arch")
-
-    @property
-    def seed(self) -> int | None:
-        """Seed of a trained run."""
-        return self.values.get("seed")
-
-    @property
-    def fold(self) -> int | None:
-        """Number of the fold of a member of a folds run; None for any other run."""
-        return self.values.get("fold")
-
     @cached_property
     def parents(self) -> tuple[Parent, ...]:
         """The runs that it was made from."""
         entries = self.values.get("parents") or ()
         return tuple(Parent(str(entry.get("id")), entry.get("sha256") or {}) for entry in entries)
-
-    @property
-    def imported(self) -> Mapping[str, str]:
-        """Name of the file of an import, by split."""
-        return self.values.get("imported") or {}
-
-    @property
-    def teacher(self) -> Mapping[str, Any]:
-        """Run, temperature and alpha of a student's teacher; empty for any other run."""
-        return self.values.get("teacher") or {}
-
-    # ---- its data ----
 
     @property
     def data(self) -> DataRecord:
@@ -238,31 +214,9 @@ class RunRecord:
         return dict(self.values.get("leaks") or {})
 
     @property
-    def shown(self) -> Mapping[str, list[int]]:
-        """Training images of each class, `before` balancing and `after`; empty if not recorded."""
-        return self.values.get("shown") or {}
-
-    @property
     def chosen_on_valid(self) -> tuple[str, ...]:
         """What was chosen on the validation rows."""
         return tuple(str(choice) for choice in self.values.get("chosen_on_valid") or ())
-
-    # ---- how it was made ----
-
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """Version of each package."""
-        return self.values.get("versions") or {}
-
-    @property
-    def device(self) -> str | None:
-        """Description of the device that trained it."""
-        return self.values.get("device")
-
-    @property
-    def git_commit(self) -> str | None:
-        """Commit of the working directory."""
-        return self.values.get("git_commit")
 
     @property
     def initial_weights(self) -> tuple[str, str] | None:
@@ -278,16 +232,9 @@ class RunRecord:
         return AutoRecord(self.values.get("auto") or {})
 
     @property
-    def rates(self) -> dict[str, float]:
-        """Learning rate used in each stage."""
-        return dict(self.values.get("rates") or {})
-
-    @property
     def warnings(self) -> tuple[str, ...]:
         """Problems of the training, one line each."""
         return tuple(self.values.get("warnings") or ())
-
-    # ---- its network ----
 
     @property
     def weights_sha256(self) -> str | None:
@@ -300,28 +247,6 @@ class RunRecord:
         if not self.values.get("mean") or not self.values.get("std"):
             raise DataError("run.json has no mean and std of the channels; train the run again")
         return tuple(self.values["mean"]), tuple(self.values["std"])
-
-    # ---- its cost ----
-
-    @property
-    def parameters(self) -> int | None:
-        """Number of parameters."""
-        return self.values.get("parameters")
-
-    @property
-    def bytes(self) -> int | None:
-        """Size of the weights."""
-        return self.values.get("bytes")
-
-    @property
-    def seconds(self) -> float | None:
-        """Training time."""
-        return self.values.get("seconds")
-
-    @property
-    def seconds_per_image(self) -> float | None:
-        """Prediction time of one image."""
-        return self.values.get("seconds_per_image")
 
     @property
     def costs(self) -> dict[str, Any]:
