@@ -122,7 +122,7 @@ def _member(row: MemberRow, part: Part | None, gains: bool) -> list[Cell]:
     weight = "-" if row.weight is None else f"{row.weight:.4f}"
     if part is None:
         return [row.id, row.arch, row.accuracy, weight, *(["", ""] if gains else []), "", "", "", row.why]
-    gain_cells = [] if part.gain is None else [f"{part.gain:+.4f}", f"{part.low:+.4f} to {part.high:+.4f}"]
+    gain_cells = [] if part.gain is None else [f"{part.gain.value:+.4f}", part.gain.signed]
     differs, only_right = f"{100 * part.disagreement:.1f}%", str(part.only_right)
     cost = milliseconds(part.seconds_per_image)
     return [row.id, row.arch, row.accuracy, weight, *gain_cells, differs, only_right, cost, row.why]

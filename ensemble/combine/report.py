@@ -17,6 +17,7 @@ from ensemble.combine.fit import Plan, Pool
 from ensemble.combine.member_elimination import Elimination, eliminate_members
 from ensemble.combine.rule_selection import RuleScore
 from ensemble.core.errors import DataError, abbreviated, one_line
+from ensemble.core.estimate import Estimate
 from ensemble.core.files import read_json, without_nan
 from ensemble.core.predictions import Ints
 from ensemble.metrics import metrics
@@ -38,9 +39,7 @@ class Part:
     """
 
     id: str
-    gain: float | None
-    low: float | None
-    high: float | None
+    gain: Estimate | None
     disagreement: float
     only_right: int
     seconds_per_image: float | None
@@ -65,10 +64,19 @@ class Report:
 
     def facts(self) -> dict[str, Any]:
         """All fields as plain values for JSON; None instead of nan."""
-        facts: dict[str, Any] = without_nan(asdict(self))
-        if self.shorter is not None:  # ids are clearer than positions
-            facts["shorter"] = {**facts["shorter"], "dropped": list(self.dropped)}
-        facts.pop("dropped")
+        shorter = None if self.shorter is None else plain(self.shorter)
+        facts: dict[str, Any] = without_nan(
+            {
+                "metric": self.metric,
+                "rows": self.rows,
+                "tournament": [plain(rule) for rule in self.tournament],
+                "against": [plain(comparison) for comparison in self.against],
+                "parts": [plain(part) for part in self.parts],
+                # ids are clearer than positions
+                "shorter": shorter and {**shorter, "dropped": list(self.dropped)},
+                "advice": asdict(self.advice),
+            }
+        )
         return facts
 
     def sentences(self) -> list[str]:
@@ -113,9 +121,25 @@ def _report(facts: Mapping[str, Any]) -> Report:
     )
 
 
-def _value(kind: type[_Value], values: Mapping[str, Any]) -> _Value:
-    """A dataclass from the object that `asdict` made of it, without keys that a later version added."""
-    return kind(**{field.name: values[field.name] for field in fields(kind) if field.name in values})
+def plain(value: DataclassInstance) -> dict[str, Any]:
+    """The fields for JSON; those of an Estimate are under the name of its field, `low` and `high`."""
+    facts: dict[str, Any] = {}
+    for field in fields(value):
+        item = getattr(value, field.name)
+        facts[field.name] = item
+        if "Estimate" in str(field.type):
+            bounds = (None, None, None) if item is None else (item.value, item.low, item.high)
+            facts |= dict(zip((field.name, "low", "high"), bounds, strict=True))
+    return facts
+
+
+def _value(kind: type[_Value], facts: Mapping[str, Any]) -> _Value:
+    """The dataclass that `plain` made these facts of, without keys that a later version added."""
+    values = {field.name: facts[field.name] for field in fields(kind) if field.name in facts}
+    for field in fields(kind):
+        if "Estimate" in str(field.type) and values.get(field.name) is not None:
+            values[field.name] = Estimate(values[field.name], facts.get("low"), facts.get("high"))
+    return kind(**values)
 
 
 def report(plan: Plan, evaluation: Evaluation, valid: Split, members: Sequence[Run]) -> Report:
@@ -140,12 +164,12 @@ def report(plan: Plan, evaluation: Evaluation, valid: Split, members: Sequence[R
         targets,
         groups,
         costs,
-        [contribution.gain for contribution in member_contributions],
+        [None if part.gain is None else part.gain.value for part in member_contributions],
     )
     unique_hits = only_right(pool.hits[np.ix_(np.array(kept), known)])
     untrained = [run.arch for run in members if run.is_import and not run.record.arch]
     parts = [
-        Part(plan.ids[index], part.gain, part.low, part.high, part.disagreement, count, cost)
+        Part(plan.ids[index], part.gain, part.disagreement, count, cost)
         for index, part, count, cost in zip(kept, member_contributions, unique_hits, costs, strict=True)
     ]
     return Report(

@@ -8,6 +8,8 @@ from typing import Any
 
 from ensemble.core.table import interval
 
+_INTERVAL = "95 % interval "
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -28,12 +30,17 @@ class Estimate:
         """`0.9441 to 0.9567`; empty where they are not known or not defined."""
         return interval(self.low, self.high)
 
+    @property
+    def signed(self) -> str:
+        """`+0.0041 to +0.0167`, for a difference."""
+        return self.interval("+.4f").removeprefix(_INTERVAL)
+
     def interval(self, spec: str = ".4f", factor: float = 1.0) -> str:
         """`95 % interval 0.9441 to 0.9567`; empty where it is not known. spec: format of `factor` times a bound."""
         if not self.bounds:
             return ""
         low, high = (format(factor * (bound or 0.0), spec) for bound in (self.low, self.high))
-        return f"95 % interval {low} to {high}"
+        return f"{_INTERVAL}{low} to {high}"
 
     def __str__(self) -> str:
         known = self.interval()

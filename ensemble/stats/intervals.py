@@ -126,6 +126,11 @@ class Difference(Estimate):
     high: float = math.nan
     se: float = math.nan
 
+    @property
+    def estimate(self) -> Estimate:
+        """The same without its standard error."""
+        return Estimate(self.value, self.low, self.high)
+
     def facts(self) -> dict[str, float]:
         """Plain values for JSON."""
         return {"value": self.value, "se": self.se, "low": self.low, "high": self.high}

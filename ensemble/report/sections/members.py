@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ensemble.combine.advice import error_correlations, error_covariances
 from ensemble.combine.record import Ensemble, MemberRow
-from ensemble.combine.report import Part, Report, read_report
+from ensemble.combine.report import Part, Report, plain, read_report
 from ensemble.combine.rules import rules
 from ensemble.core.errors import abbreviated
 from ensemble.report.classes import Labelled
@@ -117,7 +117,7 @@ class Member:
 
     def facts(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        part = {} if self.part is None else asdict(self.part)
+        part = {} if self.part is None else plain(self.part)
         keys = ("gain", "low", "high", "disagreement", "only_right", "seconds_per_image")
         return {
             **{key: getattr(self.row, key) for key in ("id", "arch", "accuracy", "weight", "why")},
