@@ -31,7 +31,7 @@ from ensemble.report.plot import (
     reliability_bins,
     roc,
 )
-from ensemble.report.svg import _thinned, svg
+from ensemble.report.svg import svg, thinned
 from ensemble.runs.history import Epoch
 
 finite = st.floats(-1e6, 1e6, allow_nan=False)
@@ -71,13 +71,13 @@ def test_a_logarithmic_axis_has_round_values(low: float, factor: float) -> None:
 def test_thinning_keeps_the_ends_and_the_shape() -> None:
     x = np.linspace(0, 200, 20_001)
     curve = np.stack([x, 70 + 60 * np.sin(x / 15)], axis=1)
-    thinned = _thinned(curve)
-    assert len(thinned) < 1_500
-    assert np.array_equal(thinned[[0, -1]], curve[[0, -1]])
-    assert np.abs(np.interp(x, thinned[:, 0], thinned[:, 1]) - curve[:, 1]).max() < 0.5
+    kept = thinned(curve)
+    assert len(kept) < 1_500
+    assert np.array_equal(kept[[0, -1]], curve[[0, -1]])
+    assert np.abs(np.interp(x, kept[:, 0], kept[:, 1]) - curve[:, 1]).max() < 0.5
     stairs = np.array([[0, 0], [0, 5], [0, 9], [4, 9], [8, 9], [8, 9], [3, 9]], float)
-    assert _thinned(stairs).tolist() == [[0, 0], [0, 9], [8, 9], [3, 9]]
-    assert _thinned(stairs[:1]).tolist() == [[0, 0]]
+    assert thinned(stairs).tolist() == [[0, 0], [0, 9], [8, 9], [3, 9]]
+    assert thinned(stairs[:1]).tolist() == [[0, 0]]
 
 
 def test_the_curve_on_the_page_is_that_of_scikit_learn() -> None:

@@ -82,7 +82,7 @@ def _line(line: Line, plot: Plot, width: float, height: float) -> str:
     if not len(line.x):
         return ""
     points = np.stack([width * plot.x.share(line.x), height * (1 - plot.y.share(line.y))], axis=1)
-    data = "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in _thinned(points).tolist())
+    data = "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in thinned(points).tolist())
     dots = [
         f'<circle cx="{_n(x)}" cy="{_n(y)}" r="2.2" style="fill: {_colour(line.colour)}"/>'
         for x, y in (points.tolist() if line.dots else ())
@@ -90,7 +90,7 @@ def _line(line: Line, plot: Plot, width: float, height: float) -> str:
     return _path(data, line.colour, line.width, DASHES[line.dash]) + "".join(dots)
 
 
-def _thinned(points: Wide) -> Wide:
+def thinned(points: Wide) -> Wide:
     """The points (n, 2) without those next to the one before, and without those within a straight line."""
     kept = [0]
     for index in range(1, len(points)):
@@ -102,8 +102,8 @@ def _thinned(points: Wide) -> Wide:
     steps = np.diff(chosen, axis=0)
     straight = np.abs(steps[:-1, 0] * steps[1:, 1] - steps[:-1, 1] * steps[1:, 0]) < 1e-6
     forward = (steps[:-1] * steps[1:]).sum(axis=1) >= 0
-    thinned: Wide = chosen[np.concatenate([[True], ~(straight & forward), [True]])] if len(chosen) > 2 else chosen
-    return thinned
+    shorter: Wide = chosen[np.concatenate([[True], ~(straight & forward), [True]])] if len(chosen) > 2 else chosen
+    return shorter
 
 
 def _bars(bars: Histogram, plot: Plot, width: float, height: float) -> str:
