@@ -91,11 +91,6 @@ def runs(tmp_path):
 
 
 @pytest.fixture
-def plots() -> None:
-    """Asked for by tests that want plots as they are; the others have empty ones, which are quick."""
-
-
-@pytest.fixture
 def quick_report(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "plots" not in request.fixturenames:
         empty = '<svg width="1pt" height="1pt" viewBox="0 0 1 1" xmlns="x" version="1.1"></svg>'

@@ -65,7 +65,7 @@ def facts_of(ensemble: Ensemble) -> dict[str, Any]:
         "rule": combined.rule,
         "temperature": combined.temperature,
         "members": [asdict(row) for row in combined.members],
-        "scores": [asdict(row) for row in combined.scores],
+        "scores": [row.facts() for row in combined.scores],
         "report": combined.report.facts(),
         "notes": list(combined.notes),
     }
@@ -90,7 +90,7 @@ def _images(workspace: Workspace, runs: Sequence[Run], named: bool) -> DataSpec 
     source = workspace.source
     if not named:
         return None if source.is_digits else source.spec
-    trained = [run for run in leaves(runs)[0] if run.kind != "import"]
+    trained = [run for run in leaves(runs)[0] if not run.is_import]
     return source.spec_for(trained[0]) if trained else None
 
 

@@ -129,7 +129,7 @@ def _own_figures(workspace: Workspace, side: Side, mistakes: int) -> None:
     write_atomically(folder / "confusion.png", figures.confusions(rows))
     write_atomically(folder / "roc_pr.png", figures.roc_and_precision(rows))
     write_atomically(folder / "reliability.png", figures.reliability(rows))
-    shown = side.run.facts.get("shown")
+    shown = side.run.record.shown
     if shown:
         picture = figures.distribution(side.rows.classes, shown["before"], shown["after"])
         write_atomically(folder / "classes.png", picture)

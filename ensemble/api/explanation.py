@@ -53,7 +53,7 @@ def explain(
     from ensemble.report import figures
     from ensemble.report.sections.mistakes import opener
 
-    classes = list(run.facts.get("classes") or ())
+    classes = list(run.record.classes)
     if class_name is not None and class_name not in classes:
         raise RecipeError(f"unknown class {class_name!r}{did_you_mean(class_name, classes)}")
     open_image = opener(run, workspace.load_quietly)

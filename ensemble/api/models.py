@@ -47,7 +47,7 @@ class Model:
     @property
     def classes(self) -> tuple[str, ...]:
         """The k class names, in the order of the columns of its predictions."""
-        return tuple(self.run.facts.get("classes") or ())
+        return self.run.record.classes
 
     @property
     def metrics(self) -> Mapping[str, Any]:
@@ -57,7 +57,7 @@ class Model:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What its training history says against it."""
-        return tuple(self.run.facts.get("warnings") or ())
+        return self.run.record.warnings
 
     @property
     def score(self) -> Headline | None:
@@ -130,8 +130,7 @@ class Ensemble(Model):
     @property
     def honest(self) -> Estimate:
         """Its cross-fitted score by the metric it was combined for, with its 95 % interval."""
-        score = self.combined.scores[0]
-        return Estimate(score.honest, score.low, score.high)
+        return self.combined.scores[0].honest
 
     @property
     def apparent(self) -> float:
@@ -155,7 +154,7 @@ class Ensemble(Model):
 
     def scores(self) -> Table:
         """This ensemble, the plain mean and the best member: apparent and honest scores, intervals."""
-        rows = [(row.name, row.metric, row.apparent, row.honest, row.low, row.high) for row in self.combined.scores]
+        rows = [tuple(row.facts().values()) for row in self.combined.scores]
         return Table(("what", "metric", "apparent", "honest", "low", "high"), rows)
 
     def sentences(self) -> list[str]:

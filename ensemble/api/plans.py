@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ensemble.api.source import named_members, note_digits
 from ensemble.core.errors import EnsError, RecipeError
 from ensemble.core.table import Table, seconds_of
+from ensemble.runs.record import Kind
 
 if TYPE_CHECKING:
     from ensemble.api.workspace import Workspace
@@ -163,7 +164,7 @@ def _note_batches(workspace: Workspace, jobs: Sequence[Job], dataset: Dataset) -
     from ensemble.training.methods.samplers import smaller_batch
 
     for job in _each_job(jobs):
-        if job.kind != "folds" and not job.run.complete:
+        if job.kind is not Kind.FOLDS and not job.run.complete:
             view = view_of(job, dataset)
             if why := smaller_batch(job.recipe, view.splits["train"].targets, len(view.classes)):
                 workspace.listener.note(f"{job.path.name}: {why}")

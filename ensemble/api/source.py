@@ -70,7 +70,7 @@ class DataSource:
             return self.given.data.form == "digits"
         if self._named:
             return False
-        return self.run is None or self.run.facts.get("data", {}).get("form") == "digits"
+        return self.run is None or self.run.record.data.form == "digits"
 
     @cached_property
     def has_settings(self) -> bool:

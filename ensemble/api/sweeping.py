@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from ensemble.recipe.file import RecipeFile
     from ensemble.recipe.schema import SweepSpec
     from ensemble.recipe.trials import Grid
-    from ensemble.report.sections.sweeps import TrialTable
-    from ensemble.report.sweep import SweepTable
+    from ensemble.report.sweep import SweepTable, TrialTable
     from ensemble.runs.run import Run
 
     Runs = dict[tuple[str, ...], list[Run]]
@@ -173,10 +172,10 @@ class _SweepRequest:
     def write(self, folder: Path, result: SweepTable | TrialTable, tables: Mapping[str, str]) -> Sweep:
         """Write the table as Markdown, CSV and a picture."""
         from ensemble.core.files import json_text, write_atomically
+        from ensemble.report.sweep import facts_of
 
         contents: dict[str, str | bytes] = {"table.md": result.markdown(), **tables, "table.png": result.picture()}
-        about = {"schema": 1, "fingerprint": self.dataset.fingerprint, "metric": result.metric}
-        contents["sweep.json"] = json_text(about)
+        contents["sweep.json"] = json_text(facts_of(result, self.dataset.fingerprint))
         for name, content in contents.items():
             write_atomically(folder / name, content)
         self.workspace.listener.note(f"written: {', '.join(contents)} in {folder}")
@@ -232,8 +231,7 @@ def _search(request: _SweepRequest, folder: Path, retry: bool) -> Sweep:
     """Train as many trials as requested, then write the table of them."""
     from ensemble.metrics import find
     from ensemble.recipe.trials import grid_of, label, search
-    from ensemble.report.sections.sweeps import TrialTable
-    from ensemble.report.sweep import sweep_table
+    from ensemble.report.sweep import TrialTable, sweep_table
 
     spec, note = request.spec, request.workspace.listener.note
     metric = find(spec.metric, request.dataset.classes.tolist())

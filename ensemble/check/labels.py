@@ -15,6 +15,7 @@ import numpy as np
 
 from ensemble.core.errors import DataError
 from ensemble.core.predictions import Predictions
+from ensemble.runs.record import Kind
 from ensemble.runs.run import Run, all_runs
 
 Z95_ONE_SIDED = 1.6448536269514722
@@ -38,12 +39,16 @@ def best_run_for_labels(runs: Path, fingerprint: str) -> Run | None:
     validation predictions.
     """
     candidates = [run for run in all_runs(runs) if run.complete and not run.is_fold and _usable(run, fingerprint)]
-    return max(candidates, key=lambda run: (run.kind == "folds", valid_accuracy(run), run.id), default=None)
+    return max(candidates, key=lambda run: (run.kind is Kind.FOLDS, valid_accuracy(run), run.id), default=None)
 
 
 def _usable(run: Run, fingerprint: str) -> bool:
     try:
-        return run.fingerprint == fingerprint and run.kind in ("folds", "member", "import") and run.has("valid")
+        return (
+            run.fingerprint == fingerprint
+            and run.kind in (Kind.FOLDS, Kind.MEMBER, Kind.IMPORT)
+            and run.has("valid")
+        )
     except DataError:
         return False
 

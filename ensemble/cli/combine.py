@@ -10,11 +10,12 @@ import click
 from ensemble.cli import completion
 from ensemble.cli.options import NamedOption, data_settings, runs_options, runs_project, share, track_options
 from ensemble.cli.terminal import BEST, DIM, Settings, as_json_text, table
-from ensemble.core.table import Cell, interval, milliseconds
+from ensemble.core.table import Cell, milliseconds
 
 if TYPE_CHECKING:
     from ensemble.api.models import Ensemble
-    from ensemble.combine.ensembler import Combined, MemberRow
+    from ensemble.combine.ensembler import Combined
+    from ensemble.combine.record import MemberRow
     from ensemble.combine.report import Part
 
 
@@ -77,7 +78,7 @@ def command(
 def combine_text(ensemble: Ensemble) -> str:
     """Text of a combination: the members, the scores, the conclusions, the run id."""
     combined = ensemble.combined
-    scores = [(row.name, row.apparent, row.honest, interval(row.low, row.high)) for row in combined.scores]
+    scores = [(row.name, row.apparent, row.honest.value, row.honest.bounds) for row in combined.scores]
     metric, rows = combined.scores[0].metric, int(combined.run.metrics["valid"]["n"])
     rules = [
         (
@@ -122,7 +123,7 @@ def _member(row: MemberRow, part: Part | None, gains: bool) -> list[Cell]:
     weight = "-" if row.weight is None else f"{row.weight:.4f}"
     if part is None:
         return [row.id, row.arch, row.accuracy, weight, *(["", ""] if gains else []), "", "", "", row.why]
-    gain_cells = [] if part.gain is None else [f"{part.gain:+.4f}", f"{part.low:+.4f} to {part.high:+.4f}"]
+    gain_cells = [] if part.gain is None else [f"{part.gain.value:+.4f}", part.gain.signed]
     differs, only_right = f"{100 * part.disagreement:.1f}%", str(part.only_right)
     cost = milliseconds(part.seconds_per_image)
     return [row.id, row.arch, row.accuracy, weight, *gain_cells, differs, only_right, cost, row.why]

@@ -82,7 +82,7 @@ def _reorder(probs: Floats, first: Predictions, ids: Texts, classes: Texts) -> N
 
 def _class_order(run: Run, predictions: Predictions) -> Texts:
     """The class order of the data set: from run.json, since the columns of a file may be permuted."""
-    recorded = np.array([str(name) for name in run.facts.get("classes") or ()], dtype=np.str_)
+    recorded = np.array(run.record.classes, dtype=np.str_)
     same = len(recorded) == len(predictions.classes) and set(recorded) == set(predictions.classes)
     return recorded if same else predictions.classes
 
@@ -123,10 +123,8 @@ def without_copies(members: list[Run], valid: Split) -> tuple[list[Run], Split, 
     kept: list[int] = []
     notes = []
     # trained runs first, so that an import is the copy that is dropped
-    for index in sorted(range(len(members)), key=lambda index: (members[index].kind == "import", index)):
-        originals = [
-            other for other in kept if members[index].kind == "import" and _copied(members, valid, index, other)
-        ]
+    for index in sorted(range(len(members)), key=lambda index: (members[index].is_import, index)):
+        originals = [other for other in kept if members[index].is_import and _copied(members, valid, index, other)]
         if originals:
             notes.append(
                 f"{members[index].id} has the same predictions as {members[originals[0]].id} and counts once"

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from ensemble.combine.record import read_ensemble
 from ensemble.core.errors import DataError, MismatchedRuns, first_few, one_line
 from ensemble.runs.origin import named_run, refuse_unfinished, resume_command
+from ensemble.runs.record import Kind
 from ensemble.runs.run import Run, all_runs
 
-CANDIDATE_KINDS = ("member", "folds", "import")
+CANDIDATE_KINDS = (Kind.MEMBER, Kind.FOLDS, Kind.IMPORT)
 
 
 def candidates(folder: Path, fingerprint: str) -> list[Run]:
@@ -64,7 +64,7 @@ def leaves(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
 
 
 def _expanded(run: Run) -> list[Run]:
-    if run.kind != "ensemble":
+    if not run.is_ensemble:
         return [run]
     members = [named_run(run.path.parent, run_id) for run_id in read_ensemble(run).members]
     return [leaf for member in members for leaf in _expanded(member)]
@@ -73,13 +73,13 @@ def _expanded(run: Run) -> list[Run]:
 def _refuse_unusable(run: Run) -> None:
     refuse_unfinished(run, "leave it out")
     if not run.has("valid"):
-        hint = "; name its parent and add --refits" if run.kind == "refit" else ""
+        hint = "; name its parent and add --refits" if run.kind is Kind.REFIT else ""
         raise DataError(f"{run.id} is a {run.kind} without validation predictions{hint}")
 
 
 def _refuse_other_data(runs: Sequence[Run]) -> None:
     # an import may be older than every run of its data set; its ids and targets are compared instead
-    trained = [run for run in runs if run.kind != "import" and run.fingerprint]
+    trained = [run for run in runs if not run.is_import and run.fingerprint]
     for run in trained[1:]:
         if run.fingerprint != trained[0].fingerprint:
             raise MismatchedRuns(
@@ -91,7 +91,7 @@ def _refuse_other_data(runs: Sequence[Run]) -> None:
 def newest_ensemble(folder: Path, fingerprint: str, name: str = "this data set") -> Run:
     """The most recent ensemble of the data set called `name`. Raises DataError if none is complete."""
     runs = [run for run in all_runs(folder) if run.complete and run.fingerprint == fingerprint]
-    ensembles = [run for run in runs if run.kind == "ensemble"]
+    ensembles = [run for run in runs if run.is_ensemble]
     if not runs:
         raise DataError(f"no complete run of {name} in {one_line(folder)}; type `ens train`, or name a run")
     if not ensembles:
@@ -109,9 +109,9 @@ def recency_key(run: Run) -> tuple[float, int, str]:
 
 def _recorded_time(run: Run) -> float:
     """Seconds since 1970; -inf without a recorded time. `created` stays when an ensemble is combined again."""
-    for key in ("combined", "created"):
+    for time in run.record.times:
         with suppress(ValueError):
-            return datetime.fromisoformat(str(run.facts.get(key, ""))).timestamp()
+            return datetime.fromisoformat(time).timestamp()
     return -math.inf
 
 
@@ -121,15 +121,15 @@ def refit_of(member: Run, runs: Sequence[Run]) -> Run:
     Raises DataError if there is no refit.
     """
     refits = [
-        run for run in runs if run.kind == "refit" and run.complete and not run.failed and _names(run, member.id)
+        run
+        for run in runs
+        if run.kind is Kind.REFIT
+        and run.complete
+        and not run.failed
+        and any(parent.id == member.id for parent in run.record.parents)
     ]
     if refits:
-        return max(refits, key=lambda run: (str(run.facts.get("created", "")), run.id))
-    if member.kind == "import":
+        return max(refits, key=lambda run: (run.record.created, run.id))
+    if member.is_import:
         return member
     raise DataError(f"{member.id} has no refit; type {resume_command(member, ['--full'])}, or leave out --refits")
-
-
-def _names(run: Run, parent: str) -> bool:
-    entries: Any = run.facts.get("parents") or []
-    return any((entry.get("id") if isinstance(entry, dict) else entry) == parent for entry in entries)

@@ -14,6 +14,7 @@ from ensemble.combine.calibration import apply_temperature, fit_temperature
 from ensemble.combine.crossfit import Folds
 from ensemble.combine.evaluate import Evaluation
 from ensemble.combine.fit import Fitted, Pool, Probs
+from ensemble.core.estimate import Estimate
 from ensemble.core.predictions import Floats, Ints, Texts, Wide
 from ensemble.metrics import Metric, labels
 from ensemble.stats.intervals import PAIRED_DRAWS, Difference, differences
@@ -28,14 +29,12 @@ FEWEST_DRAWS, DRAWN_ROWS = 50, 50_000_000
 class Contribution:
     """One member's contribution to an ensemble.
 
-    gain, low, high: the improvement of the ensemble's score by the member, positive if it helps whatever the
-    metric's direction, and its 95 % interval; None for a single member.  disagreement: the share of rows on which
-    its label differs from another member's, averaged over the other members.
+    gain: the improvement of the ensemble's score by the member, positive if it helps whatever the metric's
+    direction; None for a single member.  disagreement: the share of rows on which its label differs from another
+    member's, averaged over the other members.
     """
 
-    gain: float | None
-    low: float | None
-    high: float | None
+    gain: Estimate | None
     disagreement: float
 
 
@@ -54,9 +53,7 @@ def contributions(
     gains = _gains(metric, ensemble_probs, predict_without, len(probs), targets, groups)
     disagreements = disagreement(_labels(probs), probs.shape[2])
     return [
-        Contribution(None, None, None, differing_share)
-        if gain is None
-        else Contribution(gain.value, gain.low, gain.high, differing_share)
+        Contribution(gain and gain.estimate, differing_share)
         for gain, differing_share in zip(gains, disagreements, strict=True)
     ]
 

@@ -13,7 +13,7 @@ from ensemble.combine.candidates import leaves, refit_of
 from ensemble.combine.crossfit import Progress, no_progress
 from ensemble.combine.evaluate import Evaluation, Score, evaluate
 from ensemble.combine.fit import Plan
-from ensemble.combine.record import PIPELINE, ensemble_config
+from ensemble.combine.record import PIPELINE, MemberRow, ensemble_of
 from ensemble.combine.report import Report, report
 from ensemble.combine.rules import rules
 from ensemble.combine.run_record import facts_of, metrics_of, notes_of
@@ -32,18 +32,6 @@ if TYPE_CHECKING:
 
 SAMPLE = 2
 """Version of the sampling of rows, part of the hash of ensembles that are fitted on a sample of the rows."""
-
-
-@dataclass(frozen=True)
-class MemberRow:
-    """A row of the members table. weight: None for a member left out, or if the rule has no weights."""
-
-    id: str
-    arch: str
-    accuracy: float
-    weight: float | None
-    kept: bool
-    why: str
 
 
 @dataclass(frozen=True)
@@ -107,15 +95,7 @@ def combine(
     _plan(members, threshold, per_arch, rule, calibrate)  # report invalid settings before files are read
     members, valid, copies = without_copies(members, gather(members, "valid"))
     plan = _plan(members, threshold, per_arch, rule, calibrate)
-    if not valid.labelled:
-        raise DataError(
-            f"none of {first_few(run.id for run in members)} has validation targets;"
-            " import them again with a target column or --targets-from"
-        )
-    plan = replace(plan, metric=_metric(metric, valid))
-    evaluation = evaluate(
-        plan, valid, [plan.metric, *(() if metric == "accuracy" else (find("accuracy", ()),))], progress
-    )
+    plan, evaluation = _evaluated(plan, members, valid, metric, progress)
     ensemble_report = report(plan, evaluation, valid, members)
     kept = [members[i] for i in evaluation.fitted.selection.kept]
     sources = [refit_of(run, all_runs(folder)) for run in kept] if refits else kept
@@ -125,13 +105,14 @@ def combine(
     tests, test_notes = _tests(evaluation, sources, valid.classes, path.name)
     refitted = any(source.id != run.id for source, run in zip(sources, kept, strict=True))
     notes += copies + notes_of(evaluation, kept, refitted, valid, threshold) + compared_note + test_notes
+    ensemble = ensemble_of(plan, evaluation.fitted, metric, sources)
     facts = facts_of(name, digest, kept, sources, valid.classes, tests)
     run = write_run(
         path,
         facts,
         predictions={"valid": valid.predictions(evaluation.crossfitted, path.name), **tests},
         files={
-            "ensemble.yaml": text.dump(ensemble_config(plan, evaluation.fitted, metric, sources)),
+            "ensemble.yaml": text.dump(ensemble.config()),
             "ensemble.npz": arrays_content(evaluation.fitted.params),
             "report.json": json_text(ensemble_report.facts()),
         },
@@ -139,13 +120,27 @@ def combine(
     )
     return Combined(
         run,
-        evaluation.fitted.rule.name,
-        _table(plan, evaluation),
-        evaluation.fitted.temperature,
+        ensemble.rule,
+        tuple(sorted(ensemble.rows, key=lambda row: (not row.kept, -row.accuracy, row.id))),
+        ensemble.temperature,
         evaluation.scores[plan.metric.name],
         ensemble_report,
         tuple(notes),
     )
+
+
+def _evaluated(
+    plan: Plan, members: Sequence[Run], valid: Split, metric: str, progress: Progress
+) -> tuple[Plan, Evaluation]:
+    """The plan with its metric, and its evaluation. Raises DataError if no row has a target."""
+    if not valid.labelled:
+        raise DataError(
+            f"none of {first_few(run.id for run in members)} has validation targets;"
+            " import them again with a target column or --targets-from"
+        )
+    plan = replace(plan, metric=_metric(metric, valid))
+    scored = [plan.metric, *(() if metric == "accuracy" else (find("accuracy", ()),))]
+    return plan, evaluate(plan, valid, scored, progress)
 
 
 def _plan(members: Sequence[Run], threshold: float, per_arch: int, rule: str, calibrate: bool | None) -> Plan:
@@ -246,7 +241,7 @@ def _refuse_changed_tests(sources: Sequence[Run], data: DataSpec | None, folder:
 
 def _refuse_other_test(sources: Sequence[Run], split: str) -> None:
     """Raises MismatchedRuns if the images of a test set changed between the predictions of two runs."""
-    fingerprints = {run.id: run.facts.get("data", {}).get("tests", {}).get(split) for run in sources}
+    fingerprints = {run.id: run.record.data.tests.get(split) for run in sources}
     known = {run_id: fingerprint for run_id, fingerprint in fingerprints.items() if fingerprint is not None}
     differing = [run_id for run_id, fingerprint in known.items() if fingerprint != next(iter(known.values()))]
     if differing:
@@ -255,21 +250,3 @@ def _refuse_other_test(sources: Sequence[Run], split: str) -> None:
             f" {repredict_command(sources, None, sources[0].path.parent)}, after which all are of the new one, then"
             " combine again"
         )
-
-
-def _table(plan: Plan, evaluation: Evaluation) -> tuple[MemberRow, ...]:
-    fitted = evaluation.fitted
-    weights = fitted.rule.weights(fitted.params)
-    by_index = {} if weights is None else dict(zip(fitted.selection.kept, weights.tolist(), strict=True))
-    rows = [
-        MemberRow(
-            id=plan.ids[i],
-            arch=plan.archs[i],
-            accuracy=float(fitted.accuracies[i]),
-            weight=by_index.get(i),
-            kept=i in fitted.selection.kept,
-            why=fitted.selection.reasons[i],
-        )
-        for i in range(len(plan.ids))
-    ]
-    return tuple(sorted(rows, key=lambda row: (not row.kept, -row.accuracy, row.id)))

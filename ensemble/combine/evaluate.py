@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from ensemble.combine.crossfit import (
 from ensemble.combine.fit import Fitted, Plan, Pool, Probs, applied, best_alone, decide, decide_in_fold
 from ensemble.combine.rule_selection import RuleScore, RuleSelection, select_rule
 from ensemble.combine.rules import rules
+from ensemble.core.estimate import Estimate
 from ensemble.core.predictions import Ints
 from ensemble.metrics import Metric
 from ensemble.stats.intervals import interval
@@ -31,14 +33,17 @@ from ensemble.stats.intervals import interval
 
 @dataclass(frozen=True)
 class Score:
-    """apparent: fitted and scored on the same rows.  honest: cross-fitted, with its 95 % interval low to high."""
+    """apparent: fitted and scored on the same rows.  honest: cross-fitted."""
 
     name: str
     metric: str
     apparent: float
-    honest: float
-    low: float
-    high: float
+    honest: Estimate
+
+    def facts(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values = {"name": self.name, "metric": self.metric, "apparent": self.apparent}
+        return {**values, "honest": self.honest.value, "low": self.honest.low, "high": self.honest.high}
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,10 @@ def evaluate(
 
 
 def _is_suspect(score: Score, metric: Metric) -> bool:
-    return score.apparent < score.low if metric.higher else score.apparent > score.high
+    low, high = score.honest.low, score.honest.high
+    if low is None or high is None:
+        return False
+    return score.apparent < low if metric.higher else score.apparent > high
 
 
 def _single_rule(plan: Plan, pool: Pool, repeats: Sequence[Folds], progress: Progress) -> RuleSelection:
@@ -156,12 +164,10 @@ def _score(candidate: Candidate, metric: Metric, valid: Split, known: Ints) -> S
     targets = valid.targets[known]
     groups = None if valid.groups is None else valid.groups[known]
     honest = [probs[known] for probs in candidate.honest]
-    low, high = interval(metric, honest, targets, groups)
+    mean = float(np.mean([metric(probs, targets) for probs in honest]))
     return Score(
         candidate.name,
         metric.name,
         metric(candidate.apparent[known], targets),
-        float(np.mean([metric(probs, targets) for probs in honest])),
-        low,
-        high,
+        Estimate(mean, *interval(metric, honest, targets, groups)),
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ensemble.combine.contributions import PredictWithout
+from ensemble.core.estimate import Estimate
 from ensemble.core.predictions import Floats, Ints, Texts
 from ensemble.metrics import Metric
 from ensemble.stats.intervals import Difference, DifferenceFunction, prepared_difference
@@ -27,14 +28,12 @@ _DIGITS = 9
 class Elimination:
     """dropped: positions of the members to drop, ascending.
 
-    difference, low, high: the score of the remaining members minus that of all, in the metric's own direction, and
-    its 95 % interval.  speedup: time per image before over time after; None if a cost is unknown.
+    difference: the score of the remaining members minus that of all, in the metric's own direction.  speedup: time
+    per image before over time after; None if a cost is unknown.
     """
 
     dropped: tuple[int, ...]
-    difference: float
-    low: float
-    high: float
+    difference: Estimate
     speedup: float | None
     sentence: str
 
@@ -137,7 +136,7 @@ def _elimination(
     faster = "" if speedup is None or speedup < 1.05 else f", {speedup:.1f} times faster"
     caution = "picked on these very images, which flatters it a little"
     sentence = f"drop {_these(len(dropped))}: {change}{faster} ({caution})"
-    return Elimination(dropped, gap.value, gap.low, gap.high, speedup, sentence)
+    return Elimination(dropped, gap.estimate, speedup, sentence)
 
 
 def _these(count: int) -> str:

@@ -17,6 +17,7 @@ from ensemble.core.errors import DataError, MismatchedRuns, first_few
 from ensemble.core.predictions import Floats, Ints, Predictions, Wide, align
 from ensemble.metrics.classification import disagreement
 from ensemble.runs.origin import named_run
+from ensemble.runs.record import Kind
 from ensemble.runs.run import Run
 
 
@@ -74,7 +75,7 @@ class PredictingMembers:
 
     def columns(self, run: Run) -> Ints:
         """The column of `run` for each of the classes, int64 (k,). Raises MismatchedRuns for other classes."""
-        run_classes = [str(name) for name in run.facts["classes"]]
+        run_classes = list(run.record.classes)
         if sorted(run_classes) != sorted(self.classes):
             differing = sorted(set(run_classes) ^ set(self.classes))
             raise MismatchedRuns(
@@ -94,8 +95,8 @@ def predicting_members(run: Run) -> PredictingMembers:
 
     Raises DataError for an import, or an ensemble of imports: they have no network.
     """
-    classes = tuple(str(name) for name in run.facts["classes"])
-    if run.kind != "ensemble":
+    classes = run.record.classes
+    if not run.is_ensemble:
         _refuse_imports([run], run)
         return PredictingMembers(
             run, classes, tuple(PredictingMember(network, (network,)) for network in _networks(run))
@@ -109,13 +110,13 @@ def predicting_members(run: Run) -> PredictingMembers:
 
 
 def _networks(run: Run) -> tuple[Run, ...]:
-    if run.kind != "folds":
+    if run.kind is not Kind.FOLDS:
         return (run,)
-    return tuple(named_run(run.path.parent, str(parent["id"])) for parent in run.facts["parents"])
+    return tuple(named_run(run.path.parent, parent.id) for parent in run.record.parents)
 
 
 def _refuse_imports(sources: Sequence[Run], run: Run) -> None:
-    imported = [source.id for source in sources if source.kind == "import"]
+    imported = [source.id for source in sources if source.is_import]
     if imported:
         verb = "has" if len(imported) == 1 else "have"
         where = "" if imported == [run.id] else f" in {run.id}"
@@ -133,10 +134,10 @@ def honest_rows(members: PredictingMembers) -> tuple[Predictions, str]:
     has a target.
     """
     run, origin = members.run, ""
-    if not run.has("valid") and run.facts.get("parents"):
-        run = named_run(run.path.parent, str(run.facts["parents"][0]["id"]))
+    if not run.has("valid") and run.record.parents:
+        run = named_run(run.path.parent, run.record.parents[0].id)
         origin = f"of {run.id}, before the refit"
-    elif members.ensemble is not None and members.ensemble.sources != members.ensemble.members:
+    elif members.ensemble is not None and members.ensemble.refitted:
         origin = "of the members before the refit"
     rows = run.predictions("valid") if run.has("valid") else None
     if rows is None or not rows.labelled.any():

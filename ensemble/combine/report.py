@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ensemble.combine.advice import Advice, advise
+from ensemble.combine.advice import Advice, NextMember, advise
 from ensemble.combine.aligned import Split
 from ensemble.combine.arrays import sampled
 from ensemble.combine.contributions import WithoutMembers, contributions, only_right
@@ -16,13 +16,18 @@ from ensemble.combine.evaluate import Evaluation
 from ensemble.combine.fit import Plan, Pool
 from ensemble.combine.member_elimination import Elimination, eliminate_members
 from ensemble.combine.rule_selection import RuleScore
-from ensemble.core.errors import abbreviated
-from ensemble.core.files import without_nan
+from ensemble.core.errors import DataError, abbreviated, one_line
+from ensemble.core.estimate import Estimate
+from ensemble.core.files import read_json, without_nan
 from ensemble.core.predictions import Ints
 from ensemble.metrics import metrics
 from ensemble.runs.run import Run
 from ensemble.stats.comparison import Comparison, compare
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_Value = TypeVar("_Value", bound="DataclassInstance")
 _CELLS, _FEWEST = 10_000_000, 2_000
 
 
@@ -34,9 +39,7 @@ class Part:
     """
 
     id: str
-    gain: float | None
-    low: float | None
-    high: float | None
+    gain: Estimate | None
     disagreement: float
     only_right: int
     seconds_per_image: float | None
@@ -61,10 +64,19 @@ class Report:
 
     def facts(self) -> dict[str, Any]:
         """All fields as plain values for JSON; None instead of nan."""
-        facts: dict[str, Any] = without_nan(asdict(self))
-        if self.shorter is not None:  # ids are clearer than positions
-            facts["shorter"] = {**facts["shorter"], "dropped": list(self.dropped)}
-        facts.pop("dropped")
+        shorter = None if self.shorter is None else plain(self.shorter)
+        facts: dict[str, Any] = without_nan(
+            {
+                "metric": self.metric,
+                "rows": self.rows,
+                "tournament": [plain(rule) for rule in self.tournament],
+                "against": [plain(comparison) for comparison in self.against],
+                "parts": [plain(part) for part in self.parts],
+                # ids are clearer than positions
+                "shorter": shorter and {**shorter, "dropped": list(self.dropped)},
+                "advice": asdict(self.advice),
+            }
+        )
         return facts
 
     def sentences(self) -> list[str]:
@@ -76,6 +88,58 @@ class Report:
             names = abbreviated(self.dropped) if few else f"keep {abbreviated(staying)}"
             lines.append(f"{self.shorter.sentence}: {names}")
         return [*lines, self.advice.sentence]
+
+
+def read_report(run: Run) -> Report | None:
+    """report.json of an ensemble; None if missing, as in older ensembles. Raises DataError for a broken file."""
+    path = run.path / "report.json"
+    if not path.is_file():
+        return None
+    try:
+        return _report(read_json(path))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(
+            f"{run.id}/report.json is not as `ens combine` writes it ({one_line(error)}); combine again"
+        ) from error
+
+
+def _report(facts: Mapping[str, Any]) -> Report:
+    parts = tuple(_value(Part, entry) for entry in facts.get("parts", ()))
+    shorter, advice = facts.get("shorter"), facts.get("advice") or {}
+    dropped = tuple(facts.get("dropped") or (shorter or {}).get("dropped", ()))
+    positions = tuple(position for position, part in enumerate(parts) if part.id in dropped)
+    ranking = tuple(_value(NextMember, entry) for entry in advice.get("ranking", ()))
+    return Report(
+        metric=str(facts.get("metric", "")),
+        rows=int(facts.get("rows") or 0),
+        tournament=tuple(_value(RuleScore, entry) for entry in facts.get("tournament", ())),
+        against=tuple(_value(Comparison, entry) for entry in facts.get("against", ())),
+        parts=parts,
+        shorter=_value(Elimination, {**shorter, "dropped": positions}) if shorter else None,
+        dropped=dropped,
+        advice=Advice(ranking, bool(advice.get("stop")), str(advice.get("sentence", ""))),
+    )
+
+
+def plain(value: DataclassInstance) -> dict[str, Any]:
+    """The fields for JSON; those of an Estimate are under the name of its field, `low` and `high`."""
+    facts: dict[str, Any] = {}
+    for field in fields(value):
+        item = getattr(value, field.name)
+        facts[field.name] = item
+        if "Estimate" in str(field.type):
+            bounds = (None, None, None) if item is None else (item.value, item.low, item.high)
+            facts |= dict(zip((field.name, "low", "high"), bounds, strict=True))
+    return facts
+
+
+def _value(kind: type[_Value], facts: Mapping[str, Any]) -> _Value:
+    """The dataclass that `plain` made these facts of, without keys that a later version added."""
+    values = {field.name: facts[field.name] for field in fields(kind) if field.name in facts}
+    for field in fields(kind):
+        if "Estimate" in str(field.type) and values.get(field.name) is not None:
+            values[field.name] = Estimate(values[field.name], facts.get("low"), facts.get("high"))
+    return kind(**values)
 
 
 def report(plan: Plan, evaluation: Evaluation, valid: Split, members: Sequence[Run]) -> Report:
@@ -100,12 +164,12 @@ def report(plan: Plan, evaluation: Evaluation, valid: Split, members: Sequence[R
         targets,
         groups,
         costs,
-        [contribution.gain for contribution in member_contributions],
+        [None if part.gain is None else part.gain.value for part in member_contributions],
     )
     unique_hits = only_right(pool.hits[np.ix_(np.array(kept), known)])
-    untrained = [run.arch for run in members if run.kind == "import" and not run.facts.get("arch")]
+    untrained = [run.arch for run in members if run.is_import and not run.record.arch]
     parts = [
-        Part(plan.ids[index], part.gain, part.low, part.high, part.disagreement, count, cost)
+        Part(plan.ids[index], part.gain, part.disagreement, count, cost)
         for index, part, count, cost in zip(kept, member_contributions, unique_hits, costs, strict=True)
     ]
     return Report(
@@ -136,5 +200,5 @@ def _comparisons(plan: Plan, evaluation: Evaluation, valid: Split, known: Ints) 
 
 
 def _cost(run: Run) -> float | None:
-    value = run.facts.get("seconds_per_image")
+    value = run.record.seconds_per_image
     return float(value) if isinstance(value, (int, float)) else None

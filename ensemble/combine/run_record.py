@@ -13,6 +13,7 @@ from ensemble.core.files import without_nan
 from ensemble.core.predictions import UNKNOWN, Predictions, Texts
 from ensemble.data.leaks import Leaks, merged
 from ensemble.metrics import absent, score
+from ensemble.runs.record import Kind
 from ensemble.runs.run import Run
 from ensemble.runs.writing import now, parent_facts, total
 
@@ -21,10 +22,7 @@ def metrics_of(evaluation: Evaluation, valid: Split, refits: bool) -> dict[str, 
     """The entries of metrics.json beside the scores of the splits: apparent scores, honest ones with intervals."""
     known = evaluation.folds.known()  # in the order of the ids
     ensemble_scores = {name: ensemble_score for name, (ensemble_score, _, _) in evaluation.scores.items()}
-    honest = {
-        name: {"value": entry.honest, "low": entry.low, "high": entry.high}
-        for name, entry in ensemble_scores.items()
-    }
+    honest = {name: vars(entry.honest) for name, entry in ensemble_scores.items()}
     apparent = {
         "n": len(known),
         **score(evaluation.apparent[known], valid.targets[known]),
@@ -47,11 +45,13 @@ def facts_of(
 ) -> dict[str, Any]:
     """The content of run.json. kept: the members.  sources: the runs that predict, the same or their refits."""
     refits = [run for run in sources if run not in kept]
-    data: Mapping[str, Any] = next((run.facts.get("data", {}) for run in kept if run.kind != "import"), {})
-    data = data or kept[0].facts.get("data", {})
+    # an import may know less of the data than a trained run
+    data = next(
+        (run.record.data for run in kept if not run.is_import and run.record.data.values), kept[0].record.data
+    )
     test_fingerprints = _test_fingerprints(sources)
     return {
-        "kind": "ensemble",
+        "kind": Kind.ENSEMBLE,
         "name": name,
         "hash": digest,
         "pipeline": PIPELINE,
@@ -59,15 +59,12 @@ def facts_of(
         "arch": None,
         "fold": None,
         "data": {
-            "form": data.get("form"),
-            "fingerprint": data.get("fingerprint", ""),
+            "form": data.form,
+            "fingerprint": data.fingerprint,
             "tests": {split: test_fingerprints[split] for split in tests if split in test_fingerprints},
         },
         "classes": classes.tolist(),
-        **{
-            cost: total([run.facts.get(cost) for run in sources])
-            for cost in ("parameters", "bytes", "seconds", "seconds_per_image")
-        },
+        **{cost: total([run.record.costs[cost] for run in sources]) for cost in kept[0].record.costs},
         "chosen_on_valid": chosen_on_valid(kept),
         "combined": now(),  # `created` stays when the same ensemble is combined again
     }
@@ -77,20 +74,20 @@ def _test_fingerprints(sources: Sequence[Run]) -> dict[str, Any]:
     """The fingerprint of each test set, from the runs that predict it: a refit instead of its member."""
     fingerprints: dict[str, Any] = {}
     for run in sources:
-        fingerprints = {**(run.facts.get("data", {}).get("tests") or {}), **fingerprints}
+        fingerprints = {**run.record.data.tests, **fingerprints}
     return fingerprints
 
 
 def chosen_on_valid(runs: Sequence[Run]) -> list[str]:
     """The settings of the runs that were already chosen on the validation rows."""
-    return sorted({str(setting) for run in runs for setting in run.facts.get("chosen_on_valid") or []})
+    return sorted({setting for run in runs for setting in run.record.chosen_on_valid})
 
 
 def _valid_leaks(runs: Sequence[Run]) -> int:
     """The number of validation rows with a copy, or their group, in the training rows of any of `runs`."""
     leaks: Leaks = {}
     for run in runs:
-        leaks = merged(leaks, dict(run.facts.get("leaks") or {}))
+        leaks = merged(leaks, run.record.leaks)
     counts = leaks.get("valid", {})
     return max(counts.get("exact", 0) + counts.get("near", 0), counts.get("group", 0))
 
@@ -123,7 +120,7 @@ def notes_of(
         entry = evaluation.scores[metric][0]
         notes.append(
             f"something is wrong: the apparent {metric} {entry.apparent:.4f} is worse than the honest interval"
-            f" ({entry.low:.4f} to {entry.high:.4f}); believe neither, and look for rows that are unlike the others"
+            f" ({entry.honest.bounds}); believe neither, and look for rows that are unlike the others"
         )
     if unknown := int((valid.targets == UNKNOWN).sum()):
         notes.append(f"{unknown} of {len(valid.targets)} validation rows have no target and are not scored")

@@ -8,6 +8,8 @@ from typing import Any
 
 from ensemble.core.table import interval
 
+_INTERVAL = "95 % interval "
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -23,9 +25,26 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def bounds(self) -> str:
+        """`0.9441 to 0.9567`; empty where they are not known or not defined."""
+        return interval(self.low, self.high)
+
+    @property
+    def signed(self) -> str:
+        """`+0.0041 to +0.0167`, for a difference."""
+        return self.interval("+.4f").removeprefix(_INTERVAL)
+
+    def interval(self, spec: str = ".4f", factor: float = 1.0) -> str:
+        """`95 % interval 0.9441 to 0.9567`; empty where it is not known. spec: format of `factor` times a bound."""
+        if not self.bounds:
+            return ""
+        low, high = (format(factor * (bound or 0.0), spec) for bound in (self.low, self.high))
+        return f"{_INTERVAL}{low} to {high}"
+
     def __str__(self) -> str:
-        bounds = interval(self.low, self.high)
-        return f"{self.value:.4f}" + (f" (95 % interval {bounds})" if bounds else "")
+        known = self.interval()
+        return f"{self.value:.4f}" + (f" ({known})" if known else "")
 
     def __float__(self) -> float:
         return self.value

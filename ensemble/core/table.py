@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -124,6 +124,14 @@ class Table:
             for line in [list(self.columns), *cells]
         ]
 
+    def markdown(self, text: Callable[[Cell], str] | None = None, bold: tuple[int, int] | None = None) -> str:
+        """As Markdown. text: the text of a cell, by default `as_text`.  bold: row and column of a bold cell."""
+        cells = [[(text or as_text)(cell) for cell in row] for row in self.rows]
+        if bold is not None:
+            row, column = bold
+            cells[row][column] = f"**{cells[row][column]}**"
+        return markdown(self.columns, cells)
+
     def csv(self) -> str:
         """As `as_csv` writes it."""
         return as_csv(self.columns, self.rows)
@@ -131,6 +139,18 @@ class Table:
     def records(self) -> list[dict[str, Cell]]:
         """A mapping for each row."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def facts(self) -> dict[str, Any]:
+        """As plain values for JSON, which `read` takes."""
+        return {"columns": list(self.columns), "rows": [list(row) for row in self.rows]}
+
+    @classmethod
+    def read(cls, facts: Mapping[str, Any]) -> Table:
+        """The table whose `facts` these are. Raises KeyError, TypeError or ValueError for anything else."""
+        table = cls(tuple(map(str, facts["columns"])), [tuple(row) for row in facts["rows"]])
+        if any(len(row) != len(table.columns) for row in table.rows):
+            raise ValueError("rows of a table have other numbers of cells")
+        return table
 
     def frame(self) -> DataFrame:
         """As a pandas DataFrame."""

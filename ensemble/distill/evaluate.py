@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,12 +10,14 @@ import numpy as np
 
 from ensemble.combine.record import read_ensemble
 from ensemble.core.errors import DataError
+from ensemble.core.estimate import Estimate
 from ensemble.core.files import without_nan, write_json
 from ensemble.core.predictions import UNKNOWN, Floats, Ints, Predictions, Texts, Wide, align, stacked
 from ensemble.distill.teacher import rows_of
 from ensemble.metrics import Metric, find
 from ensemble.runs.origin import named_run
-from ensemble.runs.run import SCHEMA, Run
+from ensemble.runs.record import SCHEMA, Kind
+from ensemble.runs.run import Run
 from ensemble.stats.comparison import DRAWN_ROWS, FEWEST_DRAWS, MOST_DRAWS, compare
 from ensemble.stats.intervals import Difference, difference, drawn_scores, group_codes, units_of
 from ensemble.stats.intervals import student as student_t
@@ -27,7 +28,7 @@ class RetainedGain:
     """Scores of an ensemble, of its student, and of the baseline: the same network trained without the teacher.
 
     gain: ensemble minus baseline, positive if the ensemble is better.  student_gain: student minus baseline.
-    share: student_gain / gain; None without a gain.  low, high: its 95 % interval; None if the gain does not differ
+    share: student_gain / gain; None without a gain. Its interval is not known if the gain does not differ
     significantly from 0, so that the share is unbounded.
     """
 
@@ -38,17 +39,16 @@ class RetainedGain:
     baseline: float
     gain: Difference
     student_gain: Difference
-    share: float | None
-    low: float | None
-    high: float | None
+    share: Estimate | None
     sentences: tuple[str, ...]
 
     def facts(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         scores = {"ensemble": self.ensemble, "student": self.student, "baseline": self.baseline}
-        gaps = {"gain": vars(self.gain), "learnt": vars(self.student_gain)}
-        share = {"share": self.share, "low": self.low, "high": self.high}
-        return {"metric": self.metric, "rows": self.rows, **scores, **gaps, **share, "says": list(self.sentences)}
+        gaps = {"gain": self.gain.facts(), "learnt": self.student_gain.facts()}
+        share = (None, None, None) if self.share is None else (self.share.value, self.share.low, self.share.high)
+        shares = dict(zip(("share", "low", "high"), share, strict=True))
+        return {"metric": self.metric, "rows": self.rows, **scores, **gaps, **shares, "says": list(self.sentences)}
 
 
 def retained_gain(
@@ -67,7 +67,6 @@ def retained_gain(
     """
     gain = difference(metric, ensemble, baseline, targets, groups).gain(metric)
     student_gain = difference(metric, student, baseline, targets, groups).gain(metric)
-    share = student_gain.value / gain.value if gain.value > 0 else None
     codes = None if groups is None else group_codes(groups)
     count = min(MOST_DRAWS, max(FEWEST_DRAWS, DRAWN_ROWS // len(targets)))
     draws = [drawn_scores(metric, probs, targets, codes, count) for probs in (ensemble, student, baseline)]
@@ -75,10 +74,10 @@ def retained_gain(
     bounds = None
     if gain.value > 0 and np.isfinite(covariance).all():
         bounds = ratio_interval(student_gain.value, gain.value, covariance, student_t(units_of(targets, codes)))
-    low, high = bounds or (None, None)
+    share = Estimate(student_gain.value / gain.value, *(bounds or ())) if gain.value > 0 else None
     comparison = compare(metric, [(student, baseline)], targets, groups, "the baseline").sentence
     sentences = (
-        _sentence(share, low, high, gain, metric.name, len(targets), optimistic),
+        _sentence(share, gain, metric.name, len(targets), optimistic),
         f"Student{', flattered' if optimistic else ''}: {_lower(comparison)}",
     )
     ensemble_score, student_score, baseline_score = (
@@ -93,8 +92,6 @@ def retained_gain(
         gain,
         student_gain,
         share,
-        low,
-        high,
         sentences,
     )
 
@@ -117,9 +114,7 @@ def ratio_interval(
 
 
 def _sentence(
-    share: float | None,
-    low: float | None,
-    high: float | None,
+    share: Estimate | None,
     gain: Difference,
     metric: str,
     rows: int,
@@ -128,15 +123,15 @@ def _sentence(
     gain_text = f"{gain.value:+.4f} {metric}, 95 % interval {gain.low:+.4f} to {gain.high:+.4f}, on {rows} images"
     if share is None:
         return f"The ensemble is no better than the baseline ({gain_text}), so there is no gain to keep."
-    if low is None or high is None:
+    if not share.bounds:
         return (
             f"The ensemble's gain over the baseline could be noise ({gain_text}), so a share of it"
-            f" ({100 * share:.0f} % here) says nothing."
+            f" ({100 * share.value:.0f} % here) says nothing."
         )
     most = "at most " if optimistic else ""
     return (
-        f"The student keeps {most}{100 * share:.0f} % of the ensemble's gain over the baseline (95 % interval"
-        f" {100 * low:.0f} to {100 * high:.0f} %; the gain: {gain_text})."
+        f"The student keeps {most}{100 * share.value:.0f} % of the ensemble's gain over the baseline"
+        f" ({share.interval('.0f', 100)} %; the gain: {gain_text})."
     )
 
 
@@ -197,7 +192,13 @@ def evaluate_student(ensemble: Run, student: Run, baseline: Run) -> Distillation
     test = _test(name, ensemble, student, baseline)
     scores = (valid.ensemble, valid.student, valid.baseline)
     first, second, third = (
-        CostLine(name, run.id, score, _cost(run, "seconds_per_image"), _cost(run, "bytes"))
+        CostLine(
+            name,
+            run.id,
+            score,
+            _per_network(run, run.record.seconds_per_image),
+            _per_network(run, run.record.bytes),
+        )
         for name, run, score in zip(
             ("ensemble", "student", "baseline"), (ensemble, student, baseline), scores, strict=True
         )
@@ -207,9 +208,9 @@ def evaluate_student(ensemble: Run, student: Run, baseline: Run) -> Distillation
     return distillation
 
 
-def _cost(run: Run, key: str) -> float | None:
-    cost = run.facts.get(key)
-    return cost / len(run.facts["parents"]) if cost is not None and run.kind == "folds" else cost
+def _per_network(run: Run, cost: float | None) -> float | None:
+    """The cost of one of the networks of a folds run; that of any other run as it is."""
+    return cost / len(run.record.parents) if cost is not None and run.kind is Kind.FOLDS else cost
 
 
 def _retained(
@@ -239,8 +240,8 @@ def _of_folds(student: Run) -> Predictions:
     predictions = student.predictions("test")
     if not student.pools_folds:
         return predictions
-    parents: Sequence[dict[str, Any]] = student.facts["parents"][1:]
-    folds = [named_run(student.path.parent, str(parent["id"])).predictions("test") for parent in parents]
+    parents = student.record.parents[1:]
+    folds = [named_run(student.path.parent, parent.id).predictions("test") for parent in parents]
     aligned = stacked([align(fold, predictions.ids, predictions.classes) for fold in folds])
     return replace(predictions, probs=aligned.mean(axis=0, dtype=np.float64).astype(np.float32))
 

@@ -86,7 +86,7 @@ def teacher_of(run: Run, dataset: Dataset, temperature: float, alpha: float) -> 
             f"temperature {temperature:g} and alpha {alpha:g} found, a temperature above 0 and an alpha above 0, up"
             " to 1, expected (with alpha 0 nothing is taught)"
         )
-    if run.kind != "ensemble":
+    if not run.is_ensemble:
         raise DataError(f"{run.id} is a {run.kind}, an ensemble expected; type `ens combine` first")
     if run.fingerprint != dataset.fingerprint:
         raise MismatchedRuns(
@@ -104,7 +104,7 @@ def teacher_of(run: Run, dataset: Dataset, temperature: float, alpha: float) -> 
             f" ({first_few(missing, 3)}); {_HOW}, or import such predictions of every row"
         )
     rows = rows_of(run.predictions("valid"), np.sort(pool.ids), dataset.classes)
-    imported = [member.id for member in members if member.kind == "import"]
+    imported = [member.id for member in members if member.is_import]
     note = f"{first_few(imported)}: imported; that it is out-of-fold is taken on trust"
     return Teacher(run, rows, float(temperature), float(alpha)), [note] if imported else []
 
@@ -114,7 +114,7 @@ _HOW = "train its members with --folds (`ens train --folds 5`) and combine those
 
 def _refuse_fitted(run: Run, members: Sequence[Run]) -> None:
     """Raises DataError if a member predicts only the validation rows, or rows that it was trained on."""
-    single = [member.id for member in members if member.kind not in ("folds", "import") and not member.pools_folds]
+    single = [member.id for member in members if not member.is_import and not member.pools_folds]
     if single:
         raise DataError(
             f"{run.id}: {first_few(single)} predicted the validation rows alone, and a student learns from"

@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -19,10 +19,11 @@ from ensemble.core.errors import DataError, EnsError, one_line
 from ensemble.core.files import read_json, replacing, sha256_file, without_nan, write_atomically, write_json
 from ensemble.export.card import model_card
 from ensemble.export.exporters import ONNX, Exporter, exporters
+from ensemble.export.model_facts import ModelFacts
 from ensemble.export.onnx_graph import OPSET, input_name
 from ensemble.export.parity import BOUND, Parity, compare, sample
 from ensemble.inference.model import LoadedEnsemble
-from ensemble.runs.leaderboard import headline
+from ensemble.runs.run import Run
 from ensemble.runs.writing import versions
 
 SCHEMA = 1
@@ -79,12 +80,12 @@ def export(
         if not parity.difference <= BOUND:
             raise EnsError(f"not exported: {parity}; {BOUND:g} at most expected")
         on_progress("exporting", 2, 3)
-        score = headline(loaded.predicting.run)
-        config = bundle_config(loaded, exporter, opset)
-        config |= {"score": score and asdict(score), "parity": asdict(parity)}
+        facts = ModelFacts.of(loaded)
+        config = bundle_config(loaded, facts, exporter, opset)
+        config |= {"score": facts.score and facts.score.facts(), "parity": asdict(parity)}
         model_files = [path for path in sorted(temporary.iterdir()) if path.name in exporter.files]
         config["files"] = {path.name: sha256_file(path) for path in model_files}
-        write_atomically(temporary / "README.md", model_card(config, score))
+        write_atomically(temporary / "README.md", model_card(facts, config))
         write_json(temporary / "config.json", without_nan(config))
         if zip is not None:
             _write_zip(temporary, zip, loaded.predicting.run.id)
@@ -93,55 +94,52 @@ def export(
     return Exported(target, parity, noise_reason)
 
 
-def bundle_config(loaded: LoadedEnsemble, exporter: Exporter, opset: int) -> dict[str, Any]:
+def bundle_config(loaded: LoadedEnsemble, facts: ModelFacts, exporter: Exporter, opset: int) -> dict[str, Any]:
     """The content of config.json: the settings that predict.py reads, and the origin of the model."""
     predicting, background = loaded.predicting, loaded.background
     return {
         "schema": SCHEMA,
         **({} if exporter.name == ONNX else {"format": exporter.name}),
-        "run": predicting.run.id,
-        "kind": predicting.run.kind,
-        "classes": list(predicting.classes),
+        "run": facts.run,
+        "kind": facts.kind,
+        "classes": list(facts.classes),
         "inputs": [
             {"name": input_name(square), "size": square.size, "steps": [*square.filters, square.resize]}
             for square in loaded.squares
         ],
         "behind": None if background is None else "#{:02x}{:02x}{:02x}".format(*background),
-        "members": [_member(predicting, j, loaded) for j in predicting.used],
-        "rule": None if predicting.ensemble is None else predicting.ensemble.rule,
-        "temperature": None if predicting.ensemble is None else predicting.ensemble.temperature,
-        "medical": loaded.medical,
+        "members": [
+            {**asdict(member), "networks": _networks(predicting.members[j].networks, loaded)}
+            for member, j in zip(facts.members, predicting.used, strict=True)
+        ],
+        "rule": facts.rule,
+        "temperature": facts.temperature,
+        "medical": facts.medical,
         "max_pixels": loaded.max_pixels,
         # of the members above, for their disagreement
-        "weights": predicting.weights[list(predicting.used)].tolist(),
+        "weights": facts.weights.tolist(),
         "calibration": _calibrations(predicting),
         "fingerprint": predicting.run.fingerprint,
-        "sizes": dict(predicting.members[0].run.facts.get("data", {}).get("sizes", {})),
-        "chosen_on_valid": list(predicting.run.facts.get("chosen_on_valid") or []),
+        "sizes": dict(predicting.members[0].run.record.data.sizes),
+        "chosen_on_valid": list(predicting.run.record.chosen_on_valid),
         "opset": opset,
         "versions": versions() | {name: version(name) for name in exporter.packages},
     }
 
 
-def _member(predicting: PredictingMembers, j: int, loaded: LoadedEnsemble) -> dict[str, Any]:
-    member = predicting.members[j]
-    weighted = predicting.ensemble is not None and predicting.ensemble.weights is not None
-    return {
-        "id": member.run.id,
-        "arch": member.run.arch,
-        "weight": float(predicting.weights[j]) if weighted else None,
-        "networks": [
-            {
-                "id": run.id,
-                "image_size": loaded.networks[run.id].square.size,
-                "resize": loaded.networks[run.id].square.resize,
-                "preprocess": list(loaded.networks[run.id].square.filters),
-                "tta": loaded.networks[run.id].recipe.tta,
-                "weights_sha256": run.facts["files"]["weights"],
-            }
-            for run in member.networks
-        ],
-    }
+def _networks(runs: Sequence[Run], loaded: LoadedEnsemble) -> list[dict[str, Any]]:
+    """The networks of a member."""
+    return [
+        {
+            "id": run.id,
+            "image_size": loaded.networks[run.id].square.size,
+            "resize": loaded.networks[run.id].square.resize,
+            "preprocess": list(loaded.networks[run.id].square.filters),
+            "tta": loaded.networks[run.id].recipe.tta,
+            "weights_sha256": run.record.weights_sha256,
+        }
+        for run in runs
+    ]
 
 
 def _calibrations(predicting: PredictingMembers) -> dict[str, Any] | None:

@@ -54,11 +54,11 @@ def load_network(run: Run, device: torch.device) -> LoadedNetwork:
     if not path.is_file() or not (run.path / "weights.safetensors").is_file():
         raise DataError(f"{run.id} is of kind {run.kind} and has no network of its own; name one of its members")
     (recipe,) = read_recipe_file(path).members
-    facts = run.facts
-    network = build_network(recipe, len(facts["classes"]), None)
-    load_weights(network, run.path / "weights.safetensors", facts["files"]["weights"])
+    record = run.record
+    network = build_network(recipe, len(record.classes), None)
+    load_weights(network, run.path / "weights.safetensors", record.weights_sha256 or "")
     network.to(device).eval()
-    return LoadedNetwork(network, recipe, tuple(facts["classes"]), tuple(facts["mean"]), tuple(facts["std"]))
+    return LoadedNetwork(network, recipe, record.classes, *record.normalisation)
 
 
 CHUNK = 256

@@ -9,7 +9,7 @@ from ensemble.check.checking import Check
 from ensemble.check.copies import KINDS, Copies
 from ensemble.check.items import AllItems
 from ensemble.core.errors import abbreviated, first_few
-from ensemble.core.table import as_csv
+from ensemble.core.table import Cell, Table
 from ensemble.data.image_problems import ADVICE, LOW_LIMIT
 from ensemble.data.leaks import described
 
@@ -25,7 +25,7 @@ def pairs_csv(items: AllItems, copies: Copies) -> str:
         copies.kind.tolist(),
         [f"{value:.4f}" for value in copies.correlation.tolist()],
     )
-    return as_csv(header, list(zip(*columns, strict=True)))
+    return Table(header, list(zip(*columns, strict=True))).csv()
 
 
 def groups_csv(items: AllItems, groups: Sequence[Sequence[int]]) -> str:
@@ -35,7 +35,7 @@ def groups_csv(items: AllItems, groups: Sequence[Sequence[int]]) -> str:
         for number, group in enumerate(groups)
         for row in group
     ]
-    return as_csv(("split", "id", "group"), rows)
+    return Table(("split", "id", "group"), rows).csv()
 
 
 FEW = 5
@@ -93,28 +93,16 @@ def _counts(check: Check) -> str:
     if len(rows) > CLASSES:
         rows.sort(key=lambda row: -row[1])
         half = CLASSES // 2
-        rows = [*rows[:half], [f"({len(rows) - 2 * half} more)", *[""] * len(counts.by_split)], *rows[-half:]]
+        rows = [*rows[:half], [f"({len(rows) - 2 * half} more)", *[None] * len(counts.by_split)], *rows[-half:]]
     if counts.unlabelled:
         rows.append(["(no label)", *(counts.unlabelled.get(split, 0) for split in counts.by_split)])
     sums = [len(items) for items in check.dataset.splits.values()]
-    lines = [aligned([["class", *counts.by_split], *rows, ["all", *sums]])]
+    lines = [Table(("class", *counts.by_split), [*rows, ["all", *sums]]).text()]
     lines.append(f"largest class through smallest in train: {counts.imbalance:.1f}")
     shift = counts.largest_shift()
     if shift and abs(shift[2]) >= 0.05:
         lines.append(f"{shift[1]} has {100 * shift[2]:+.0f} points of {shift[0]} against train")
     return "\n".join(lines)
-
-
-def aligned(rows: Sequence[Sequence[object]]) -> str:
-    """Text table, the first column left-aligned, the others right-aligned."""
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if not column else cell.rjust(width) for column, (cell, width) in enumerate(pairs)
-        ).rstrip()
-        for pairs in (list(zip(row, widths, strict=True)) for row in cells)
-    )
 
 
 def _files(check: Check) -> str:
@@ -137,8 +125,10 @@ def _copies(check: Check) -> str:
     pairs_by_kind = check.pairs_by_kind()
     lines = []
     if pairs_by_kind:
-        rows = [[splits, *(counts[kind] for kind in KINDS)] for splits, counts in pairs_by_kind.items()]
-        lines.append(aligned([["pairs of copies", *KINDS], *rows]))
+        rows: list[list[Cell]] = [
+            [splits, *(counts[kind] for kind in KINDS)] for splits, counts in pairs_by_kind.items()
+        ]
+        lines.append(Table(("pairs of copies", *KINDS), rows).text())
         largest = max(len(rows) for rows in check.groups)
         images = sum(len(rows) for rows in check.groups)
         lines.append(f"{images} images in {len(check.groups)} groups, the largest of {largest}")

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ensemble.core.table import as_csv, markdown
+from ensemble.core.files import without_nan
+from ensemble.core.table import Cell, Table, as_text
 from ensemble.metrics import find
 from ensemble.report.classes import ClassScores, Labelled, balance, class_scores, labelled
 from ensemble.report.sections.training import TrainingSummary, training_summary
@@ -53,7 +54,7 @@ class Side:
     @property
     def parameters(self) -> int | None:
         """Number of parameters of the network."""
-        return self.run.facts.get("parameters")
+        return self.run.record.parameters
 
 
 def sides(runs: Sequence[Run]) -> list[Side]:
@@ -64,46 +65,38 @@ def sides(runs: Sequence[Run]) -> list[Side]:
     ]
 
 
-def values(side: Side) -> list[object]:
-    """A row of the table, in the order of `HEADER`, unformatted."""
-    training, facts = side.training, side.run.facts
-    return [
-        side.run.id,
-        side.run.arch,
-        training and training.epochs,
-        training and training.best_train,
-        training and training.best_valid,
-        side.valid,
-        side.test,
-        training and training.gap,
-        None if training is None or training.overfits is None else "yes" if training.overfits else "no",
-        training and training.lowest_train_loss,
-        training and training.epochs_to_target,
-        facts.get("seconds"),
-        facts.get("parameters"),
-        None if facts.get("bytes") is None else f"{facts['bytes'] / 1e6:.1f}",
-    ]
+def members_table(compared: Sequence[Side]) -> Table:
+    """A row for each run, unformatted, sorted by validation accuracy."""
+    return Table(HEADER, [_row(side) for side in ranked(compared)])
+
+
+def _row(side: Side) -> list[Cell]:
+    training, record = side.training, side.run.record
+    before: tuple[Cell, ...] = (None,) * 3
+    after: tuple[Cell, ...] = (None,) * 4
+    if training is not None:
+        before = (training.epochs, training.best_train, training.best_valid)
+        overfits = None if training.overfits is None else "yes" if training.overfits else "no"
+        after = (training.gap, overfits, training.lowest_train_loss, training.epochs_to_target)
+    megabytes = None if record.bytes is None else f"{record.bytes / 1e6:.1f}"
+    costs = (record.seconds, record.parameters, megabytes)
+    return [side.run.id, side.run.arch, *before, side.valid, side.test, *after, *costs]
 
 
 def members_markdown(compared: Sequence[Side]) -> str:
-    """Markdown table, sorted by validation accuracy, followed by the conclusion."""
-    ordered = ranked(compared)
-    rows = [[_text(value) for value in values(side)] for side in ordered]
-    best = HEADER.index("validation accuracy")
-    rows[0][best] = f"**{rows[0][best]}**"
-    return markdown(HEADER, rows) + f"\n{conclusion(ordered)}\n"
+    """Markdown table, the best validation accuracy in bold, followed by the conclusion."""
+    table = members_table(compared).markdown(_text, bold=(0, HEADER.index("validation accuracy")))
+    return f"{table}\n{conclusion(ranked(compared))}\n"
 
 
 def members_csv(compared: Sequence[Side]) -> str:
     """The table as CSV, with unrounded numbers."""
-    return as_csv(HEADER, [values(side) for side in ranked(compared)])
+    return members_table(compared).csv()
 
 
 def members_facts(compared: Sequence[Side]) -> dict[str, object]:
     """The table and the conclusion as plain values for JSON."""
-    ordered = ranked(compared)
-    rows = [dict(zip(HEADER, values(side), strict=True)) for side in ordered]
-    return {"members": rows, "conclusion": conclusion(ordered)}
+    return {"members": members_table(compared).records(), "conclusion": conclusion(ranked(compared))}
 
 
 def ranked(compared: Sequence[Side]) -> list[Side]:
@@ -127,10 +120,7 @@ def conclusion(ordered: Sequence[Side]) -> str:
 
         else:
             nearest = gap(others[0].rows.probs)
-            sentence += (
-                f", {100 * nearest.value:.1f} points above the next"
-                f" (95 % interval {100 * nearest.low:.1f} to {100 * nearest.high:.1f})"
-            )
+            sentence += f", {100 * nearest.value:.1f} points above the next ({nearest.interval('.1f', 100)})"
         sized = [side for side in (best, *tied) if side.parameters]
         if len(sized) > 1:
             smallest = min(sized, key=lambda side: (side.parameters or 0, side.run.id))
@@ -154,12 +144,10 @@ def _names(listed: Sequence[Side], limit: int = 4) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def _text(cell: Cell) -> str:
+    if isinstance(cell, float) and abs(cell) >= 10:
+        return f"{cell:,.1f}"
+    return f"{cell:,}" if isinstance(cell, int) else as_text(cell)
 
 
 CLASS_HEADER = ("class", "run", "rows", "TP", "FN", "FP", "TN", "precision", "recall", "F1", "specificity", "AUC")
@@ -172,23 +160,31 @@ class Pair:
     first: Side
     second: Side
 
+    def table(self) -> Table:
+        """A row per class and run, unformatted; nan where a score is not defined."""
+        pairs = zip(class_scores(self.first.rows), class_scores(self.second.rows), strict=True)
+        runs = (self.first.run.id, self.second.run.id)
+        return Table(
+            CLASS_HEADER,
+            [_line(scores, run) for both in pairs for scores, run in zip(both, runs, strict=True)],
+        )
+
     def markdown(self) -> str:
-        """Markdown table with a row per class and run, followed by the conclusion."""
-        rows = [[_cell_text(value) for value in line] for line in self._lines()]
-        return markdown(CLASS_HEADER, rows) + f"\n{self.sentences()}\n"
+        """Markdown table, followed by the conclusion."""
+        return f"{self._defined().markdown()}\n{self.sentences()}\n"
 
     def csv(self) -> str:
         """The table as CSV, with unrounded numbers; nan is an empty cell."""
-        rows = [
-            [None if isinstance(value, float) and math.isnan(value) else value for value in line]
-            for line in self._lines()
-        ]
-        return as_csv(CLASS_HEADER, rows)
+        return self._defined().csv()
 
     def facts(self) -> dict[str, object]:
         """The table and the conclusion as plain values for JSON."""
-        rows = [dict(zip(CLASS_HEADER, line, strict=True)) for line in self._lines()]
-        return {"classes": rows, "conclusion": self.sentences()}
+        return {"classes": self.table().records(), "conclusion": self.sentences()}
+
+    def _defined(self) -> Table:
+        """The table with None for nan."""
+        rows = [[without_nan(cell) for cell in row] for row in self.table().rows]
+        return Table(CLASS_HEADER, rows)
 
     def sentences(self) -> str:
         """Paired comparison of accuracy and balanced accuracy, then of the spread of recall."""
@@ -224,26 +220,15 @@ class Pair:
             f" to {_points(advantage.high)}){caveat}."
         )
 
-    def _lines(self) -> list[list[object]]:
-        pairs = zip(class_scores(self.first.rows), class_scores(self.second.rows), strict=True)
-        runs = (self.first.run.id, self.second.run.id)
-        return [_line(scores, run) for both in pairs for scores, run in zip(both, runs, strict=True)]
-
 
 _COMPARED = (("accuracy", "Accuracy"), ("balanced_accuracy", "Balanced accuracy"))
 
 
-def _line(scores: ClassScores, run: str) -> list[object]:
-    counts = [scores.rows, scores.tp, scores.fn, scores.fp, scores.tn]
+def _line(scores: ClassScores, run: str) -> list[Cell]:
+    counts = (scores.rows, scores.tp, scores.fn, scores.fp, scores.tn)
     return [scores.name, run, *counts, scores.precision, scores.recall, scores.f1, scores.specificity, scores.auc]
 
 
 def _points(share: float) -> str:
     """A share in percentage points; never "-0.0"."""
     return f"{round(100 * share, 1) + 0.0:.1f}"
-
-
-def _cell_text(value: object) -> str:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.4f}"
-    return str(value)

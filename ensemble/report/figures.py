@@ -1,4 +1,4 @@
-"""Figures as PNG: learning curves, confusion matrices, ROC, precision-recall, reliability, image grids.
+"""Figures as PNG: plots, confusion matrices, bar charts, image grids.
 
 Each uses its own Figure, as pyplot needs a display. Colours: the colour-blind-safe palette of Okabe & Ito (2008).
 """
@@ -6,16 +6,26 @@ Each uses its own Figure, as pyplot needs a display. Colours: the colour-blind-s
 from __future__ import annotations
 
 import io
-import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from ensemble.core.predictions import Ints, Wide
 from ensemble.report.classes import Labelled, confusion
+from ensemble.report.plot import (
+    ClassSeries,
+    Line,
+    Plot,
+    RangeTest,
+    confidences,
+    learning_curve,
+    precision_recall,
+    rate_curve,
+    reliability_bins,
+    roc,
+)
+from ensemble.report.plot import reliability as reliability_diagram
 from ensemble.runs.history import Epoch
 
 if TYPE_CHECKING:
@@ -48,49 +58,60 @@ def png(figure: Figure, dpi: int = 130) -> bytes:
     return image.getvalue()
 
 
+_STYLES = ("-", "--", "-.", ":")
+"""Line styles of matplotlib, in the order of `plot.DASHES`."""
+
+
+def _colour(series: int | None) -> str:
+    return "grey" if series is None else COLOURS[series % len(COLOURS)]
+
+
+def draw(axes: Axes, plot: Plot, title_size: float = 9) -> None:
+    """Draw a plot into empty axes. title_size: in points."""
+    for mark in plot.marks:
+        label = plain(mark.label) if isinstance(mark, Line) and mark.label else None
+        if isinstance(mark, Line):
+            style, marker = _STYLES[mark.dash], "o" if mark.dots else None
+            axes.plot(
+                mark.x, mark.y, style, color=_colour(mark.colour), linewidth=mark.width, marker=marker,
+                markersize=4, label=label,
+            )  # fmt: skip
+        else:
+            axes.stairs(mark.counts, mark.edges, color=_colour(mark.colour), fill=mark.filled)
+    for guide in plot.guides:
+        axes.axvline(guide.x, color=_colour(guide.colour), linestyle=":", linewidth=1.5, label=guide.label)
+    axes.set(xscale="log" if plot.x.log else "linear")
+    for axis, set_ticks, set_limits, set_label in (
+        (plot.x, axes.set_xticks, axes.set_xlim, axes.set_xlabel),
+        (plot.y, axes.set_yticks, axes.set_ylim, axes.set_ylabel),
+    ):
+        ticks = axis.ticks()
+        set_ticks([value for value, _ in ticks], [text for _, text in ticks])
+        set_limits(axis.low, axis.high)
+        set_label(axis.label)
+    axes.minorticks_off()
+    axes.set_title(plain(plot.title), fontsize=title_size)
+    axes.set_axisbelow(True)
+    axes.grid(alpha=0.3)
+
+
 def curves(histories: Mapping[str, Sequence[Epoch]]) -> bytes:
-    """Loss and accuracy over the epochs of all stages: training dashed, validation solid, one colour per run."""
+    """Loss and accuracy over the epochs of all stages, one colour per run."""
     figure = new_figure(11, 4)
     left, right = figure.subplots(1, 2)
-    for number, (name, epochs) in enumerate(histories.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        draw_epochs(left, epochs, "loss", colour)
-        draw_epochs(right, epochs, "accuracy", colour, plain(name))
-        for x in stage_ends(epochs):
-            for axes in (left, right):
-                axes.axvline(x, color=colour, alpha=0.3, linewidth=1)
-    left.set(xlabel="epoch", ylabel="loss", title="loss (dashed: training)")
-    right.set(xlabel="epoch", ylabel="accuracy", title="accuracy (dashed: training)")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+    draw(left, learning_curve(histories, "loss"), 11)
+    draw(right, learning_curve(histories, "accuracy"), 11)
     right.legend(fontsize=8)
     return png(figure)
 
 
-def draw_epochs(axes: Axes, epochs: Sequence[Epoch], quantity: str, colour: str, label: str | None = None) -> None:
-    """Plot a quantity, `loss` or `accuracy`, over the epochs of all stages: training dashed, validation solid."""
-    numbers = range(1, len(epochs) + 1)
-    axes.plot(numbers, [getattr(epoch, f"train_{quantity}") for epoch in epochs], "--", color=colour)
-    points = [(number, getattr(epoch, f"valid_{quantity}")) for number, epoch in zip(numbers, epochs, strict=True)]
-    points = [(number, value) for number, value in points if value is not None]
-    marker = "o" if len(points) < 3 else None
-    axes.plot(
-        [number for number, _ in points],
-        [value for _, value in points],
-        color=colour,
-        label=label,
-        marker=marker,
-    )
-
-
-def stage_ends(epochs: Sequence[Epoch]) -> list[float]:
-    """x-coordinates of the stage boundaries, half-way between two epochs; the first epoch is at 1."""
-    return [
-        number + 0.5
-        for number, (epoch, following) in enumerate(itertools.pairwise(epochs), 1)
-        if epoch.stage != following.stage
-    ]
+def rates(curve: RangeTest, title: str) -> bytes:
+    """The loss over the learning rate, with the suggested rate."""
+    figure = new_figure(7, 4.5)
+    axes = figure.subplots()
+    draw(axes, rate_curve([curve], title, lambda rate: f"suggestion {rate:.2e}"), 11)
+    axes.legend()
+    return png(figure, dpi=120)
 
 
 def confusions(sides: Mapping[str, Labelled]) -> bytes:
@@ -138,30 +159,22 @@ def roc_and_precision(sides: Mapping[str, Labelled]) -> bytes:
     classes = next(iter(sides.values())).classes
     shown = [1] if len(classes) == 2 else most_mistaken(list(sides.values()))
     columns = min(4, len(shown))
-    rows_of_panels = -(-len(shown) // columns)
-    figure = new_figure(3.3 * columns + 0.4, 2 * 2.9 * rows_of_panels + 0.4)
-    panels = figure.subplots(2 * rows_of_panels, columns, squeeze=False)
+    lines = -(-len(shown) // columns)
+    figure = new_figure(3.3 * columns + 0.4, 2 * 2.9 * lines + 0.4)
+    panels = figure.subplots(2 * lines, columns, squeeze=False)
+    for axes in panels.ravel()[:]:
+        axes.set_axis_off()
     for position, c in enumerate(shown):
-        top = panels[2 * (position // columns), position % columns]
-        bottom = panels[2 * (position // columns) + 1, position % columns]
-        for number, (name, rows) in enumerate(sides.items()):
-            positive = rows.targets == c
-            if not positive.any() or positive.all():
-                continue
-            colour = COLOURS[number % len(COLOURS)]
-            top.plot(*roc_points(rows, c), color=colour, label=plain(name))
-            bottom.plot(*precision_points(rows, c), color=colour, label=plain(name))
-            share = positive.mean()
-            bottom.axhline(share, color="grey", linestyle=":", linewidth=0.8)
-        top.plot([0, 1], [0, 1], ":", color="grey", linewidth=0.8)
-        top.set(xlabel="false positives", ylabel="true positives", xlim=(0, 1), ylim=(0, 1.01))
-        bottom.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
-        top.set_title(f"{plain(classes[c])}: ROC", fontsize=9)
-        bottom.set_title(f"{plain(classes[c])}: precision-recall", fontsize=9)
-    for unused in panels.ravel()[:]:
-        if not unused.has_data():
-            unused.set_axis_off()
-    # a class has no curve if none, or all, of the rows belong to it
+        line, column = 2 * (position // columns), position % columns
+        of_runs = [ClassSeries(rows, c, series, label=name) for series, (name, rows) in enumerate(sides.items())]
+        # a class has no curve if none, or all, of the rows belong to it
+        known = [entry for entry in of_runs if 0 < entry.share < 1]
+        for axes, plot in (
+            (panels[line, column], roc(known, f"{classes[c]}: ROC")),
+            (panels[line + 1, column], precision_recall(known, f"{classes[c]}: precision-recall")),
+        ):
+            axes.set_axis_on()
+            draw(axes, plot)
     if panels[0, 0].get_legend_handles_labels()[0]:
         panels[0, 0].legend(fontsize=7, loc="lower right")
     if len(classes) > max(2, len(shown)):
@@ -179,62 +192,16 @@ def most_mistaken(sides: Sequence[Labelled]) -> list[int]:
     return sorted(np.argsort(-error_rates, kind="stable")[:MOST_PANELS].tolist())
 
 
-def reliability(sides: Mapping[str, Labelled], bins: int = 10) -> bytes:
-    """Reliability diagram (Guo et al. 2017): accuracy against confidence, and a histogram of the confidence."""
+def reliability(sides: Mapping[str, Labelled]) -> bytes:
+    """Reliability diagram, and below it a histogram of the confidence, one colour per run."""
     figure = new_figure(5.6, 5.6)
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    for number, (name, rows) in enumerate(sides.items()):
-        binned = reliability_bins(rows, bins)
-        colour = COLOURS[number % len(COLOURS)]
-        top.plot(binned.confidence, binned.accuracy, "o-", color=colour, label=plain(name), markersize=4)
-        bottom.stairs(binned.counts, binned.edges, color=colour)
-    top.plot([0, 1], [0, 1], ":", color="grey", linewidth=0.8)
-    top.set(ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02), title="reliability")
+    top, bottom = figure.subplots(2, 1, height_ratios=[3, 1])
+    bins = {name: reliability_bins(rows) for name, rows in sides.items()}
+    draw(top, reliability_diagram(bins), 11)
+    top.set_xlabel("")  # that of the plot below
+    draw(bottom, confidences(bins, ""))
     top.legend(fontsize=8)
-    bottom.set(xlabel="probability of the predicted class", ylabel="rows")
-    for axes in (top, bottom):
-        axes.grid(alpha=0.3)
     return png(figure)
-
-
-@dataclass(frozen=True)
-class Bins:
-    """Rows binned by confidence, the probability of the predicted class. edges: (bins + 1,).  counts: (bins,).
-
-    confidence, accuracy: mean confidence and accuracy of each bin that is not empty.
-    """
-
-    edges: Wide
-    counts: Ints
-    confidence: Wide
-    accuracy: Wide
-
-
-def reliability_bins(rows: Labelled, bins: int = 10) -> Bins:
-    """`bins` bins of equal width from 0 to 1."""
-    confidence = rows.probs.max(axis=1)
-    edges = np.linspace(0, 1, bins + 1)
-    bin_of = np.clip(np.digitize(confidence, edges) - 1, 0, bins - 1)
-    counts = np.bincount(bin_of, minlength=bins)
-    filled = counts > 0
-    accuracy = np.bincount(bin_of, rows.predicted == rows.targets, bins)[filled] / counts[filled]
-    return Bins(edges, counts, np.bincount(bin_of, confidence, bins)[filled] / counts[filled], accuracy)
-
-
-def roc_points(rows: Labelled, c: int) -> tuple[Wide, Wide]:
-    """(false positive rates, true positive rates) of class c against the rest."""
-    from sklearn.metrics import roc_curve
-
-    fpr, tpr, _ = roc_curve(rows.targets == c, rows.probs[:, c])
-    return fpr, tpr
-
-
-def precision_points(rows: Labelled, c: int) -> tuple[Wide, Wide]:
-    """(recalls, precisions) of class c against the rest."""
-    from sklearn.metrics import precision_recall_curve
-
-    precision, recall, _ = precision_recall_curve(rows.targets == c, rows.probs[:, c])
-    return recall, precision
 
 
 def distribution(classes: Sequence[str], before: Sequence[int], after: Sequence[int]) -> bytes:

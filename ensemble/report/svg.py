@@ -1,96 +1,119 @@
-"""Inline SVG plots whose colours follow the page's CSS: light, dark and print."""
+"""Plots as inline SVG whose colours follow the page's CSS: light, dark and print."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
+import numpy as np
 from markupsafe import Markup, escape
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from ensemble.core.predictions import Wide
+from ensemble.report.plot import DASHES, Axis, Histogram, Line, Plot
+
+SERIES = 8
+"""Number of colours of the page, the CSS variables `--c0` to `--c7`."""
+_LEFT, _RIGHT, _TOP, _BOTTOM = 39.6, 8.6, 21.6, 36.0
+_NEAREST = 0.4
+"""Distance, in points, below which two points of a line are drawn as one."""
 
 
-INK, SOFT, LINE = "#010101", "#010102", "#010103"
-SERIES = tuple(f"#0104{number:02x}" for number in range(8))
-"""Placeholder colours while plotting, replaced by CSS colours afterwards; those of SERIES by `--c0` to `--c7`."""
+def svg(plot: Plot, alt_text: str, *, width: float = 252.0, height: float = 187.2) -> Markup:
+    """An `<svg>` element. width, height: in points.  alt_text: its aria-label."""
+    right, bottom = width - _RIGHT, height - _BOTTOM
+    inner_width, inner_height = right - _LEFT, bottom - _TOP
+    middle_x, middle_y = (_LEFT + right) / 2, (_TOP + bottom) / 2
+    columns = [(_LEFT + x, text) for x, text in _ticks(plot.x, inner_width)]
+    rows = [(bottom - y, text) for y, text in _ticks(plot.y, inner_height)]
+    grid = "".join(f"M{_n(x)} {_n(_TOP)}V{_n(bottom)}" for x, _ in columns)
+    grid += "".join(f"M{_n(_LEFT)} {_n(y)}H{_n(right)}" for y, _ in rows)
+    marks = [_line(mark, plot, inner_width, inner_height) for mark in plot.marks if isinstance(mark, Line)]
+    bars = [_bars(mark, plot, inner_width, inner_height) for mark in plot.marks if isinstance(mark, Histogram)]
+    guides = [
+        _path(f"M{_n(x)} 0V{_n(inner_height)}", guide.colour, 1.0, DASHES[-1])
+        for guide in plot.guides
+        for x in (inner_width * plot.x.share([guide.x])).tolist()
+    ]
+    parts = [
+        f'<svg role="img" aria-label="{escape(alt_text)}" width="{width * 4 / 3:.0f}" height="{height * 4 / 3:.0f}"'
+        f' viewBox="0 0 {_n(width)} {_n(height)}">',
+        f'<path d="{grid}" style="stroke: var(--line); stroke-width: 0.8"/>',
+        _text(middle_x, _TOP - 7, plot.title, "font-size: 10px; fill: currentColor"),
+        '<g style="font-size: 9px; fill: var(--soft)">',
+        *(_text(x, bottom + 11, text) for x, text in columns),
+        _text(middle_x, height - 11, plot.x.label),
+        f'<g style="text-anchor: end">{"".join(_text(_LEFT - 4, y + 3, text, None) for y, text in rows)}</g>',
+        f'<g transform="rotate(-90)">{_text(-middle_y, 9, plot.y.label)}</g>',
+        "</g>",
+        # an inner element cuts off what lies outside of the axes
+        f'<svg aria-hidden="true" x="{_n(_LEFT)}" y="{_n(_TOP)}" width="{_n(inner_width)}"'
+        f' height="{_n(inner_height)}">',
+        *bars,
+        *guides,
+        *marks,
+        "</svg></svg>",
+    ]
+    return Markup("".join(parts))
 
 
-_CSS_COLOURS = {INK: "currentColor", SOFT: "var(--soft)", LINE: "var(--line)"} | {
-    colour: f"var(--c{number})" for number, colour in enumerate(SERIES)
-}
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "ensemble",
-    # class names may contain dollar signs, such as $x_$
-    "text.parse_math": False,
-    "text.color": INK,
-    "axes.labelcolor": SOFT,
-    "axes.edgecolor": LINE,
-    "axes.titlesize": 10,
-    # a fixed title position: nothing lies above the axes, and matplotlib's automatic placement is slow
-    "axes.titley": 1.0,
-    "axes.labelsize": 9,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": LINE,
-    "grid.linewidth": 0.8,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
-    "lines.linewidth": 1.7,
-}
-_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+def _n(value: float) -> str:
+    """A coordinate with one digit after the point, if it has any."""
+    return f"{value:.1f}".removesuffix(".0")
 
 
-def plot(
-    key: str, alt_text: str, draw: Callable[[Axes], None], *, width: float = 3.5, height: float = 2.6
-) -> Markup:
-    """An `<svg>` of what `draw` plots into empty axes; width and height in inches. alt_text: its aria-label.
-
-    key: unique within the page; prefixes the ids inside the SVG so that they are unique too.
-    """
-    return _inline(draw_svg(draw, width, height), key, alt_text)
+def _text(x: float, y: float, text: str, style: str | None = "") -> str:
+    anchor = "" if style is None else ' style="text-anchor: middle; ' + style + '"'
+    return f'<text x="{_n(x)}" y="{_n(y)}"{anchor}>{escape(text)}</text>'
 
 
-def draw_svg(draw: Callable[[Axes], None], width: float, height: float) -> str:
-    """The plot as the text of a complete SVG file."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height))
-        left, bottom = 0.55 / width, 0.5 / height
-        draw(figure.add_axes((left, bottom, 1 - left - 0.12 / width, 1 - bottom - 0.3 / height)))
-        out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata=_NO_METADATA)
-    return out.getvalue()
+def _ticks(axis: Axis, length: float) -> list[tuple[float, str]]:
+    ticks = axis.ticks()
+    places = length * axis.share([value for value, _ in ticks]) if ticks else np.zeros(0)
+    return [(place, text) for place, (_, text) in zip(places.tolist(), ticks, strict=True)]
 
 
-def _inline(svg: str, key: str, alt_text: str) -> Markup:
-    """The file's `<svg>` element with the page's colours and font, and ids prefixed with `key`."""
-    body = svg[svg.index("<svg") :]
-    _, width, height, body = re.split(r'width="([\d.]+)pt" height="([\d.]+)pt"', body, maxsplit=1)
-    body = re.sub(r' xmlns="[^"]*" version="1.1"', "", body, count=1)
-    body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
-    body = re.sub(r'style="[^"]*"', lambda match: _page_style(match[0]), body)
-    referenced = set(re.findall(r"(?:url\(|xlink:href=\")#([\w-]+)", body))
-    body = re.sub(r' id="([^"]*)"', lambda match: f' id="{key}-{match[1]}"' if match[1] in referenced else "", body)
-    body = re.sub(r"(url\(|xlink:href=\")#([\w-]+)", rf"\1#{key}-\2", body)
-    body = re.sub(r"\s*\n\s*", " ", body).strip()
-    size = f'width="{float(width) * 4 / 3:.0f}" height="{float(height) * 4 / 3:.0f}"'
-    return Markup(f'<svg role="img" aria-label="{escape(alt_text)}" {size} {body}')
+def _colour(number: int | None) -> str:
+    return "var(--soft)" if number is None else f"var(--c{number % SERIES})"
 
 
-def _page_style(style: str) -> str:
-    style = re.sub(r"font-family: [^;\"]*;? ?", "", style)
-    return re.sub(r"#0[0-9a-f]{5}\b", lambda match: _CSS_COLOURS.get(match[0], match[0]), style)
+def _path(data: str, colour: int | None, width: float, dash: str) -> str:
+    dashes = "" if dash == "none" else f"; stroke-dasharray: {dash}"
+    return f'<path d="{data}" style="fill: none; stroke: {_colour(colour)}; stroke-width: {width:g}{dashes}"/>'
+
+
+def _line(line: Line, plot: Plot, width: float, height: float) -> str:
+    if not len(line.x):
+        return ""
+    points = np.stack([width * plot.x.share(line.x), height * (1 - plot.y.share(line.y))], axis=1)
+    data = "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in thinned(points).tolist())
+    dots = [
+        f'<circle cx="{_n(x)}" cy="{_n(y)}" r="2.2" style="fill: {_colour(line.colour)}"/>'
+        for x, y in (points.tolist() if line.dots else ())
+    ]
+    return _path(data, line.colour, line.width, DASHES[line.dash]) + "".join(dots)
+
+
+def thinned(points: Wide) -> Wide:
+    """The points (n, 2) without those next to the one before, and without those within a straight line."""
+    kept = [0]
+    for index in range(1, len(points)):
+        if np.abs(points[index] - points[kept[-1]]).max() >= _NEAREST:
+            kept.append(index)
+    if kept[-1] != len(points) - 1:
+        kept.append(len(points) - 1)
+    chosen = points[kept]
+    steps = np.diff(chosen, axis=0)
+    straight = np.abs(steps[:-1, 0] * steps[1:, 1] - steps[:-1, 1] * steps[1:, 0]) < 1e-6
+    forward = (steps[:-1] * steps[1:]).sum(axis=1) >= 0
+    shorter: Wide = chosen[np.concatenate([[True], ~(straight & forward), [True]])] if len(chosen) > 2 else chosen
+    return shorter
+
+
+def _bars(bars: Histogram, plot: Plot, width: float, height: float) -> str:
+    x, y = width * plot.x.share(bars.edges), height * (1 - plot.y.share(bars.counts))
+    if not bars.filled:
+        steps = "".join(f"V{_n(top)}H{_n(end)}" for top, end in zip(y.tolist(), x[1:].tolist(), strict=True))
+        return _path(f"M{_n(x[0])} {_n(height)}{steps}V{_n(height)}", bars.colour, 1.2, "none")
+    data = "".join(
+        f"M{_n(left)} {_n(height)}V{_n(top)}H{_n(right)}V{_n(height)}z"
+        for left, right, top in zip(x[:-1].tolist(), x[1:].tolist(), y.tolist(), strict=True)
+        if top < height
+    )
+    return f'<path d="{data}" style="fill: {_colour(bars.colour)}; stroke: var(--line)"/>'

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 from ensemble.core.errors import DataError
+from ensemble.core.table import Table
 from ensemble.runs.run import Run
 
 
@@ -32,11 +32,7 @@ class Epoch:
 
 def to_csv(rows: Iterable[Epoch]) -> str:
     """The rows as the text of history.csv."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, [field.name for field in fields(Epoch)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: "" if value is None else value for key, value in asdict(row).items()} for row in rows)
-    return out.getvalue()
+    return Table([field.name for field in fields(Epoch)], [astuple(row) for row in rows]).csv()
 
 
 def epoch_from(values: dict[str, Any]) -> Epoch:

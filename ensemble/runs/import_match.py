@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from ensemble.core.predictions import Floats, Ints, Predictions, Texts, align
 from ensemble.data.file_index import Spellings
 from ensemble.data.listing import Notes
 from ensemble.metrics import labels
+from ensemble.runs.record import DataRecord
 from ensemble.runs.run import Run
 
 if TYPE_CHECKING:
@@ -115,19 +116,19 @@ def _above_chance(correct: Flags, k: int) -> bool:
 class Reference:
     """Validation rows of a known data set. truth: ids, classes, targets and groups; its probs are placeholders.
 
-    data: the `data` of run.json.  test_ids: ids of the test set of `data`.
+    data: `data` of run.json.  test_ids: ids of the test set of `data`.
     """
 
     name: str
     truth: Predictions
-    data: Mapping[str, Any]
+    data: DataRecord
     test_ids: frozenset[str]
 
 
 def run_reference(run: Run) -> Reference:
     """The validation rows of a run as a reference."""
     test_ids = frozenset(run.predictions("test").ids.tolist()) if run.has("test") else frozenset()
-    return Reference(run.id, run.predictions("valid"), run.facts.get("data", {}), test_ids)
+    return Reference(run.id, run.predictions("valid"), run.record.data, test_ids)
 
 
 def dataset_reference(dataset: Dataset) -> Reference:
@@ -135,7 +136,7 @@ def dataset_reference(dataset: Dataset) -> Reference:
     valid, k = dataset.splits["valid"], len(dataset.classes)
     uniform = np.full((len(valid), k), 1 / k, np.float32)
     truth = Predictions(valid.ids, uniform, dataset.classes, valid.targets, valid.groups, "the current data set")
-    data = {"fingerprint": dataset.fingerprint, "tests": dict(dataset.test_fingerprints)}
+    data = DataRecord({"fingerprint": dataset.fingerprint, "tests": dict(dataset.test_fingerprints)})
     test = dataset.splits.get("test")
     return Reference(truth.source, truth, data, frozenset(test.ids.tolist() if test else ()))
 
@@ -157,7 +158,7 @@ def _find_reference(
     same: Callable[[Predictions, Predictions], bool],
 ) -> Reference | None:
     """The run with the same ids and classes, preferring the current data set; else that data set, else None."""
-    usable = [run for run in runs if run.complete and not run.failed and run.kind != "ensemble"]
+    usable = [run for run in runs if run.complete and not run.failed and not run.is_ensemble]
     matching = [
         run for run in usable if run.has("valid") and _same_rows(predictions, run.predictions("valid"), same)
     ]

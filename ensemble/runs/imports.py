@@ -26,6 +26,7 @@ from ensemble.runs.import_match import (
     without_extensions,
 )
 from ensemble.runs.origin import usable_runs
+from ensemble.runs.record import Kind
 from ensemble.runs.run import Run, all_runs
 from ensemble.runs.writing import run_id, write_run
 
@@ -126,28 +127,13 @@ def import_run(
     written.
     """
     notes = Notes()
-    predictions = read_predictions(valid, notes)
-    reference = (
-        run_reference(targets_from) if targets_from else find_reference(predictions, all_runs(folder), dataset)
-    )
-    if reference is not None:
-        spelled = respelled(predictions, reference.truth.ids.tolist(), notes)
-        by_file, predictions = spelled is not predictions, with_targets(spelled, reference.truth)
-    else:  # no reference for the order of classes
-        by_file, predictions = (
-            False,
-            align(predictions, predictions.ids, np.array(sorted(predictions.classes.tolist(), key=natural_key))),
-        )
-    splits = {"valid": predictions}
-    if test is not None:
-        test_predictions = _read_test(test, reference, by_file, notes)
-        splits["test"] = align(test_predictions, test_predictions.ids, predictions.classes)
-        refuse_shared_rows(predictions, splits["test"], reference.test_ids if reference else frozenset())
+    splits, reference = _read(valid, test, targets_from, folder, dataset, notes)
+    predictions = splits["valid"]
     full_hash = sha256_json(
         {"pipeline": _PIPELINE, "kind": "import", "arch": arch, "valid": sha256_of(predictions, with_probs=True)}
     )
     facts = {
-        "kind": "import",
+        "kind": Kind.IMPORT,
         "name": name,
         "hash": full_hash,
         "pipeline": _PIPELINE,
@@ -170,6 +156,33 @@ def import_run(
     )
 
 
+def _read(
+    valid: Path,
+    test: Path | None,
+    targets_from: Run | None,
+    folder: Path,
+    dataset: Callable[[], Dataset | None],
+    notes: Notes,
+) -> tuple[dict[str, Predictions], Reference | None]:
+    """The predictions of each split, matched with their reference if there is one."""
+    predictions = read_predictions(valid, notes)
+    reference = (
+        run_reference(targets_from) if targets_from else find_reference(predictions, all_runs(folder), dataset)
+    )
+    if reference is not None:
+        spelled = respelled(predictions, reference.truth.ids.tolist(), notes)
+        by_file, predictions = spelled is not predictions, with_targets(spelled, reference.truth)
+    else:  # no reference for the order of classes
+        classes = np.array(sorted(predictions.classes.tolist(), key=natural_key))
+        by_file, predictions = False, align(predictions, predictions.ids, classes)
+    splits = {"valid": predictions}
+    if test is not None:
+        test_predictions = _read_test(test, reference, by_file, notes)
+        splits["test"] = align(test_predictions, test_predictions.ids, predictions.classes)
+        refuse_shared_rows(predictions, splits["test"], reference.test_ids if reference else frozenset())
+    return splits, reference
+
+
 def _read_test(path: Path, reference: Reference | None, by_file: bool, notes: Notes) -> Predictions:
     """The test predictions, with the ids of the reference's test set if theirs are other spellings of these.
 
@@ -185,8 +198,8 @@ def _same_name_note(imported: Run, name: str) -> str | None:
     others = [
         run.path
         for run in usable_runs(imported.path.parent)
-        if run.kind == "import"
-        and run.facts.get("name") == name
+        if run.is_import
+        and run.record.name == name
         and run.id != imported.id
         and run.fingerprint == imported.fingerprint
     ]
@@ -214,10 +227,10 @@ def _data(splits: Mapping[str, Predictions], reference: Reference | None) -> dic
     """`data` of run.json: that of the reference, with its test set if the test ids are equal."""
     if reference is None:
         return {"form": None, "fingerprint": sha256_of(splits["valid"]), "tests": {}}
-    tests = reference.data.get("tests", {})
+    tests = reference.data.tests
     same_test = "test" in splits and "test" in tests and reference.test_ids == set(splits["test"].ids.tolist())
     return {
-        "form": reference.data.get("form"),
-        "fingerprint": str(reference.data.get("fingerprint", "")),
+        "form": reference.data.form,
+        "fingerprint": reference.data.fingerprint,
         "tests": {"test": tests["test"]} if same_test else {},
     }

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ensemble.core.errors import DataError
+from ensemble.core.estimate import Estimate
 from ensemble.core.files import without_nan
 from ensemble.data.leaks import Leaks, known_leaks, merged
 from ensemble.metrics import find
 from ensemble.runs.origin import named_run
+from ensemble.runs.record import Kind
 from ensemble.runs.run import Run
 from ensemble.stats.intervals import interval
 
@@ -29,23 +31,28 @@ LIMITS = (
 )
 
 
-@dataclass(frozen=True)
-class Headline:
-    """A score on validation rows. low, high: its 95 % interval, None if undefined.
-
-    rows: number of rows scored.  of: which run's score it is, if not the run's own; else empty.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Headline(Estimate):
+    """A score on validation rows. rows: their number.  origin: whose score it is, if not the run's own."""
 
     metric: str
-    value: float
-    low: float | None
-    high: float | None
     rows: int
-    of: str = ""
+    origin: str = ""
 
     def __str__(self) -> str:
-        bounds = "" if self.low is None else f" (95 % interval {self.low:.4f} to {self.high:.4f})"
-        return f"{self.metric} {self.value:.4f}{bounds} on {self.rows} validation rows{self.of and ', ' + self.of}"
+        origin = self.origin and f", {self.origin}"
+        return f"{self.metric} {super().__str__()} on {self.rows} validation rows{origin}"
+
+    def facts(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        score = {"metric": self.metric, "value": self.value, "low": self.low, "high": self.high}
+        return {**score, "rows": self.rows, "of": self.origin}
+
+    @classmethod
+    def read(cls, facts: Mapping[str, Any]) -> Headline:
+        """From its `facts`. Raises KeyError for anything else."""
+        bounds = (facts["value"], facts["low"], facts["high"])
+        return cls(*bounds, metric=facts["metric"], rows=facts["rows"], origin=facts.get("of", ""))
 
 
 def headline(run: Run) -> Headline | None:
@@ -57,13 +64,14 @@ def headline(run: Run) -> Headline | None:
     if honest:
         metric, score = next(iter(honest.items()))
         rows, of = run.metrics["valid"]["n"], run.metrics.get("score_of", "")
-        return Headline(metric, score["value"], score["low"], score["high"], rows, of and f"of {of}")
+        estimate = (score["value"], score["low"], score["high"])
+        return Headline(*estimate, metric=metric, rows=rows, origin=of and f"of {of}")
     if not run.has("valid"):
-        parents = run.facts.get("parents") or []
-        if run.kind != "refit" or not parents:
+        parents = run.record.parents
+        if run.kind is not Kind.REFIT or not parents:
             return None
-        member_score = headline(named_run(run.path.parent, str(parents[0]["id"])))
-        return member_score and Headline(**{**vars(member_score), "of": f"of {parents[0]['id']}, before the refit"})
+        member_score = headline(named_run(run.path.parent, parents[0].id))
+        return member_score and replace(member_score, origin=f"of {parents[0].id}, before the refit")
     rows = run.predictions("valid")
     has_label = rows.labelled
     if rows.targets is None or not has_label.any():
@@ -74,9 +82,9 @@ def headline(run: Run) -> Headline | None:
         interval(metric, [probs], targets, None if rows.groups is None else rows.groups[has_label])
     )
     of = ""
-    if run.kind == "student":
+    if run.kind is Kind.STUDENT:
         of = "flattered by its soft labels" + (", of its folds" if run.pools_folds else "")
-    return Headline("accuracy", float(metric(probs, targets)), low, high, len(targets), of)
+    return Headline(float(metric(probs, targets)), low, high, metric="accuracy", rows=len(targets), origin=of)
 
 
 @dataclass(frozen=True)
@@ -119,11 +127,11 @@ def _with_data_leaks(rows: Sequence[Row]) -> list[Row]:
     """The rows, where ensembles and imports, which record no leaks, get those of the members on the same data."""
     leaks_by_data: dict[str, Leaks] = {}
     for row in rows:
-        if row.kind in ("member", "refit") and not row.is_fold:
+        if row.kind in (Kind.MEMBER, Kind.REFIT) and not row.is_fold:
             leaks_by_data[row.fingerprint] = merged(leaks_by_data.get(row.fingerprint, {}), row.leaks)
     return [
         replace(row, leaks=merged(row.leaks, leaks_by_data.get(row.fingerprint, {})))
-        if row.kind in ("ensemble", "import")
+        if row.kind in (Kind.ENSEMBLE, Kind.IMPORT)
         else row
         for row in rows
     ]
@@ -142,25 +150,21 @@ def _row(run: Run) -> Row:
 
 
 def _read(run: Run) -> Row:
-    facts, metrics = run.facts, run.metrics
-    ensemble = run.kind == "ensemble"
+    record, metrics = run.record, run.metrics
     metric, honest = _first_metric(metrics.get("honest") or {})
     return Row(
         id=run.id,
         kind=run.kind,
-        arch=facts.get("arch"),
+        arch=record.arch,
         status=_status(run),
         accuracy=(metrics.get("valid") or {}).get("accuracy"),
         metric=metric,
         honest=honest.get("value"),
         low=honest.get("low"),
         high=honest.get("high"),
-        apparent=(metrics.get("apparent") or {}).get(metric) if ensemble else None,
-        parameters=facts.get("parameters"),
-        bytes=facts.get("bytes"),
-        seconds=facts.get("seconds"),
-        seconds_per_image=facts.get("seconds_per_image"),
-        chosen_on_valid=tuple(str(choice) for choice in facts.get("chosen_on_valid") or ()),
+        apparent=(metrics.get("apparent") or {}).get(metric) if run.is_ensemble else None,
+        **record.costs,
+        chosen_on_valid=record.chosen_on_valid,
         fingerprint=run.fingerprint,
         is_fold=run.is_fold,
         leaks=_leaks(run),
@@ -175,7 +179,7 @@ def _leaks(run: Run) -> Leaks:
     checked = known_leaks(run.path.parent, run.fingerprint) if run.fingerprint else {}
     if run.pools_folds or run.is_fold:
         checked = {split: counts for split, counts in checked.items() if split != "valid"}
-    return merged(dict(run.facts.get("leaks") or {}), checked)
+    return merged(run.record.leaks, checked)
 
 
 def _first_metric(honest: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ensemble.core.errors import DataError, RecipeError
+from ensemble.runs.record import Kind
 from ensemble.runs.run import Run, all_runs
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def ens(folder: Path, *words: str) -> str:
 
 def resume_command(run: Run, extra: Sequence[str] = ()) -> str:
     """The command that makes or resumes `run`, described in words if its recipe is missing. extra: arguments."""
-    if run.kind == "ensemble":
+    if run.is_ensemble:
         return "`ens combine`"
     command = run_command(run, run.path.parent, extra)
     return f"`{command}`" if command else f"`{' '.join(['ens train', *extra])}` as before"
@@ -66,19 +67,19 @@ def resume_command(run: Run, extra: Sequence[str] = ()) -> str:
 
 def run_command(run: Run, folder: Path, extra: Sequence[str] = ()) -> str:
     """The command that makes or resumes `run`; empty if its recipe is missing. extra: further arguments."""
-    if run.kind == "import":
+    if run.is_import:
         return _import_command(run, folder)
     recipe = run.path / "recipe.yaml"
     if not recipe.is_file():
         return ""
-    if run.kind == "student":
+    if run.kind is Kind.STUDENT:
         return _distill_command(run, recipe, folder, extra)
     return ens(folder, "train", "--recipe", recipe.as_posix(), *extra)
 
 
 def _distill_command(run: Run, recipe: Path, folder: Path, extra: Sequence[str]) -> str:
     """The `ens distill` command of a student, as `ens train` with its recipe would train the baseline."""
-    teacher: dict[str, Any] = run.facts.get("teacher") or {}
+    teacher = run.record.teacher
     if not {"run", "temperature", "alpha"} <= set(teacher):
         return ""
     options = [f"--{key}={float(teacher[key])!r}" for key in ("temperature", "alpha")]
@@ -86,10 +87,10 @@ def _distill_command(run: Run, recipe: Path, folder: Path, extra: Sequence[str])
 
 
 def _import_command(run: Run, folder: Path) -> str:
-    files: dict[str, str] = run.facts.get("imported") or {}
+    files = run.record.imported
     options = [option for split, name in files.items() for option in (f"--{split}", name)]
-    arch = ["--arch", str(run.facts["arch"])] if run.facts.get("arch") else []
-    name = str(run.facts.get("name") or run.id.rpartition("-")[0])
+    arch = ["--arch", run.record.arch] if run.record.arch else []
+    name = run.record.name or run.id.rpartition("-")[0]
     return ens(folder, "import", name, *options, *arch) if files else ""
 
 
@@ -120,7 +121,7 @@ def usable_runs(folder: Path) -> list[Run]:
     runs = []
     for run in all_runs(folder):
         with suppress(DataError):
-            runs += [run] if run.complete and not run.failed and run.facts else []
+            runs += [run] if run.complete and not run.failed and run.record else []
     return runs
 
 
@@ -129,15 +130,13 @@ def newest_run(folder: Path) -> Run | None:
 
     An import of an unknown data set only counts if there is no other run.
     """
-    return max(usable_runs(folder), key=lambda run: (_has_data(run), *_created(run)), default=None)
-
-
-def _has_data(run: Run) -> bool:
-    return run.facts.get("data", {}).get("form") is not None
+    return max(
+        usable_runs(folder), key=lambda run: (run.record.data.form is not None, *_created(run)), default=None
+    )
 
 
 def _created(run: Run) -> tuple[str, str]:
-    return str(run.facts.get("created", "")), run.id
+    return run.record.created, run.id
 
 
 def data_of(run: Run) -> DataSpec | None:
@@ -165,8 +164,8 @@ def _recipes(run: Run, ancestors: frozenset[str]) -> Iterator[Path]:
     if recipe.is_file():
         yield recipe
         return
-    for entry in run.facts.get("parents") or []:
-        parent = Run(run.path.parent / str(entry.get("id")))
+    for entry in run.record.parents:
+        parent = Run(run.path.parent / entry.id)
         if parent.id not in ancestors and (parent.path / "run.json").is_file():
             yield from _recipes(parent, ancestors | {run.id})
 
@@ -233,7 +232,7 @@ def as_trained(spec: DataSpec, folder: Path) -> tuple[DataSpec, Run | None]:
 
 def outdated(folder: Path, current: Run) -> list[Run]:
     """The complete members and folds runs trained on the same data source as `current` with other content."""
-    others = [run for run in usable_runs(folder) if run.kind in ("member", "folds") and not run.is_fold]
+    others = [run for run in usable_runs(folder) if run.kind in (Kind.MEMBER, Kind.FOLDS) and not run.is_fold]
     others = [run for run in others if run.fingerprint != current.fingerprint]
     spec = data_of(current) if others else None
     if spec is None or spec.form == "digits":

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -18,9 +18,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ensemble.core.errors import DataError, EnsError, RunLocked, first_few, one_line
+from ensemble.core.errors import EnsError, RunLocked, one_line
 from ensemble.core.files import read_json, write_json
 from ensemble.core.predictions import Predictions, load
+from ensemble.runs.record import Kind, RunRecord
 
 
 @contextlib.contextmanager
@@ -55,20 +56,9 @@ def _holder_text(holder: Path) -> str:
         return "another process"
 
 
-SCHEMA = 1
-KINDS = ("member", "folds", "refit", "import", "ensemble", "student")
-
-_CHECKS: Mapping[str, Callable[[Any], bool]] = {
-    "data": lambda value: isinstance(value, dict) and isinstance(value.get("tests", {}), dict),
-    "classes": lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
-    "parents": lambda value: isinstance(value, list) and all(isinstance(entry, dict) for entry in value),
-}
-"""Validity checks of the keys of run.json that are read."""
-
-
 @dataclass(frozen=True)
 class Run:
-    """A directory `runs/<name>-<hash8>/`. `facts` is its run.json; unknown keys are kept."""
+    """A directory `runs/<name>-<hash8>/`."""
 
     path: Path
 
@@ -78,31 +68,29 @@ class Run:
         return self.path.name
 
     @cached_property
-    def facts(self) -> Mapping[str, Any]:
-        """Content of run.json. Raises DataError if it is unreadable, invalid or of a newer schema."""
-        facts = read_json(self.path / "run.json")
-        if not isinstance(facts, dict) or not isinstance(facts.get("schema"), int):
-            raise DataError(f"{self.id}: run.json has no schema; a run of schema {SCHEMA} expected")
-        if facts["schema"] > SCHEMA:
-            raise DataError(
-                f"{self.id} is of schema {facts['schema']}, this version reads up to {SCHEMA}; upgrade ensemble"
-            )
-        bad_keys = [key for key, fits in _CHECKS.items() if key in facts and not fits(facts[key])]
-        if bad_keys:
-            raise DataError(
-                f"{self.id}: run.json is not as it was written ({first_few(bad_keys)}); make the run again"
-            )
-        return facts
+    def record(self) -> RunRecord:
+        """run.json. Raises DataError if it is unreadable, invalid or of a newer schema."""
+        return RunRecord.read(self.path)
 
     @property
-    def kind(self) -> str:
-        """member, folds, refit, import, ensemble or student."""
-        return str(self.facts.get("kind", "member"))
+    def kind(self) -> Kind:
+        """The kind of the run."""
+        return self.record.kind
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether it combines other runs."""
+        return self.kind is Kind.ENSEMBLE
+
+    @property
+    def is_import(self) -> bool:
+        """Whether its predictions were made elsewhere, so that it has no network."""
+        return self.kind is Kind.IMPORT
 
     @property
     def arch(self) -> str:
         """The architecture; the id for an import without one, which counts as its own architecture."""
-        return str(self.facts.get("arch") or self.id)
+        return str(self.record.arch or self.id)
 
     @property
     def complete(self) -> bool:
@@ -117,17 +105,17 @@ class Run:
     @property
     def is_fold(self) -> bool:
         """Whether this is the member of a single fold, which is combined only if named explicitly."""
-        return self.facts.get("fold") is not None
+        return self.record.fold is not None
 
     @property
     def pools_folds(self) -> bool:
         """Whether its validation predictions are out-of-fold: a folds run, or a student trained on folds."""
-        return self.kind == "folds" or (self.kind == "student" and len(self.facts.get("parents") or ()) > 1)
+        return self.kind is Kind.FOLDS or (self.kind is Kind.STUDENT and len(self.record.parents) > 1)
 
     @property
     def fingerprint(self) -> str:
         """Fingerprint of the train and valid rows; empty if unknown."""
-        return str(self.facts.get("data", {}).get("fingerprint", ""))
+        return self.record.data.fingerprint
 
     @cached_property
     def metrics(self) -> Mapping[str, Any]:

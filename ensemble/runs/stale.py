@@ -96,7 +96,7 @@ def _tests(run: Run) -> list[str]:
 
 
 def _differs(run: Run, split: str, current: OnDisk) -> bool:
-    recorded = run.facts.get("data", {}).get("tests", {}).get(split)
+    recorded = run.record.data.tests.get(split)
     if recorded is not None:
         return bool(recorded != current.fingerprint)
     return set(run.predictions(split).ids.tolist()) != current.ids  # an import, whose images are unknown
@@ -125,8 +125,8 @@ def repredict_command(runs: Sequence[Run], data: DataSpec | None, folder: Path) 
 
     For a complete run, `ens train` only predicts the test sets that lack predictions.
     """
-    trained = [run for run in runs if run.kind != "import"]
-    imported = [run_command(run, folder) or run.id for run in runs if run.kind == "import"]
+    trained = [run for run in runs if not run.is_import]
+    imported = [run_command(run, folder) or run.id for run in runs if run.is_import]
     commands = [_train_command(run, data, folder) for run in trained]
     parts = [f"type `{' && '.join(dict.fromkeys(commands))}`"] if commands else []
     return ", ".join([*parts, *(f"import its new predictions: `{command}`" for command in dict.fromkeys(imported))])

@@ -17,7 +17,8 @@ from ensemble.core.errors import RecipeError, one_line
 from ensemble.core.files import read_json, sha256_file, write_atomically, write_json
 from ensemble.core.predictions import Predictions, as_npz, npz_bytes
 from ensemble.metrics import score
-from ensemble.runs.run import SCHEMA, Run, locked
+from ensemble.runs.record import SCHEMA, RunRecord
+from ensemble.runs.run import Run, locked
 
 _FORBIDDEN = set('/\\:*?"<>|')
 
@@ -84,13 +85,13 @@ def write_run(
         **{f"{split}.npz": as_npz(split_predictions) for split, split_predictions in predictions.items()},
     }
     with locked(path.parent, path.name):
-        complete_facts = {"schema": SCHEMA, **facts, **_creation(path)}
+        record = RunRecord({"schema": SCHEMA, **facts, **_creation(path)})
         stale_files = [file for file in path.glob("test*.npz") if file.name not in contents]
-        if (path / "metrics.json").is_file() and (stale_files or _differs(path, complete_facts, contents)):
+        if (path / "metrics.json").is_file() and (stale_files or _differs(path, record, contents)):
             (path / "metrics.json").unlink()  # if killed after this, the run is incomplete rather than inconsistent
         for file in stale_files:
             file.unlink()
-        write_json(path / "run.json", complete_facts)
+        record.write(path)
         for name, content in contents.items():
             write_atomically(path / name, content)
         scores = {split: split_metrics(split_predictions) for split, split_predictions in predictions.items()}
@@ -99,24 +100,27 @@ def write_run(
     return Run(path)
 
 
-def _differs(path: Path, facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> bool:
-    """Whether the complete run at `path` has other facts or contents."""
+def _differs(path: Path, record: RunRecord, contents: Mapping[str, bytes]) -> bool:
+    """Whether the complete run at `path` has another record, but for the time of combining, or other contents."""
     paths = [path / name for name in contents]
     return (
         not all(file.is_file() for file in paths)
         or any(file.read_bytes() != content for file, content in zip(paths, contents.values(), strict=True))
-        or _untimed(read_json(path / "run.json")) != _untimed(json.loads(json.dumps(facts)))
+        or _stored(path).without("combined").values
+        != json.loads(json.dumps(dict(record.without("combined").values)))
     )
 
 
-def _untimed(facts: Any) -> Any:
-    return {key: value for key, value in facts.items() if key != "combined"} if isinstance(facts, dict) else facts
+def _stored(path: Path) -> RunRecord:
+    """run.json of a run that is replaced, so that it need not be valid."""
+    values = read_json(path / "run.json")
+    return RunRecord(values if isinstance(values, dict) else {})
 
 
 def _creation(path: Path) -> dict[str, Any]:
     if (path / "metrics.json").is_file():
-        facts = read_json(path / "run.json")
-        return {key: facts[key] for key in ("created", "versions") if key in facts}
+        values = _stored(path).values
+        return {key: values[key] for key in ("created", "versions") if key in values}
     return {"created": now(), "versions": versions()}
 
 
@@ -128,10 +132,9 @@ def now() -> str:
 def mark_chosen(run: Run, choice: str) -> None:
     """Add `choice` to `chosen_on_valid` of a complete run, under its lock."""
     with locked(run.path.parent, run.id):
-        facts = read_json(run.path / "run.json")
-        choices = facts.get("chosen_on_valid") or []
-        if choice not in choices:
-            write_json(run.path / "run.json", {**facts, "chosen_on_valid": [*choices, choice]})
+        record = RunRecord.read(run.path)
+        if choice not in record.chosen_on_valid:
+            record.updated(chosen_on_valid=[*record.chosen_on_valid, choice]).write(run.path)
 
 
 def total(values: Sequence[float | None]) -> float | None:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
 from PIL import ImageColor
 
 from ensemble.combine.calibration import Conformal
@@ -20,8 +19,8 @@ from ensemble.core.errors import DataError, RecipeError, first_few, one_line
 from ensemble.core.files import read_json, sha256_file
 from ensemble.data.preprocess import Preprocess, filters, resizes
 from ensemble.export.exporters import ONNX, Exporter, PortableModel, exporters
-from ensemble.runs.leaderboard import Headline
-from ensemble.serve.predictor import Facts, HeatMap, Reading, ServedMember, Squares
+from ensemble.export.model_facts import ModelFacts
+from ensemble.serve.predictor import Facts, HeatMap, Reading, Squares
 
 SCHEMA = 1
 MAX_PIXELS = 100_000_000
@@ -127,20 +126,9 @@ def _square(entry: Mapping[str, Any]) -> Preprocess:
 
 
 def _facts(config: Mapping[str, Any], coverage: float, engine: str) -> Facts:
-    members = [ServedMember(member["id"], member["arch"], member["weight"]) for member in config["members"]]
     sets = _calibration(config, coverage)
-    weights = config.get("weights") or [1 / len(members)] * len(members)
-    score = config.get("score")
     return Facts(
-        run=str(config["run"]),
-        kind=str(config["kind"]),
-        classes=tuple(config["classes"]),
-        members=tuple(members),
-        weights=np.array(weights, np.float64),
-        rule=config["rule"],
-        temperature=config["temperature"],
-        medical=bool(config["medical"]),
-        score=str(Headline(**score)) if score else None,
+        **vars(ModelFacts.read(config)),
         calibration=sets,
         no_calibration="" if sets else "this export has no calibration; export the run again, with labelled rows",
         no_maps=NO_MAPS,

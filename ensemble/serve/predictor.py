@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble.combine.predicting_members import Calibration, EnsembleOutput
-from ensemble.core.predictions import Wide
 from ensemble.data.images import Colour
 from ensemble.data.preprocess import Pixels, Preprocess
+from ensemble.export.model_facts import ModelFacts
 
 MEGABYTE = 1_000_000
 
@@ -62,32 +62,13 @@ Squares = Mapping[Preprocess, Pixels]
 
 
 @dataclass(frozen=True)
-class ServedMember:
-    """A member that contributes to the output. weight: None where the rule has no weight per member."""
+class Facts(ModelFacts):
+    """The properties of a model that is served.
 
-    id: str
-    arch: str
-    weight: float | None
-
-
-@dataclass(frozen=True)
-class Facts:
-    """The properties of a model.
-
-    members: the m members of its outputs.  weights: float64 (m,), for their disagreement.  score: as a text, None
-    where it is unknown.  calibration: None where there is none, for the reason in `no_calibration`.  no_maps: why
-    there is no Grad-CAM, else empty.  engine: the library, its version and the device.
+    calibration: None where there is none, for the reason in `no_calibration`.  no_maps: why there is no Grad-CAM,
+    else empty.  engine: the library, its version and the device.
     """
 
-    run: str
-    kind: str
-    classes: tuple[str, ...]
-    members: tuple[ServedMember, ...]
-    weights: Wide
-    rule: str | None
-    temperature: float | None
-    medical: bool
-    score: str | None
     calibration: Calibration | None
     no_calibration: str
     no_maps: str

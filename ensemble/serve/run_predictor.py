@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from ensemble.combine.predicting_members import (
@@ -15,10 +14,10 @@ from ensemble.combine.predicting_members import (
     calibration,
 )
 from ensemble.core.errors import DataError, one_line
+from ensemble.export.model_facts import ModelFacts
 from ensemble.inference.gradcam import grad_cam, why_no_map
 from ensemble.inference.model import LoadedEnsemble, load_ensemble
-from ensemble.runs.leaderboard import headline
-from ensemble.serve.predictor import Facts, HeatMap, Reading, ServedMember, Squares
+from ensemble.serve.predictor import Facts, HeatMap, Reading, Squares
 
 
 class RunPredictor:
@@ -63,23 +62,9 @@ def load_run(predicting: PredictingMembers, device: torch.device, coverage: floa
 
 
 def _facts(loaded: LoadedEnsemble, coverage: float) -> Facts:
-    predicting, score = loaded.predicting, headline(loaded.predicting.run)
-    sets, reason = _sets(predicting, coverage)
-    weighted = predicting.ensemble is not None and predicting.ensemble.weights is not None
+    sets, reason = _sets(loaded.predicting, coverage)
     return Facts(
-        run=predicting.run.id,
-        kind=predicting.run.kind,
-        classes=predicting.classes,
-        members=tuple(
-            ServedMember(member.run.id, member.run.arch, float(predicting.weights[j]) if weighted else None)
-            for j, member in enumerate(predicting.members)
-            if j in predicting.used
-        ),
-        weights=predicting.weights[np.array(predicting.used)],
-        rule=None if predicting.ensemble is None else predicting.ensemble.rule,
-        temperature=None if predicting.ensemble is None else predicting.ensemble.temperature,
-        medical=loaded.medical,
-        score=None if score is None else str(score),
+        **vars(ModelFacts.of(loaded)),
         calibration=sets,
         no_calibration=reason,
         no_maps=_no_maps(loaded),

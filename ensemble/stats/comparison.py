@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ensemble.core.estimate import Estimate
 from ensemble.core.predictions import Floats, Ints, Texts, Wide
 from ensemble.metrics import Metric, labels
 from ensemble.stats.intervals import Difference, difference, drawn_scores, expanded, group_codes, of_draws, units_of
@@ -23,15 +24,13 @@ MOST_DRAWS, FEWEST_DRAWS, DRAWN_ROWS = 1000, 200, 20_000_000
 class Comparison:
     """The ensemble compared with a reference prediction called `name`.
 
-    difference, low, high: the ensemble's score minus the reference's and its 95 % interval, in the metric's own
-    direction. only_ours, only_theirs: number of rows on which only the ensemble's (only the reference's) label is
-    right. test: `McNemar`, `McNemar by group`, `paired bootstrap`, or `none` if nothing differs.
+    difference: the ensemble's score minus the reference's, in the metric's own direction. only_ours, only_theirs:
+    number of rows on which only the ensemble's (only the reference's) label is right. test: `McNemar`, `McNemar by
+    group`, `paired bootstrap`, or `none` if nothing differs.
     """
 
     name: str
-    difference: float
-    low: float
-    high: float
+    difference: Estimate
     p_value: float
     only_ours: int
     only_theirs: int
@@ -74,7 +73,7 @@ def compare(
         scores = _scores(metric, means[0], means[1], gap)
         sentence = f"{_verdict(metric, gap, p_value, name, len(targets))}: {scores}, {_p(p_value, least)})."
     sentence = sentence[0].upper() + sentence[1:]
-    return Comparison(name, gap.value, gap.low, gap.high, p_value, only_ours, only_theirs, test, sentence)
+    return Comparison(name, gap.estimate, p_value, only_ours, only_theirs, test, sentence)
 
 
 def _median(metric: Metric, repeats: Sequence[tuple[Floats, Floats]], targets: Ints) -> tuple[Floats, Floats]:
@@ -153,10 +152,10 @@ def _same(metric: Metric, name: str, n: int) -> str:
 
 
 def _scores(metric: Metric, score: float, reference_score: float, gap: Difference) -> str:
-    better = "higher" if metric.higher else "lower"
+    better, known = "higher" if metric.higher else "lower", gap.interval("+.4f")
     return (
         f"{metric.name} {score:.4f} against {reference_score:.4f}, {better} is better"
-        f" (difference {gap.value:+.4f}, 95 % interval {gap.low:+.4f} to {gap.high:+.4f}"
+        f" (difference {gap.value:+.4f}{known and ', '}{known}"
     )
 
 

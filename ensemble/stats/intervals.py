@@ -9,6 +9,7 @@ from typing import cast
 
 import numpy as np
 
+from ensemble.core.estimate import Estimate
 from ensemble.core.predictions import Floats, Ints, Texts, Wide
 from ensemble.metrics import Metric
 
@@ -118,13 +119,21 @@ FEWEST_DRAWS = 100
 
 
 @dataclass(frozen=True)
-class Difference:
-    """The difference of two predictions' scores on the same rows, its standard error and 95 % interval."""
+class Difference(Estimate):
+    """The difference of two predictions' scores on the same rows. se: its standard error."""
 
-    value: float
-    se: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
+    se: float = math.nan
+
+    @property
+    def estimate(self) -> Estimate:
+        """The same without its standard error."""
+        return Estimate(self.value, self.low, self.high)
+
+    def facts(self) -> dict[str, float]:
+        """Plain values for JSON."""
+        return {"value": self.value, "se": self.se, "low": self.low, "high": self.high}
 
     def gain(self, metric: Metric) -> Difference:
         """The same with its sign set so that a positive value is an improvement."""
@@ -139,7 +148,7 @@ class Difference:
     def opposite(self) -> Difference:
         """The difference with both predictions exchanged."""
         # 0 - value instead of -value, which would turn 0.0 into -0.0
-        return Difference(0 - self.value, self.se, 0 - self.high, 0 - self.low)
+        return Difference(0 - self.value, 0 - self.high, 0 - self.low, self.se)
 
 
 DifferenceFunction = Callable[[Floats], Difference]
@@ -226,12 +235,12 @@ def _row_values(metric: Metric, probs: Floats, targets: Ints) -> Wide:
 def of_draws(value: float, gaps: Wide) -> Difference:
     """A Difference from its `expanded` draws (draws,): percentiles, or a normal interval for few draws."""
     if len(gaps) < 2:
-        return Difference(value, math.nan, math.nan, math.nan)
+        return Difference(value)
     se = float(np.std(gaps, ddof=1))
     if len(gaps) < FEWEST_DRAWS:
         return _normal(value, se)
     low, high = np.percentile(gaps, [2.5, 97.5])
-    return Difference(value, se, float(low), float(high))
+    return Difference(value, float(low), float(high), se)
 
 
 def _of_gaps(gaps: Wide, codes: Ints | None, share: bool) -> Difference:
@@ -242,9 +251,9 @@ def _of_gaps(gaps: Wide, codes: Ints | None, share: bool) -> Difference:
     spread = math.sqrt(float(units @ units) * len(units) / max(len(units) - 1, 1))
     normal = _normal(value, spread / len(gaps), student(len(units)))
     if share and codes is None:
-        return Difference(value, normal.se, *_of_cells(float(gaps.sum()), float(np.abs(gaps).sum()), len(gaps)))
+        return Difference(value, *_of_cells(float(gaps.sum()), float(np.abs(gaps).sum()), len(gaps)), normal.se)
     if share and not gaps.any():  # no differing row does not imply an interval of zero width
-        return Difference(value, normal.se, *_of_cells(0.0, 0.0, len(units)))
+        return Difference(value, *_of_cells(0.0, 0.0, len(units)), normal.se)
     return normal
 
 
@@ -255,4 +264,4 @@ def _of_cells(balance: float, discordant: float, n: int) -> tuple[float, float]:
 
 
 def _normal(value: float, se: float, quantile: float = Z95) -> Difference:
-    return Difference(value, se, value - quantile * se, value + quantile * se)
+    return Difference(value, value - quantile * se, value + quantile * se, se)

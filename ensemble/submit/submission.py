@@ -17,6 +17,7 @@ from ensemble.core.files import sha256_file, write_atomically, write_json
 from ensemble.core.names import natural_key
 from ensemble.core.predictions import Predictions
 from ensemble.runs.origin import run_command
+from ensemble.runs.record import Kind
 from ensemble.runs.run import Run
 from ensemble.runs.stale import compared
 from ensemble.submit.columns import answer_columns, label_notes, spelling_notes
@@ -123,19 +124,17 @@ def _compare(run: Run, split: str, data: DataSpec | None) -> tuple[tuple[str, ..
 
 def _refuse_stale(run: Run, split: str) -> None:
     """Raises DataError if the predictions that `run` was made from have changed; deleted ones are ignored."""
-    if run.kind not in ("ensemble", "folds"):
+    if run.kind not in (Kind.ENSEMBLE, Kind.FOLDS):
         return
-    sources = read_ensemble(run).sources if run.kind == "ensemble" else None
+    sources = read_ensemble(run).sources if run.is_ensemble else None
     changed = []
-    for parent in run.facts.get("parents") or []:
-        path = run.path.parent / parent["id"] / f"{split}.npz"
-        recorded = parent["sha256"].get(split)
-        if (sources is None or parent["id"] in sources) and path.is_file() and sha256_file(path) != recorded:
-            changed.append(parent["id"])
+    for parent in run.record.parents:
+        path = run.path.parent / parent.id / f"{split}.npz"
+        recorded = parent.sha256.get(split)
+        if (sources is None or parent.id in sources) and path.is_file() and sha256_file(path) != recorded:
+            changed.append(parent.id)
     if changed:
-        command = (
-            combine_command(run) if run.kind == "ensemble" else run_command(run, run.path.parent) or "ens train"
-        )
+        command = combine_command(run) if run.is_ensemble else run_command(run, run.path.parent) or "ens train"
         raise DataError(f"{run.id} was made from other predictions of {first_few(changed)}; type `{command}`")
 
 
@@ -207,10 +206,10 @@ def _facts(
         "split": split,
         "sample": None if sample is None else {"file": sample.name, "sha256": sha256_file(sample)},
         **_source(run),
-        "data": run.facts.get("data", {}),
-        "chosen_on_valid": run.facts.get("chosen_on_valid", []),
-        "created": run.facts.get("created"),
-        "versions": run.facts.get("versions", {}),
+        "data": run.record.data.values,
+        "chosen_on_valid": list(run.record.chosen_on_valid),
+        "created": run.record.created or None,
+        "versions": run.record.versions,
     }
     return {key: value for key, value in facts.items() if value is not None}
 
@@ -218,7 +217,7 @@ def _facts(
 def _source(run: Run) -> dict[str, Any]:
     """Origin of the predictions for the sidecar: the members with their weights, and the expected score."""
     metrics = run.metrics
-    if run.kind != "ensemble":
+    if not run.is_ensemble:
         return {"valid": metrics.get("valid")}
     ensemble = read_ensemble(run)
     weights = ensemble.weights or (None,) * len(ensemble.members)

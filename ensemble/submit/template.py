@@ -67,7 +67,7 @@ def _counts(run: Run, predictions: Predictions) -> tuple[Floats, str]:
         if valid.targets is not None:
             class_counts = np.bincount(valid.targets[valid.labelled], minlength=len(classes))
             return class_counts.astype(np.float64), f"the labelled validation rows of {run.id}"
-    counts, names = (run.facts.get("shown") or {}).get("before"), run.facts.get("classes") or []
+    counts, names = run.record.shown.get("before"), run.record.classes
     if counts and len(counts) == len(names) and set(names) == set(classes.tolist()):
         by_class: dict[str, int] = dict(zip(names, counts, strict=True))
         ordered = np.array([by_class[name] for name in classes.tolist()], np.float64)

@@ -84,9 +84,8 @@ def parameters(run: Run) -> Mapping[str, Any]:
 
 def scores(run: Run) -> dict[str, float]:
     """Finite numbers of metrics.json and costs of run.json, by dotted names such as `honest.accuracy.low`."""
-    costs = {key: run.facts.get(key) for key in ("parameters", "bytes", "seconds", "seconds_per_image")}
     values: dict[str, float] = {}
-    for name, value in flat({**run.metrics, "cost": costs}):
+    for name, value in flat({**run.metrics, "cost": run.record.costs}):
         if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
             values[_unused(allowed(name), values)] = float(value)
     values.pop("schema", None)

@@ -105,7 +105,7 @@ class MlflowTracker:
     @_safely
     def finished(self, run: Run) -> None:
         """Log everything of a complete run that is not in MLflow yet, if its content has changed."""
-        full_hash = str(run.facts.get("hash", run.id))
+        full_hash = run.record.hash or run.id
         self.current = self._find_run(full_hash) or self._create_run(run.id, full_hash, run.kind)
         content = _content_hash(run, self.weights)
         if self.client.get_run(self.current).data.tags.get("ens.content") != content:
@@ -190,15 +190,15 @@ def _text(value: Any) -> str:
 
 
 def _parents(run: Run) -> str:
-    return " ".join(str(parent.get("id")) for parent in run.facts.get("parents") or ())[:MAX_LENGTH]
+    return " ".join(parent.id for parent in run.record.parents)[:MAX_LENGTH]
 
 
 def _content_hash(run: Run, weights: bool) -> str:
     """Hash of everything of the run that is logged, except for the time of combining."""
-    facts = {key: value for key, value in run.facts.items() if key != "combined"}
+    untimed = run.record.without("combined")
 
     def digest(path: Path) -> str:
-        has_time = path.name == "run.json" and facts != run.facts
-        return sha256_json(facts) if has_time else sha256_file(path)
+        has_time = path.name == "run.json" and untimed != run.record
+        return sha256_json(untimed.values) if has_time else sha256_file(path)
 
     return sha256_json({f"{folder}/{path.name}": digest(path) for path, folder in artifacts(run, weights)})

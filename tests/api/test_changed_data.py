@@ -89,7 +89,7 @@ def test_refits_submit_the_test_that_they_predicted(photo_folder, capsys):
         {"test": new.predictions("test")},
         kind="refit",
         parents=[one],
-        data={**facts["data"], "tests": new.facts["data"]["tests"]},
+        data={**facts["data"], "tests": new.record.values["data"]["tests"]},
     )
     created = output_of(capsys, "combine", "net-0", "--refits")[0].splitlines()[-1]
     assert read_json(photo_folder / "runs" / created / "run.json")["data"]["tests"] == refit.facts["data"]["tests"]

@@ -87,7 +87,9 @@ def test_explanation_loads_the_data_once_and_predictions_take_any_image(
     assert explained.picture.read_bytes()[:4] == b"\x89PNG"
     assert printed_json(capfd, "explain", model.id, *names) == as_json(explained.facts())
     paths = [Path(f"photos/test/red/2-{number}.png") for number in range(3)]
-    assert model.run.facts["parameters"] < 2_000  # the project's own keys, filters among them, are the member's
+    assert (
+        model.run.record.values["parameters"] < 2_000
+    )  # the project's own keys, filters among them, are the member's
     assert model.predict([paths[0], paths[0]]).names == (str(paths[0]), str(paths[0]))
     by_path = model.predict(paths, uncertain=True)
     pictures = [Image.open(path) for path in paths]

@@ -98,7 +98,7 @@ def test_no_test_predictions_at_all_are_noted(tmp_path, three):
 
 
 def test_predictions_of_a_changed_test_set_are_refused(tmp_path, three):
-    data = {**three[0].facts["data"], "tests": {"test": "c" * 64}}
+    data = {**three[0].record.values["data"], "tests": {"test": "c" * 64}}
     later = member(tmp_path, "later-1", seed=7, data=data)
     with pytest.raises(MismatchedRuns, match="predicted another test"):
         combine([*three, later], folder=tmp_path)

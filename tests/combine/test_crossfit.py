@@ -75,7 +75,7 @@ def test_groups_divide_crossfit_folds_and_widen_the_interval():
     whole, alone = (evaluate(plan(3), split(many, answers, given), [ACCURACY]) for given in (groups, None))
     assert whole.crossfitted.tobytes() != alone.crossfitted.tobytes()
     wide, narrow = (one.scores["accuracy"][1] for one in (whole, alone))  # the plain mean, the same in both
-    assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
+    assert wide.honest.high - wide.honest.low > 1.5 * (narrow.honest.high - narrow.honest.low)
 
 
 def test_crossfit_predicts_unlabelled_rows_by_the_full_fit():
@@ -93,8 +93,8 @@ def test_selection_among_noise_has_an_honest_score():
     for seed in range(20):
         probs, targets = stack(50, 60, 2, seed)
         best = evaluate(plan(50), split(probs, targets), [ACCURACY]).scores["accuracy"][2]
-        gaps.append(best.apparent - best.honest)
-        honest.append(best.honest)
+        gaps.append(best.apparent - best.honest.value)
+        honest.append(best.honest.value)
     assert np.mean(gaps) > 0.08
     assert abs(np.mean(honest) - 0.5) < 0.05
 

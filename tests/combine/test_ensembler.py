@@ -32,7 +32,7 @@ def test_the_seed_rule_by_hand(tmp_path, three):
 
 def test_files_of_an_ensemble(tmp_path, three):
     created = combine(three, folder=tmp_path, threshold=0.1, name="trio")
-    facts, metrics = created.run.facts, created.run.metrics
+    facts, metrics = created.run.record.values, created.run.metrics
     assert created.run.id == f"trio-{facts['hash'][:8]}" and len(facts["hash"]) == 64
     assert (facts["schema"], facts["kind"], facts["parameters"]) == (1, "ensemble", 30)
     assert [parent["id"] for parent in facts["parents"]] == [one.id for one in three]
@@ -145,7 +145,7 @@ def test_ensemble_stands_for_its_members(tmp_path, three):
 def test_choices_on_validation_rows_are_noted(tmp_path, three):
     early = member(tmp_path, "early-1", seed=4, chosen_on_valid=["best epoch"])
     created = combine([*three, early], folder=tmp_path)
-    assert created.run.facts["chosen_on_valid"] == ["best epoch"]
+    assert created.run.record.values["chosen_on_valid"] == ["best epoch"]
     assert any("best epoch" in line for line in created.notes)
 
 

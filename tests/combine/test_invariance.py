@@ -153,7 +153,7 @@ def test_every_metric_can_be_optimised(tmp_path: Path, metric: str, rule: str) -
     combined = made(tmp_path, written(tmp_path), rule, metric=metric)
     ours = combined.scores[0]
     assert ours.metric == metric
-    assert ours.low <= ours.honest <= ours.high
+    assert ours.honest.low <= ours.honest.value <= ours.honest.high
     assert read_ensemble(combined.run).metric == metric
     if rule == "auto":
         assert sorted(entry.rule for entry in combined.report.tournament) == sorted(QUICK_RULES)

@@ -17,7 +17,7 @@ def test_clones_are_eliminated(name):
     probs, targets = members(2, 500, seed=1, own=2.0, skill=2.5)
     result = shortened(metrics.get(name), probs[[0, 0, 0, 1, 1, 1]], targets, [1.0, 2.0, 3.0, 1.0, 1.0, 4.0])
     assert result.dropped in ((1, 2, 4, 5), (1, 2, 3, 5))  # of twins the slow ones go
-    assert result.difference == pytest.approx(0, abs=1e-7)
+    assert result.difference.value == pytest.approx(0, abs=1e-7)
     assert result.speedup == pytest.approx(6.0)
 
 
@@ -25,7 +25,7 @@ def test_broken_member_is_eliminated_and_the_rest_improves():
     probs, targets = members(4, 2000, own=2.0)
     probs[2] = probs[2][::-1]
     result = shortened(ACCURACY, probs, targets)
-    assert 2 in result.dropped and result.difference > 0 and result.speedup is None
+    assert 2 in result.dropped and result.difference.value > 0 and result.speedup is None
 
 
 def test_members_that_all_help_are_kept():
@@ -43,10 +43,10 @@ def test_kept_members_are_as_good(seed, name):
     if result is None:
         return
     change = metric(mean(result.dropped), targets) - metric(mean(()), targets)
-    assert result.difference == pytest.approx(change)
+    assert result.difference.value == pytest.approx(change)
     loss = -change if metric.higher else change / metric(mean(()), targets)
     assert loss <= (0.001 if metric.higher else 0.01) + 1e-9
-    assert result.low <= result.difference <= result.high
+    assert result.difference.low <= result.difference.value <= result.difference.high
     assert result.speedup == pytest.approx(9 / (9 - len(result.dropped)))
 
 
@@ -60,7 +60,7 @@ def test_small_but_certain_loss_is_not_as_good():
 
 def test_known_gains_save_calls():
     probs, targets = members(30, 300, shared=2.0)
-    gains = [one.gain for one in brought(ACCURACY, probs, targets)]
+    gains = [one.gain.value for one in brought(ACCURACY, probs, targets)]
     fresh, reported = Mean(probs), Mean(probs)
     whole, costs = Mean(probs)(()), [1.0] * 30
     result = eliminate_members(ACCURACY, whole, fresh, targets, None, costs)

@@ -47,7 +47,7 @@ def test_numeric_names_stay_text_in_their_order(tmp_path: Path, rule: str) -> No
     for created in (one, two):
         result = created.predictions("valid")
         assert (result.ids.tolist(), result.classes.tolist()) == (NAMES, STRANGE)
-        assert created.facts["classes"] == STRANGE
+        assert created.record.values["classes"] == STRANGE
         assert result.targets is not None and result.targets.tolist() == [i % 3 for i in range(len(NAMES))]
     assert one.predictions("valid").probs.tobytes() == two.predictions("valid").probs.tobytes()
 

@@ -119,7 +119,7 @@ def sensible(made: Combined, probs: np.ndarray) -> None:
     weights = [row.weight for row in made.members if row.kept]
     assert None in weights or (min(weights) >= 0 and abs(sum(weights) - 1) < 1e-12)
     for score in made.scores:
-        assert score.low - 1e-12 <= score.honest <= score.high + 1e-12
+        assert score.honest.low - 1e-12 <= score.honest.value <= score.honest.high + 1e-12
         assert 0 <= score.apparent <= 1
 
 
@@ -142,15 +142,16 @@ def test_log_loss_of_odd_rows_is_finite(tmp_path: Path, name: str, rule: str) ->
     probs, targets, *_ = ODD[name]
     created = combine(members(tmp_path, probs, targets), folder=tmp_path, rule=rule, metric="log_loss")
     for score in created.scores:
-        assert np.isfinite([score.apparent, score.honest]).all()
+        assert np.isfinite([score.apparent, score.honest.value]).all()
         # rows that all lose the same say nothing of how far other rows may lie from it: no interval
-        assert score.low <= score.honest <= score.high or np.isnan([score.low, score.high]).all()
+        honest = score.honest
+        assert honest.low <= honest.value <= honest.high or np.isnan([honest.low, honest.high]).all()
 
 
 @pytest.mark.parametrize("rule", rules.names())
 def test_perfect_members_stay_perfect(tmp_path: Path, rule: str) -> None:
     created = combine(members(tmp_path, *ODD["all are perfect"]), folder=tmp_path, rule=rule)
-    assert [(score.apparent, score.honest, score.high) for score in created.scores] == [(1, 1, 1)] * 3
+    assert [(score.apparent, score.honest.value, score.honest.high) for score in created.scores] == [(1, 1, 1)] * 3
     assert (created.run.predictions("valid").probs.argmax(axis=1) == TARGETS).all()
 
 

@@ -26,13 +26,15 @@ def test_retained_gain_is_1_for_the_ensemble_and_0_for_the_baseline(metric: str)
     ensemble, baseline = scored(0.9, 1), scored(0.5, 2)
     everything = retained_gain(find(metric, CLASSES), ensemble, ensemble, baseline, TARGETS, None)
     nothing = retained_gain(find(metric, CLASSES), ensemble, baseline, baseline, TARGETS, None)
-    assert (everything.share, nothing.share) == (pytest.approx(1), pytest.approx(0))
+    assert (everything.share.value, nothing.share.value) == (pytest.approx(1), pytest.approx(0))
     assert everything.gain.value > 0  # an improvement, whatever the metric's direction
-    assert everything.low == pytest.approx(1, abs=1e-6) and everything.high == pytest.approx(1, abs=1e-6)
+    assert everything.share.low == pytest.approx(1, abs=1e-6) and everything.share.high == pytest.approx(
+        1, abs=1e-6
+    )
     half = retained_gain(find(metric, CLASSES), ensemble, (ensemble + baseline) / 2, baseline, TARGETS, None)
-    assert half.low is not None and half.high is not None and half.share is not None
-    assert half.low < half.share < half.high
-    assert f"keeps {100 * half.share:.0f} %" in half.sentences[0]
+    assert half.share is not None and half.share.low is not None and half.share.high is not None
+    assert half.share.low < half.share.value < half.share.high
+    assert f"keeps {100 * half.share.value:.0f} %" in half.sentences[0]
     other = retained_gain(find(metric, CLASSES), ensemble, ensemble, baseline, TARGETS, None, optimistic=True)
     assert "keeps at most 100 %" in other.sentences[0] and other.sentences[1].startswith("Student, flattered")
 
@@ -42,7 +44,7 @@ def test_retained_gain_of_noise_has_no_interval() -> None:
     wrong = np.flatnonzero(baseline.argmax(1) != TARGETS)[:2]
     ensemble[wrong] = np.eye(3)[TARGETS[wrong]]
     result = retained_gain(find("accuracy", CLASSES), ensemble, scored(0.7, 3), baseline, TARGETS, None)
-    assert result.share is not None and result.low is None and result.high is None
+    assert result.share is not None and result.share.low is None and result.share.high is None
     assert "could be noise" in result.sentences[0]
     worse = retained_gain(find("accuracy", CLASSES), baseline, baseline, ensemble, TARGETS, None)
     assert worse.share is None
@@ -56,8 +58,8 @@ def test_groups_widen_the_interval_of_the_retained_gain() -> None:
     targets, names = predictions(60, 0).targets[rows], np.array([f"g{row}" for row in rows])
     alone = retained_gain(find("accuracy", CLASSES), ensemble, student, baseline, targets, None)
     grouped = retained_gain(find("accuracy", CLASSES), ensemble, student, baseline, targets, names)
-    assert grouped.share == alone.share
-    assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
+    assert grouped.share.value == alone.share.value
+    assert grouped.share.high - grouped.share.low > 2 * (alone.share.high - alone.share.low)
 
 
 def test_interval_of_the_retained_gain_covers_the_truth() -> None:

@@ -57,7 +57,7 @@ def test_predict_many_kinds_of_images(here: Path, capfd: pytest.CaptureFixture[s
             probs, _ = predict(
                 one.network, lambda rows, x=batch: x, np.arange(1), mean=one.mean, std=one.std, tta=one.recipe.tta
             )
-            members.append(probs[:, [run.facts["classes"].index(name) for name in result.classes]])
+            members.append(probs[:, [run.record.values["classes"].index(name) for name in result.classes]])
         by_id = {run.id: probs for run, probs in zip(runs, members, strict=True)}
         stacked = np.stack([by_id[one.run.id] for one in result.members])
         expected = result.combined(stacked)[0]

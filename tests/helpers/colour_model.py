@@ -14,7 +14,7 @@ from ensemble.combine.calibration import Conformal
 from ensemble.combine.predicting_members import Calibration, EnsembleOutput
 from ensemble.data.preprocess import Preprocess
 from ensemble.serve.app import create_app
-from ensemble.serve.predictor import Facts, HeatMap, Limits, Reading, ServedMember, Squares
+from ensemble.serve.predictor import Facts, HeatMap, Limits, Reading, Squares
 from helpers.bad_images import saved
 
 CLASSES = ("red", "green <b>", "blue ünï")

@@ -57,7 +57,7 @@ def decided(combined: Combined) -> dict[str, Any]:
         "temperature": combined.temperature,
         "scores": combined.scores,
         "report": combined.report,
-        "classes": combined.run.facts["classes"],
+        "classes": combined.run.record.values["classes"],
         "valid": by_name(combined.run.predictions("valid")),
         "test": by_name(combined.run.predictions("test")),
     }

@@ -105,7 +105,7 @@ def test_report_leaves_out_gradcam_of_a_transformer(vit: Any) -> None:
 
     from ensemble.inference.gradcam import draw_heatmaps
 
-    look = Heatmap(vit, "a.png", vit.facts["classes"][0])
+    look = Heatmap(vit, "a.png", vit.record.values["classes"][0])
     (line,) = draw_heatmaps([look], lambda name: picture(1), torch.device("cpu"))
     assert line.startswith("vit-00000001: no Grad-CAM (") and "tokens" in line and not look.path.exists()
 

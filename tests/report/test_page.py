@@ -79,7 +79,7 @@ def test_report_numbers_are_those_of_scikit_learn(tmp_path: Path) -> None:
             assert row[str(y + 1)] == ("" if x == y else f"{(members[x] != other).mean():.3f}")
 
 
-def test_hostile_names_are_text(tmp_path: Path, plots: None) -> None:
+def test_hostile_names_are_text(tmp_path: Path) -> None:
     classes = [
         "<script>alert(1)</script>",
         "</title><img src=x onerror=alert(1)>",
@@ -166,7 +166,7 @@ def test_report_repeats_bit_for_bit(plots: None) -> None:
     page = page_of(run)
     assert page == page_of(run)
     checked(page.html)
-    assert page.html.count("<path") > 50 and "#010" not in page.html and "#0404" not in page.html
+    assert page.html.count("<path") > 20 and page.html.count("<text") > 50
 
 
 def test_report_names_a_missing_member(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_section_of_a_student(tmp_path: Path) -> None:
     assert "Scores on 60 out-of-fold rows" in "".join(result.tables)
     (command,) = [line for line in result.text.splitlines() if "net-student-00000009/recipe.yaml" in line][:1]
     words = shlex.split(command)
-    assert words[:1] + words[3:5] == ["ens", "distill", student.facts["teacher"]["run"]]
+    assert words[:1] + words[3:5] == ["ens", "distill", student.record.values["teacher"]["run"]]
     assert words[-2:] == ["--temperature=2.0", "--alpha=0.9"] and "train" not in words
     # the student has learnt from every row: its folds draw where they look
     wanted = heatmaps(about_run(student), evidence(about_run(student)), 60)

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from ensemble.core.errors import EnsError
 from ensemble.recipe.trials import Trial
-from ensemble.report.sections.sweeps import TrialTable
-from ensemble.report.sweep import ScoredCell, SweepTable
+from ensemble.report.sweep import ScoredCell, SweepTable, TrialTable
 
 SCORES = st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=3), min_size=6, max_size=6)
 

@@ -22,7 +22,7 @@ def test_import_takes_targets_of_the_data_set(tmp_path, runs):
         "x", folder=runs, valid=valid, test=test, dataset=partial(dataset_of_predictions, "d" * 64)
     )
     assert created.matched == "the current data set"
-    assert created.run.facts["data"] == {"form": None, "fingerprint": "d" * 64, "tests": {"test": "b" * 64}}
+    assert created.run.record.values["data"] == {"form": None, "fingerprint": "d" * 64, "tests": {"test": "b" * 64}}
     assert created.run.predictions("valid").targets.tolist() == predictions(60, 1).targets.tolist()
     second = save(tmp_path / "x.npz", predictions(60, 2, labelled=False))
     other = import_run("y", folder=runs, valid=second, dataset=partial(pytest.fail, "a run knows these ids"))

@@ -98,7 +98,7 @@ def test_killed_import_leaves_the_run_incomplete(tmp_path, runs, monkeypatch):
     valid = save(tmp_path / "v.npz", predictions(9, 1))
     test = save(tmp_path / "t.npz", predictions(4, 1, prefix="t", labelled=False))
     result = import_run("x", folder=runs, valid=valid, test=test).run
-    created = result.facts["created"]
+    created = result.record.values["created"]
 
     def killed(*_):
         raise KeyboardInterrupt
@@ -114,7 +114,7 @@ def test_killed_import_leaves_the_run_incomplete(tmp_path, runs, monkeypatch):
             import_run("x", folder=runs, valid=valid, test=other)
         assert not result.complete
     again = import_run("x", folder=runs, valid=valid, test=other).run
-    assert again.complete and again.facts["created"] >= created
+    assert again.complete and again.record.values["created"] >= created
 
 
 def test_import_of_another_test_is_not_the_known_one(tmp_path, runs):

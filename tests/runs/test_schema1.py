@@ -23,7 +23,8 @@ from ensemble.core.predictions import read_arrays
 from ensemble.recipe.file import read_recipe_file
 from ensemble.recipe.schema import SubmitSpec
 from ensemble.runs.origin import named_run
-from ensemble.runs.run import KINDS, Run, all_runs
+from ensemble.runs.record import KINDS
+from ensemble.runs.run import Run, all_runs
 from ensemble.submit.submission import submit
 
 SPECS = {
@@ -126,7 +127,7 @@ def test_schema1_candidates_are_of_one_data_set():
 
 def test_schema1_refits_predict(runs):
     refit = only(runs, "refit")
-    parent = named_run(runs, refit.facts["parents"][0]["id"])
+    parent = named_run(runs, refit.record.values["parents"][0]["id"])
     created = combine([parent], folder=runs, refits=True).run
     assert created.predictions("test").probs.tobytes() == refit.predictions("test").probs.tobytes()
 
@@ -134,7 +135,7 @@ def test_schema1_refits_predict(runs):
 def test_schema1_recipes_are_read():
     for run in all_runs(SCHEMA1):
         if (run.path / "recipe.yaml").is_file():
-            assert read_recipe_file(run.path / "recipe.yaml").members[0].arch == run.facts["arch"]
+            assert read_recipe_file(run.path / "recipe.yaml").members[0].arch == run.record.values["arch"]
 
 
 def test_unknown_keys_are_kept_and_a_newer_schema_is_refused(runs):

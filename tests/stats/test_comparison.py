@@ -238,7 +238,7 @@ def test_verdict_on_another_metric():
     better = compare(metrics.get("log_loss"), [(mean, ours)], targets, None, "the best member")
     assert better.sentence.startswith("Better than the best member, and not by luck: log_loss 0.")
     assert "lower is better (difference -0." in better.sentence and better.sentence.endswith("p < 0.002).")
-    assert better.difference < 0 and better.high < 0
+    assert better.difference.value < 0 and better.difference.high < 0
     assert compare(metrics.get("log_loss"), [(ours, mean)], targets, None, "it").sentence.startswith(
         "Worse than it, and"
     )
@@ -246,7 +246,7 @@ def test_verdict_on_another_metric():
     assert luck.sentence.startswith(
         "No better and no worse than it as far as these 300 images can tell: roc_auc 0."
     )
-    assert luck.low < 0 < luck.high and luck.test == "paired bootstrap"
+    assert luck.difference.low < 0 < luck.difference.high and luck.test == "paired bootstrap"
     same = compare(metrics.get("brier"), [(ours, ours)], targets, None, "it")
     assert same.sentence == "No different from it: both have the same brier on each of these 300 images."
     assert (same.p_value, same.test) == (1, "none")
@@ -276,7 +276,7 @@ def test_interval_of_few_rows_stays_in_the_range_of_the_metric(name, width):
         ours, theirs = (random.dirichlet([0.2, 0.2], len(targets)).astype(np.float32) for _ in range(2))
         result = difference(metric, ours, theirs, targets, None)
         compared = compare(metric, [(ours, theirs)], targets, None, "b")
-        for low, high in ((result.low, result.high), (compared.low, compared.high)):
+        for low, high in ((result.low, result.high), (compared.difference.low, compared.difference.high)):
             assert np.isnan(low) or -width <= low <= high <= width
             reached |= low == -width or high == width
         low, high = interval(metric, [ours], targets, None)

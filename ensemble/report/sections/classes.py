@@ -5,36 +5,38 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
 
+from ensemble.core.estimate import Estimate
 from ensemble.metrics import find
 from ensemble.report.classes import ClassScores, Labelled, class_scores, confusion
-from ensemble.report.figures import precision_points, reliability_bins, roc_points
+from ensemble.report.plot import (
+    DASHES,
+    ClassSeries,
+    Plot,
+    confidences,
+    precision_recall,
+    reliability,
+    reliability_bins,
+    roc,
+)
 from ensemble.report.sections.members import Cell, ShadedTable
-from ensemble.report.svg import LINE, SERIES, SOFT, plot
+from ensemble.report.svg import SERIES, svg
 from ensemble.stats.intervals import interval
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 MOST = 30
 """Limit of the classes for a confusion matrix, wider ones are unreadable; the top confusions are still listed."""
 PAIRS = 10
-LINES = len(SERIES)
-_DASHES = (("-", "none"), ("--", "5 2"), ("-.", "5 2 1 2"), (":", "1 2"))
-"""Line styles, to distinguish curves without colour: matplotlib's linestyle and the legend's stroke-dasharray."""
 
 
 @dataclass(frozen=True)
 class ClassLine:
-    """A row of the class table. low, high: 95 % interval of the recall. All None for a class without rows."""
+    """A row of the class table. recall: with its interval, which is not known for a class without rows."""
 
     scores: ClassScores
-    low: float | None
-    high: float | None
+    recall: Estimate
     average_precision: float | None
 
 
@@ -47,16 +49,17 @@ def _line(scores: ClassScores, rows: Labelled, c: int) -> ClassLine:
     from sklearn.metrics import average_precision_score
 
     if not scores.rows:
-        return ClassLine(scores, None, None, None)
+        return ClassLine(scores, Estimate(scores.recall), None)
     in_class = rows.targets == c
     # the recall of a class is the accuracy on its rows
-    low, high = interval(
+    bounds = interval(
         find("accuracy", rows.classes),
         [rows.probs[in_class]],
         rows.targets[in_class],
         None if rows.groups is None else rows.groups[in_class],
     )
-    return ClassLine(scores, low, high, float(average_precision_score(in_class, rows.probs[:, c])))
+    recall = Estimate(scores.recall, *bounds)
+    return ClassLine(scores, recall, float(average_precision_score(in_class, rows.probs[:, c])))
 
 
 def matrix(rows: Labelled) -> ShadedTable | None:
@@ -139,80 +142,42 @@ def diagrams(rows: Labelled, class_lines: Sequence[ClassLine]) -> Diagrams:
     ]
     if len(rows.classes) == 2:
         candidates = [c for c in candidates if c == 1]
-    drawn = sorted(sorted(candidates, key=lambda c: (class_lines[c].scores.auc, c))[:LINES])
+    drawn = sorted(sorted(candidates, key=lambda c: (class_lines[c].scores.auc, c))[:SERIES])
     curves = tuple(
         Curve(
             class_lines[c].scores.name,
             class_lines[c].scores.auc,
             class_lines[c].average_precision or 0.0,
-            _dash(number),
+            DASHES[number % len(DASHES)],
         )
         for number, c in enumerate(drawn)
     )
+    series = [
+        ClassSeries(rows, c, number, dash=number % len(DASHES), label=rows.classes[c])
+        for number, c in enumerate(drawn)
+    ]
     areas = "; ".join(f"{curve.name} {curve.auc:.4f}" for curve in curves)
     means = "; ".join(f"{curve.name} {curve.average_precision:.4f}" for curve in curves)
+    bins = reliability_bins(rows)
+    values = "; ".join(
+        f"{bins.counts[index]} rows at {confidence:.2f}, {100 * accuracy:.0f} % right"
+        for index, confidence, accuracy in zip(
+            np.flatnonzero(bins.counts), bins.confidence, bins.accuracy, strict=True
+        )
+    )
     return Diagrams(
-        _roc(rows, drawn, f"ROC curves. Area under the curve: {areas or 'not defined'}."),
-        _precision(rows, drawn, f"Precision-recall curves. Average precision: {means or 'not defined'}."),
-        *_reliability(rows),
+        _svg(roc(series), f"ROC curves. Area under the curve: {areas or 'not defined'}."),
+        _svg(precision_recall(series), f"Precision-recall curves. Average precision: {means or 'not defined'}."),
+        _svg(reliability({"": bins}), f"Reliability diagram: {values}."),
+        _svg(confidences({"": bins}), f"How many rows have an answer of what probability: {values}."),
         curves,
         len(candidates),
         calibration(rows),
     )
 
 
-def _dash(number: int) -> str:
-    return _DASHES[number % len(_DASHES)][1]
-
-
-def _style(number: int) -> dict[str, Any]:
-    return {"color": SERIES[number], "linestyle": _DASHES[number % len(_DASHES)][0]}
-
-
-def _roc(rows: Labelled, drawn: Sequence[int], alt_text: str) -> Markup:
-    def draw(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], ":", color=SOFT, linewidth=1)
-        for number, c in enumerate(drawn):
-            axes.plot(*roc_points(rows, c), **_style(number))
-        axes.set(
-            xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1.01), title="ROC"
-        )
-
-    return plot("roc", alt_text, draw, height=3.1)
-
-
-def _precision(rows: Labelled, drawn: Sequence[int], alt_text: str) -> Markup:
-    def draw(axes: Axes) -> None:
-        for number, c in enumerate(drawn):
-            axes.plot(*precision_points(rows, c), **_style(number))
-            axes.axhline((rows.targets == c).mean(), color=SERIES[number], linestyle=":", linewidth=0.8)
-        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01), title="Precision-recall")
-
-    return plot("precision", alt_text, draw, height=3.1)
-
-
-def _reliability(rows: Labelled) -> tuple[Markup, Markup]:
-    bins = reliability_bins(rows)
-
-    def points(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], ":", color=SOFT, linewidth=1)
-        axes.plot(bins.confidence, bins.accuracy, "o-", color=SERIES[0], markersize=4)
-        axes.set(xlabel="probability of the answer", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
-        axes.set_title("Reliability")
-
-    def counts(axes: Axes) -> None:
-        axes.bar(bins.edges[:-1], bins.counts, 0.1, align="edge", color=SERIES[0], edgecolor=LINE)
-        axes.set(xlabel="probability of the answer", ylabel="rows", xlim=(0, 1), title="How sure it is")
-
-    filled = np.flatnonzero(bins.counts)
-    values = "; ".join(
-        f"{bins.counts[index]} rows at {confidence:.2f}, {100 * accuracy:.0f} % right"
-        for index, confidence, accuracy in zip(filled, bins.confidence, bins.accuracy, strict=True)
-    )
-    return (
-        plot("reliability", f"Reliability diagram: {values}.", points, height=3.1),
-        plot("confidence", f"How many rows have an answer of what probability: {values}.", counts, height=3.1),
-    )
+def _svg(plot: Plot, alt_text: str) -> Markup:
+    return svg(plot, alt_text, height=223.2)
 
 
 def calibration(rows: Labelled) -> str:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ensemble.combine.advice import error_correlations, error_covariances
-from ensemble.combine.record import Ensemble
+from ensemble.combine.record import Ensemble, MemberRow
+from ensemble.combine.report import Part, Report, plain, read_report
 from ensemble.combine.rules import rules
-from ensemble.core.errors import DataError, abbreviated, one_line
-from ensemble.core.files import read_json
-from ensemble.recipe import text
+from ensemble.core.errors import abbreviated
 from ensemble.report.classes import Labelled
 from ensemble.report.sections.scope import Subject
-from ensemble.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -108,114 +106,79 @@ def _table(caption: str, names: Sequence[str], values: list[list[float]]) -> Sha
 
 @dataclass(frozen=True)
 class Member:
-    """A row of the members' table. Numbers are those recorded by `ens combine`; None if it recorded none."""
+    """A row of the members' table. part: its contribution; None if `ens combine` recorded none.
 
-    id: str
-    arch: str
-    accuracy: float | None
-    weight: float | None
-    why: str
-    gain: float | None = None
-    low: float | None = None
-    high: float | None = None
-    disagreement: float | None = None
-    only_right: int | None = None
-    seconds_per_image: float | None = None
-    refit: str = ""
+    refit: id of the run that predicts in its place; empty if it predicts itself.
+    """
+
+    row: MemberRow
+    part: Part | None
+    refit: str
+
+    def facts(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        part = {} if self.part is None else plain(self.part)
+        keys = ("gain", "low", "high", "disagreement", "only_right", "seconds_per_image")
+        return {
+            **{key: getattr(self.row, key) for key in ("id", "arch", "accuracy", "weight", "why")},
+            **{key: part.get(key) for key in keys},
+            "refit": self.refit,
+        }
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Contents of an ensemble's ensemble.yaml and report.json. requested_rule: `auto`, or the same as `rule`.
+    """The members of an ensemble, and what its report says of them.
 
-    shares: weights per member and class (m, k); empty unless the rule has them.  tournament: (rule, score, standard
-    error).  against: sentences comparing it with the best member and the unweighted mean.  advice: sentences on
-    members to drop and the architecture to train next.
+    shares: weights per member and class (m, k); empty unless the rule has them.
     """
 
-    rule: str
-    requested_rule: str
-    metric: str
-    threshold: float
-    temperature: float | None
+    ensemble: Ensemble
+    report: Report | None
     members: tuple[Member, ...]
-    left_out: tuple[Member, ...]
-    shares: tuple[tuple[float, ...], ...] = ()
-    tournament: tuple[tuple[str, float, float], ...] = ()
-    against: tuple[str, ...] = ()
-    advice: tuple[str, ...] = ()
+    shares: tuple[tuple[float, ...], ...]
 
     @property
     def weighted(self) -> bool:
         """Whether the rule has one weight per member."""
-        return any(member.weight is not None for member in self.members)
+        return any(member.row.weight is not None for member in self.members)
 
     @property
     def gains(self) -> bool:
         """Whether the gain of any member is known."""
-        return any(member.gain is not None for member in self.members)
+        return any(member.part is not None and member.part.gain is not None for member in self.members)
+
+    @property
+    def against(self) -> list[str]:
+        """Sentences that compare the ensemble with the best member and the unweighted mean."""
+        return [] if self.report is None else [comparison.sentence for comparison in self.report.against]
+
+    @property
+    def advice(self) -> list[str]:
+        """Sentences on members to drop and the architecture to train next."""
+        if self.report is None:
+            return []
+        sentences, shorter = [], self.report.shorter
+        if shorter is not None:
+            sentence = f"{shorter.sentence[:1].upper()}{shorter.sentence[1:]}"
+            sentences.append(f"{sentence}: {abbreviated(self.report.dropped)}")
+        return [*sentences, *([self.report.advice.sentence] if self.report.advice.sentence else [])]
 
 
 def parts(subject: Subject) -> Parts | None:
     """The parts of the ensemble in focus; None for another kind of run. Raises DataError for a broken record."""
-    if subject.ensemble is None:
+    ensemble = subject.ensemble
+    if ensemble is None:
         return None
-    report = stored_report(subject.focus)
-    try:
-        return _parts(subject.focus, subject.ensemble, report)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise DataError(
-            f"{subject.focus.id}/report.json is not as `ens combine` writes it ({one_line(error)}); combine again"
-        ) from error
-
-
-def _parts(run: Run, record: Ensemble, report: Mapping[str, Any]) -> Parts:
-    value: Any = text.read(run.path / "ensemble.yaml")
-    contributions = {part["id"]: part for part in report.get("parts", [])}
-    shares = rules.get(record.rule).shares(record.params)
+    report = read_report(subject.focus)
+    contributions = {} if report is None else {part.id: part for part in report.parts}
+    shares = rules.get(ensemble.rule).shares(ensemble.params)
     return Parts(
-        record.rule,
-        str(value.get("asked", record.rule)),
-        record.metric,
-        record.threshold,
-        record.temperature,
-        tuple(_member(entry, contributions.get(entry["id"], {})) for entry in value["members"]),
-        tuple(_member(entry, {}) for entry in value.get("left_out") or []),
+        ensemble,
+        report,
+        tuple(
+            Member(row, contributions.get(row.id), source if source != row.id else "")
+            for row, source in zip(ensemble.kept, ensemble.sources, strict=True)
+        ),
         tuple(map(tuple, shares.tolist())) if shares.ndim == 2 else (),
-        tuple((entry["rule"], entry["score"], entry["error"]) for entry in report.get("tournament", [])),
-        tuple(str(entry["sentence"]) for entry in report.get("against", [])),
-        tuple(_advice(report)),
     )
-
-
-def stored_report(run: Run) -> Mapping[str, Any]:
-    """An ensemble's report.json; empty if missing, as in older ensembles. Raises DataError for a broken file."""
-    path = run.path / "report.json"
-    report = read_json(path) if path.is_file() else {}
-    if not isinstance(report, dict):
-        raise DataError(f"{path} is not as `ens combine` writes it; combine again")
-    return report
-
-
-def _member(entry: Mapping[str, Any], contribution: Mapping[str, Any]) -> Member:
-    return Member(
-        str(entry["id"]),
-        str(entry.get("arch", "")),
-        entry.get("accuracy"),
-        entry.get("weight"),
-        str(entry.get("why", "")),
-        **{key: contribution.get(key) for key in _CONTRIBUTION_KEYS},
-        refit=str(entry.get("refit", "")),
-    )
-
-
-_CONTRIBUTION_KEYS = ("gain", "low", "high", "disagreement", "only_right", "seconds_per_image")
-
-
-def _advice(report: Mapping[str, Any]) -> list[str]:
-    sentences, shorter = [], report.get("shorter")
-    if shorter:
-        dropped, sentence = report.get("dropped") or shorter.get("dropped", []), str(shorter["sentence"])
-        sentences.append(f"{sentence[:1].upper()}{sentence[1:]}: {abbreviated(dropped)}")
-    advice = report.get("advice") or {}
-    return [*sentences, *([str(advice["sentence"])] if advice.get("sentence") else [])]

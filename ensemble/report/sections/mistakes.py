@@ -107,7 +107,7 @@ def opener(run: Run, load: Load = load_dataset) -> Callable[[str], Image.Image]:
 
 
 def _parent_recipes(run: Run) -> list[Path]:
-    paths = [run.path.parent / str(parent["id"]) / "recipe.yaml" for parent in run.facts.get("parents", [])]
+    paths = [run.path.parent / parent.id / "recipe.yaml" for parent in run.record.parents]
     return [path for path in paths if path.is_file()]
 
 
@@ -136,7 +136,7 @@ class Heatmap:
     @property
     def path(self) -> Path:
         """The PNG file; its name is a hash of row, class, weights and version."""
-        weights = (self.run.facts.get("files") or {}).get("weights")
+        weights = self.run.record.weights_sha256
         digest = sha256_json([self.name, self.class_name, weights, MAP_VERSION])[:16]
         return self.run.path / "figures" / "gradcam" / f"{digest}.png"
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ensemble.combine.record import combine_command
-from ensemble.recipe import text
 from ensemble.report.sections.scope import Subject, parents
 from ensemble.runs.origin import ens, run_command
 from ensemble.runs.run import Run
@@ -33,7 +31,7 @@ def reproduction(subject: Subject) -> Reproduction:
     """Everything needed to reproduce the run in focus and its members."""
     networks = _networks(subject)
     files = [(subject.recipe.name, subject.recipe)] if subject.recipe and subject.recipe.is_file() else []
-    runs = [run for run in _unique([*subject.members, subject.focus]) if run.kind != "ensemble"]
+    runs = [run for run in _unique([*subject.members, subject.focus]) if not run.is_ensemble]
     files += [(f"{run.id}/recipe.yaml", run.path / "recipe.yaml") for run in runs]
     if subject.ensemble:
         files.append((f"{subject.focus.id}/ensemble.yaml", subject.focus.path / "ensemble.yaml"))
@@ -43,9 +41,9 @@ def reproduction(subject: Subject) -> Reproduction:
         tuple(_facts(subject, networks)),
         tuple((name, path.read_text(encoding="utf-8")) for name, path in files if path.is_file()),
         tuple(
-            (str(parent["id"]), split, digest)
-            for parent in subject.focus.facts.get("parents") or []
-            for split, digest in (parent.get("sha256") or {}).items()
+            (parent.id, split, digest)
+            for parent in subject.focus.record.parents
+            for split, digest in parent.sha256.items()
         ),
     )
 
@@ -65,9 +63,7 @@ def _candidates(subject: Subject) -> list[Run]:
     """The candidates of the ensemble, including those left out; for any other run, the run alone."""
     if subject.ensemble is None:
         return [subject.focus]
-    value: Any = text.read(subject.focus.path / "ensemble.yaml")
-    names = [str(entry["id"]) for entry in (*value["members"], *(value.get("left_out") or []))]
-    return [run for name in names if (run := Run(subject.folder / name)).complete]
+    return [run for row in subject.ensemble.rows if (run := Run(subject.folder / row.id)).complete]
 
 
 def _refits(subject: Subject) -> list[Run]:
@@ -89,31 +85,28 @@ def _versions(runs: Sequence[Run]) -> list[tuple[str, str]]:
     """(package, all versions recorded by the runs)."""
     versions_of: dict[str, set[str]] = {}
     for run in runs:
-        for package, version in (run.facts.get("versions") or {}).items():
+        for package, version in run.record.versions.items():
             versions_of.setdefault(str(package), set()).add(str(version))
     return [(package, ", ".join(sorted(versions))) for package, versions in versions_of.items()]
 
 
 def _facts(subject: Subject, runs: Sequence[Run]) -> list[tuple[str, str]]:
-    facts = subject.focus.facts
+    record = subject.focus.record
     lines = [
         ("run", subject.focus.id),
-        ("made", str(facts.get("created", "not recorded"))),
-        ("schema and pipeline", f"{facts['schema']}, {facts.get('pipeline', 'not recorded')}"),
-        ("full hash of the run", str(facts.get("hash", "not recorded"))),
+        ("made", record.created or "not recorded"),
+        ("schema and pipeline", f"{record.schema}, {record.values.get('pipeline', 'not recorded')}"),
+        ("full hash of the run", record.hash or "not recorded"),
         ("fingerprint of train and valid", subject.focus.fingerprint or "not known"),
     ]
-    lines += [
-        (f"fingerprint of {name}", str(value)) for name, value in (facts.get("data", {}).get("tests") or {}).items()
-    ]
-    for key, title in (("device", "device"), ("git_commit", "git commit"), ("seed", "seed")):
-        values = sorted({str(run.facts[key]) for run in runs if run.facts.get(key) is not None})
+    lines += [(f"fingerprint of {name}", str(value)) for name, value in record.data.tests.items()]
+    records = [run.record for run in runs]
+    for title, recorded in (
+        ("device", [entry.device for entry in records]),
+        ("git commit", [entry.git_commit for entry in records]),
+        ("seed", [entry.seed for entry in records]),
+    ):
+        values = sorted({str(value) for value in recorded if value is not None})
         lines += [(title, ", ".join(values))] if values else []
-    weights = {run.facts["weights"]["source"]: run.facts["weights"]["sha256"] for run in runs if _has_weights(run)}
-    return lines + [(f"initial weights {source}", str(digest)) for source, digest in weights.items()]
-
-
-def _has_weights(run: Run) -> bool:
-    """Whether run.json records the source and checksum of initial weights."""
-    weights = run.facts.get("weights")
-    return isinstance(weights, dict) and bool(weights.get("source")) and bool(weights.get("sha256"))
+    weights = dict(entry.initial_weights for entry in records if entry.initial_weights)
+    return lines + [(f"initial weights {source}", digest) for source, digest in weights.items()]

@@ -16,6 +16,7 @@ from ensemble.recipe import text
 from ensemble.recipe.schema import DataSpec
 from ensemble.report.classes import Labelled, labelled
 from ensemble.runs.origin import usable_runs
+from ensemble.runs.record import Kind
 from ensemble.runs.run import Run
 
 Load = Callable[[DataSpec, Path], Dataset]
@@ -66,14 +67,14 @@ def about_data(
     runs = [run for run in usable_runs(folder) if not run.is_fold and run.fingerprint == fingerprint]
     if not runs:
         raise DataError(f"no complete run of {name} in {one_line(folder)}; type `ens train`, or name a run")
-    newest = max((run for run in runs if run.kind == "ensemble"), key=recency_key, default=None)
+    newest = max((run for run in runs if run.is_ensemble), key=recency_key, default=None)
     best = max(runs, key=lambda run: (run.has("valid"), _accuracy(run), run.id))
     return _subject(name, focus or newest or best, runs, recipe)
 
 
 def data_name(run: Run) -> str:
     """The name of a run's data set: its folder according to the recipe of the run or a parent, else `report`."""
-    if (run.facts.get("data") or {}).get("form") == "digits":
+    if run.record.data.form == "digits":
         return "digits"
     paths = (source.path / "recipe.yaml" for source in (run, *parents(run)))
     recipes = (text.read(path) for path in paths if path.is_file())
@@ -82,7 +83,7 @@ def data_name(run: Run) -> str:
 
 
 def _subject(name: str, focus: Run, runs: Sequence[Run], recipe: Path | None = None) -> Subject:
-    if focus.kind != "ensemble":
+    if not focus.is_ensemble:
         return Subject(name, focus, (focus,), None, tuple(runs), recipe)
     record = read_ensemble(focus)
     available = {run.id: run for run in usable_runs(focus.path.parent)}
@@ -97,7 +98,7 @@ def _subject(name: str, focus: Run, runs: Sequence[Run], recipe: Path | None = N
 
 def parents(run: Run) -> list[Run]:
     """The runs that run.json lists as parents, without those that are missing or incomplete."""
-    listed = [Run(run.path.parent / str(parent.get("id"))) for parent in run.facts.get("parents") or []]
+    listed = [Run(run.path.parent / parent.id) for parent in run.record.parents]
     return [parent for parent in listed if parent.complete and (parent.path / "run.json").is_file()]
 
 
@@ -158,7 +159,7 @@ def evidence(subject: Subject) -> Evidence:
 
 def _no_labels(run: Run) -> str:
     """The reason why a run has no labelled rows."""
-    if run.kind == "refit":
+    if run.kind is Kind.REFIT:
         predecessors = " and ".join(parent.id for parent in parents(run)) or "the member before it"
         return (
             f"{run.id} was trained on the validation rows too, so that no rows are left that could score it;"

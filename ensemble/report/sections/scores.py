@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ensemble.core.estimate import Estimate
 from ensemble.core.files import without_nan
 from ensemble.metrics import find, metrics
 from ensemble.report.classes import Labelled
@@ -17,18 +18,15 @@ ORDER = ("accuracy", "balanced_accuracy", "macro_f1", "kappa", "roc_auc", "log_l
 """The order on the page; metrics of other packages follow."""
 
 
-@dataclass(frozen=True)
-class Score:
-    """One metric of the run. value: the honest score.  low, high: its 95 % interval; None if not computed.
+@dataclass(frozen=True, kw_only=True)
+class Score(Estimate):
+    """The honest score of one metric of the run; its interval is None if not computed.
 
     apparent: fitted and scored on the same rows; None if nothing was fitted on them.  tests: test split -> score.
     """
 
     metric: str
     higher: bool
-    value: float
-    low: float | None
-    high: float | None
     apparent: float | None
     tests: dict[str, float | None]
 
@@ -58,13 +56,13 @@ def _score(run: Run, name: str, evidence: Evidence) -> Score:
     honest = (values.get("honest") or {}).get(name)
     low, high = (honest["low"], honest["high"]) if honest else _interval(name, evidence.rows)
     return Score(
-        name,
-        find(name, evidence.rows.classes).higher,
         float(honest["value"] if honest else values[evidence.split][name]),
         low,
         high,
-        (values.get("apparent") or {}).get(name),
-        {split: test_scores.get(name) for split, test_scores in tests(run).items()},
+        metric=name,
+        higher=find(name, evidence.rows.classes).higher,
+        apparent=(values.get("apparent") or {}).get(name),
+        tests={split: test_scores.get(name) for split, test_scores in tests(run).items()},
     )
 
 
@@ -85,19 +83,17 @@ def tests(run: Run) -> dict[str, dict[str, float]]:
     }
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A run's accuracy on the evidence rows and its 95 % interval."""
+@dataclass(frozen=True, kw_only=True)
+class Bar(Estimate):
+    """A run's accuracy on the evidence rows."""
 
     id: str
-    value: float
-    low: float
-    high: float
 
 
 def scale(accuracy_bars: Sequence[Bar]) -> tuple[float, float]:
     """(start, end) of the axis: lowest and highest bound, rounded outwards to multiples of 0.05."""
-    low, high = min(bar.low for bar in accuracy_bars), max(bar.high for bar in accuracy_bars)
+    low = min(bar.value if bar.low is None else bar.low for bar in accuracy_bars)
+    high = max(bar.value if bar.high is None else bar.high for bar in accuracy_bars)
     return math.floor(20 * low) / 20, math.ceil(20 * high) / 20
 
 
@@ -112,5 +108,5 @@ def bars(subject: Subject, evidence: Evidence) -> list[Bar]:
 
 def _bar(name: str, rows: Labelled) -> Bar:
     metric = find("accuracy", rows.classes)
-    low, high = interval(metric, [rows.probs], rows.targets, rows.groups)
-    return Bar(name, metric(rows.probs, rows.targets), low, high)
+    bounds = interval(metric, [rows.probs], rows.targets, rows.groups)
+    return Bar(metric(rows.probs, rows.targets), *bounds, id=name)

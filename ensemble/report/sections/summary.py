@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ensemble.core.errors import abbreviated
+from ensemble.core.estimate import Estimate
 from ensemble.data.leaks import Leaks
 from ensemble.report.classes import Labelled
 from ensemble.report.sections.classes import ClassLine, calibration, most_confused
@@ -15,16 +16,17 @@ from ensemble.report.sections.members import Parts
 from ensemble.report.sections.scope import Evidence, Subject
 from ensemble.report.sections.scores import Score
 from ensemble.runs.leaderboard import headline
+from ensemble.runs.record import Kind
 
 SOFT_LABELS = "soft labels"
 """Entry of a student's `chosen_on_valid`; it has a warning of its own, as soft labels are more than a choice."""
 
 _KINDS = {
-    "member": "a network{}",
-    "folds": "several networks{}, each trained on a part of the data and scored on the part that it left out",
-    "refit": "a network{} that was trained once more, on the validation rows too",
-    "import": "a set of predictions{} that was made elsewhere",
-    "student": "a student{} that was taught by an ensemble",
+    Kind.MEMBER: "a network{}",
+    Kind.FOLDS: "several networks{}, each trained on a part of the data and scored on the part that it left out",
+    Kind.REFIT: "a network{} that was trained once more, on the validation rows too",
+    Kind.IMPORT: "a set of predictions{} that was made elsewhere",
+    Kind.STUDENT: "a student{} that was taught by an ensemble",
 }
 
 
@@ -38,7 +40,7 @@ def summary(
     sentences.append(_accuracy(subject, evidence, scores))
     sentences += _other_metric(scores, evidence)
     sentences += _optimism(scores)
-    sentences += [] if parts is None else list(parts.against)
+    sentences += [] if parts is None else parts.against
     sentences += _weakest(classes, evidence.rows)
     sentences.append(calibration(evidence.rows))
     return sentences
@@ -48,13 +50,13 @@ def _kind(subject: Subject, parts: Parts | None) -> str:
     """Kind and architecture of the run, or members and rule of the ensemble."""
     run = subject.focus
     if parts is None:
-        arch = f" of architecture {run.facts['arch']}" if run.facts.get("arch") else ""
+        arch = f" of architecture {run.record.arch}" if run.record.arch else ""
         return f"{run.id} is {_KINDS.get(run.kind, 'a run{}').format(arch)}."
-    m = len(parts.members)
-    chosen = " (chosen by `auto`)" if parts.requested_rule != parts.rule else ""
-    temperature = "" if parts.temperature is None else f", and a temperature of {parts.temperature:.4f}"
+    ensemble, m = parts.ensemble, len(parts.members)
+    chosen = " (chosen by `auto`)" if ensemble.requested_rule != ensemble.rule else ""
+    temperature = "" if ensemble.temperature is None else f", and a temperature of {ensemble.temperature:.4f}"
     members = "one member" if m == 1 else f"{m} members"
-    return f"{run.id} is an ensemble of {members}, combined by the rule {parts.rule}{chosen}{temperature}."
+    return f"{run.id} is an ensemble of {members}, combined by the rule {ensemble.rule}{chosen}{temperature}."
 
 
 def _unscored(subject: Subject, evidence: Evidence) -> list[str]:
@@ -68,7 +70,8 @@ def _accuracy(subject: Subject, evidence: Evidence, scores: Sequence[Score]) -> 
     assert rows is not None
     n, hits = len(rows.targets), int((rows.predicted == rows.targets).sum())
     accuracy = next((score for score in scores if score.metric == "accuracy"), None)
-    share, low, high = (hits / n, None, None) if accuracy is None else (accuracy.value, accuracy.low, accuracy.high)
+    estimate = Estimate(hits / n) if accuracy is None else accuracy
+    share = estimate.value
     description = f"{evidence.description}{_unseen(subject)}"
     # with few rows the honest score is a mean over several fold assignments, and so not `hits` divided by n
     single_division = round(share * n, 6) == hits
@@ -81,7 +84,7 @@ def _accuracy(subject: Subject, evidence: Evidence, scores: Sequence[Score]) -> 
     most_frequent = int(counts.argmax())
     return (
         f"It is right on {correct}: for"
-        f" images of the same kind expect {_range(low, high)} (95 % interval). Whoever always says"
+        f" images of the same kind expect {_range(estimate)} (95 % interval). Whoever always says"
         f" {rows.classes[most_frequent]}, the most frequent class, is right on"
         f" {100 * counts[most_frequent] / n:.1f} %."
     )
@@ -90,13 +93,15 @@ def _accuracy(subject: Subject, evidence: Evidence, scores: Sequence[Score]) -> 
 def _unseen(subject: Subject) -> str:
     """Clause that the networks were not trained on the rows; empty with imports, whose training is unknown."""
     kinds = {run.kind for run in subject.members}
-    if "import" in kinds:
+    if Kind.IMPORT in kinds:
         return ""
-    return " that it has not learnt from" + (", but for its soft labels" if "student" in kinds else "")
+    return " that it has not learnt from" + (", but for its soft labels" if Kind.STUDENT in kinds else "")
 
 
-def _range(low: float | None, high: float | None) -> str:
-    return "what nobody can say" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f} %"
+def _range(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return "what nobody can say"
+    return f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f} %"
 
 
 def _other_metric(scores: Sequence[Score], evidence: Evidence) -> list[str]:
@@ -104,8 +109,7 @@ def _other_metric(scores: Sequence[Score], evidence: Evidence) -> list[str]:
     if not scores or scores[0].metric == "accuracy":
         return []
     score = scores[0]
-    bounds = "" if score.low is None else f" (95 % interval {score.low:.4f} to {score.high:.4f})"
-    return [f"Its {score.metric} is {score.value:.4f}{bounds}; {'more' if score.higher else 'less'} is better."]
+    return [f"Its {score.metric} is {score}; {'more' if score.higher else 'less'} is better."]
 
 
 def _optimism(scores: Sequence[Score]) -> list[str]:
@@ -127,7 +131,7 @@ def _weakest(classes: Sequence[ClassLine], rows: Labelled) -> list[str]:
     scores = worst.scores
     sentence = (
         f"It finds {scores.name} the least often: {scores.tp} of {scores.rows}, {100 * scores.recall:.1f} %"
-        f" ({_range(worst.low, worst.high)})."
+        f" ({_range(worst.recall)})."
     )
     confused = next((pair for pair in most_confused(rows) if pair.true == scores.name), None)
     return [sentence + (f" {confused.count} of the others it calls {confused.predicted}." if confused else "")]
@@ -138,7 +142,7 @@ def warnings(subject: Subject, evidence: Evidence, leaks: Leaks, chosen: Sequenc
     sentences = [f"Images leak. {line}; the score there looks too good." for line in leak_lines(leaks)]
     sentences += _across_folds(subject)
     sentences += _unverifiable(subject)
-    sentences += [f"{run.id}: {line}." for run in subject.members for line in run.facts.get("warnings", [])]
+    sentences += [f"{run.id}: {line}." for run in subject.members for line in run.record.warnings]
     chosen = [choice for choice in chosen if choice != SOFT_LABELS]
     if chosen:
         sentences.append(
@@ -159,8 +163,8 @@ def warnings(subject: Subject, evidence: Evidence, leaks: Leaks, chosen: Sequenc
 
 def _unverifiable(subject: Subject) -> list[str]:
     """Warnings on students and imports, whose independence from the rows is not guaranteed."""
-    students = [run.id for run in subject.members if run.kind == "student"]
-    imported = [run.id for run in subject.members if run.kind == "import"]
+    students = [run.id for run in subject.members if run.kind is Kind.STUDENT]
+    imported = [run.id for run in subject.members if run.is_import]
     sentences = []
     if students:
         sentences.append(

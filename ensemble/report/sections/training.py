@@ -5,20 +5,16 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from ensemble.core.errors import DataError
-from ensemble.report.figures import draw_epochs, stage_ends
+from ensemble.report.plot import RangeTest, learning_curve, rate_curve
 from ensemble.report.sections.scope import Subject, parents
-from ensemble.report.svg import SERIES, SOFT, plot
+from ensemble.report.svg import svg
 from ensemble.runs.history import Epoch, history
+from ensemble.runs.record import Kind
 from ensemble.runs.run import Run
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 
 TARGET_SHARE = 0.9
 """Share of the best validation accuracy that defines the target of `epochs_to_target`."""
@@ -82,19 +78,6 @@ def _known(value: float | None) -> float:
 MOST = 12
 """Limit of the members whose curves are drawn."""
 
-Curve = tuple[list[float], list[float]]
-
-
-@dataclass(frozen=True)
-class FinderCurve:
-    """Learning-rate finder of one stage. losses: smoothed, per rate.  chosen_rate: the one used, if recorded."""
-
-    run: str
-    stage: int
-    rates: tuple[float, ...]
-    losses: tuple[float, ...]
-    chosen_rate: float | None
-
 
 @dataclass(frozen=True)
 class NetworkCurves:
@@ -118,42 +101,30 @@ def trainings(subject: Subject) -> tuple[list[TrainingCurves], int]:
     """(training of at most `MOST` members with a history, number of such members). Raises DataError."""
     trained = []
     for run in subject.members:
-        networks = parents(run) if run.kind == "folds" else [run]
+        networks = parents(run) if run.kind is Kind.FOLDS else [run]
         histories = {network.id: epochs for network in networks if (epochs := history(network))}
         if histories:
             trained.append((run, histories, networks))
-    drawn = [_trained(f"training{number}", *entry) for number, entry in enumerate(trained[:MOST])]
-    return drawn, len(trained)
+    return [_trained(*entry) for entry in trained[:MOST]], len(trained)
 
 
-def _trained(
-    key: str, run: Run, histories: Mapping[str, Sequence[Epoch]], networks: Sequence[Run]
-) -> TrainingCurves:
+def _trained(run: Run, histories: Mapping[str, Sequence[Epoch]], networks: Sequence[Run]) -> TrainingCurves:
     by_id = {network.id: network for network in networks}
     rows = [
-        NetworkCurves(name, summary, tuple((by_id[name].facts.get("rates") or {}).values()))
+        NetworkCurves(name, summary, tuple(by_id[name].record.rates.values()))
         for name, epochs in histories.items()
         if (summary := training_summary(epochs))
     ]
-    pictures = [_curves(f"{key}-{quantity}", run.id, quantity, histories) for quantity in ("loss", "accuracy")]
-    finder_curves = [curve for network in networks for curve in finders(network)]
-    if finder_curves:
-        pictures.append(_finder(f"{key}-rates", run.id, finder_curves))
+    pictures = [
+        svg(
+            learning_curve(histories, quantity),
+            f"{quantity} of {run.id} over the epochs. {_ends(quantity, histories)}",
+        )
+        for quantity in ("loss", "accuracy")
+    ]
+    if tests := [test for network in networks for test in range_tests(network)]:
+        pictures.append(_range_tests(run.id, tests))
     return TrainingCurves(run.id, tuple(rows), tuple(pictures))
-
-
-def _curves(key: str, name: str, quantity: str, histories: Mapping[str, Sequence[Epoch]]) -> Markup:
-    from matplotlib.ticker import MaxNLocator
-
-    def draw(axes: Axes) -> None:
-        for number, epochs in enumerate(histories.values()):
-            draw_epochs(axes, epochs, quantity, SERIES[number % len(SERIES)])
-        for x in stage_ends(next(iter(histories.values()))):
-            axes.axvline(x, color=SOFT, linestyle=":", linewidth=1)
-        axes.set(xlabel="epoch", title=f"{quantity} (dashed: training)")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-    return plot(key, f"{quantity} of {name} over the epochs. {_ends(quantity, histories)}", draw)
 
 
 def _ends(quantity: str, histories: Mapping[str, Sequence[Epoch]]) -> str:
@@ -168,46 +139,30 @@ def _ends(quantity: str, histories: Mapping[str, Sequence[Epoch]]) -> str:
     return "; ".join(ranges) + "."
 
 
-def finders(run: Run) -> list[FinderCurve]:
+def range_tests(run: Run) -> list[RangeTest]:
     """The curves in lr_find.csv; empty if the rates were set in the recipe. Raises DataError for a broken file."""
     path = run.path / "lr_find.csv"
     if not path.is_file():
         return []
-    rates = run.facts.get("rates") or {}
+    taken = run.record.rates
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [(int(row["stage"]), float(row["lr"]), float(row["loss"])) for row in csv.DictReader(file)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not a finder's curve as it was written; train the run again") from error
     return [
-        FinderCurve(
-            run.id,
-            stage,
-            tuple(rate for row_stage, rate, _ in rows if row_stage == stage),
-            tuple(loss for row_stage, _, loss in rows if row_stage == stage),
-            rates.get(str(stage)),
+        RangeTest(
+            [rate for row_stage, rate, _ in rows if row_stage == stage],
+            [loss for row_stage, _, loss in rows if row_stage == stage],
+            taken.get(str(stage)),
         )
         for stage in sorted({row_stage for row_stage, _, _ in rows})
     ]
 
 
-def _finder(key: str, name: str, finder_curves: Sequence[FinderCurve]) -> Markup:
-    def draw(axes: Axes) -> None:
-        from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-        for number, curve in enumerate(finder_curves):
-            colour = SERIES[number % len(SERIES)]
-            axes.plot(curve.rates, curve.losses, color=colour)
-            if curve.chosen_rate:
-                axes.axvline(curve.chosen_rate, color=colour, linestyle=":", linewidth=1)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(100))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
-        low = min(min(curve.losses) for curve in finder_curves)
-        start = max(curve.losses[0] for curve in finder_curves)
-        axes.set_ylim(low - 0.05 * (start - low), start + (start - low))
-        axes.set(xlabel="learning rate", title="finder's loss (dotted: rate taken)")
-
-    chosen = ", ".join(f"{curve.chosen_rate:.2e}" for curve in finder_curves if curve.chosen_rate)
-    return plot(key, f"Learning-rate finder of {name}. Rates taken: {chosen or 'not recorded'}.", draw)
+def _range_tests(name: str, tests: Sequence[RangeTest]) -> Markup:
+    chosen = ", ".join(f"{test.chosen_rate:.2e}" for test in tests if test.chosen_rate)
+    return svg(
+        rate_curve(tests, "finder's loss (dotted: rate taken)", lambda _: None),
+        f"Learning-rate finder of {name}. Rates taken: {chosen or 'not recorded'}.",
+    )

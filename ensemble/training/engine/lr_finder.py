@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from fastai.callback.core import Callback, CancelFitException, CancelValidExcept
 from fastai.callback.schedule import valley
 from fastai.learner import Learner
 
+from ensemble.core.table import Table
 from ensemble.recipe.resolve import head_by_regression, training_stages
 from ensemble.recipe.schema import ResolvedRecipe
 from ensemble.training.engine import callback_order
@@ -188,9 +187,7 @@ def search_of(recipe: ResolvedRecipe) -> Search:
 
 def curves_csv(curves: dict[int, Curve]) -> str:
     """Content of lr_find.csv: columns stage, lr, loss."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["stage", "lr", "loss"])
-    for stage, curve in curves.items():
-        writer.writerows((stage, rate, loss) for rate, loss in zip(curve.rates, curve.losses, strict=True))
-    return buffer.getvalue()
+    points = [
+        (stage, *point) for stage, curve in curves.items() for point in zip(curve.rates, curve.losses, strict=True)
+    ]
+    return Table(("stage", "lr", "loss"), points).csv()

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,6 +19,7 @@ from ensemble.inference.forward import views
 from ensemble.models.network import Network, build_network
 from ensemble.recipe.resolve import head_by_regression, training_stages
 from ensemble.recipe.schema import ResolvedRecipe
+from ensemble.runs.record import Kind
 from ensemble.training.engine.features import caches_features
 from ensemble.training.engine.hardware import ComputeFormat, apply_format
 from ensemble.training.engine.lr_finder import search_of
@@ -56,7 +57,9 @@ class RemainingTime:
 
 def _epochs(job: Job) -> int:
     """Epochs of all networks that a job needs."""
-    return sum(stage.epochs for part in job.all() if part.kind != "folds" for stage in training_stages(part.recipe))
+    return sum(
+        stage.epochs for part in job.all() if part.kind is not Kind.FOLDS for stage in training_stages(part.recipe)
+    )
 
 
 def format_duration(seconds: float) -> str:
@@ -138,19 +141,19 @@ class Forecast:
 
     def seconds_of_run(self, job: Job) -> float:
         """Seconds of the job's own run: 0 if it is complete or pools its folds."""
-        if job.kind == "folds" or job.run.complete:
+        if job.kind is Kind.FOLDS or job.run.complete:
             return 0.0
         view = view_of(job, self.dataset)
         return estimate(job.recipe, view, self._speed(job, view)).seconds
 
     def _speed(self, job: Job, view: Dataset) -> Speed:
-        auto: dict[str, Any] = dict(job.run.facts.get("auto", {})) if (job.path / "run.json").is_file() else {}
-        key = network_key(job.recipe) + str(auto.get("format"))
+        recorded = job.run.record.auto.format if (job.path / "run.json").is_file() else None
+        key = network_key(job.recipe) + str(recorded)
         if key not in self._speeds:
             network = build_network(job.recipe, len(view.classes), None).to(self.device)
             compute_format = (
-                ComputeFormat.read(auto["format"])
-                if "format" in auto
+                ComputeFormat.read(recorded)
+                if recorded is not None
                 else choose_format(job.recipe, network, self.device)
             )
             apply_format(network, replace(compute_format, compiled=False))

@@ -16,7 +16,7 @@ from ensemble.recipe.resolve import as_mapping
 from ensemble.runs.writing import parent_facts
 from ensemble.training.jobs.member import new_tests, write_metrics
 from ensemble.training.jobs.plan import Job, TrainingContext
-from ensemble.training.jobs.record import new_facts, write_facts
+from ensemble.training.jobs.record import new_record
 
 
 def pool_folds(job: Job, dataset: Dataset) -> None:
@@ -24,22 +24,23 @@ def pool_folds(job: Job, dataset: Dataset) -> None:
     runs = [part.run for part in job.parts]
     predictions_by_split = {"valid": pooled([run.predictions("valid") for run in runs])}
     for split in dataset.tests:
-        predictions_by_split[split] = mean([run.predictions(split) for run in runs])
-    members = [run.facts for run in runs]
-    facts = new_facts(job, dataset, members[0]["device"]) | {
-        "parents": [parent_facts(run) for run in runs],
-        "leaks": of_folds([facts.get("leaks", {}) for facts in members]),
-        "mean": members[0]["mean"],
-        "std": members[0]["std"],
-        "parameters": sum(facts["parameters"] for facts in members),
-        "bytes": sum(facts["bytes"] for facts in members),
-        "seconds": round(sum(facts["seconds"] for facts in members), 3),
-        "seconds_per_image": round(sum(facts["seconds_per_image"] for facts in members), 7),
-    }
+        predictions_by_split[split] = mean_of([run.predictions(split) for run in runs])
+    members = [run.record for run in runs]
+    mean, std = members[0].normalisation
+    record = new_record(job, dataset, members[0].device or "").updated(
+        parents=[parent_facts(run) for run in runs],
+        leaks=of_folds([member.leaks for member in members]),
+        mean=list(mean),
+        std=list(std),
+        parameters=sum(member.parameters or 0 for member in members),
+        bytes=sum(member.bytes or 0 for member in members),
+        seconds=round(sum(member.seconds or 0 for member in members), 3),
+        seconds_per_image=round(sum(member.seconds_per_image or 0 for member in members), 7),
+    )
     write_atomically(job.path / "recipe.yaml", text.dump(as_mapping(job.recipe)))
     for split, predictions in predictions_by_split.items():
         save(job.path / f"{split}.npz", predictions)
-    write_facts(job.path, facts)
+    record.write(job.path)
     write_metrics(job.run)
 
 
@@ -82,7 +83,7 @@ def check_disjoint(parts: list[Predictions]) -> None:
         raise DataError(f"rows in two folds: {first_few(ids[counts > 1])}; train the folds again with --retry")
 
 
-def mean(parts: list[Predictions]) -> Predictions:
+def mean_of(parts: list[Predictions]) -> Predictions:
     """Mean of the probabilities of several models for the same rows, computed in float64."""
     first = parts[0]
     probs = stacked([align(part, first.ids, first.classes) for part in parts]).mean(axis=0, dtype=np.float64)

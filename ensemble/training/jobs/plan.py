@@ -21,6 +21,7 @@ from ensemble.models.weight_sources import WeightsFile, locate_weights
 from ensemble.recipe.architectures import architectures
 from ensemble.recipe.resolve import run_hash
 from ensemble.recipe.schema import ResolvedRecipe
+from ensemble.runs.record import Kind
 from ensemble.runs.run import Run, all_runs
 from ensemble.tracking import NullTracker, Tracker
 
@@ -35,7 +36,7 @@ class Job:
     """
 
     recipe: ResolvedRecipe
-    kind: str
+    kind: Kind
     hash: str
     path: Path
     weights: WeightsFile | None
@@ -63,32 +64,30 @@ def plan(recipe: ResolvedRecipe, fingerprint: str, folder: Path, teacher: Teache
         architectures.get(recipe.arch)
     weights = locate_weights(recipe.arch, recipe.weights)
 
-    def job(recipe: ResolvedRecipe, kind: str, name: str, parts: tuple[Job, ...] = ()) -> Job:
+    def job(recipe: ResolvedRecipe, kind: Kind, name: str, parts: tuple[Job, ...] = ()) -> Job:
         hashed = None if teacher is None else teacher.hashed()
         full_hash = run_hash(recipe, fingerprint, weights.sha256 if weights else None, hashed)
         return Job(recipe, kind, full_hash, _path(folder, name, full_hash), weights, parts, teacher)
 
-    def folds(kind: str, name: str) -> tuple[Job, ...]:
+    def folds(kind: Kind, name: str) -> tuple[Job, ...]:
         numbers = range(recipe.folds or 0)
         return tuple(job(recipe.model_copy(update={"fold": fold}), kind, f"{name}-fold{fold}") for fold in numbers)
 
     if teacher is not None:
         name = f"{recipe.name}-student"
-        return job(recipe, "student", name, folds("student", name))
+        return job(recipe, Kind.STUDENT, name, folds(Kind.STUDENT, name))
     if recipe.full:
-        parent = job(recipe.model_copy(update={"full": False}), "member", recipe.name)
-        return job(recipe, "refit", f"{recipe.name}-full", (parent,))
+        parent = job(recipe.model_copy(update={"full": False}), Kind.MEMBER, recipe.name)
+        return job(recipe, Kind.REFIT, f"{recipe.name}-full", (parent,))
     if recipe.folds and recipe.fold is None:
-        return job(recipe, "folds", recipe.name, folds("member", recipe.name))
-    return job(recipe, "member", recipe.name)
+        return job(recipe, Kind.FOLDS, recipe.name, folds(Kind.MEMBER, recipe.name))
+    return job(recipe, Kind.MEMBER, recipe.name)
 
 
 def _path(folder: Path, name: str, full_hash: str) -> Path:
     """The run's directory; that of an existing run with the same hash, whatever its name."""
     suffix = f"-{full_hash[:8]}"
-    existing = [
-        run.path for run in all_runs(folder) if run.id.endswith(suffix) and run.facts.get("hash") == full_hash
-    ]
+    existing = [run.path for run in all_runs(folder) if run.id.endswith(suffix) and run.record.hash == full_hash]
     return existing[0] if existing else folder / f"{name}{suffix}"
 
 
@@ -99,13 +98,13 @@ def view_of(job: Job, dataset: Dataset) -> Dataset:
 
 
 def _split_view(job: Job, dataset: Dataset) -> Dataset:
-    if job.kind == "refit" or (job.kind == "student" and job.parts):
+    if job.kind is Kind.REFIT or (job.kind is Kind.STUDENT and job.parts):
         return refit_of(dataset)
     if job.recipe.folds is None:
         if "valid" not in dataset.splits:
             raise DataError("the data set has no validation rows; set data.valid to a folder, a CSV or a fraction")
         return dataset
-    if job.kind == "folds":
+    if job.kind is Kind.FOLDS:
         return replace(dataset)
     assert job.recipe.fold is not None
     return fold_of(dataset, job.recipe.folds, job.recipe.fold, job.recipe.data.split_seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from ensemble.core.files import write_atomically
 from ensemble.data.dataset import Dataset
 from ensemble.data.preprocess import Pixels
+from ensemble.report.plot import RangeTest
 from ensemble.training.engine.checkpoint import seed_everything
 from ensemble.training.engine.hardware import describe
 from ensemble.training.engine.loaders import data_loaders
@@ -23,7 +23,7 @@ from ensemble.training.engine.lr_finder import Curve, curves_csv
 from ensemble.training.jobs.member import initial_network
 from ensemble.training.jobs.plan import Job, TrainingContext
 from ensemble.training.jobs.progress import ProgressWatcher
-from ensemble.training.jobs.record import new_facts
+from ensemble.training.jobs.record import RecordInProgress, new_record
 from ensemble.training.methods.augment import transforms
 from ensemble.training.methods.samplers import smaller_batch
 
@@ -42,27 +42,19 @@ def rate_curve(job: Job, dataset: Dataset, context: TrainingContext) -> Curve:
     """The finder's curve for `lr: auto` in this job's first stage, with the same seeds as in training."""
     with ProgressWatcher(f"{job.path.name} finder", job.recipe, context.listener) as watcher:
         images = context.images(job.recipe, "train", watcher.reading)
-        facts = new_facts(job, dataset, describe(context.device))
-        network = initial_network(job, dataset, images, context.device, facts)
+        progress = RecordInProgress(job, new_record(job, dataset, describe(context.device)))
+        network = initial_network(job, dataset, images, context.device, progress)
         if reason := smaller_batch(job.recipe, dataset.splits["train"].targets, len(dataset.classes)):
             context.listener.note(f"{job.path.name}: {reason}")
         seed_everything(job.recipe.seed, "loaders")
-        loaders = data_loaders(job.recipe, dataset, images, facts["mean"], facts["std"], device=context.device)
+        loaders = data_loaders(job.recipe, dataset, images, *progress.record.normalisation, device=context.device)
         return Training(job.recipe, network, loaders, job.path, {}, lambda *_: None, watcher).curve()
 
 
 def write_curve(curve: Curve, stem: Path) -> tuple[Path, Path]:
     """Write `<stem>.csv` and `<stem>.png`; returns their paths."""
-    from matplotlib.figure import Figure  # not pyplot, which needs a display
+    from ensemble.report import figures
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(curve.rates, curve.losses, color="tab:blue")
-    axes.axvline(curve.suggestion, color="tab:red", linestyle="--", label=f"suggestion {curve.suggestion:.2e}")
-    axes.set(xscale="log", xlabel="learning rate", ylabel="smoothed training loss", title=stem.name)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=120)
+    picture = figures.rates(RangeTest(curve.rates, curve.losses, curve.suggestion), stem.name)
     table = write_atomically(stem.with_name(f"{stem.name}.csv"), curves_csv({0: curve}))
-    return table, write_atomically(stem.with_name(f"{stem.name}.png"), image.getvalue())
+    return table, write_atomically(stem.with_name(f"{stem.name}.png"), picture)

@@ -1,20 +1,17 @@
-"""Content of run.json of a trained run: settings, automatic choices and measurements."""
+"""run.json of a run that is being trained: settings, automatic choices and measurements."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
-from ensemble.core.files import read_json, write_json
 from ensemble.data.dataset import Dataset
 from ensemble.data.leaks import leaks_for_training
 from ensemble.recipe.methods import chosen_on_valid
 from ensemble.recipe.resolve import PIPELINE
-from ensemble.runs.run import SCHEMA
+from ensemble.runs.record import SCHEMA, RunRecord
 from ensemble.runs.writing import versions
 from ensemble.training.jobs.plan import Job
 
@@ -47,10 +44,28 @@ def git_commit() -> str | None:
     return process.stdout.strip() or None
 
 
-def new_facts(job: Job, dataset: Dataset, device: str) -> dict[str, Any]:
-    """Content of run.json before the first training step; an interrupted run keeps its earlier content."""
-    path = job.path / "run.json"
-    facts: dict[str, Any] = {
+class RecordInProgress:
+    """The record of a run that is being trained, and its file, which is written when `write` is called."""
+
+    def __init__(self, job: Job, record: RunRecord) -> None:
+        self.path, self.record = job.path, record
+
+    def update(self, **values: Any) -> None:
+        """Replace or add keys of run.json."""
+        self.record = self.record.updated(**values)
+
+    def choose(self, **choices: Any) -> None:
+        """Replace or add keys of `auto`."""
+        self.update(auto={**self.record.auto.values, **choices})
+
+    def write(self) -> None:
+        """Write run.json."""
+        self.record.write(self.path)
+
+
+def new_record(job: Job, dataset: Dataset, device: str) -> RunRecord:
+    """run.json before the first training step; an interrupted run keeps its earlier content."""
+    values: dict[str, Any] = {
         "schema": SCHEMA,
         "kind": job.kind,
         "name": job.recipe.name,
@@ -73,14 +88,15 @@ def new_facts(job: Job, dataset: Dataset, device: str) -> dict[str, Any]:
         # a student's soft labels come from members that may have used the validation rows
         "chosen_on_valid": [*chosen_on_valid(job.recipe), *(["soft labels"] if job.teacher else [])],
     }
-    if not path.is_file():
-        return facts
-    stored = read_json(path)
-    changed = {key: facts[key] for key in ("device", "versions") if stored.get(key) != facts[key]}
+    if not (job.path / "run.json").is_file():
+        return RunRecord(values)
+    stored = job.run.record.values
+    changed = {key: values[key] for key in ("device", "versions") if stored.get(key) != values[key]}
+    resumed = {}
     if changed:  # results are bit-identical only with the same versions on the same machine
-        stored["resumed"] = [*stored.get("resumed", []), {"at": facts["created"], **changed}]
+        resumed = {"resumed": [*stored.get("resumed", []), {"at": values["created"], **changed}]}
     # test sets and leaks may have changed since; everything else stays as at the start of the run
-    return {**facts, **stored, "data": facts["data"], "leaks": facts["leaks"]}
+    return RunRecord({**values, **stored, **resumed, "data": values["data"], "leaks": values["leaks"]})
 
 
 def data_facts(job: Job, dataset: Dataset) -> dict[str, Any]:
@@ -91,8 +107,3 @@ def data_facts(job: Job, dataset: Dataset) -> dict[str, Any]:
         "tests": dict(dataset.test_fingerprints),
         "sizes": {split: len(items) for split, items in dataset.splits.items()},
     }
-
-
-def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write run.json into the run directory `path`."""
-    write_json(path / "run.json", facts)

@@ -19,6 +19,7 @@ from ensemble.recipe import methods
 from ensemble.recipe.architectures import lookup, refuse_unfit
 from ensemble.recipe.resolve import as_mapping
 from ensemble.recipe.schema import ResolvedRecipe
+from ensemble.runs.record import Kind
 from ensemble.runs.run import Run, locked
 from ensemble.tracking import NullTracker, Tracker, Tracking
 from ensemble.training.engine.checkpoint import remove_checkpoint
@@ -163,7 +164,7 @@ def _process(job: Job, context: TrainingContext, folder: Path, retry: bool) -> N
             shutil.rmtree(job.path)  # resuming from its checkpoint would fail again
         view = view_of(job, context.dataset)
         if job.run.complete:
-            predicted = (pool_new_tests if job.kind == "folds" else predict_new_tests)(job, view, context)
+            predicted = (pool_new_tests if job.kind is Kind.FOLDS else predict_new_tests)(job, view, context)
             context.listener.note(
                 f"{job.path.name} is complete" + (f"; predicted {', '.join(predicted)}" if predicted else "")
             )
@@ -176,10 +177,10 @@ def _process(job: Job, context: TrainingContext, folder: Path, retry: bool) -> N
 
 
 def _train_or_pool(job: Job, view: Dataset, context: TrainingContext) -> None:
-    if job.kind == "folds":
+    if job.kind is Kind.FOLDS:
         pool_folds(job, view)
         return
-    if job.kind == "student" and job.parts:
+    if job.kind is Kind.STUDENT and job.parts:
         pool_students(job)
     train_member(job, view, context)
 
