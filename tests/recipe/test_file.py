@@ -136,6 +136,7 @@ def test_fine_tuning_contradictions_are_refused(keys: dict[str, Any], complaint:
         build({"data": {"form": "folders"}, "members": [keys]}, source="recipe")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arch", "size", "side"), [("vit_tiny_patch16_224", 224, 160), ("customnet", 32, 16)])
 def test_progressive_resizing_of_a_fixed_size_network_is_refused(arch: str, size: int, side: int) -> None:
     given_ = small_recipe(arch=arch, image_size=size, progressive=side)
