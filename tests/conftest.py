@@ -27,8 +27,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Modules whose every test is slow are not imported where slow tests are left out: timm alone takes seconds."""
-    if "not slow" not in config.option.markexpr or collection_path.suffix != ".py":
+    """The default run does not import modules whose every test is slow: timm alone takes seconds."""
+    if config.option.markexpr != "not slow and not gpu" or collection_path.suffix != ".py":
         return None
     return True if "\npytestmark = pytest.mark.slow\n" in collection_path.read_text(encoding="utf-8") else None
 

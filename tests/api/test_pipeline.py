@@ -33,7 +33,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_pipeline_loads_the_data_once(photos: Path, loads: list[str]) -> None:
+def test_pipeline_loads_the_data_once(photos: Path, loads: list[str]) -> None:
     recipe = {
         "data": {"form": "folders", "path": "photos", "valid": "valid", "test": "test"},
         "defaults": {"weights": "none", "image_size": 16, "epochs": 1, "lr": 0.01, "filters": [4, 8], "dense": [8]},

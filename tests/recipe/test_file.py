@@ -95,7 +95,7 @@ def test_entry_overrides_defaults_and_seeds_multiply_it() -> None:
     ]
 
 
-def test_the_demo_is_the_digits_recipe() -> None:
+def test_demo_is_the_digits_recipe() -> None:
     assert build(DEMO, source="demo").members == read_recipe_file(RECIPES / "digits.yaml").members
     assert build(DEMO, source="demo").combine == read_recipe_file(RECIPES / "digits.yaml").combine
 
