@@ -6,25 +6,31 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import joblib
-import numpy as np
 import pytest
-from helpers.checked_photos import save_image
-from helpers.duplicate_factory import scene
-from helpers.fake_runs import member
-from helpers.layouts import draw
-from helpers.photos import colour_folders
-from PIL import Image
 
-import ensemble as ens
-from ensemble.combine.ensembler import combine
-from ensemble.runs.run import Run
+if TYPE_CHECKING:
+    import ensemble as ens
+    from ensemble.runs.run import Run
 
-# runs are compared bit for bit, so the number of threads must not depend on what else the machine does
-_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-os.environ.setdefault("OMP_NUM_THREADS", str(max(1, joblib.cpu_count() // _WORKERS)))
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Runs are compared bit for bit, so the number of threads must not depend on what else the machine does.
+
+    It is set before numpy and torch are imported, which read it once.
+    """
+    import joblib
+
+    workers = getattr(config.option, "numprocesses", None) or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, joblib.cpu_count() // workers)))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The default run does not import modules whose every test is slow: timm alone takes seconds."""
+    if config.option.markexpr != "not slow and not gpu" or collection_path.suffix != ".py":
+        return None
+    return True if "\npytestmark = pytest.mark.slow\n" in collection_path.read_text(encoding="utf-8") else None
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,6 +68,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def photos(here: Path) -> Path:
     """`photos` in the working folder: of red and of blue images 16 to train on, 6 to validate, 4 to test."""
+    from helpers.photos import colour_folders
+
     for seed, (split, each) in enumerate((("train", 16), ("valid", 6), ("test", 4))):
         colour_folders(here / "photos" / split, each, seed)
     return here / "photos"
@@ -81,26 +89,34 @@ def torch() -> Any:
 
 @pytest.fixture
 def two_networks(here: Path) -> Run:
+    """An ensemble of two networks in `runs` of the working folder."""
+    from helpers.fake_runs import member
+
+    from ensemble.combine.ensembler import combine
+
     folder = Path("runs")
     return combine([member(folder, "resnet18-aaaaaaaa", 1), member(folder, "vgg11-bbbbbbbb", 2)], folder=folder).run
 
 
 @pytest.fixture
-def runs(tmp_path):
+def runs(tmp_path: Path) -> Path:
+    """A folder for runs, which is not there yet."""
     return tmp_path / "runs"
 
 
 @pytest.fixture
-def quick_report(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "plots" not in request.fixturenames:
-        empty = '<svg width="1pt" height="1pt" viewBox="0 0 1 1" xmlns="x" version="1.1"></svg>'
-        monkeypatch.setattr("ensemble.report.svg.draw_svg", lambda *_: empty)
+def quick_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ensembles that are cross-fitted once."""
     monkeypatch.setattr("ensemble.combine.crossfit.MOST_REPEATS", 1)
 
 
 @pytest.fixture
 def project(here: Path) -> ens.Project:
     """Three members of the data that the newest run is of."""
+    from helpers.fake_runs import member
+
+    import ensemble as ens
+
     folder = Path("runs")
     for name, seed in (("resnet18-aaaaaaaa", 1), ("vgg11-bbbbbbbb", 2), ("alexnet-cccccccc", 3)):
         member(folder, name, seed)
@@ -110,6 +126,11 @@ def project(here: Path) -> ens.Project:
 @pytest.fixture
 def checked_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two classes of 12 and 8, and in every split something wrong."""
+    import numpy as np
+    from helpers.checked_photos import save_image
+    from helpers.duplicate_factory import scene
+    from PIL import Image
+
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(7)
     root = tmp_path / "photos"
@@ -130,5 +151,8 @@ def checked_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def numbered_images() -> Path:
+def numbered_images(here: Path) -> Path:
+    """Eight images in `d/images` of the working folder."""
+    from helpers.layouts import draw
+
     return draw(*[f"images/{i}.png" for i in range(8)])

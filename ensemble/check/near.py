@@ -1,7 +1,7 @@
 """Near duplicates among small images: hashes give candidates, the correlation of registered images confirms them.
 
-The thresholds were chosen on synthetic duplicates of a few seeds (`tests/planted.py`) and by eye on real
-photographs; the tests and the benchmark use other seeds.
+The thresholds were chosen on synthetic duplicates of a few seeds (`tests/helpers/duplicate_factory.py`) and by eye
+on real photographs; the tests and the benchmark use other seeds.
 """
 
 from __future__ import annotations

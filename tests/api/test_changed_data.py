@@ -92,7 +92,10 @@ def test_refits_submit_the_test_that_they_predicted(photo_folder, capsys):
         data={**facts["data"], "tests": new.record.values["data"]["tests"]},
     )
     created = output_of(capsys, "combine", "net-0", "--refits")[0].splitlines()[-1]
-    assert read_json(photo_folder / "runs" / created / "run.json")["data"]["tests"] == refit.facts["data"]["tests"]
+    assert (
+        read_json(photo_folder / "runs" / created / "run.json")["data"]["tests"]
+        == refit.record.values["data"]["tests"]
+    )
     output_of(capsys, "submit", created)
 
 

@@ -57,7 +57,7 @@ def test_first_training_decodes_each_image_once(photos: Path, decodes: list[int]
 
 
 @pytest.mark.slow
-def test_a_pipeline_loads_the_data_once(photos: Path, loads: list[str]) -> None:
+def test_pipeline_loads_the_data_once(photos: Path, loads: list[str]) -> None:
     recipe = {
         "data": {"form": "folders", "path": "photos", "valid": "valid", "test": "test"},
         "defaults": {"weights": "none", "image_size": 16, "epochs": 1, "lr": 0.01, "filters": [4, 8], "dense": [8]},

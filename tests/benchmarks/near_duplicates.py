@@ -24,7 +24,7 @@ from machine import Kept
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from helpers.duplicate_factory import found_and_right, scene
+from helpers.duplicate_factory import near_scores, scene
 
 SIZES = (32, 64, 128, 256)
 ASKED = {"recall": 0.95, "precision": 0.95, "seconds_for_60000": 60}
@@ -83,7 +83,7 @@ def main() -> None:
     kept.put("ImageHash", version("ImageHash"))
     for size in SIZES:
         for seed in requested.seeds:
-            figures = kept.of(f"{size} px, seed {seed}", lambda: found_and_right(size, seed, requested.sources))  # noqa: B023
+            figures = kept.of(f"{size} px, seed {seed}", lambda: near_scores(size, seed, requested.sources))  # noqa: B023
             print(size, seed, figures)
     if requested.images:
         print(kept.of(f"{requested.images} images of 32 px", lambda: seconds_of_check(requested.images)))

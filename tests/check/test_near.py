@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers.duplicate_factory import found_and_right, scene
+from helpers.duplicate_factory import near_scores, scene
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -18,9 +18,9 @@ TEST_SEED = 90
 
 
 def test_near_duplicates_are_found_and_strangers_are_not() -> None:
-    large = found_and_right(128, TEST_SEED, 12, 6)
+    large = near_scores(128, TEST_SEED, 12, 6)
     assert large["recall_of_all"] >= 0.95 and large["precision"] >= 0.95, large
-    small = found_and_right(32, TEST_SEED, 24)
+    small = near_scores(32, TEST_SEED, 24)
     assert small["recall_but_crops"] >= 0.95 and small["precision"] >= 0.95, small
 
 
@@ -28,7 +28,7 @@ def test_near_duplicates_are_found_and_strangers_are_not() -> None:
 @pytest.mark.parametrize("size", [32, 128, 256])
 @pytest.mark.parametrize("seed", [TEST_SEED + 1, TEST_SEED + 2])
 def test_near_duplicates_of_other_seeds_and_sizes(size: int, seed: int) -> None:
-    result = found_and_right(size, seed, 30 if size > 128 else 60)
+    result = near_scores(size, seed, 30 if size > 128 else 60)
     assert result["precision"] >= 0.95 and result["recall_of_all" if size >= 128 else "recall_but_crops"] >= 0.95, (
         result
     )

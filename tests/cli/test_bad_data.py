@@ -89,7 +89,7 @@ def test_disk_error_is_one_line(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "fsync", refuse)
-    assert ens(["train", "--arch", "customnet", "--data", "photos"]) == 1
+    assert ens(["train", "--arch", "customnet", "--image-size", "8", "--data", "photos"]) == 1
     err = capfd.readouterr().err
     assert os.strerror(code) in err.splitlines()[-1]
     assert "Traceback" not in err

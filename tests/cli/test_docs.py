@@ -41,7 +41,7 @@ def test_every_link_of_a_page_exists(page: Path) -> None:
         assert (page.parent / link).exists(), link
 
 
-def test_the_readme_is_short_and_every_command_has_a_page(capfd: pytest.CaptureFixture[str]) -> None:
+def test_readme_is_short_and_every_command_has_a_page(capfd: pytest.CaptureFixture[str]) -> None:
     assert len(README.splitlines()) <= 150
     assert ens(["help"]) == 0
     topics = {line.split()[0] for line in capfd.readouterr().out.splitlines()}

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from helpers.layouts import classes, draw, refused, write_table
 from helpers.photos import noise_folders
-from helpers.shell import ENS, shell
 
 from ensemble.cli import run as ens
 from ensemble.recipe.file import read_recipe_file
@@ -121,14 +120,15 @@ def test_init_of_a_split_column_and_of_class_folders(
 
 
 @pytest.mark.parametrize(("names", "read"), [(["ens.yml"], "ens.yml"), (["ens.yml", "ens.yaml"], "ens.yaml")])
-def test_recipe_may_end_in_yml(tmp_path: Path, names: list[str], read: str) -> None:
+def test_recipe_may_end_in_yml(here: Path, capfd: pytest.CaptureFixture[str], names: list[str], read: str) -> None:
     for name in names:
-        (tmp_path / name).write_text(f"members: [{{arch: customnet, name: from-{name[-4:].strip('.')}}}]\n")
-    done = shell(f"{ENS} train --dry-run", tmp_path)
-    assert f"from-{read[-4:].strip('.')}" in (done.stdout + done.stderr).decode()
+        member = f"{{arch: customnet, image_size: 8, filters: [4, 8], name: from-{name[-4:].strip('.')}}}"
+        (here / name).write_text(f"members: [{member}]\n")
+    assert ens(["train", "--dry-run"]) == 0
+    assert f"from-{read[-4:].strip('.')}" in "".join(capfd.readouterr())
 
 
-def test_init_writes_no_recipe_beside_another(tmp_path: Path) -> None:
-    (tmp_path / "ens.yml").write_text("members: [customnet]\n")
-    done = shell(f"{ENS} init .", tmp_path)
-    assert done.returncode == 2 and b"ens.yml is there already; type --force to write ens.yaml" in done.stderr
+def test_init_writes_no_recipe_beside_another(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (here / "ens.yml").write_text("members: [customnet]\n")
+    assert ens(["init", "."]) == 2
+    assert "ens.yml is there already; type --force to write ens.yaml" in capfd.readouterr().err

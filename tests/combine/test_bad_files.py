@@ -1,4 +1,4 @@
-"""A file of predictions that is damaged or does not fit is refused by name, by every rule, and writes nothing."""
+"""A damaged or mismatched file of predictions is refused by name, by every rule, and nothing is written."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def test_refit_cannot_be_weighed(tmp_path, three):
         combine([*three, refit], folder=tmp_path)
 
 
-def test_the_newest_ensemble(tmp_path, three):
+def test_newest_ensemble(tmp_path, three):
     with pytest.raises(DataError, match="type `ens combine` first"):
         newest_ensemble(tmp_path, three[0].fingerprint)
     combine(three, folder=tmp_path)
@@ -122,7 +122,7 @@ def test_broken_ensemble_yaml_is_one_line(tmp_path, three):
 
 
 @pytest.mark.parametrize("newest", [0, 1])
-def test_the_newest_refit_predicts(tmp_path, newest):
+def test_newest_refit_predicts(tmp_path, newest):
     parent = member(tmp_path, "net-0", seed=1)
     fulls = [
         run(

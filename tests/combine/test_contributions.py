@@ -17,7 +17,12 @@ from ensemble.combine.advice import Advice
 from ensemble.combine.contributions import only_right
 from ensemble.combine.member_elimination import Elimination
 from ensemble.combine.report import Part, Report
+from ensemble.core.estimate import Estimate
 from ensemble.metrics import labels, metrics
+
+
+def width(part):
+    return part.gain.high - part.gain.low
 
 
 @pytest.mark.parametrize("name", ["accuracy", "log_loss", "macro_f1", "roc_auc"])

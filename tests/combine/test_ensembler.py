@@ -17,7 +17,7 @@ from ensemble.metrics import labels
 from ensemble.recipe.schema import CombineSpec
 
 
-def test_the_seed_rule_by_hand(tmp_path, three):
+def test_seed_rule_by_hand(tmp_path, three):
     created = combine(three, folder=tmp_path)
     right = [labels(one.predictions("valid").probs) == one.predictions("valid").targets for one in three]
     weights = [hits.mean() / sum(h.mean() for h in right) for hits in right]
@@ -160,7 +160,7 @@ def test_combine_keeps_groups_whole(tmp_path):
         combine(runs, folder=tmp_path)
 
 
-def test_the_order_of_classes_is_that_of_run_json(tmp_path):
+def test_order_of_classes_is_that_of_run_json(tmp_path):
     one = predictions(60, 1)
     columns = np.array([2, 0, 1])
     permuted = replace(

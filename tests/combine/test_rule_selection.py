@@ -90,7 +90,7 @@ def test_few_rows_repeat_the_folds():
     assert all((one.order == np.argsort(ids[:90])).all() for one in few)
 
 
-def test_the_honest_score_is_the_mean_over_repeats():
+def test_honest_score_is_the_mean_over_repeats():
     probs, targets = pool([0.5, 1, 3], n=90)
     evaluation = evaluate(plan(3, "convex"), split(probs, targets), [ACCURACY])
     repeats = [ACCURACY(one, targets) for one in evaluation.ensemble.honest]

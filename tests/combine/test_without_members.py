@@ -15,7 +15,7 @@ from ensemble.combine.rules import rules
 
 
 @pytest.mark.parametrize("name", [name for name in rules.names() if name != "auto"])
-def test_without_nobody_is_the_ensemble(name):
+def test_ensemble_without_no_member_is_the_ensemble(name):
     probs, targets = pool([0.4, 1, 2, 3], n=100)
     rows = split(probs, targets)
     evaluation = evaluate(plan(4, name), rows, [ACCURACY])

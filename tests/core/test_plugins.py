@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -124,81 +125,106 @@ def site(tmp_path: Path) -> Path:
     return folder
 
 
-def ens(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
+COMMANDS = """
+import contextlib, io, json, sys
+from ensemble.cli import run
+done = []
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = run(words)
+    done.append({"code": code, "out": out.getvalue(), "err": err.getvalue()})
+print(json.dumps(done))
+"""
+
+
+def python(site: Path, code: str, *words: str) -> str:
+    """stdout of a process that has the distribution of `site` installed."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])}
-    command = [sys.executable, "-m", "ensemble", *words]
-    return subprocess.run(command, cwd=site.parent, env=env, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.run(command, cwd=site.parent, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def commands(site: Path, *several: list[str]) -> list[SimpleNamespace]:
+    """Exit code, stdout and stderr of each command; one process runs them all."""
+    return [SimpleNamespace(**done) for done in json.loads(python(site, COMMANDS, json.dumps(several)))]
 
 
 def test_plugin_adds_rule_metric_and_tracker(site: Path) -> None:
     for name, seed in (("net-aaaaaaaa", 1), ("net-bbbbbbbb", 2)):
         member(site.parent / "runs", name, seed)
     names = ["net-aaaaaaaa", "net-bbbbbbbb"]
-    done = ens(site, "combine", *names, "--rule", "first", "--metric", "always_half", "--track", "text", "--json")
-    assert done.returncode == 0, done.stderr
-    facts = json.loads(done.stdout)
+    done, page, auto, unknown = commands(
+        site,
+        ["combine", *names, "--rule=first", "--metric=always_half", "--track=text", "--name=halves", "--json"],
+        ["report", "halves", "--no-explain", "--out", "page.html"],
+        ["combine", *names, "--rule", "auto", "--name", "auto"],  # compares the rule too
+        ["combine", *names, "--rule", "fist"],
+    )
+    assert done.code == 0, done.err
+    facts = json.loads(done.out)
     assert [row["weight"] for row in facts["members"]].count(1.0) == 1
     assert facts["scores"][0]["metric"] == "always_half" and facts["scores"][0]["honest"] == 0.5
     assert (site.parent / "runs" / "finished.txt").read_text() == facts["run"]
     scores = json.loads((site.parent / "runs" / facts["run"] / "metrics.json").read_text())
     assert scores["valid"]["always_half"] == 0.5
-    page = ens(site, "report", facts["run"], "--no-explain", "--out", "page.html")
-    assert page.returncode == 0, page.stderr
+    assert page.code == 0, page.err
     assert "always_half" in (site.parent / "page.html").read_text()
-    # auto compares the rule too
-    assert ens(site, "combine", *names, "--rule", "auto", "--name", "auto").returncode == 0
-    unknown = ens(site, "combine", *names, "--rule", "fist")
-    assert unknown.returncode == 2
-    assert "did you mean 'first'" in unknown.stderr
+    assert auto.code == 0, auto.err
+    assert unknown.code == 2
+    assert "did you mean 'first'" in unknown.err
 
 
 def test_plugin_adds_a_submission_format(site: Path) -> None:
     member(site.parent / "runs", "net-aaaaaaaa", 1)
-    done = ens(site, "submit", "net-aaaaaaaa", "--format", "bars", "--out", "answer.txt")
-    assert done.returncode == 0, done.stderr
+    done, shown = commands(
+        site, ["submit", "net-aaaaaaaa", "--format", "bars", "--out", "answer.txt"], ["submit", "--help"]
+    )
+    assert done.code == 0, done.err
     assert (site.parent / "answer.txt").read_text().startswith("id|label\n")
-    assert "bars" in ens(site, "submit", "--help").stdout
+    assert "bars" in shown.out
 
 
 @pytest.mark.slow
 def test_plugin_adds_methods_of_training_and_an_exporter(site: Path) -> None:
     (site / "ens_extras.py").write_text(METHODS)
-    net = ("--arch", "customnet", "--epochs", "1", "--set", "sampler_count=7")
-    refused = ens(site, "train", *net)
-    assert refused.returncode == 2
-    assert "sampler_count is for sampler: oversample or first-of-each, none found; leave it out" in refused.stderr
-    words = (*net, "--set", "sampler=first-of-each", "--set", "schedule=by-loss", "--lr", "0.01")
-    refit = ens(site, "train", *words, "--full")
-    assert refit.returncode == 2
-    assert "a refit has no validation rows to decide by (my rates)" in refit.stderr
-    done = ens(site, "train", *words, "--set", "preprocess=[negative]", "--set", "batch_size=16")
-    assert done.returncode == 0, done.stderr
-    run = done.stdout.strip()
-    facts = json.loads((site.parent / "runs" / run / "run.json").read_text())
-    assert facts["shown"]["after"] == [7] * 10
-    assert facts["chosen_on_valid"] == ["my rates"]
-    graph = ens(site, "export", run, "--format", "graph-only", "--zip", "graph.zip", "--json")
-    assert graph.returncode == 0, graph.stderr
-    assert json.loads(graph.stdout)["parity"]["difference"] < 1e-4
-    assert ens(site, "export", run, "--out", "bundle").returncode == 0
-    script = (site.parent / "bundle" / "predict.py").read_text()
-    assert "'negative': lambda image, size: ImageOps.invert(image)," in script
     image = site.parent / "image.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)).save(image)
+    net = ["--arch", "customnet", "--epochs", "1", "--set", "sampler_count=7"]
+    words = [*net, "--set", "sampler=first-of-each", "--set", "schedule=by-loss", "--lr", "0.01"]
+    refused, refit, done = commands(
+        site,
+        ["train", *net],
+        ["train", *words, "--full"],
+        ["train", *words, "--set", "preprocess=[negative]", "--set", "batch_size=16"],
+    )
+    assert refused.code == 2
+    assert "sampler_count is for sampler: oversample or first-of-each, none found; leave it out" in refused.err
+    assert refit.code == 2
+    assert "a refit has no validation rows to decide by (my rates)" in refit.err
+    assert done.code == 0, done.err
+    run = done.out.strip()
+    record = json.loads((site.parent / "runs" / run / "run.json").read_text())
+    assert record["shown"]["after"] == [7] * 10
+    assert record["chosen_on_valid"] == ["my rates"]
+    graph, bundle, predicted = commands(
+        site,
+        ["export", run, "--format", "graph-only", "--zip", "graph.zip", "--json"],
+        ["export", run, "--out", "bundle"],
+        ["predict", run, "image.png", "--format", "jsonl"],
+    )
+    assert graph.code == bundle.code == 0, graph.err + bundle.err
+    assert json.loads(graph.out)["parity"]["difference"] < 1e-4
+    script = (site.parent / "bundle" / "predict.py").read_text()
+    assert "'negative': lambda image, size: ImageOps.invert(image)," in script
     script_words = [sys.executable, "bundle/predict.py", "image.png"]
     anywhere = subprocess.run(script_words, cwd=site.parent, capture_output=True, text=True, check=True)
-    here = ens(site, "predict", run, "image.png", "--format", "jsonl")
-    expected = json.loads(here.stdout)["probabilities"]
+    expected = json.loads(predicted.out)["probabilities"]
     assert json.loads(anywhere.stdout)["probabilities"] == pytest.approx(expected, abs=1e-4)
-    code = (
-        "import sys; from pathlib import Path; from ensemble.serve.onnx_predictor import load_export;"
+    served = (
+        "from pathlib import Path; from ensemble.serve.onnx_predictor import load_export;"
         " print(load_export(Path('graph.zip'), 0.9).facts.engine)"
     )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
-    served = subprocess.run(
-        [sys.executable, "-c", code], cwd=site.parent, env=env, capture_output=True, text=True, check=True
-    )
-    assert served.stdout.startswith("onnxruntime")
+    assert python(site, served).startswith("onnxruntime")
 
 
 def test_plugin_adds_a_filter(site: Path) -> None:
@@ -206,9 +232,7 @@ def test_plugin_adds_a_filter(site: Path) -> None:
         "from PIL import Image; from ensemble.data.preprocess import Preprocess;"
         " print(Preprocess(4, 'squash', ('negative',)).of(Image.new('RGB', (4, 4))).max())"
     )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "255"
+    assert python(site, code).strip() == "255"
 
 
 def test_plugin_adds_a_data_form(site: Path) -> None:
@@ -219,28 +243,27 @@ def test_plugin_adds_a_data_form(site: Path) -> None:
         Image.fromarray(draw.integers(0, 255, (40, 40, 3), np.uint8)).save(photos / f"{number}.png")
     (photos / "labels.txt").write_text("".join(f"{number}.png {'ab'[number % 2]}\n" for number in range(16)))
     (site.parent / "recipe.yaml").write_text("data: {form: listed, path: photos}\nmembers: [resnet18]\n")
-    done = ens(site, "check", "--recipe", "recipe.yaml", "--json")
-    assert done.returncode == 0, done.stderr
-    counts = json.loads(done.stdout)["counts"]
+    (site.parent / "wrong.yaml").write_text("data: {form: list, path: photos}\nmembers: [resnet18]\n")
+    done, wrong = commands(
+        site, ["check", "--recipe", "recipe.yaml", "--json"], ["check", "--recipe", "wrong.yaml"]
+    )
+    assert done.code == 0, done.err
+    counts = json.loads(done.out)["counts"]
     assert {split: sum(numbers) for split, numbers in counts.items()} == {"train": 12, "valid": 4}, counts
-    (site.parent / "recipe.yaml").write_text("data: {form: list, path: photos}\nmembers: [resnet18]\n")
-    wrong = ens(site, "check", "--recipe", "recipe.yaml")
-    assert wrong.returncode == 2
-    assert "data.form: 'list' found, 'digits', 'folders', 'csv' or a form of a plugin expected" in wrong.stderr
+    assert wrong.code == 2
+    assert "data.form: 'list' found, 'digits', 'folders', 'csv' or a form of a plugin expected" in wrong.err
 
 
 def test_plugin_that_fails_is_named(site: Path) -> None:
     (site / "ens_extras.py").write_text("import nothing_like_it\n")
     member(site.parent / "runs", "net-aaaaaaaa", 1)
-    done = ens(site, "combine", "net-aaaaaaaa", "--rule", "accuracy")
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert "the plugin 'extras' of the package ens-extras fails" in done.stderr
-    assert "pip uninstall ens-extras" in done.stderr
+    (done,) = commands(site, ["combine", "net-aaaaaaaa", "--rule", "accuracy"])
+    assert done.code == 1
+    assert done.err.count("\n") == 1
+    assert "the plugin 'extras' of the package ens-extras fails" in done.err
+    assert "pip uninstall ens-extras" in done.err
     code = (
         "from ensemble.core.errors import EnsError\nfrom ensemble.combine.rules import rules\nfailed = 0\n"
         "for _ in range(2):\n    try: rules.get('accuracy')\n    except EnsError: failed += 1\nprint(failed)"
     )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
-    twice = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert twice.stdout.strip() == "2"  # the second look-up does not go on without it
+    assert python(site, code).strip() == "2"  # the second look-up does not go on without it

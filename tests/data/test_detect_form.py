@@ -106,7 +106,7 @@ def test_missing_data_folder_is_found_beside_the_recipe(
 
 
 @pytest.mark.usefixtures("here")
-def test_labels_in_names_are_refused_with_what_to_do() -> None:
+def test_class_labels_in_file_names_are_refused() -> None:
     root = draw(*[f"train/{label}.{i}.png" for label in ("cat", "dog") for i in range(4)], "test1/1.png")
     for path in (root, root / "train"):
         message = refused(path)
@@ -114,7 +114,7 @@ def test_labels_in_names_are_refused_with_what_to_do() -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_the_layout_of_dog_breeds() -> None:
+def test_layout_of_dog_breeds() -> None:
     root = draw(*[f"train/{i}.png" for i in range(8)], *[f"test/t{i}.png" for i in range(3)])
     write_table("labels.csv", "id,breed", *[f"{i},{'ab'[i % 2]}" for i in range(8)])
     write_table("sample_submission.csv", "id,a,b", *[f"t{i},0.5,0.5" for i in range(3)])

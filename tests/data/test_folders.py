@@ -59,7 +59,7 @@ def test_validation_folder_beside_train_is_used(photos: Path, name: str) -> None
     assert load(photos).splits["valid"].ids.tolist() == ["dog/9"]
 
 
-def test_a_fifth_of_each_class_is_held_out_otherwise(tmp_path: Path) -> None:
+def test_fifth_of_each_class_is_held_out_otherwise(tmp_path: Path) -> None:
     names = [f"train/{label}/{row}.png" for label in "abc" for row in range(10)]
     data = load(flat_images(tmp_path / "d", *names))
     assert np.bincount(data.splits["valid"].targets).tolist() == [2, 2, 2]

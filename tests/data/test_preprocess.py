@@ -13,8 +13,6 @@ from ensemble.data.digits import digits_dataset
 from ensemble.data.image_cache import cache_key, open_images
 from ensemble.data.preprocess import Preprocess, filtered, filters
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.parametrize("name", filters.names())
 def test_filter_gives_an_rgb_image_of_the_image_alone(name: str) -> None:

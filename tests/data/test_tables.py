@@ -176,7 +176,7 @@ def test_path_may_repeat_the_image_folder(tmp_path: Path, given: str) -> None:
     assert {*data.splits["train"].paths, *data.splits["valid"].paths} == {f"images/{row}.png" for row in range(6)}
 
 
-def test_a_flat_test_folder_beside_the_table_is_the_test_set(table: Path) -> None:
+def test_flat_test_folder_beside_the_table_is_the_test_set(table: Path) -> None:
     (table / "test.csv").unlink()
     flat_images(table, "test/b10.png", "test/b9.png")
     data = load_table(table, images="images")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("quick_report")
 
 
 @pytest.mark.slow
-def test_report_in_a_browser(tmp_path: Path, plots: None) -> None:
+def test_report_in_a_browser(tmp_path: Path) -> None:
     classes = [f"a rather long name of class number {c}" for c in range(23)]
     runs = tmp_path / "runs"
     created = combine(pool(runs, n=230, classes=classes), folder=runs, rule="auto").run
@@ -46,7 +46,7 @@ members:
 
 @pytest.mark.slow
 def test_recipe_ends_in_a_page_with_gradcam_of_the_folds(
-    here: Path, cache: Path, capfd: pytest.CaptureFixture[str], plots: None
+    here: Path, cache: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     split_folders(Path("photos"), {"train": 10, "valid": 6}, ["left", "right"], name="{split}{number}.png")
     Path("mine.yaml").write_text(RECIPE)

@@ -23,9 +23,7 @@ def recipe(photos: Path, here: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_sweep_trains_what_is_missing_and_saves_its_table(
-    recipe: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_sweep_trains_missing_cells_and_saves_its_table(recipe: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert ens(["sweep", "r.yaml", "--dry-run"]) == 0
     out, err = capfd.readouterr()
     assert len(out.splitlines()) == 4 and "4 cells, 4 members" in err
@@ -62,7 +60,7 @@ def test_a_sweep_trains_what_is_missing_and_saves_its_table(
 
 
 @pytest.mark.slow
-def test_a_recipe_of_several_members_is_a_table_of_them(recipe: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_sweep_of_several_members_is_a_table(recipe: Path, capfd: pytest.CaptureFixture[str]) -> None:
     text = Path("r.yaml").read_text().split("members:")[0]
     members = "members: [{arch: customnet}, {arch: customnet, name: weighted, sampler: weighted}]\n"
     Path("m.yaml").write_text(text.replace("epochs: 1", "epochs: 1, seeds: [0, 1]") + members)
@@ -77,7 +75,7 @@ def test_a_recipe_of_several_members_is_a_table_of_them(recipe: Path, capfd: pyt
 
 
 @pytest.mark.slow
-def test_a_guided_search_by_the_command(recipe: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_guided_search_by_the_command(recipe: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = ["sweep", "r.yaml", "--search", "lr=0.001:0.1:log", "--search", "batch_size=4:16", "--trials", "3"]
     assert ens(words) == 0
     out, err = capfd.readouterr()
@@ -104,7 +102,7 @@ def test_a_guided_search_by_the_command(recipe: Path, capfd: pytest.CaptureFixtu
         (["--metric", "acuracy"], "acuracy"),
     ],
 )
-def test_mistakes_are_named_before_anything_is_trained(
+def test_sweep_errors_are_named_before_training(
     recipe: Path, capfd: pytest.CaptureFixture[str], words: list[str], problem: str
 ) -> None:
     assert ens(["sweep", "r.yaml", *words]) == 2

@@ -135,7 +135,7 @@ def test_gpu_batches_are_those_of_a_processor(tmp_path: Path) -> None:
         assert torch.equal(y, other_y)
 
 
-def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
+def test_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
     from ensemble.core.errors import TrainingFailed
 
     given = recipe(lr=99.0, optimizer="sgd", epochs=4)

@@ -94,7 +94,7 @@ def see_through(mode: str = "RGBA") -> Image.Image:
     return image
 
 
-def hostile(background: bool = False) -> dict[str, bytes]:
+def bad_images(background: bool = False) -> dict[str, bytes]:
     """By name, files of which each must be refused; more than forty.
 
     background: whether it is known what lies behind transparent pixels, so that those are no reason.
@@ -158,7 +158,7 @@ def hostile(background: bool = False) -> dict[str, bytes]:
     }
 
 
-def odd_but_fine() -> dict[str, bytes]:
+def odd_images() -> dict[str, bytes]:
     """By name, images that must be read all the same."""
     picture = noise()
     plain = saved(picture, "PNG")

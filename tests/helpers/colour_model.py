@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from ensemble.combine.calibration import Conformal
 from ensemble.combine.predicting_members import Calibration, EnsembleOutput
 from ensemble.data.preprocess import Preprocess
+from ensemble.export.model_facts import ServedMember
 from ensemble.serve.app import create_app
 from ensemble.serve.predictor import Facts, HeatMap, Limits, Reading, Squares
 from helpers.bad_images import saved

@@ -25,7 +25,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Planted:
+class Sample:
     """A picture. source: what it shows; two pictures are near duplicates if and only if it is the same.
 
     kind: what was done to it; `original`, or the name of the family of hard non-pairs.
@@ -228,7 +228,7 @@ CHANGES: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = 
 CROPS = ("cropped", "cropped jpeg")
 
 
-def planted(seed: int, size: int, sources: int, family: int = 12) -> Iterator[Planted]:
+def samples(seed: int, size: int, sources: int, family: int = 12) -> Iterator[Sample]:
     """`sources` pictures, each with one changed copy of every kind, and hard non-pairs.
 
     family: how many look alike in each of two families of every kind; every third of them has a changed copy too,
@@ -240,24 +240,24 @@ def planted(seed: int, size: int, sources: int, family: int = 12) -> Iterator[Pl
     originals = [cells[at] for at in order]
     originals += [scene(random, size) for _ in range(sources - len(originals))]
     for number, image in enumerate(originals):
-        yield Planted(image, f"source{number}", "original")
+        yield Sample(image, f"source{number}", "original")
         for kind, change in CHANGES.items():
-            yield Planted(change(image, random), f"source{number}", kind)
+            yield Sample(change(image, random), f"source{number}", kind)
     kinds = list(CHANGES)
     for name, draw in FAMILIES.items():
         for group in range(2):
             for number in range(family):
                 image = draw(random, size, np.random.default_rng([seed, size, group]))
                 source = f"{name}{group}-{number}"
-                yield Planted(image, source, name)
+                yield Sample(image, source, name)
                 if number % 3 == 0:
                     kind = kinds[int(random.integers(len(kinds)))]
-                    yield Planted(CHANGES[kind](image, random), source, kind)
+                    yield Sample(CHANGES[kind](image, random), source, kind)
 
 
-def found_and_right(size: int, seed: int, sources: int, family: int = 12) -> dict[str, Any]:
+def near_scores(size: int, seed: int, sources: int, family: int = 12) -> dict[str, Any]:
     """Recall by kind, of all and of all but crops; precision. A mirrored pair counts only when it is called so."""
-    pictures = list(planted(seed, size, sources, family))
+    pictures = list(samples(seed, size, sources, family))
     square = Preprocess(LARGE if size >= LARGE else SMALL, "squash")
     result = near_pairs(np.stack([square.of(one.image) for one in pictures]))
     pairs = dict(zip(zip(result.first.tolist(), result.second.tolist(), strict=True), result.mirrored, strict=True))

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from ensemble.inference.forward import normalised, predict, views
 from ensemble.models.network import build_network
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.parametrize("name", views.names())
 def test_views_have_the_shape_of_the_image_and_begin_with_it(name: str) -> None:
@@ -53,6 +51,7 @@ def test_six_views_are_small_moves_and_mirrors() -> None:
     assert all(view.shape == x.shape for view in result)
 
 
+@pytest.mark.slow
 def test_predictions_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     _, images = digit_loaders(tmp_path)
     torch.manual_seed(0)
@@ -69,6 +68,7 @@ def test_predictions_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     np.testing.assert_array_equal(plain, first)
 
 
+@pytest.mark.slow
 def test_predicting_halves_a_batch_that_does_not_fit(tmp_path: Path) -> None:
     _, images = digit_loaders(tmp_path)
     torch.manual_seed(0)

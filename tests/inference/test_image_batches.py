@@ -14,8 +14,6 @@ from helpers.digit_loaders import digit_loaders
 
 from ensemble.inference.image_batches import prefetched
 
-pytestmark = pytest.mark.slow
-
 
 def test_prefetched_batches_keep_order_and_errors() -> None:
     def counted(error_at: int | None) -> Iterator[int]:
@@ -36,6 +34,7 @@ def test_prefetched_batches_keep_order_and_errors() -> None:
     assert threading.active_count() <= before
 
 
+@pytest.mark.slow
 def test_images_on_a_device_are_the_same_batches(tmp_path: Path) -> None:
     from ensemble.inference.image_batches import DeviceImages, device_images
 

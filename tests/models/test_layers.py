@@ -12,12 +12,10 @@ from torch import nn
 from ensemble.models.layers import is_scale_free, last_layers, last_parameters, layers
 from ensemble.models.network import build_network
 
-pytestmark = pytest.mark.slow
-
-
 ARCHS = ["resnet18", "mobilenet_v2", "densenet121", "alexnet", "vgg16", "efficientnet_b0", "vit_tiny_patch16_224"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHS)
 def test_last_layers_have_more_parameters(arch: str) -> None:
     size = 224 if arch.startswith("vit") else 64
@@ -45,6 +43,7 @@ def test_batch_norm_belongs_to_the_layer_before_it() -> None:
     assert last_parameters(body, 2) == set(body.parameters())
 
 
+@pytest.mark.slow
 def test_scale_free_filters_are_marked() -> None:
     torch.manual_seed(0)
     network = build_network(speednet_recipe(filters=(8, 16)), 3, None)

@@ -95,7 +95,7 @@ def test_entry_overrides_defaults_and_seeds_multiply_it() -> None:
     ]
 
 
-def test_the_demo_is_the_digits_recipe() -> None:
+def test_demo_is_the_digits_recipe() -> None:
     assert build(DEMO, source="demo").members == read_recipe_file(RECIPES / "digits.yaml").members
     assert build(DEMO, source="demo").combine == read_recipe_file(RECIPES / "digits.yaml").combine
 
@@ -136,6 +136,7 @@ def test_fine_tuning_contradictions_are_refused(keys: dict[str, Any], complaint:
         build({"data": {"form": "folders"}, "members": [keys]}, source="recipe")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arch", "size", "side"), [("vit_tiny_patch16_224", 224, 160), ("customnet", 32, 16)])
 def test_progressive_resizing_of_a_fixed_size_network_is_refused(arch: str, size: int, side: int) -> None:
     given_ = small_recipe(arch=arch, image_size=size, progressive=side)

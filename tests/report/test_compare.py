@@ -30,7 +30,7 @@ def three(folder: Path) -> list[Run]:
     ]
 
 
-def test_the_conclusion_follows_from_the_numbers(tmp_path: Path) -> None:
+def test_conclusion_follows_from_the_numbers(tmp_path: Path) -> None:
     runs = three(tmp_path)
     small = json.loads((runs[2].path / "run.json").read_text())
     (runs[2].path / "run.json").write_text(json.dumps({**small, "parameters": 5}))
@@ -47,7 +47,7 @@ def test_the_conclusion_follows_from_the_numbers(tmp_path: Path) -> None:
     assert [float(row["validation accuracy"]) for row in read_back] == [one.valid for one in ranked(result)]
 
 
-def test_a_pair_is_compared_on_the_same_rows(tmp_path: Path) -> None:
+def test_pair_is_compared_on_the_same_rows(tmp_path: Path) -> None:
     runs = three(tmp_path)
     result = sides(runs)
     apart = Pair(result[1], result[0]).sentences()
@@ -82,7 +82,7 @@ def test_compare_aligns_rows_and_classes(tmp_path: Path) -> None:
     assert "no difference" in Pair(first, second).sentences()
 
 
-def test_the_surest_mistakes_come_first() -> None:
+def test_surest_mistakes_come_first() -> None:
     rows = rows_of([0, 1, 1, 0], [[9, 1], [8, 2], [6, 4], [2, 8]])
     assert surest_mistakes(rows, 9).tolist() == [1, 3, 2]
     assert surest_mistakes(rows, 1).tolist() == [1]

@@ -161,7 +161,7 @@ def test_report_of_every_kind_of_run(run: Run) -> None:
         assert "nobody has scored" in result.text
 
 
-def test_report_repeats_bit_for_bit(plots: None) -> None:
+def test_report_repeats_bit_for_bit() -> None:
     run = next(run for run in all_runs(SCHEMA1) if run.kind == "folds")
     page = page_of(run)
     assert page == page_of(run)

@@ -51,7 +51,7 @@ def test_summary_states_interval_and_scope(tmp_path: Path) -> None:
     assert "not a medical device" not in page.html
 
 
-def test_legend_has_the_strokes_of_the_lines(tmp_path: Path, plots: None) -> None:
+def test_legend_has_the_strokes_of_the_lines(tmp_path: Path) -> None:
     one = write(tmp_path, "net-00000001", {"valid": predictions(80, 1, classes=list("abcd"))})
     html = page_of(one).html
     (roc,) = re.findall(r'<svg role="img" aria-label="ROC.*?</svg>', html, re.DOTALL)

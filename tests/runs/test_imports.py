@@ -122,7 +122,7 @@ def test_import_of_another_test_is_not_the_known_one(tmp_path, runs):
     valid = save(tmp_path / "v.npz", predictions(60, 2, labelled=False))
     for prefix, tests in (("t", {"test": "b" * 64}), ("u", {})):
         test = save(tmp_path / f"{prefix}.npz", predictions(20, 3, prefix=prefix, labelled=False))
-        assert import_run("x", folder=runs, valid=valid, test=test).run.facts["data"]["tests"] == tests
+        assert import_run("x", folder=runs, valid=valid, test=test).run.record.values["data"]["tests"] == tests
 
 
 @pytest.mark.parametrize("rule", rules.names())

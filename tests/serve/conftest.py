@@ -16,18 +16,18 @@ from ensemble.cli import run as ens
 from ensemble.combine.ensembler import combine
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def model() -> Colours:
     return Colours()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def client(model: Colours) -> Iterator[TestClient]:
     with client_of(model) as client:
         yield client
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def served_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An ensemble of three networks, members of other sizes, views, filters and class orders, and its export."""
     here = tmp_path_factory.mktemp("serve")
@@ -53,7 +53,7 @@ def served_folder(served_runs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return served_runs
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def address(served_runs: Path) -> Iterator[str]:
     program = "import sys; from ensemble.cli import main; main(sys.argv[1:])"
     with served((served_runs / "name").read_text(), program=program, cwd=served_runs) as (address, _):

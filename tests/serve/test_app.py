@@ -10,7 +10,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from ensemble.combine.predicting_members import EnsembleOutput
-from ensemble.serve.predictor import ServedMember
+from ensemble.export.model_facts import ServedMember
 
 
 def test_answer_has_the_fields_of_predict_and_the_members(client: TestClient, model: Colours) -> None:

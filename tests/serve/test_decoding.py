@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.bad_images import hostile, many_scans, noise, odd_but_fine, saved
+from helpers.bad_images import bad_images, many_scans, noise, odd_images, saved
 from helpers.colour_model import RED, SQUARES, Colours, client_of, fine, send, soon_fine
 from starlette.testclient import TestClient
 
@@ -19,7 +19,7 @@ from ensemble.serve.predictor import Limits, Reading
 
 
 def test_hostile_files_are_refused_and_the_service_is_up(client: TestClient) -> None:
-    files = hostile()
+    files = bad_images()
     assert len(files) >= 40
     statuses = {}
     for name, body in files.items():
@@ -44,7 +44,7 @@ def test_hostile_files_are_refused_and_the_service_is_up(client: TestClient) -> 
 
 def test_odd_images_are_read(client: TestClient) -> None:
     expected = send(client, saved(noise(), "PNG")).json()["predictions"][0]["label"]
-    for name, body in odd_but_fine().items():
+    for name, body in odd_images().items():
         answer = send(client, body, names=[name or "x"])
         assert answer.status_code == 200, (name, answer.text)
         (output,) = answer.json()["predictions"]

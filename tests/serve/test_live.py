@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from helpers.bad_images import hostile, saved
+from helpers.bad_images import bad_images, saved
 from helpers.network_runs import network_run
 from helpers.served import send_files, served
 from PIL import Image
@@ -155,7 +155,7 @@ def test_port_in_use_is_one_line(served_folder: Path, capfd: pytest.CaptureFixtu
 
 def test_hostile_files_over_a_socket_are_refused(served_folder: Path) -> None:
     with served("folder", "--max-body", "3", cwd=served_folder) as (address, process):
-        for name, body in hostile(background=True).items():
+        for name, body in bad_images(background=True).items():
             answer = requests.post(address + "predict", files={"images": ("patient-4711.png", body)}, timeout=20)
             assert 400 <= answer.status_code < 500, name
         large = requests.post(address + "predict", files={"images": ("x.png", bytes(9_000_000))}, timeout=20)

@@ -11,9 +11,6 @@ from ensemble.core.errors import RecipeError
 from ensemble.training.engine.checkpoint import seed_everything
 from ensemble.training.methods.augment import policies, transforms
 
-pytestmark = pytest.mark.slow
-
-
 DRAWN = sorted(set(policies.names()) - {"none"})
 
 

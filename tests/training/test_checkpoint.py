@@ -5,12 +5,9 @@ from __future__ import annotations
 import random
 
 import numpy as np
-import pytest
 import torch
 
 from ensemble.training.engine.checkpoint import random_states, restore_random_states, seed_everything
-
-pytestmark = pytest.mark.slow
 
 
 def test_random_states_are_restored() -> None:

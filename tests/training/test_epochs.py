@@ -15,8 +15,6 @@ from ensemble.runs.history import Epoch
 from ensemble.training.engine.epochs import best_epoch, should_stop
 from ensemble.training.engine.learner import group_rates
 
-pytestmark = pytest.mark.slow
-
 
 def rows(*losses: float | None) -> list[Epoch]:
     return [Epoch(0, i, 1.0, loss, 0.5, 0.5, 1e-3, 1.0) for i, loss in enumerate(losses)]
@@ -35,6 +33,7 @@ def test_learning_rates_differ_by_group_only_when_fine_tuning() -> None:
     assert group_rates(1e-2, 3, 1.0) == pytest.approx([1e-2] * 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("broken", "batches"), [(None, 43), (7, 9), (41, 43)])
 def test_epoch_sums_on_a_gpu_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: int | None, batches: int

@@ -13,7 +13,6 @@ from ensemble.training.jobs.estimate import estimate
 from ensemble.training.jobs.speed_probe import Speed
 
 
-@pytest.mark.slow
 def test_estimate_adds_up_stages_validation_finder_and_views() -> None:
     from ensemble.training.jobs.estimate import estimate
     from ensemble.training.jobs.speed_probe import Speed
@@ -36,7 +35,6 @@ def test_estimate_adds_up_stages_validation_finder_and_views() -> None:
     )
 
 
-@pytest.mark.slow
 def test_estimate_of_cached_features_counts_the_body_once() -> None:
     speed = Speed(head=2.0, all=1.0, valid=4.0, predict=4.0)
     once, every = (

@@ -16,9 +16,8 @@ from torch.nn import functional
 from ensemble.models.network import build_network
 from ensemble.training.engine.hardware import can_compile
 
-pytestmark = pytest.mark.slow
 
-
+@pytest.mark.slow
 def test_batch_in_pieces_has_the_gradients_of_the_whole(tmp_path: Path) -> None:
     from ensemble.training.engine.learner import MemberLearner
 
@@ -38,6 +37,7 @@ def test_batch_in_pieces_has_the_gradients_of_the_whole(tmp_path: Path) -> None:
         assert loss == pytest.approx(losses[0], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_callbacks_are_called_as_by_fastai(tmp_path: Path) -> None:
     from fastai.callback.core import Callback
 
@@ -101,6 +101,7 @@ def test_errors_of_memory_are_recognised(error: BaseException, expected: bool) -
     assert out_of_memory(error) is expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pieces", [1, 3])
 def test_scaled_loss_takes_the_same_steps(tmp_path: Path, pieces: int) -> None:
     from ensemble.training.engine.learner import MemberLearner
@@ -128,6 +129,7 @@ def test_scaled_loss_takes_the_same_steps(tmp_path: Path, pieces: int) -> None:
     assert (fewer - plain).abs().max() < 0.05 and huge.get_scale() < 2.0**127
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no compiler of C++ here")
 @pytest.mark.parametrize("keys", [{}, {"arch": "customnet", "filters": (8, 16)}], ids=["speednet", "customnet"])
 def test_compiled_code_trains_the_same_and_is_compiled_once(

@@ -22,13 +22,11 @@ def logits_and_targets(n: int = 12, k: int = 5) -> tuple[Tensor, Tensor]:
     return torch.randn(n, k, requires_grad=True), torch.randint(0, k, (n,))
 
 
-@pytest.mark.slow
 def test_class_weights_make_every_class_count_the_same() -> None:
     weights = class_weights(np.repeat([0, 1, 3], [2, 6, 12]), 4)
     assert weights.tolist() == pytest.approx([2.5, 20 / 24, 0, 20 / 48])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_weighted_cross_entropy_is_torchs(smoothing: float) -> None:
     logits, targets = logits_and_targets()
@@ -39,7 +37,6 @@ def test_weighted_cross_entropy_is_torchs(smoothing: float) -> None:
     torch.testing.assert_close(loss(logits, functional.one_hot(targets, 5).float()), expected)
 
 
-@pytest.mark.slow
 def test_loss_of_a_mixed_image_is_weighted_by_its_classes() -> None:
     logits, first = logits_and_targets()
     second, share = first.roll(1), 0.3
@@ -54,7 +51,6 @@ def test_loss_of_a_mixed_image_is_weighted_by_its_classes() -> None:
     torch.testing.assert_close(loss(logits, soft), top.sum() / bottom.sum())
 
 
-@pytest.mark.slow
 def test_focal_loss_of_gamma_0_is_cross_entropy() -> None:
     logits, targets = logits_and_targets()
     plain = functional.cross_entropy(logits, targets)
@@ -64,7 +60,6 @@ def test_focal_loss_of_gamma_0_is_cross_entropy() -> None:
     torch.testing.assert_close(focal, (-((1 - p) ** 2) * p.log()).mean())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("weights", [None, torch.tensor([0.2, 1.0, 3.0, 0.5, 2.0])])
 def test_loss_of_parts_of_a_batch_adds_up(weights: Tensor | None, soft: bool) -> None:
@@ -77,7 +72,6 @@ def test_loss_of_parts_of_a_batch_adds_up(weights: Tensor | None, soft: bool) ->
     torch.testing.assert_close(torch.stack(parts).sum(), loss(logits, targets))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mix", [v2.MixUp(alpha=0.4, num_classes=3), v2.CutMix(alpha=1.0, num_classes=3)])
 def test_label_of_a_mixed_image(mix: v2.Transform) -> None:
     torch.manual_seed(0)

@@ -7,8 +7,6 @@ import pytest
 
 from ensemble.training.engine.lr_finder import DEFAULT_RATE, FALLBACK, VALLEY, knee_of, suggest_knee, suggest_valley
 
-pytestmark = pytest.mark.slow
-
 
 def test_lr_finder_falls_back_on_a_short_curve() -> None:
     curve = suggest_valley([1e-7] * 12, [2.0] * 12)

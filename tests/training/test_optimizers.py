@@ -14,8 +14,6 @@ from torch.nn import functional
 from ensemble.models.layers import mark_scale_free
 from ensemble.training.methods.optimizers import FusedAdam, FusedSGD, Muon, channels_last_views
 
-pytestmark = pytest.mark.slow
-
 
 def small_network(layout: torch.memory_format) -> nn.Module:
     torch.manual_seed(0)

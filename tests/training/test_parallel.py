@@ -30,9 +30,6 @@ from ensemble.training.jobs.parallel import best_count, independent, train_all
 from ensemble.training.jobs.plan import Job
 from ensemble.training.jobs.train import plans, train
 
-pytestmark = pytest.mark.slow
-
-
 KEYS: dict[str, Any] = {
     "arch": "customnet",
     "weights": "none",
@@ -75,6 +72,7 @@ def test_jobs_that_share_a_run_stay_together(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_members_trained_together_are_those_trained_alone(tmp_path: Path) -> None:
     data, notes = digits_dataset(), list[str]()
     wanted = [{"seed": 0}, {"seed": 1}, {"seed": 2, "image_size": 8}]
@@ -97,6 +95,7 @@ def test_members_trained_together_are_those_trained_alone(tmp_path: Path) -> Non
     assert "training 2 members at a time" in notes
 
 
+@pytest.mark.slow
 def test_failed_member_does_not_stop_the_others(tmp_path: Path) -> None:
     data, notes = digits_dataset(), list[str]()
     two = jobs(tmp_path, {}, {"seed": 1})
@@ -109,6 +108,7 @@ def test_failed_member_does_not_stop_the_others(tmp_path: Path) -> None:
     assert any("failed, the others go on" in note for note in notes)
 
 
+@pytest.mark.slow
 def test_pace_of_several_processes_is_measured(tmp_path: Path) -> None:
     from ensemble.training.jobs.parallel import WorkerSetup, worker_pool
 
@@ -119,6 +119,7 @@ def test_pace_of_several_processes_is_measured(tmp_path: Path) -> None:
             assert len(multiprocessing.active_children()) == count  # no more are begun than are needed
 
 
+@pytest.mark.slow
 def test_two_processes_make_a_store_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(2)
@@ -134,6 +135,7 @@ def test_two_processes_make_a_store_once(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*.u8"))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="processes end otherwise there")
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_ended_command_ends_its_processes(tmp_path: Path, sent: signal.Signals, code: int) -> None:
@@ -156,6 +158,7 @@ def test_ended_command_ends_its_processes(tmp_path: Path, sent: signal.Signals, 
     assert not any(_alive(child) for child in children)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="processes end otherwise there")
 def test_killed_process_fails_its_own_member_only(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ensemble", "--runs", str(tmp_path), "train", "--arch", "customnet", "-j", "2"]

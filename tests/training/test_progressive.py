@@ -21,8 +21,6 @@ from ensemble.training.engine.checkpoint import seed_everything
 from ensemble.training.engine.loaders import data_loaders
 from ensemble.training.methods.progressive import progressive, share_of_pixels, sides
 
-pytestmark = pytest.mark.slow
-
 
 @given(st.integers(8, 64), st.integers(1, 200), st.integers(1, 40))
 @settings(deadline=None)
@@ -37,6 +35,7 @@ def test_progressive_sides_grow_to_the_full_size(first: int, more: int, epochs: 
     assert sides(small_recipe(image_size=size), epochs) == [size] * epochs
 
 
+@pytest.mark.slow
 def test_progressive_network_sees_the_sides_of_the_epochs(tmp_path: Path) -> None:
     from fastai.learner import Learner
 

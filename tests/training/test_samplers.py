@@ -22,9 +22,6 @@ from ensemble.training.engine.checkpoint import seed_everything
 from ensemble.training.engine.loaders import BatchLoader, data_loaders
 from ensemble.training.methods.samplers import OverSampler, Pruned, WeightedSampler, epoch_class_counts, sampler
 
-pytestmark = pytest.mark.slow
-
-
 LABELS = st.lists(st.integers(0, 3), min_size=4, max_size=60).map(lambda more: np.array([0, 1, 2, 3, *more]))
 
 
@@ -86,6 +83,7 @@ def test_sampler_refuses_a_class_without_items(name: str) -> None:
         sampler(small_recipe(sampler=name), np.array([0, 0, 2]), 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["weighted", "oversample"])
 def test_loader_follows_its_sampler_and_validates_on_everything(tmp_path: Path, name: str) -> None:
     data = digits_dataset()

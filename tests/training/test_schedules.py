@@ -13,8 +13,6 @@ from ensemble.runs.history import Epoch
 from ensemble.training.engine.epochs import plateaus
 from ensemble.training.methods.schedules import StageSettings, schedules
 
-pytestmark = pytest.mark.slow
-
 
 def row(epoch: int, loss: float) -> Epoch:
     return Epoch(0, epoch, 1.0, loss, 0.5, 0.5, 0.1, 1.0)

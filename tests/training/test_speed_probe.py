@@ -11,9 +11,8 @@ from helpers.recipes import speednet_recipe
 
 from ensemble.models.network import build_network
 
-pytestmark = pytest.mark.slow
 
-
+@pytest.mark.slow
 def test_probe_changes_nothing_and_is_cached(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ensemble.training.engine.hardware import apply_format
     from ensemble.training.jobs import speed_probe, timing
@@ -40,6 +39,7 @@ def test_probe_changes_nothing_and_is_cached(cache: Path, monkeypatch: pytest.Mo
         speed_probe.choose_format(speednet_recipe(), network, cpu)
 
 
+@pytest.mark.slow
 def test_disturbed_probe_is_repeated_and_the_format_stays(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ensemble.training.engine.hardware import ComputeFormat
     from ensemble.training.jobs import speed_probe, timing
@@ -80,6 +80,7 @@ def test_probe_takes_fewer_bits_where_clearly_faster() -> None:
     assert best_pair({exact: 100.0, last: 90.0, brain: 150.0, half: 160.0}) == half
 
 
+@pytest.mark.slow
 def test_compiling_pays_for_long_trainings(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ensemble.training.jobs import speed_probe
 

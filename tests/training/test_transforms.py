@@ -5,14 +5,11 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import pytest
 import torch
 from fastai.vision.core import TensorImage
 from torch import Tensor, nn
 
 from ensemble.training.methods.transforms import AlternateFlip, flip_shift
-
-pytestmark = pytest.mark.slow
 
 
 def test_flip_shift_only_moves_and_mirrors() -> None:
