@@ -12,7 +12,7 @@ import pytest
 from ensemble.core.errors import EnsError, RecipeError
 from ensemble.recipe.file import RecipeFile, build
 from ensemble.recipe.trials import grid_of, label, search
-from ensemble.report.sections.sweeps import TrialTable
+from ensemble.report.sweep import TrialTable
 
 
 def read(raw: dict[str, Any]) -> Any:
