@@ -21,7 +21,7 @@ from ensemble.core.files import json_text, without_nan, write_atomically
 from ensemble.data.dataset import Dataset
 from ensemble.data.image_cache import open_images
 from ensemble.data.leaks import Leaks, check_folder, leaks
-from ensemble.data.preprocess import Preprocess
+from ensemble.data.preprocess import Pixels, Preprocess
 from ensemble.runs.run import Run
 
 MIN_SIDE = 24
@@ -131,6 +131,19 @@ class Check:
         return [[*split_and_id(a), *split_and_id(b), kind, round(value, 4)] for a, b, kind, value in pairs.each()]
 
 
+def _pictures(dataset: Dataset, runs: Path, paths: Sequence[str], file_headers: Headers, stage: Stage) -> Pixels:
+    """Every distinct image as a square, uint8 (n, size, size, 3); larger squares where most images are large."""
+    size = LARGE if np.median(file_headers.shorter) >= LARGE else SMALL
+    (squares,) = open_images(
+        dataset,
+        list(dataset.splits),
+        [Preprocess(size, "squash")],
+        runs / ".data" / "squares",
+        lambda done, total: stage("decoding", done, total),
+    )
+    return squares.take(squares.rows(paths))
+
+
 def check(
     dataset: Dataset,
     runs: Path,
@@ -149,24 +162,14 @@ def check(
     items = all_items(dataset)
     paths = items.paths[items.firsts].tolist()
     file_headers = headers(dataset, paths, lambda done, total: stage("reading headers", done, total))
-    size = LARGE if np.median(file_headers.shorter) >= LARGE else SMALL
-    squares = open_images(
-        dataset,
-        list(dataset.splits),
-        [Preprocess(size, "squash")],
-        runs / ".data" / "squares",
-        lambda done, total: stage("decoding", done, total),
-    )[0]
-    pictures = squares.take(squares.rows(paths))
+    pictures = _pictures(dataset, runs, paths, file_headers, stage)
     large = np.flatnonzero(file_headers.shorter >= MIN_SIDE)
     near = _remapped(large, near_pairs(pictures[large], lambda d, t: stage("comparing", d, t)))
     pairs = copies(items, near)
-    near_contents = [
-        (str(items.digests[a]), str(items.digests[b]))
-        for a, b in zip(near.first.tolist(), near.second.tolist(), strict=True)
-    ]
+    digests = (items.digests[near.first].tolist(), items.digests[near.second].tolist())
+    near_contents = [(str(a), str(b)) for a, b in zip(*digests, strict=True)]
+    odd = oddities(file_headers, paths, pictures, damaged(dataset, file_headers, paths, pictures))
     run = best_run_for_labels(runs, dataset.fingerprint)
-    issues, label_source, label_run_kind, label_run_accuracy = _labels(run)
     result = Check(
         name=name,
         dataset=dataset,
@@ -174,9 +177,7 @@ def check(
         counts=counts_of(dataset),
         notes=tuple(notes),
         unreadable=dict(unreadable or {}),
-        odd=_reasons_by_item(
-            items, oddities(file_headers, paths, pictures, damaged(dataset, file_headers, paths, pictures))
-        ),
+        odd=_reasons_by_item(items, odd),
         formats=_formats(file_headers, items),
         sizes=sizes(_by_item(file_headers, items)),
         shorter=tuple(int(np.quantile(file_headers.shorter, q)) for q in (0, 0.5, 1)),  # type: ignore[arg-type]
@@ -189,10 +190,7 @@ def check(
         shared_groups=shared_groups(dataset),
         leaks=leaks(dataset, near_contents),
         near_contents=near_contents,
-        label_issues=issues,
-        label_source=label_source,
-        label_run_kind=label_run_kind,
-        label_run_accuracy=label_run_accuracy,
+        **_labels(run),
     )
     _save(result, check_folder(runs, dataset.fingerprint), warn)
     return result
@@ -222,17 +220,26 @@ def _remapped(large: np.ndarray, near: NearPairs) -> NearPairs:
     return NearPairs(large[near.first], large[near.second], near.mirrored, near.correlation, near.detail)
 
 
-def _labels(run: Run | None) -> tuple[list[LabelIssue], str, str, float]:
+def _labels(run: Run | None) -> dict[str, Any]:
     """Label issues with id, kind and accuracy of the run; without a usable run: none, the reason, "" and nan."""
+
+    def judged(issues: list[LabelIssue], source: str, kind: str = "", accuracy: float = math.nan) -> dict[str, Any]:
+        return {
+            "label_issues": issues,
+            "label_source": source,
+            "label_run_kind": kind,
+            "label_run_accuracy": accuracy,
+        }
+
     if run is None:
-        return [], "not judged, no complete run of this data has validation predictions yet", "", math.nan
+        return judged([], "not judged, no complete run of this data has validation predictions yet")
     try:
         predictions = run.predictions("valid")
         if reason := why_unusable(predictions):
-            return [], f"not judged, {run.id} cannot tell: {reason}", "", math.nan
-        return label_issues(predictions), run.id, run.kind, valid_accuracy(run)
+            return judged([], f"not judged, {run.id} cannot tell: {reason}")
+        return judged(label_issues(predictions), run.id, run.kind, valid_accuracy(run))
     except (DataError, ValueError) as error:
-        return [], f"not judged, {run.id} cannot be asked: {one_line(error)}", "", math.nan
+        return judged([], f"not judged, {run.id} cannot be asked: {one_line(error)}")
 
 
 def _by_item(file_headers: Headers, items: AllItems) -> Headers:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble.cli import completion
-from ensemble.cli.options import NamedOption, data_settings, runs_options, runs_project, share, track_options
+from ensemble.cli.options import (
+    Execution,
+    NamedOption,
+    data_settings,
+    runs_options,
+    runs_project,
+    share,
+    track_options,
+)
 from ensemble.cli.terminal import BEST, DIM, Settings, as_json_text, table
 from ensemble.core.table import Cell, milliseconds
 
@@ -69,7 +77,7 @@ def command(
     from ensemble.api.combining import facts_of
 
     project = runs_project(
-        settings, recipe, data, data_settings(settings_), track=track, track_weights=track_weights
+        settings, recipe, data, data_settings(settings_), Execution(track=track, track_weights=track_weights)
     )
     ensemble = project.combine(runs or None, **options)
     click.echo(as_json_text(facts_of(ensemble)) if as_json else combine_text(ensemble))

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble.cli import completion
-from ensemble.cli.options import FiniteFloat, parse_settings, runs_data_options, runs_project, share, track_options
+from ensemble.cli.options import (
+    Execution,
+    FiniteFloat,
+    parse_settings,
+    runs_data_options,
+    runs_project,
+    share,
+    track_options,
+    with_execution,
+)
 from ensemble.cli.terminal import Settings, as_json_text, table
 from ensemble.cli.train import RECIPE_OPTIONS, TRAINING_OPTIONS, add_options, print_plan
 from ensemble.core.table import Cell, milliseconds, size
@@ -46,6 +55,7 @@ if TYPE_CHECKING:
 @track_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
+@with_execution
 def command(
     settings: Settings,
     /,
@@ -56,13 +66,10 @@ def command(
     recipe: Path | None,
     data: Path | None,
     settings_: tuple[str, ...],
-    device: str | None,
-    jobs: int | None,
     retry: bool,
     dry_run: bool,
     as_json: bool,
-    track: str | None,
-    track_weights: bool,
+    execution: Execution,
     **keys: Any,
 ) -> None:
     """Train one network, the student, on the out-of-fold probabilities of ENSEMBLE, by default the newest.
@@ -79,17 +86,7 @@ def command(
     ens distill ensemble-1a2b3c4d --arch mobilenet_v2 --temperature 4 --epochs 10
     """
     overrides = {key: value for key, value in keys.items() if value is not None} | parse_settings(settings_)
-    project = runs_project(
-        settings,
-        recipe,
-        data,
-        overrides,
-        device=device,
-        jobs=jobs,
-        track=track,
-        track_weights=track_weights,
-        trains=True,
-    )
+    project = runs_project(settings, recipe, data, overrides, execution, trains=True)
     options: dict[str, Any] = {"temperature": temperature, "alpha": alpha}
     if dry_run:
         from ensemble.api.distilling import plan_distillation

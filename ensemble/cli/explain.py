@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ensemble.cli import completion
-from ensemble.cli.options import HomePath, runs_project
+from ensemble.cli.options import Execution, HomePath, runs_project
 from ensemble.cli.terminal import Settings, as_json_text, note
 
 
@@ -37,7 +37,9 @@ def command(
     ens explain resnet34-1a2b3c4d photo.jpg
     ens explain resnet34-1a2b3c4d ISIC_0000012 ISIC_0000031 --class melanoma
     """
-    explanation = runs_project(settings, device=device).run(run).explain(images, class_name=class_name, out=out)
+    explanation = (
+        runs_project(settings, execution=Execution(device)).run(run).explain(images, class_name=class_name, out=out)
+    )
     if as_json:
         click.echo(as_json_text(explanation.facts()))
     else:

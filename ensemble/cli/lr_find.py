@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble.cli import completion
-from ensemble.cli.options import HomePath, data_options, parse_settings, training_project
+from ensemble.cli.options import Execution, HomePath, data_options, parse_settings, training_project
 from ensemble.cli.terminal import Settings
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def command(
     from ensemble.core.errors import MembersFailed
 
     overrides = {key: value for key, value in keys.items() if value is not None} | parse_settings(settings_)
-    project = training_project(settings, recipe, data, {}, device=device)
+    project = training_project(settings, recipe, data, {}, Execution(device))
     curves: list[RateCurve] = []
 
     def computed(curve: RateCurve) -> None:

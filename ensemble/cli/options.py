@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -171,6 +173,33 @@ def track_options(command: F) -> F:
     )(command)
 
 
+@dataclass(frozen=True)
+class Execution:
+    """How a command trains: device, members at a time, tracker."""
+
+    device: str | None = None
+    jobs: int | None = None
+    track: str | None = None
+    track_weights: bool = False
+
+
+def with_execution(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Pass --device, --jobs, --track and --track-weights to a command as one `execution`."""
+
+    @wraps(command)
+    def packed(
+        *args: Any,
+        device: str | None,
+        jobs: int | None,
+        track: str | None,
+        track_weights: bool,
+        **options: Any,
+    ) -> Any:
+        return command(*args, execution=Execution(device, jobs, track, track_weights), **options)
+
+    return packed
+
+
 def parse_settings(settings: Sequence[str], option: str = "--set") -> dict[str, Any]:
     """Parsed `--set key=value`, with values as YAML. Raises RecipeError that names the option."""
     import yaml
@@ -207,19 +236,12 @@ def training_project(
     recipe: Path | None,
     data: Path | None,
     overrides: Mapping[str, Any],
-    *,
-    device: str | None = None,
-    jobs: int | None = None,
-    track: str | None = None,
-    track_weights: bool = False,
+    execution: Execution | None = None,
 ) -> Project:
     """The project of a command that trains: of --recipe, else --data, else ens.yaml, else the digits."""
     from ensemble.api.project import Project
 
-    tracking = tracked(settings, track, track_weights)
-    return Project.for_training(
-        recipe, data, overrides, runs=settings.runs, device=device, jobs=jobs, track=tracking
-    )
+    return Project.for_training(recipe, data, overrides, **_workspace_options(settings, execution or Execution()))
 
 
 def runs_project(
@@ -227,27 +249,21 @@ def runs_project(
     recipe: Path | None = None,
     data: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
+    execution: Execution | None = None,
     *,
-    device: str | None = None,
-    jobs: int | None = None,
-    track: str | None = None,
-    track_weights: bool = False,
     trains: bool = False,
 ) -> Project:
     """The project of a command on runs: as for training, with the data of the newest run before the digits."""
     from ensemble.api.project import Project
 
-    tracking = tracked(settings, track, track_weights)
-    return Project.for_runs(
-        recipe,
-        data,
-        overrides or {},
-        trains=trains,
-        runs=settings.runs,
-        device=device,
-        jobs=jobs,
-        track=tracking,
-    )
+    options = _workspace_options(settings, execution or Execution())
+    return Project.for_runs(recipe, data, overrides or {}, trains=trains, **options)
+
+
+def _workspace_options(settings: Settings, execution: Execution) -> dict[str, Any]:
+    """Raises EnsError if the packages of the tracker are not installed."""
+    tracking = tracked(settings, execution.track, execution.track_weights)
+    return {"runs": settings.runs, "device": execution.device, "jobs": execution.jobs, "track": tracking}
 
 
 def tracked(settings: Settings, track: str | None, weights: bool) -> Tracking | None:

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble.cli import completion
-from ensemble.cli.options import HomePath, runs_project, share
+from ensemble.cli.options import Execution, HomePath, runs_project, share
 from ensemble.cli.terminal import Settings, note
 
 if TYPE_CHECKING:
-    from ensemble.api.prediction import PredictedBatch
+    from ensemble.api.prediction import PredictedBatch, Predictor
     from ensemble.api.workspace import Workspace
     from ensemble.combine.predicting_members import PredictingMembers as PredictingMembers
+    from ensemble.core.events import Listener
     from ensemble.data.inputs import NamedImage
-    from ensemble.report.prediction_output import Uncertainty
+    from ensemble.report.prediction_output import Layout, Uncertainty
     from ensemble.runs.run import Run
 
 
@@ -68,11 +69,10 @@ def command(
     ens predict resnet34-5e6f7a8b list.csv --images photos --uncertain --format jsonl --out said.jsonl
     """
     from ensemble.api.prediction import predictor
-    from ensemble.core.errors import DataError
     from ensemble.data.inputs import named_images
     from ensemble.report.prediction_output import Layout
 
-    project = runs_project(settings, device=device)
+    project = runs_project(settings, execution=Execution(device))
     run, images = _run_and_images(project, words)
     named_inputs: list[NamedImage] = []
     layouts: list[Layout] = []
@@ -85,22 +85,8 @@ def command(
             _refuse_overwriting(out, [*map(Path, images), *(image.path for image in named_inputs)])
 
     loaded = predictor(project, run, uncertain=uncertain, coverage=coverage, before=check_inputs)
-    (layout,) = layouts
-    unreadable: list[str] = []
-    done = 0
     with _output(out) as write, project.listener as listener:
-        header = layout.head()
-        listener.progress("predicting", 0, len(named_inputs))
-        for batch in loaded.batches(named_inputs):
-            done += len(batch.names) + len(batch.unreadable)
-            listener.progress("predicting", done, len(named_inputs))
-            unreadable += batch.unreadable
-            if batch.names and header:  # without a readable image, not even the header is written
-                write(header)
-                header = ""
-            write(layout.rows(batch.names, batch.probs, _uncertainty(batch)))
-        if len(unreadable) == len(named_inputs):
-            raise DataError(f"none of {len(named_inputs)} images can be read; the first: {unreadable[0]}")
+        unreadable = _write_predictions(loaded, named_inputs, layouts[0], write, listener)
     for line in unreadable:
         note(f"left out: {line}")
     note(f"{len(named_inputs) - len(unreadable)} of {len(named_inputs)} images predicted by {run.id}")
@@ -149,3 +135,30 @@ def _output(out: Path | None) -> Iterator[Callable[[str], None]]:
             file.write(text.encode())
 
         yield write
+
+
+def _write_predictions(
+    loaded: Predictor,
+    images: Sequence[NamedImage],
+    layout: Layout,
+    write: Callable[[str], None],
+    listener: Listener,
+) -> list[str]:
+    """Write the rows of all images; returns lines on the unreadable ones. Raises DataError if all of them are."""
+    from ensemble.core.errors import DataError
+
+    unreadable: list[str] = []
+    done = 0
+    header = layout.head()
+    listener.progress("predicting", 0, len(images))
+    for batch in loaded.batches(images):
+        done += len(batch.names) + len(batch.unreadable)
+        listener.progress("predicting", done, len(images))
+        unreadable += batch.unreadable
+        if batch.names and header:  # without a readable image, not even the header is written
+            write(header)
+            header = ""
+        write(layout.rows(batch.names, batch.probs, _uncertainty(batch)))
+    if len(unreadable) == len(images):
+        raise DataError(f"none of {len(images)} images can be read; the first: {unreadable[0]}")
+    return unreadable

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ensemble.cli import completion
-from ensemble.cli.options import HomePath, data_settings, runs_options, runs_project
+from ensemble.cli.options import Execution, HomePath, data_settings, runs_options, runs_project
 from ensemble.cli.terminal import Settings, note
 
 PICTURES = 12
@@ -54,7 +54,7 @@ def command(
     """
     from ensemble.core.files import json_text
 
-    project = runs_project(settings, recipe, data, data_settings(settings_), device=device)
+    project = runs_project(settings, recipe, data, data_settings(settings_), Execution(device))
     page = project.report(run, out=out, pictures=pictures, explain=explain)
     if as_json:
         click.echo(json_text(page.facts()), nl=False)

@@ -9,7 +9,15 @@ import click
 
 from ensemble.cli.combine import combine_text
 from ensemble.cli.ls import print_leaderboard
-from ensemble.cli.options import HomePath, parse_settings, set_option, track_options, training_project
+from ensemble.cli.options import (
+    Execution,
+    HomePath,
+    parse_settings,
+    set_option,
+    track_options,
+    training_project,
+    with_execution,
+)
 from ensemble.cli.terminal import Settings, as_json_text
 from ensemble.cli.train import print_members, print_plan, raise_errors
 
@@ -37,19 +45,17 @@ if TYPE_CHECKING:
     "--report/--no-report", default=True, help="Write the page of `ens report` at the end. [default: report]"
 )
 @click.pass_obj
+@with_execution
 def command(
     settings: Settings,
     recipe: Path | None,
     data: Path | None,
     settings_: tuple[str, ...],
-    device: str | None,
-    jobs: int | None,
     retry: bool,
     dry_run: bool,
-    track: str | None,
-    track_weights: bool,
     as_json: bool,
     report: bool,
+    execution: Execution,
 ) -> None:
     """Run a whole recipe: check the data, train the members, combine, submit, report, list.
 
@@ -57,16 +63,7 @@ def command(
     ens run recipes/cifar10-cpu.yaml --data cifar10
     ens run recipes/cifar10.yaml --dry-run
     """
-    project = training_project(
-        settings,
-        recipe,
-        data,
-        parse_settings(settings_),
-        device=device,
-        jobs=jobs,
-        track=track,
-        track_weights=track_weights,
-    )
+    project = training_project(settings, recipe, data, parse_settings(settings_), execution)
     run_pipeline(project, retry=retry, dry_run=dry_run, as_json=as_json, report=report)
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ensemble.cli import completion
-from ensemble.cli.options import FiniteFloat, runs_project, share
+from ensemble.cli.options import Execution, FiniteFloat, runs_project, share
 from ensemble.cli.terminal import Settings, note
+
+if TYPE_CHECKING:
+    from ensemble.serve.predictor import Limits
 
 _positive = FiniteFloat(0.001)
 
@@ -58,20 +62,15 @@ _positive = FiniteFloat(0.001)
 @click.pass_obj
 def command(
     settings: Settings,
+    /,
     source: str | None,
     host: str,
     port: int,
     coverage: float,
     device: str | None,
-    max_body: float,
-    max_pixels: int,
-    max_files: int,
-    timeout: float,
-    queue: int,
-    batch: int,
-    decoders: int,
     hosts: tuple[str, ...],
     as_json: bool,
+    **limits: Any,
 ) -> int | None:
     """Serve RUN - a member, an ensemble, or what `ens export` wrote - over HTTP, with a page.
 
@@ -89,14 +88,11 @@ def command(
     from ensemble.core.errors import require
 
     require("a service", "fastapi", "uvicorn", "python_multipart")
-    from ensemble.serve.predictor import MEGABYTE, Limits
-
-    limits = Limits(int(max_body * MEGABYTE), max_pixels, max_files, timeout, queue, batch, decoders)
 
     def started(url: str, run: str) -> None:
         click.echo(json.dumps({"url": url, "run": run}) if as_json else url)
 
-    project = runs_project(settings, device=device)
+    project = runs_project(settings, execution=Execution(device))
     try:
         serve(
             project,
@@ -104,7 +100,7 @@ def command(
             host=host,
             port=port,
             coverage=coverage,
-            limits=limits,
+            limits=_limits(**limits),
             hosts=hosts,
             started=started,
         )
@@ -112,3 +108,11 @@ def command(
         note("stopped")
         return 130
     return None
+
+
+def _limits(
+    max_body: float, max_pixels: int, max_files: int, timeout: float, queue: int, batch: int, decoders: int
+) -> Limits:
+    from ensemble.serve.predictor import MEGABYTE, Limits
+
+    return Limits(int(max_body * MEGABYTE), max_pixels, max_files, timeout, queue, batch, decoders)

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble.cli import completion
-from ensemble.cli.options import HomePath, parse_settings, set_option, track_options, training_project
+from ensemble.cli.options import (
+    Execution,
+    HomePath,
+    parse_settings,
+    set_option,
+    track_options,
+    training_project,
+    with_execution,
+)
 from ensemble.cli.terminal import Settings, as_json_text, markdown, note
 from ensemble.cli.train import print_plan, raise_errors
 from ensemble.core.errors import RecipeError, abbreviated
@@ -55,6 +63,7 @@ if TYPE_CHECKING:
 @track_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
+@with_execution
 def command(
     settings: Settings,
     recipe: Path | None,
@@ -65,14 +74,11 @@ def command(
     seeds: tuple[int, ...],
     data: Path | None,
     settings_: tuple[str, ...],
-    device: str | None,
-    jobs: int | None,
     retry: bool,
     dry_run: bool,
     out: Path | None,
-    track: str | None,
-    track_weights: bool,
     as_json: bool,
+    execution: Execution,
 ) -> None:
     """Train a recipe for every combination of values, and print the table; without values, of its members.
 
@@ -86,16 +92,7 @@ def command(
     """
     from ensemble.core.errors import MembersFailed
 
-    project = training_project(
-        settings,
-        recipe,
-        data,
-        parse_settings(settings_),
-        device=device,
-        jobs=jobs,
-        track=track,
-        track_weights=track_weights,
-    )
+    project = training_project(settings, recipe, data, parse_settings(settings_), execution)
     options: dict[str, Any] = {
         "grid": _values(grids),
         "search": _ranges(ranges),

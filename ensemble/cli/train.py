@@ -11,12 +11,14 @@ import click
 from ensemble.cli import completion
 from ensemble.cli.options import (
     Duration,
+    Execution,
     F,
     data_options,
     finite_float,
     parse_settings,
     track_options,
     training_project,
+    with_execution,
 )
 from ensemble.cli.terminal import Settings, as_json_text
 
@@ -105,6 +107,7 @@ def add_options(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
 @track_options
 @click.option("--json", "as_json", is_flag=True, help="Print the runs and their scores as JSON.")
 @click.pass_obj
+@with_execution
 def command(
     settings: Settings,
     /,
@@ -113,15 +116,12 @@ def command(
     data: Path | None,
     seeds: tuple[int, ...],
     settings_: tuple[str, ...],
-    device: str | None,
-    jobs: int | None,
     retry: bool,
     budget: float | None,
     dry_run: bool,
     full: bool,
     as_json: bool,
-    track: str | None,
-    track_weights: bool,
+    execution: Execution,
     **keys: Any,
 ) -> None:
     """Train members and print their run ids.
@@ -139,9 +139,7 @@ def command(
 
     overrides = {key: value for key, value in keys.items() if value is not None}
     overrides |= parse_settings(settings_) | ({"full": True} if full else {})
-    project = training_project(
-        settings, recipe, data, {}, device=device, jobs=jobs, track=track, track_weights=track_weights
-    )
+    project = training_project(settings, recipe, data, {}, execution)
     if dry_run:
         plan = project.plan(archs, seeds=seeds, budget=budget, **overrides)
         if as_json:

@@ -13,7 +13,7 @@ from ensemble.combine.candidates import leaves, refit_of
 from ensemble.combine.crossfit import Progress, no_progress
 from ensemble.combine.evaluate import Evaluation, Score, evaluate
 from ensemble.combine.fit import Plan
-from ensemble.combine.record import PIPELINE, MemberRow, ensemble_of
+from ensemble.combine.record import PIPELINE, Ensemble, MemberRow, ensemble_of
 from ensemble.combine.report import Report, report
 from ensemble.combine.rules import rules
 from ensemble.combine.run_record import facts_of, metrics_of, notes_of
@@ -89,13 +89,13 @@ def combine(
     """
     check_name(metric)
     run_id(name, "0" * 8)  # report an invalid name before the work
-    members, notes = leaves(runs)
-    if not members:
+    candidates, notes = leaves(runs)
+    if not candidates:
         raise DataError(f"no complete runs of this data set in {folder}; type `ens train`, or name the runs")
-    _plan(members, threshold, per_arch, rule, calibrate)  # report invalid settings before files are read
-    members, valid, copies = without_copies(members, gather(members, "valid"))
-    plan = _plan(members, threshold, per_arch, rule, calibrate)
-    plan, evaluation = _evaluated(plan, members, valid, metric, progress)
+    settings = (threshold, per_arch, rule, calibrate)
+    _plan(candidates, *settings)  # report invalid settings before files are read
+    members, valid, copies = without_copies(candidates, gather(candidates, "valid"))
+    plan, evaluation = _evaluated(_plan(members, *settings), members, valid, metric, progress)
     ensemble_report = report(plan, evaluation, valid, members)
     kept = [members[i] for i in evaluation.fitted.selection.kept]
     sources = [refit_of(run, all_runs(folder)) for run in kept] if refits else kept
@@ -106,27 +106,22 @@ def combine(
     refitted = any(source.id != run.id for source, run in zip(sources, kept, strict=True))
     notes += copies + notes_of(evaluation, kept, refitted, valid, threshold) + compared_note + test_notes
     ensemble = ensemble_of(plan, evaluation.fitted, metric, sources)
+    files = _files(ensemble, evaluation, ensemble_report)
+    predictions = {"valid": valid.predictions(evaluation.crossfitted, path.name), **tests}
     facts = facts_of(name, digest, kept, sources, valid.classes, tests)
-    run = write_run(
-        path,
-        facts,
-        predictions={"valid": valid.predictions(evaluation.crossfitted, path.name), **tests},
-        files={
-            "ensemble.yaml": text.dump(ensemble.config()),
-            "ensemble.npz": arrays_content(evaluation.fitted.params),
-            "report.json": json_text(ensemble_report.facts()),
-        },
-        metrics=metrics_of(evaluation, valid, refitted),
-    )
-    return Combined(
-        run,
-        ensemble.rule,
-        tuple(sorted(ensemble.rows, key=lambda row: (not row.kept, -row.accuracy, row.id))),
-        ensemble.temperature,
-        evaluation.scores[plan.metric.name],
-        ensemble_report,
-        tuple(notes),
-    )
+    scores = metrics_of(evaluation, valid, refitted)
+    run = write_run(path, facts, predictions=predictions, files=files, metrics=scores)
+    rows = tuple(sorted(ensemble.rows, key=lambda row: (not row.kept, -row.accuracy, row.id)))
+    results = evaluation.scores[plan.metric.name]
+    return Combined(run, ensemble.rule, rows, ensemble.temperature, results, ensemble_report, tuple(notes))
+
+
+def _files(ensemble: Ensemble, evaluation: Evaluation, ensemble_report: Report) -> dict[str, bytes | str]:
+    return {
+        "ensemble.yaml": text.dump(ensemble.config()),
+        "ensemble.npz": arrays_content(evaluation.fitted.params),
+        "report.json": json_text(ensemble_report.facts()),
+    }
 
 
 def _evaluated(

@@ -113,25 +113,8 @@ def open_images(
     }
     opened = {transform: file.opened() for transform, file in files.items()}
     if any(pixels is None for pixels in opened.values()):
-        reason = ""
-        try:
-            with _writer_lock(folder, note):
-                # another process may have written them while this one waited
-                opened |= {
-                    transform: files[transform].opened() for transform, pixels in opened.items() if pixels is None
-                }
-                todo = [files[transform] for transform, pixels in opened.items() if pixels is None]
-                chosen, reason = make_room(folder, list(files.values()), todo) if todo else ([], "")
-                if chosen:
-                    paths_by_row = [path_by_row[row] for row in range(len(digests))]
-                    write_files(chosen, _pixels_of(dataset, chosen), paths_by_row, progress)
-                    opened |= {file.transform: file.mapped() for file in chosen}
-        except (DataError, RecipeError):
-            raise
-        except EnsError as error:
-            reason = str(error)
-        if reason:
-            note(f"images are decoded again in every epoch: {reason}")
+        paths_by_row = [path_by_row[row] for row in range(len(digests))]
+        opened |= _written(dataset, files, opened, paths_by_row, progress, note)
     dataset.decoded.forget(digests)
     return [
         StreamedImages(transform, dataset.open_image, paths)
@@ -139,6 +122,36 @@ def open_images(
         else StoredImages(transform, pixels, row_by_path)
         for transform, pixels in ((transform, opened[transform]) for transform in transforms)
     ]
+
+
+def _written(
+    dataset: Dataset,
+    files: Mapping[Preprocess, StoreFile],
+    opened: Mapping[Preprocess, Pixels | None],
+    paths: Sequence[str],
+    progress: Progress | None,
+    note: Note,
+) -> dict[Preprocess, Pixels | None]:
+    """The files that were not open, now written, as far as the disk allows.  paths: in the order of the rows."""
+    missing = [files[transform] for transform, pixels in opened.items() if pixels is None]
+    result: dict[Preprocess, Pixels | None] = {}
+    reason = ""
+    try:
+        with _writer_lock(missing[0].folder, note):
+            # another process may have written them while this one waited
+            result |= {file.transform: file.opened() for file in missing}
+            todo = [file for file in missing if result[file.transform] is None]
+            chosen, reason = make_room(missing[0].folder, list(files.values()), todo) if todo else ([], "")
+            if chosen:
+                write_files(chosen, _pixels_of(dataset, chosen), paths, progress)
+                result |= {file.transform: file.mapped() for file in chosen}
+    except (DataError, RecipeError):
+        raise
+    except EnsError as error:
+        reason = str(error)
+    if reason:
+        note(f"images are decoded again in every epoch: {reason}")
+    return result
 
 
 def _pixels_of(dataset: Dataset, files: Sequence[StoreFile]) -> Callable[[str], list[Pixels]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ensemble.core.errors import EnsError, RecipeError, one_line
 from ensemble.recipe.file import RecipeFile
@@ -80,6 +80,24 @@ class Trial:
     score: float | None
 
 
+def _study(space: Mapping[str, Range], journal: Path, higher: bool) -> Any:
+    """The study that `journal` holds, or a new one. Raises RecipeError without optuna or for an empty range."""
+    try:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+    except ImportError as error:
+        raise RecipeError("a guided search needs optuna; type `pip install 'optuna>=4'`") from error
+    for key, (low, high, *scale) in space.items():
+        if not low < high or (scale and low <= 0):
+            raise RecipeError(f"search {key}: {low} to {high} found, a low end below the high one expected")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    direction: Literal["maximize", "minimize"] = "maximize" if higher else "minimize"
+    return optuna.create_study(storage=storage, study_name="sweep", load_if_exists=True, direction=direction)
+
+
 def search(
     space: Mapping[str, Range],
     trials: int,
@@ -95,24 +113,10 @@ def search(
     digits, so that equal values give the same member. An interrupted trial is repeated with its values. evaluate:
     values -> score; an EnsError counts as a failed trial. Raises RecipeError without optuna or for an empty range.
     """
-    try:
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-    except ImportError as error:
-        raise RecipeError("a guided search needs optuna; type `pip install 'optuna>=4'`") from error
-    for key, (low, high, *scale) in space.items():
-        if not low < high or (scale and low <= 0):
-            raise RecipeError(f"search {key}: {low} to {high} found, a low end below the high one expected")
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    journal.parent.mkdir(parents=True, exist_ok=True)
+    study = _study(space, journal, higher)
+    import optuna
+
     state = optuna.trial.TrialState
-    study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(journal))),
-        study_name="sweep",
-        load_if_exists=True,
-        direction="maximize" if higher else "minimize",
-    )
     for interrupted in study.get_trials(states=[state.RUNNING]):
         study.tell(interrupted.number, state=state.FAIL)
         study.enqueue_trial(interrupted.params)
