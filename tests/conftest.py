@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 def pytest_configure(config: pytest.Config) -> None:
     """Runs are compared bit for bit, so the number of threads must not depend on what else the machine does.
 
-    It is set before numpy and torch are imported, which read it once.
+    It is set before numpy and torch are imported, which read it once. Nor does an example of hypothesis fail
+    because the machine is busy.
     """
     import joblib
+    from hypothesis import settings
 
+    settings.register_profile("tests", deadline=None)
+    settings.load_profile("tests")
     workers = getattr(config.option, "numprocesses", None) or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, joblib.cpu_count() // workers)))
 

@@ -40,7 +40,7 @@ def test_fitted_temperature_recovers_the_true_one():
 
 
 @given(st.integers(2, 10), st.floats(0.3, 0.98), st.sampled_from([0.8, 0.9, 0.95]), st.integers(0, 99))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_conformal_sets_cover_new_rows(k: int, skill: float, coverage: float, seed: int) -> None:
     random = np.random.default_rng(seed)
     targets = random.integers(0, k, 4000)

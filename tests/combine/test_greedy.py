@@ -14,7 +14,7 @@ from ensemble.metrics import find, metrics
 NAMES = [*metrics.names(), "roc_auc:b", "accuracy+kappa"]
 
 
-FEW = settings(max_examples=30, deadline=None)
+FEW = settings(max_examples=30)
 
 
 KNOWN = ["accuracy", "balanced_accuracy", "macro_f1", "kappa", "log_loss", "brier"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.combined import Decided, N, decided, made, written
+from helpers.combined import Decided, M, N, decided, made, written
 from helpers.fake_runs import CLASSES, predictions, run
 
 from ensemble.combine.rules import rules
@@ -41,7 +41,7 @@ def test_no_row_of_a_nested_ensemble_uses_its_own_target(tmp_path: Path, rule: s
 def honest(folder: Path, rule: str, folds: np.ndarray, flip: int) -> np.ndarray:
     """valid.npz of an ensemble of ensembles, with other targets in the fold `flip`."""
     runs = []
-    for i in range(N):
+    for i in range(M):
         one = predictions(N, i, skill=0.4 + 0.1 * i)
         targets = np.where(folds == flip, (one.targets + 1) % len(CLASSES), one.targets)
         runs.append(run(folder, f"net{i}-0", {"valid": replace(one, targets=targets)}))

@@ -34,7 +34,7 @@ def test_accuracy_of_members_that_are_always_wrong_is_the_plain_mean():
 
 
 @pytest.mark.parametrize("name", [name for name in rules.names() if name != "auto"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(m=st.integers(1, 5), n=st.integers(1, 40), k=st.integers(2, 20), seed=st.integers(0, 99))
 def test_rule_works_row_by_row(name, m, n, k, seed):
     row_by_row(name, m, n, k, seed)

@@ -18,7 +18,6 @@ def positive(m, seed):
     return root @ root.T + 1e-6 * np.eye(m), random.normal(size=m)
 
 
-@settings(deadline=None)
 @given(**sizes)
 def test_quadratic_is_at_its_minimum(m, seed):
     matrix, vector = positive(m, seed)
@@ -39,7 +38,7 @@ def expected_by_em(likelihoods, steps=20_000):
     return weights
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(m=st.integers(1, 6), n=st.integers(3, 60), seed=st.integers(0, 10_000))
 def test_mixture_is_as_likely_as_by_em(m, n, seed):
     likelihoods = np.random.default_rng(seed).uniform(1e-6, 1, (n, m)) ** 2

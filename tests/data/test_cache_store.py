@@ -115,7 +115,7 @@ def test_damaged_store_is_repeated(
     assert (result.take(np.arange(7)) == before).all()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(count=st.integers(1, 20), chunk=st.integers(50, 2000))
 def test_store_checks_every_byte(count: int, chunk: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     where = tmp_path_factory.mktemp("squares")

@@ -224,7 +224,7 @@ def _samples() -> list[bytes]:
     return result
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(_samples()), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=8))
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_bytes_give_an_image_or_a_data_error(

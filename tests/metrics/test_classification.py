@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers.class_names import CLASSES
 from helpers.synthetic import softmax
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as theirs
@@ -79,7 +79,6 @@ def ece_by_hand(probs, targets, bins=15):
     return total
 
 
-@settings(deadline=None)
 @given(scored())
 @example((np.full((1, 2), 0.5, np.float32), np.array([1])))
 @example((np.eye(3, dtype=np.float32)[[2, 2, 2]], np.array([0, 0, 1])))
@@ -153,7 +152,6 @@ def test_absent_class_changes_no_metric(case, more):
     assert score(wider, targets) == pytest.approx(score(probs, targets), **exact)
 
 
-@settings(deadline=None)
 @given(scored())
 def test_roc_auc_of_one_class_against_the_rest(case):
     probs, targets = case

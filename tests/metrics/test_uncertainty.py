@@ -12,7 +12,7 @@ from ensemble.metrics.classification import disagreement, entropy
 
 
 @given(st.integers(2, 6), st.integers(1, 5), st.integers(0, 999))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_disagreement_is_the_mutual_information(k: int, m: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     probs = random.dirichlet(np.full(k, 0.3), (m, 7)).astype(np.float32)

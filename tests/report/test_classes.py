@@ -13,7 +13,7 @@ from ensemble.report.classes import balance, class_scores, confusion
 
 
 @given(st.integers(2, 5), st.integers(8, 60), st.integers(0, 999))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_class_scores_are_scikit_learns(k: int, n: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     rows = rows_of(np.concatenate([np.arange(k), random.integers(0, k, n)]), random.random((n + k, k)) + 1e-3)

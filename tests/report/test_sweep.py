@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ensemble.core.errors import EnsError
@@ -16,7 +16,6 @@ SCORES = st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=3), min_size=6,
 
 
 @given(SCORES, st.booleans())
-@settings(deadline=None)
 def test_sweep_table_shows_every_cell_and_the_best_in_bold(scores: list[list[float]], higher: bool) -> None:
     axes = {"augment": ("none", "flip"), "epochs": ("1", "2", "3")}
     places = [(a, e) for a in axes["augment"] for e in axes["epochs"]]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.recipes import small_recipe
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -23,7 +23,6 @@ from ensemble.training.methods.progressive import progressive, share_of_pixels, 
 
 
 @given(st.integers(8, 64), st.integers(1, 200), st.integers(1, 40))
-@settings(deadline=None)
 def test_progressive_sides_grow_to_the_full_size(first: int, more: int, epochs: int) -> None:
     size = first + more
     result = sides(small_recipe(image_size=size, progressive=first), epochs)

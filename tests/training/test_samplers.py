@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.recipes import small_recipe
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ensemble.core.errors import DataError
@@ -26,7 +26,6 @@ LABELS = st.lists(st.integers(0, 3), min_size=4, max_size=60).map(lambda more: n
 
 
 @given(LABELS, st.integers(1, 40), st.booleans(), st.integers(0, 99))
-@settings(deadline=None)
 def test_oversampling_counts(labels: Any, count: int, cut: bool, seed: int) -> None:
     chosen = sampler(small_recipe(sampler="oversample", sampler_count=count, sampler_cut=cut), labels, 4)
     assert isinstance(chosen, OverSampler)
@@ -61,7 +60,6 @@ def test_weighted_sampler_draws_every_class_alike() -> None:
 
 
 @given(st.lists(st.floats(0, 9, width=32), min_size=1, max_size=60), st.floats(0.1, 0.9), st.integers(0, 70))
-@settings(deadline=None)
 def test_pruning_leaves_out_a_share_of_what_is_learnt_well(losses: list[float], share: float, least: int) -> None:
     rng, seen = random.Random(0), np.array(losses, np.float32)
     items = len(seen) + 5  # five are never seen

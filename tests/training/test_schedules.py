@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -34,7 +34,6 @@ def test_schedule_step_is_torchs(epochs: int, batches: int) -> None:
 
 
 @given(st.lists(st.integers(0, 6), max_size=25), st.integers(0, 4))
-@settings(deadline=None)
 def test_schedule_plateau_is_torchs(losses_: list[int], patience: int) -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=patience, threshold=0.0, eps=0.0)
