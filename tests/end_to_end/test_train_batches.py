@@ -87,7 +87,7 @@ def test_out_of_memory_halves_the_batch(
 
     def limited(self: Network, x: torch.Tensor) -> torch.Tensor:
         # it fits at first, as another program comes and goes
-        if len(x) > 3 and len(fitted) > 40:
+        if len(x) > 3 and len(fitted) > 20:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         fitted.append(len(x))
         return forward(self, x)

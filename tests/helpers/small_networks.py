@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import Recipe
 
 
@@ -13,7 +14,8 @@ def built_network(n_classes: int = 3, state: Any = None, **keys: Any) -> Any:
     from ensemble.models.network import build_network
 
     torch.manual_seed(keys.get("seed", 0))
-    return build_network(Recipe.model_validate(keys), n_classes, state)
+    recipe = resolved(Recipe.model_validate({"weights": "none", "image_size": 224, **keys}))
+    return build_network(recipe, n_classes, state)
 
 
 def random_images(n: int, size: int) -> Any:

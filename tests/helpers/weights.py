@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ensemble.recipe.resolve import resolved
 from ensemble.recipe.schema import Recipe
 
 ARCH = "squeezenet1_1"  # the smallest file
@@ -20,7 +21,8 @@ def library_state(arch: str = ARCH) -> dict[str, Any]:
 def built_from(state: Any = None, arch: str = ARCH, **keys: Any) -> Any:
     from ensemble.models.network import build_network
 
-    return build_network(Recipe.model_validate({"arch": arch, "image_size": 64, **keys}), 4, state)
+    recipe = resolved(Recipe.model_validate({"arch": arch, "weights": "none", "image_size": 64, **keys}))
+    return build_network(recipe, 4, state)
 
 
 def write(path: Path, state: dict[str, Any]) -> Path:
