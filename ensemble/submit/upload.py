@@ -62,21 +62,22 @@ def _file_argument(path: Path) -> str:
 
 
 def run_upload(upload: Upload) -> str:
-    """Run the command and return its last line of output. Raises EnsError, with that line, if it fails."""
+    """Run the command and return its last line of output. Raises EnsError, with its last error, if it fails."""
     program = shutil.which(PROGRAM) or PROGRAM
     try:
         process = subprocess.run(
-            [program, *upload.arguments[1:]],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
+            [program, *upload.arguments[1:]], capture_output=True, text=True, errors="replace", check=False
         )
     except OSError as error:
         raise EnsError(f"{PROGRAM} cannot be run: {error.strerror or error}") from error
-    lines = [line.strip() for line in re.split(r"[\r\n]+", process.stdout) if line.strip()]
-    last = one_line(lines[-1]) if lines else "it said nothing"
     if process.returncode:
+        last = _last_line(process.stdout, process.stderr)
         raise EnsError(f"{PROGRAM} ended with code {process.returncode}: {last}")
-    return f"{PROGRAM}: {last}"
+    return f"{PROGRAM}: {_last_line(process.stderr, process.stdout)}"
+
+
+def _last_line(*outputs: str) -> str:
+    """The last line of the last output that has any, without progress bars, which go to either."""
+    lines = [line.strip() for output in outputs for line in re.split(r"[\r\n]+", output) if line.strip()]
+    messages = [line for line in lines if not re.search(r"\d%\|", line)]
+    return one_line(messages[-1]) if messages else "it said nothing"
