@@ -160,3 +160,19 @@ def numbered_images(here: Path) -> Path:
     from helpers.layouts import draw
 
     return draw(*[f"images/{i}.png" for i in range(8)])
+
+
+@pytest.fixture
+def decodes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Has an entry for each image that is decoded."""
+    from ensemble.data import images
+
+    calls: list[int] = []
+    original = images.decode_with_remark
+
+    def counted(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        return original(*args, **options)
+
+    monkeypatch.setattr(images, "decode_with_remark", counted)
+    return calls

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ DOCS = ROOT / "ensemble" / "docs"
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table. Bars in cells are escaped."""
+    """A table of texts, not padded as those of ensemble.core.table are, so that a new key changes one line."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
@@ -64,10 +64,10 @@ def _shown(value: Any, required: bool) -> str:
 
 def recipe_keys() -> str:
     """Every section of a recipe."""
-    from ensemble.recipe import schema
+    from ensemble.recipe import data_spec, schema
 
     sections = (
-        ("`data`", schema.DataSpec),
+        ("`data`", data_spec.DataSpec),
         ("`defaults` and each of `members`", schema.Recipe),
         ("`stages` of a member", schema.Stage),
         ("`combine`", schema.CombineSpec),
@@ -83,8 +83,8 @@ def methods() -> str:
     from ensemble.export.exporters import exporters
     from ensemble.metrics import metrics
     from ensemble.models.weight_sources import weight_sources
+    from ensemble.recipe.data_spec import forms
     from ensemble.recipe.methods import METHODS, registry
-    from ensemble.recipe.schema import forms
     from ensemble.submit.formats import formats
     from ensemble.tracking import trackers
 

@@ -37,7 +37,7 @@ def private_uses(source: str) -> list[str]:
 def test_no_private_name_is_used() -> None:
     paths = [*(ROOT / "tests").rglob("*.py")]
     uses = {path.name: private_uses(path.read_text(encoding="utf-8")) for path in paths if path != Path(__file__)}
-    assert {name: found for name, found in uses.items() if found} == {}
+    assert {name: result for name, result in uses.items() if result} == {}
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import pytest
 import reference
 
 from ensemble.cli import run as ens
-from ensemble.recipe import schema
+from ensemble.recipe import data_spec, field_types, schema
 
 ROOT = Path(__file__).parent.parent
 MODELS = (
-    schema.DataSpec,
+    data_spec.DataSpec,
     schema.Recipe,
     schema.Stage,
     schema.CombineSpec,
@@ -23,7 +23,7 @@ MODELS = (
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
-def test_every_key_of_a_recipe_is_described(model: type[schema.Frozen]) -> None:
+def test_every_key_of_a_recipe_is_described(model: type[field_types.Frozen]) -> None:
     assert list(reference.descriptions(model)) == list(model.model_fields)
 
 

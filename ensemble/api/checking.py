@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ensemble.api.workspace import Workspace
     from ensemble.check.checking import Check
     from ensemble.data.dataset import Dataset
-    from ensemble.recipe.schema import DataSpec
+    from ensemble.recipe.data_spec import DataSpec
 
 
 @dataclass(frozen=True, repr=False)

@@ -13,7 +13,7 @@ from ensemble.runs.origin import named_run
 
 if TYPE_CHECKING:
     from ensemble.api.workspace import Workspace
-    from ensemble.recipe.schema import DataSpec
+    from ensemble.recipe.data_spec import DataSpec
     from ensemble.runs.run import Run
     from ensemble.submit.submission import Submission
 

@@ -12,8 +12,8 @@ from ensemble.runs.origin import named_run
 
 if TYPE_CHECKING:
     from ensemble.api.workspace import Workspace
+    from ensemble.recipe.data_spec import DataSpec
     from ensemble.recipe.file import RecipeFile
-    from ensemble.recipe.schema import DataSpec
     from ensemble.report.page import Page
     from ensemble.report.sections.scope import Evidence, Subject
     from ensemble.runs.run import Run

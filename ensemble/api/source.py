@@ -14,8 +14,8 @@ from ensemble.core.events import Listener
 from ensemble.runs.run import Run
 
 if TYPE_CHECKING:
+    from ensemble.recipe.data_spec import DataSpec
     from ensemble.recipe.file import RecipeFile
-    from ensemble.recipe.schema import DataSpec
 
 DEFAULT_RECIPE = Path("ens.yaml")
 DEFAULT_RECIPES = (DEFAULT_RECIPE, Path("ens.yml"))
@@ -264,7 +264,7 @@ def split_overrides(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[
 
 def data_spec(path: Path | None) -> DataSpec:
     """The data at `path` as it looks; without a path the digits. Raises DataError."""
-    from ensemble.recipe.schema import DataSpec
+    from ensemble.recipe.data_spec import DataSpec
 
     if path is None:
         return DataSpec()
@@ -277,7 +277,7 @@ def with_keys(spec: DataSpec, keys: Mapping[str, Any]) -> DataSpec:
     """`spec` with other values for `keys`. Raises RecipeError."""
     if not keys:
         return spec
-    from ensemble.recipe.schema import DataSpec
+    from ensemble.recipe.data_spec import DataSpec
     from ensemble.recipe.text import refuse, validated
 
     problems: list[str] = []

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ensemble.data.dataset import Dataset
+    from ensemble.recipe.data_spec import DataSpec
     from ensemble.recipe.file import RecipeFile
-    from ensemble.recipe.schema import DataSpec, ResolvedRecipe
+    from ensemble.recipe.schema import ResolvedRecipe
     from ensemble.tracking import Tracking
 
 

@@ -52,8 +52,9 @@ def keys(ctx: click.Context) -> Iterable[str]:
     """Keys of a recipe with `=`, and the values of keys with a fixed set of values, and of methods."""
     from typing import Literal, get_args, get_origin
 
+    from ensemble.recipe.data_spec import DataSpec
     from ensemble.recipe.methods import METHODS, registry
-    from ensemble.recipe.schema import DataSpec, Recipe
+    from ensemble.recipe.schema import Recipe
 
     key, typed, _ = str(ctx.meta.get(_INCOMPLETE, "")).partition("=")
     if typed and key in METHODS:  # only now, as the import of methods takes seconds

@@ -101,7 +101,7 @@ def recipe_text(guessed: Guess, images: int | None = None) -> str:
 
 def _keys(guessed: Guess) -> dict[str, Any]:
     """The keys of `data` with values other than the default."""
-    from ensemble.recipe.schema import DataSpec
+    from ensemble.recipe.data_spec import DataSpec
 
     defaults = DataSpec(form=guessed.spec.form).model_dump(mode="json")
     values = guessed.spec.model_dump(mode="json")

@@ -28,7 +28,7 @@ from ensemble.runs.stale import compared, repredict_command
 from ensemble.runs.writing import arrays_content, run_id, write_run
 
 if TYPE_CHECKING:
-    from ensemble.recipe.schema import DataSpec
+    from ensemble.recipe.data_spec import DataSpec
 
 SAMPLE = 2
 """Version of the sampling of rows, part of the hash of ensembles that are fitted on a sample of the rows."""

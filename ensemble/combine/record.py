@@ -16,7 +16,7 @@ from ensemble.runs.run import Run
 from ensemble.runs.stale import Change, changes, refusal
 
 if TYPE_CHECKING:
-    from ensemble.recipe.schema import DataSpec
+    from ensemble.recipe.data_spec import DataSpec
 
 
 PIPELINE = 1

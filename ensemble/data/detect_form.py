@@ -24,7 +24,7 @@ from ensemble.data.detect_tables import (
 from ensemble.data.folders import class_advice, subfolders
 from ensemble.data.scan import holds_image, scan
 from ensemble.data.split_names import SplitName, label_advice, role_of, split_names
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.data_spec import DataSpec
 
 
 def guess_from_folders(root: Path, folder: Path) -> Guess | None:

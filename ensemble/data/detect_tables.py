@@ -14,7 +14,7 @@ from ensemble.data.file_index import ImageIndex, refuse_no_header
 from ensemble.data.folders import subfolders
 from ensemble.data.scan import scan
 from ensemble.data.split_names import SplitName, first_named, split_names, words_of
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.data_spec import DataSpec
 
 TABLES = (".csv", ".tsv")
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")

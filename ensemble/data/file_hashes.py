@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ensemble.core.errors import DataError, EnsError, one_line
 from ensemble.core.files import Signature, sha256_json, signature, write_atomically
 from ensemble.core.parallel import threaded_map
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.data_spec import DataSpec
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -23,7 +23,7 @@ from ensemble.data.split_names import (
     role_of,
     spelled_as,
 )
-from ensemble.recipe.schema import DataSpec, forms
+from ensemble.recipe.data_spec import DataSpec, forms
 
 VALID_NAMES = ("valid", "val", "validation")
 

@@ -17,7 +17,7 @@ from ensemble.data.digits import DIGITS_FINGERPRINT, digits_dataset
 from ensemble.data.file_hashes import Progress, UnreadableFiles, described, digest_files
 from ensemble.data.image_problems import DAMAGED
 from ensemble.data.table_splits import grouped, read_groups
-from ensemble.recipe.schema import DataSpec, forms
+from ensemble.recipe.data_spec import DataSpec, forms
 
 if TYPE_CHECKING:
     from ensemble.data.listing import Listing

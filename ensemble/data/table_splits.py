@@ -14,7 +14,7 @@ from ensemble.data.folders import VALID_NAMES, subfolders
 from ensemble.data.listing import HELD_OUT, Notes
 from ensemble.data.scan import scan
 from ensemble.data.split_names import role_of, roles_of, spelled_as
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.data_spec import DataSpec
 
 
 def rows_by_split(table: Table, spec: DataSpec) -> dict[str, Table]:

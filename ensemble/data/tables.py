@@ -19,7 +19,7 @@ from ensemble.data.file_index import ImageIndex, index_images, note_unlisted, re
 from ensemble.data.folders import folder_rows
 from ensemble.data.listing import Notes, RawListing, Rows
 from ensemble.data.table_splits import note_unused, rows_by_split, tests_of, valid_of, with_csv
-from ensemble.recipe.schema import DataSpec, forms
+from ensemble.recipe.data_spec import DataSpec, forms
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from ensemble.core.errors import RecipeError
 from ensemble.core.registry import did_you_mean
 from ensemble.recipe import text
 from ensemble.recipe.contradictions import contradictions
+from ensemble.recipe.data_spec import DataSpec
 from ensemble.recipe.resolve import resolved
-from ensemble.recipe.schema import CombineSpec, DataSpec, Recipe, ResolvedRecipe, SubmitSpec, SweepSpec
+from ensemble.recipe.schema import CombineSpec, Recipe, ResolvedRecipe, SubmitSpec, SweepSpec
 from ensemble.recipe.text import refuse, validated
 
 _SECTIONS = ("data", "defaults", "members", "combine", "submit", "sweep")

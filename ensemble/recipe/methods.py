@@ -81,8 +81,8 @@ def _keys_not_taken(recipe: ResolvedRecipe, key: str) -> Iterator[str]:
             takers.setdefault(taken, []).append(name)
     for taken, others in takers.items():
         if _is_set(recipe, taken) and not set(names) & set(others):
-            found = ", ".join(names) or "none"
-            yield f"{taken} is for {key}: {' or '.join(others)}, {found} found; leave it out"
+            chosen_names = ", ".join(names) or "none"
+            yield f"{taken} is for {key}: {' or '.join(others)}, {chosen_names} found; leave it out"
 
 
 def _is_set(recipe: ResolvedRecipe, key: str) -> bool:

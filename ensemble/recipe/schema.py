@@ -2,136 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from ensemble.core.names import nfc
-from ensemble.core.registry import Registry
-
-
-def _to_text(value: Any) -> Any:
-    """A whole number as its digits, as class names, ids and columns are text.
-
-    The spelling of `true`, `null`, `1.0` or `1e5` is lost when YAML is read. Raises ValueError for these.
-    """
-    if value is None or isinstance(value, bool | float):
-        raise ValueError("text in quotes")
-    return str(value) if isinstance(value, int) else value
-
-
-def _to_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _plain_name(value: str) -> str:
-    if (
-        not value
-        or value.strip() != value
-        or value[0] in ".-"
-        or any(character in '/\\:*?"<>|' or not character.isprintable() for character in value)
-    ):
-        raise ValueError("a name without slashes, colons, quotes, line breaks or a leading dot or dash is expected")
-    return value
-
-
-def _class_name(value: str) -> str:
-    if not value.strip():
-        raise ValueError("a name is expected, not an empty text")
-    return nfc(value.strip())
-
-
-def _separator(value: str) -> str:
-    if len(value) != 1 or value == '"' or value.isalnum() or not (value == "\t" or value.isprintable()):
-        raise ValueError("a separator is one character: a comma, a semicolon, a tab or another mark")
-    return value
-
-
-def _expanded(value: str) -> str:
-    """The path with `~` expanded."""
-    return os.path.expanduser(value)  # noqa: PTH111 — Path would normalise the rest of the path
-
-
-PathText = Annotated[str, AfterValidator(_expanded)]
-Text = Annotated[str, BeforeValidator(_to_text)]
-Name = Annotated[str, BeforeValidator(_to_text), AfterValidator(_plain_name)]
-Texts = Annotated[tuple[Text, ...], BeforeValidator(_to_tuple)]
-Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_to_tuple)]
-Rate = Annotated[float, Field(gt=0, lt=100)]
-
-
-class Frozen(BaseModel):
-    """Base model: immutable, strict about types, without unknown keys or non-finite numbers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-BUILT_IN_FORMS = ("digits", "folders", "csv")
-
-forms: Registry[Any] = Registry("data form", modules=("ensemble.data.folders", "ensemble.data.tables"))
-"""Functions (DataSpec, folders to leave out) -> ensemble.data.listing.RawListing, by the name of the form."""
-
-
-def _known_form(value: str) -> str:
-    # built-in names first, so that reading a recipe does not import the modules that list files
-    if value not in BUILT_IN_FORMS and value not in forms:
-        raise ValueError(f"{', '.join(map(repr, BUILT_IN_FORMS))} or a form of a plugin")
-    return value
-
-
-Form = Annotated[str, AfterValidator(_known_form)]
-
-
-class DataSpec(Frozen):
-    """The location and format of images and labels. Paths are relative to `path`; `~` is the home folder."""
-
-    form: Form = "digits"
-    """How images and labels are found: `digits` (built in), `folders`, `csv`, or a form of a plugin."""
-    path: PathText = "."
-    """The folder of the data; the other paths are relative to it."""
-    train: PathText = "train"
-    """The folder of the training images, or the CSV that lists them."""
-    valid: PathText | Annotated[float, Field(gt=0, lt=1)] | None = None
-    """The same for validation, or the fraction of train that is held out, stratified."""
-    test: PathText | None = None
-    """The same for the test images, labelled or not."""
-    tests: dict[Name, PathText] = {}
-    """Further test sets by name; members predict each of them."""
-    images: PathText = "."
-    """The folder of the images that a CSV names."""
-    extension: str | None = None
-    """Added to the names in a CSV, such as `.jpg`; by default it is found out."""
-    id_column: Text | None = None
-    """The column of a CSV with the ids."""
-    path_column: Text | None = None
-    """The column of a CSV with the paths of the images, where ids are something else."""
-    label_column: Text | None = None
-    """The column of a CSV with the label."""
-    label_columns: Texts = ()
-    """The columns of a CSV with one class each: 0 or 1, or probabilities."""
-    unnamed_class: Annotated[Text, AfterValidator(_class_name)] | None = None
-    """The class of rows whose `label_columns` are all 0."""
-    group_column: Text | None = None
-    """The column of a CSV whose equal values stay on one side of every split, such as a patient."""
-    split_column: Text | None = None
-    """The column of train's table with train, valid or test for each row."""
-    groups: PathText | None = None
-    """A CSV of split, id and group, as `ens check` writes it; groups stay together."""
-    classes: Texts = ()
-    """The names of the classes, in order; needed where labels are numbers."""
-    soft_labels: bool = False
-    """Whether `label_columns` are probabilities."""
-    split_seed: Annotated[int, Field(ge=0)] = 0
-    """Of the held-out fraction and of folds."""
-    skip_unreadable: bool = False
-    """Leave unreadable images out instead of refusing the data."""
-    background: Annotated[tuple[int, int, int], BeforeValidator(_to_tuple)] | None = None
-    """Red, green and blue behind transparent pixels, 0 to 255; by default such images are refused."""
-    max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
-    """Larger images are refused, as a file of a few bytes can unpack to gigabytes."""
-    medical: bool = False
-    """An export of a model of this data says that it is not a medical device."""
+from ensemble.recipe.data_spec import DataSpec
+from ensemble.recipe.field_types import Counts, Frozen, Name, PathText, Rate, Text, Texts, to_tuple, valid_separator
 
 
 class Stage(Frozen):
@@ -215,7 +91,7 @@ class Recipe(Frozen):
     """The largest norm of the gradient; 0 does not clip."""
     cache_features: bool = False
     """While the head trains alone, compute the features of the body once."""
-    stages: Annotated[tuple[Stage, ...], BeforeValidator(_to_tuple)] = ()
+    stages: Annotated[tuple[Stage, ...], BeforeValidator(to_tuple)] = ()
     """Stages instead of `frozen_epochs` and `epochs`, each with train, epochs, lr and schedule."""
     step_epochs: Annotated[int, Field(ge=1)] = 7
     """Epochs between two reductions of the rate."""
@@ -325,9 +201,9 @@ Range = tuple[float, float] | tuple[float, float, Literal["log"]]
 class SweepSpec(Frozen):
     """The `sweep` section of a recipe file: the defaults of `ens sweep`."""
 
-    grid: dict[str, Annotated[tuple[Any, ...], BeforeValidator(_to_tuple), Field(min_length=1)]] = {}
+    grid: dict[str, Annotated[tuple[Any, ...], BeforeValidator(to_tuple), Field(min_length=1)]] = {}
     """Keys and their values; every combination is trained, the last key gives the columns of the table."""
-    search: dict[str, Annotated[Range, BeforeValidator(_to_tuple)]] = {}
+    search: dict[str, Annotated[Range, BeforeValidator(to_tuple)]] = {}
     """Keys and their ranges, `[low, high]` or `[low, high, log]`, of a guided search."""
     trials: Annotated[int, Field(ge=1)] = 20
     """The number of trials of a search."""
@@ -352,7 +228,7 @@ class SubmitSpec(Frozen):
     """The class whose probability a single column holds."""
     header: bool = True
     """Whether the file begins with the names of the columns."""
-    separator: Annotated[str, AfterValidator(_separator)] = ","
+    separator: Annotated[str, AfterValidator(valid_separator)] = ","
     """The character between two cells."""
     inner_name: str = "prediction.csv"
     """The name of the CSV in a zip."""

@@ -15,7 +15,7 @@ from ensemble.runs.record import Kind
 from ensemble.runs.run import Run, all_runs
 
 if TYPE_CHECKING:
-    from ensemble.recipe.schema import DataSpec
+    from ensemble.recipe.data_spec import DataSpec
 
 
 def id_of(folder: Path, name: str) -> str:

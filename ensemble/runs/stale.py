@@ -13,7 +13,7 @@ from ensemble.runs.run import Run
 
 if TYPE_CHECKING:
     from ensemble.data.load import OnDisk
-    from ensemble.recipe.schema import DataSpec
+    from ensemble.recipe.data_spec import DataSpec
 
 
 @dataclass(frozen=True)

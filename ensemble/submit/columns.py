@@ -15,7 +15,7 @@ from ensemble.data.file_index import Spellings
 from ensemble.submit.formats import Spec
 
 if TYPE_CHECKING:
-    from ensemble.recipe.schema import DataSpec
+    from ensemble.recipe.data_spec import DataSpec
 
 
 LABEL_COLUMNS = ("label", "labels", "class", "classes", "category", "target", "targets", "prediction", "answer")

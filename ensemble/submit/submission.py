@@ -26,7 +26,7 @@ from ensemble.submit.template import Fill, Template, fill_of, filled, read_templ
 from ensemble.submit.template import fill as filled_in
 
 if TYPE_CHECKING:
-    from ensemble.recipe.schema import DataSpec
+    from ensemble.recipe.data_spec import DataSpec
 
 FOLDER = Path("submissions")
 

@@ -14,7 +14,8 @@ from ensemble.core.files import read_json
 from ensemble.core.predictions import Predictions
 from ensemble.data.load import load_dataset
 from ensemble.recipe import text
-from ensemble.recipe.schema import DataSpec, Recipe
+from ensemble.recipe.data_spec import DataSpec
+from ensemble.recipe.schema import Recipe
 from ensemble.runs.run import Run
 
 
@@ -65,9 +66,9 @@ def test_missing_images_change_nothing(photo_runs, capsys):
 
 
 def test_import_of_another_test_is_to_be_repeated(photo_runs, capsys):
-    one = Run(photo_runs / "runs" / "net0-0")
+    item = Run(photo_runs / "runs" / "net0-0")
     for split in ("valid", "test"):
-        like = one.predictions(split)
+        like = item.predictions(split)
         probs = np.random.default_rng(9).dirichlet(np.ones(2), len(like)).astype(np.float32)
         np.savez(photo_runs / f"{split}.npz", ids=like.ids, probs=probs, classes=like.classes)
     created = output_of(capsys, "import", "vit", "--valid", "valid.npz", "--test", "test.npz")[0].strip()
@@ -79,16 +80,16 @@ def test_import_of_another_test_is_to_be_repeated(photo_runs, capsys):
 
 
 def test_refits_submit_the_test_that_they_predicted(photo_folder, capsys):
-    one = trained_run(photo_folder)
+    item = trained_run(photo_folder)
     change_test(photo_folder)
     new = trained_run(photo_folder, "other-0", seed=3)
-    facts = read_json(one.path / "run.json")
+    facts = read_json(item.path / "run.json")
     refit = run(
         photo_folder / "runs",
         "full-0",
         {"test": new.predictions("test")},
         kind="refit",
-        parents=[one],
+        parents=[item],
         data={**facts["data"], "tests": new.record.values["data"]["tests"]},
     )
     created = output_of(capsys, "combine", "net-0", "--refits")[0].splitlines()[-1]

@@ -43,8 +43,8 @@ def test_without_runs_the_data_are_the_digits(photo_folder, capsys):
 
 def test_unrelated_import_decides_no_data(photo_runs, capsys):
     ids, probs = np.array(["p", "q"]), np.full((2, 2), 0.5, np.float32)
-    one = Predictions(ids, probs, np.array(["x", "y"]), np.array([0, 1]))
-    np.savez(photo_runs / "v.npz", ids=one.ids, probs=one.probs, classes=one.classes, targets=one.targets)
+    item = Predictions(ids, probs, np.array(["x", "y"]), np.array([0, 1]))
+    np.savez(photo_runs / "v.npz", ids=item.ids, probs=item.probs, classes=item.classes, targets=item.targets)
     output_of(capsys, "import", "strange", "--valid", "v.npz")
     assert "data: of net1-0" in output_of(capsys, "combine")[1]
 

@@ -32,22 +32,6 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return paths
 
 
-@pytest.fixture
-def decodes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Has an entry for each image that was decoded."""
-    from ensemble.data import images
-
-    calls: list[int] = []
-    original = images.decode_with_remark
-
-    def counted(*args: Any, **options: Any) -> Any:
-        calls.append(1)
-        return original(*args, **options)
-
-    monkeypatch.setattr(images, "decode_with_remark", counted)
-    return calls
-
-
 @pytest.mark.slow
 def test_first_training_decodes_each_image_once(photos: Path, decodes: list[int]) -> None:
     keys = {"image_size": 16, "epochs": 1, "lr": 0.01, "weights": "none", "batch_size": 4}

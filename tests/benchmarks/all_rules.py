@@ -35,7 +35,7 @@ def main() -> None:
     ids, archs = tuple(run.id for run in members), tuple(run.arch for run in members)
     lines, kept = [], []
     others: tuple[Score, ...] = ()
-    for name in sorted(rules.names(), key=lambda one: rules.get(one).complexity):
+    for name in sorted(rules.names(), key=lambda item: rules.get(item).complexity):
         rule = rules.get(name)
         evaluation = evaluate(
             Plan(ids, archs, rule, calibrate=rule.calibrates, metric=metric), valid, [metric, log_loss]
@@ -48,7 +48,7 @@ def main() -> None:
         kept.append({"rule": name, "took": evaluation.fitted.rule.name, **vars(ours), "log_loss": surprise.honest})
     print(f"{len(members)} members, {len(valid.ids)} validation images")
     print(f"| rule | apparent {metric.name} | honest | 95 % interval | honest log-loss |\n|---|---|---|---|---|")
-    print("\n".join([*lines, *(_line(one.name, one, None) for one in others)]))
+    print("\n".join([*lines, *(_line(item.name, item, None) for item in others)]))
     if requested.json:
         write_json(
             requested.json, {"members": [run.arch for run in members], "rows": len(valid.ids), "rules": kept}

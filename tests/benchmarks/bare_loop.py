@@ -33,8 +33,9 @@ from ensemble.data.dataset import Dataset
 from ensemble.data.load import load_dataset
 from ensemble.inference.forward import keep_freed_memory, predict
 from ensemble.models.network import Network, build_network
+from ensemble.recipe.data_spec import DataSpec
 from ensemble.recipe.resolve import resolved
-from ensemble.recipe.schema import DataSpec, Recipe
+from ensemble.recipe.schema import Recipe
 from ensemble.training.engine.checkpoint import seed_everything
 from ensemble.training.engine.hardware import ComputeFormat, apply_format, choose_device
 from ensemble.training.engine.loaders import data_loaders
@@ -142,7 +143,7 @@ def training(place: Place, arch: str, data: Dataset, context: TrainingContext) -
         else:
             pairs.append((measured(), plain()))
     row: dict[str, Any] = {"format": f"{chosen.precision} {chosen.layout}", "pairs": pairs}
-    row["ratio"] = statistics.median(one / other for one, other in pairs)
+    row["ratio"] = statistics.median(first / other for first, other in pairs)
     if chosen.graphed:
         network.graphed = True
         row["bare loop with graphs"] = max(bare(place, network) for _ in range(TURNS))

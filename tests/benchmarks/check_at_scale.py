@@ -107,11 +107,11 @@ def figures(data: Path, runs: Path, count: int) -> dict[str, Any]:
         "largest_process_gigabytes": round(after.ru_maxrss / 2**20, 2),
         "cores": os.cpu_count(),
         "load_before": round(load, 2),
-        **found_and_right(json.loads(done.stdout)["pairs"], count),
+        **recall_and_precision(json.loads(done.stdout)["pairs"], count),
     }
 
 
-def found_and_right(pairs: list[list[Any]], count: int) -> dict[str, Any]:
+def recall_and_precision(pairs: list[list[Any]], count: int) -> dict[str, Any]:
     """Recall by kind, and what the other pairs are: of one photograph, or of two."""
     kinds = {tuple(sorted((int(a.split("/")[-1]), int(b.split("/")[-1])))): kind for _, a, _, b, kind, _ in pairs}
     wanted, hit = Counter[str](), Counter[str]()
@@ -120,14 +120,14 @@ def found_and_right(pairs: list[list[Any]], count: int) -> dict[str, Any]:
         wanted[change] += 1
         hit[change] += kinds.pop((number - 1, number), "none") == ("mirrored" if "mirrored" in change else "near")
     shown = [{(number - is_copy(number)) % PHOTOGRAPHS for number in pair} for pair in kinds]
-    one = sum(len(photographs) == 1 for photographs in shown)
+    item = sum(len(photographs) == 1 for photographs in shown)
     return {
         "planted": wanted.total(),
         "recall": {change: round(hit[change] / wanted[change], 4) for change in wanted},
         "recall_of_all": round(hit.total() / wanted.total(), 4),
         "pairs": len(pairs),
-        "other_pairs_of_one_photograph": one,
-        "other_pairs_of_two_photographs": len(shown) - one,
+        "other_pairs_of_one_photograph": item,
+        "other_pairs_of_two_photographs": len(shown) - item,
     }
 
 

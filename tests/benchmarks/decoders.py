@@ -60,7 +60,7 @@ def compared(decode: Callable[[bytes], Pixels], contents: list[bytes]) -> dict[s
         "same": sum(not each.any() for each in apart) / len(apart),
         "largest": max(int(each.max()) for each in apart),
         "mean": statistics.mean(float(each.mean()) for each in apart),
-        "faster": statistics.median(one / two for one, two in zip(pillow, other, strict=True)),
+        "faster": statistics.median(first / second for first, second in zip(pillow, other, strict=True)),
         "milliseconds": 1000 * statistics.median(pillow) / len(contents),
     }
 

@@ -121,8 +121,8 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _entry(found: dict[str, Any] | None) -> str:
-    return "" if found is None else f"{found['accuracy']:.3f} {found['log_loss']:.3f} {found['seconds']:.0f} s"
+def _entry(result: dict[str, Any] | None) -> str:
+    return "" if result is None else f"{result['accuracy']:.3f} {result['log_loss']:.3f} {result['seconds']:.0f} s"
 
 
 def main() -> None:

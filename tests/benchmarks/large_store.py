@@ -84,7 +84,7 @@ def main() -> None:
             for start in range(0, file.bytes, CHUNK)
         ]
         whole = hashlib.sha256(bytes(CHUNK)).hexdigest()
-        write_json(file.metadata_path, file.metadata([one or whole for one in sums]))
+        write_json(file.metadata_path, file.metadata([item or whole for item in sums]))
         threading.Thread(target=watch, daemon=True).start()
         started = time.perf_counter()
         context = TrainingContext(data, torch.device("cpu"), Path(name))

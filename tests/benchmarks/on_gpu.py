@@ -24,7 +24,7 @@ from notebook import notebook
 from part import part
 
 from ensemble.data.load import load_dataset
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.data_spec import DataSpec
 from ensemble.training.engine.hardware import choose_device
 from ensemble.training.jobs.plan import TrainingContext
 
@@ -91,7 +91,7 @@ def main() -> None:
 
 def ratios(trained: dict[str, Any], few: float, many: float) -> dict[str, Any]:
     """What `ens` reaches of the bare loop, and how many times the notebook it is, by its number of workers."""
-    ours = sorted(one for one, _ in trained["pairs"])[len(trained["pairs"]) // 2]
+    ours = sorted(item for item, _ in trained["pairs"])[len(trained["pairs"]) // 2]
     graphed = trained.get("bare loop with graphs")
     return {
         "images a second": round(ours),

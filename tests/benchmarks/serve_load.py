@@ -31,7 +31,7 @@ CLIENTS = (1, 4, 16)
 def memory(pid: int) -> int:
     """Bytes of a process and its children that are theirs alone, or resident where that is not told."""
     whole = psutil.Process(pid)
-    return sum(one.memory_info().rss for one in (whole, *whole.children(recursive=True)))
+    return sum(item.memory_info().rss for item in (whole, *whole.children(recursive=True)))
 
 
 def load(address: str, images: Sequence[bytes], *, clients: int, requests: int) -> dict[str, Any]:

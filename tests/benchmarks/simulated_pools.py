@@ -79,15 +79,15 @@ def drawn(pool: Pool, n: int, random: np.random.Generator) -> tuple[Any, Any, An
     return (probs / probs.sum(axis=2, keepdims=True)).astype(np.float32), targets, chances
 
 
-def expected(metric: str, said: Any, chances: Any) -> float:
+def expected(metric: str, output: Any, chances: Any) -> float:
     """The score of `said` (n, k) over all labels that the rows may have had, each with its chance (n, k).
 
     The labels that were drawn are one sample of them; alone they would blur the score of 20,000 rows by 0.23
     points, which takes as much from the coverage at n = 10,000 as an interval that is a fifth too short.
     """
     if metric == "accuracy":
-        return float(chances[np.arange(len(said)), labels(said)].mean())
-    return float(-(chances * np.log(np.maximum(said.astype(np.float64), SMALLEST))).sum(axis=1).mean())
+        return float(chances[np.arange(len(output)), labels(output)].mean())
+    return float(-(chances * np.log(np.maximum(output.astype(np.float64), SMALLEST))).sum(axis=1).mean())
 
 
 @functools.cache
@@ -123,16 +123,16 @@ def one_draw(job: tuple[str, int, int]) -> dict[str, Any]:
     plain = applied(uniform, uniform.fit(unseen, answers), None, unseen)
     out: dict[str, Any] = {"pool": name, "n": n, "seed": seed}
     out["uniform"] = expected("accuracy", plain, chances) - luck(name, "accuracy", chances)
-    for one in RULES:
-        rule = rules.get(one)
+    for item in RULES:
+        rule = rules.get(item)
         plan = Plan(ids, ids, rule, calibrate=rule.calibrates)
-        scored = [accuracy, log_loss] if one == "auto" else [accuracy]
+        scored = [accuracy, log_loss] if item == "auto" else [accuracy]
         evaluation = evaluate(plan, valid, scored)
         output = evaluation.fitted.predict(unseen)
-        out[one] = {"rule": evaluation.fitted.rule.name}
+        out[item] = {"rule": evaluation.fitted.rule.name}
         for metric in scored:
             score = evaluation.scores[metric.name][0]
-            out[one][metric.name] = {
+            out[item][metric.name] = {
                 "true": expected(metric.name, output, chances) - luck(name, metric.name, chances),
                 "true_of_labels": metric(output, answers),
                 "apparent": score.apparent,
@@ -146,7 +146,7 @@ def one_draw(job: tuple[str, int, int]) -> dict[str, Any]:
 def cells(seeds: int, processes: int, kept: Path) -> Iterator[list[dict[str, Any]]]:
     """The draws of each pool and size."""
     done = [json.loads(line) for line in kept.read_text().splitlines()] if kept.is_file() else []
-    there = {(one["pool"], one["n"], one["seed"]): one for one in done}
+    there = {(item["pool"], item["n"], item["seed"]): item for item in done}
     # one thread each, as there are several processes
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
     with multiprocessing.get_context("spawn").Pool(processes) as workers, kept.open("a") as file:
@@ -154,9 +154,9 @@ def cells(seeds: int, processes: int, kept: Path) -> Iterator[list[dict[str, Any
             for name in POOLS:
                 jobs = [(name, n, seed) for seed in range(seeds) if (name, n, seed) not in there]
                 started = time.perf_counter()
-                for one in workers.imap_unordered(one_draw, jobs):
-                    there[one["pool"], one["n"], one["seed"]] = one
-                    file.write(json.dumps(one) + "\n")
+                for item in workers.imap_unordered(one_draw, jobs):
+                    there[item["pool"], item["n"], item["seed"]] = item
+                    file.write(json.dumps(item) + "\n")
                     file.flush()
                 print(f"{name}, n = {n}: {time.perf_counter() - started:.0f} s", flush=True)
                 yield [there[name, n, seed] for seed in range(seeds)]
@@ -164,12 +164,12 @@ def cells(seeds: int, processes: int, kept: Path) -> Iterator[list[dict[str, Any
 
 def summary(draws: list[dict[str, Any]], rule: str, metric: str) -> dict[str, float]:
     """Means over draws, in points (hundredths) for accuracy and in hundredths of a nat for log-loss."""
-    result = [one[rule][metric] for one in draws]
+    result = [item[rule][metric] for item in draws]
     true, apparent, honest = (
-        100 * np.array([one[key] for one in result]) for key in ("true", "apparent", "honest")
+        100 * np.array([item[key] for item in result]) for key in ("true", "apparent", "honest")
     )
-    inside = [one["low"] <= one["true"] <= one["high"] for one in result]
-    of_labels = [one["low"] <= one["true_of_labels"] <= one["high"] for one in result]
+    inside = [item["low"] <= item["true"] <= item["high"] for item in result]
+    of_labels = [item["low"] <= item["true_of_labels"] <= item["high"] for item in result]
     root = math.sqrt(len(result))
     values = {
         "true": true.mean(),
@@ -183,7 +183,7 @@ def summary(draws: list[dict[str, Any]], rule: str, metric: str) -> dict[str, fl
         "covered_of_labels": 100 * np.mean(of_labels),
     }
     if metric == "accuracy":
-        gain = true - 100 * np.array([one["uniform"] for one in draws])
+        gain = true - 100 * np.array([item["uniform"] for item in draws])
         values |= {"gain": gain.mean(), "gain_se": gain.std(ddof=1) / root}
     return {name: float(value) for name, value in values.items()}
 
@@ -270,7 +270,7 @@ def main() -> None:
             for rule in those
         ]
         table += rows
-        names = [one["auto"]["rule"] for one in draws]
+        names = [item["auto"]["rule"] for item in draws]
         chosen[f"{about['pool']}, {about['n']}"] = {name: names.count(name) for name in sorted(set(names))}
         print("\n".join(map(_line, rows)), flush=True)
     page = markdown(table, requested.seeds)

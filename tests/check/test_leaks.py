@@ -71,14 +71,14 @@ def test_leaderboard_has_a_column_for_leaks(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     runs = tmp_path / "runs"
-    one = member(runs, "one-00000001", 1)
+    item = member(runs, "one-00000001", 1)
     member(runs, "their-00000002", 2, kind="import")
     assert ens(["ls"]) == 0
     assert "leaks" not in capfd.readouterr().out
-    facts = json.loads((one.path / "run.json").read_text())
-    write_json(one.path / "run.json", {**facts, "leaks": {"valid": {"exact": 3}}})
+    facts = json.loads((item.path / "run.json").read_text())
+    write_json(item.path / "run.json", {**facts, "leaks": {"valid": {"exact": 3}}})
     assert [row.leaks for row in leaderboard(all_runs(runs))] == [{"valid": {"exact": 3}}] * 2
-    write_json(runs / ".data" / one.fingerprint / "leaks.json", {"test": {"near": 7, "exact": 1}})
+    write_json(runs / ".data" / item.fingerprint / "leaks.json", {"test": {"near": 7, "exact": 1}})
     assert ens(["ls"]) == 0
     out = capfd.readouterr().out
     assert "leaks" in out.splitlines()[0] and out.count("valid 3, test 8") == 2

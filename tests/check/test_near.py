@@ -57,8 +57,8 @@ def test_constant_images_are_no_near_duplicates() -> None:
 
 def test_near_pairs_without_proposals_are_empty() -> None:
     pictures = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8)
-    one = np.zeros(1, np.int64)
-    kept, result = overlay(prepare(pictures), Proposals(one, one + 1, one.astype(bool)))
+    item = np.zeros(1, np.int64)
+    kept, result = overlay(prepare(pictures), Proposals(item, item + 1, item.astype(bool)))
     assert len(kept) == 0 and result.correlation.shape == (0,)
 
 

@@ -36,7 +36,7 @@ def test_report_command_writes_one_page(pool_runs: Path, capfd: pytest.CaptureFi
     facts = json.loads(out)
     assert facts["run"] == created.id and facts["bytes"] == Path("deep/page.html").stat().st_size
     assert facts["score"]["value"] == created.metrics["honest"]["accuracy"]["value"]
-    assert [one["id"] for one in facts["members"]] == [f"net{i}-0000000{i}" for i in range(3)]
+    assert [item["id"] for item in facts["members"]] == [f"net{i}-0000000{i}" for i in range(3)]
     board = checked(Path("deep/page.html").read_text(encoding="utf-8")).table("Runs, the best first")
     assert {row["run"] for row in board} == {run.id for run in all_runs(Path("runs"))}
     assert ens(["report", "net1"]) == 0

@@ -17,7 +17,7 @@ from ensemble.core.errors import EnsError, require
 
 
 def test_serve_errors_are_one_line(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    def said(*words: str) -> tuple[int, str]:
+    def output(*words: str) -> tuple[int, str]:
         code = ens(["serve", *words])
         err = capfd.readouterr().err
         assert len(err.strip().splitlines()) == 1, err
@@ -41,9 +41,9 @@ def test_serve_errors_are_one_line(here: Path, capfd: pytest.CaptureFixture[str]
         ("newer", "schema 2"),
         ("outside", "is no export"),
     ):
-        code, err = said(word)
+        code, err = output(word)
         assert code == 3 and message in err, (word, err)
-    assert said("torn", "--device", "cpu")[0] == 2
+    assert output("torn", "--device", "cpu")[0] == 2
     for words in (
         ["--port", "70000"],
         ["--coverage", "2"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from helpers.combined import Decided, decided, made, written
+from helpers.combined import Decided, combined_run, decided, written
 from helpers.fake_runs import member
 
 from ensemble.combine.rules import rules
@@ -19,4 +19,4 @@ def decided_by_rule(tmp_path_factory: pytest.TempPathFactory) -> Decided:
     """What every rule decides on members as they are."""
     folder = tmp_path_factory.mktemp("plain")
     runs = written(folder)
-    return {rule: decided(made(folder, runs, rule)) for rule in rules.names()}
+    return {rule: decided(combined_run(folder, runs, rule)) for rule in rules.names()}

@@ -25,7 +25,7 @@ def test_error_covariances_by_hand(m, n, k, seed):
         patch.setattr("ensemble.combine.advice.BLOCK", 40)
         result = error_covariances(probs, targets)
     assert result == pytest.approx(expected, abs=1e-12)
-    assert np.diag(result) == pytest.approx([BRIER(one, targets) for one in probs])
+    assert np.diag(result) == pytest.approx([BRIER(item, targets) for item in probs])
     weights = random.dirichlet(np.ones(m))
     mixed = np.tensordot(weights, probs.astype(np.float64), 1)
     assert weights @ result @ weights == pytest.approx(BRIER(mixed, targets), abs=1e-6)
@@ -37,7 +37,7 @@ def test_architecture_with_least_correlated_errors_is_advised(odd):
     result = advise(*architectures([(arch, shares[arch]) for arch in range(3) for _ in range(2)]))
     best = result.ranking[0]
     assert best.arch == f"net{odd}" and not result.stop
-    assert best.correlation == min(one.correlation for one in result.ranking)
+    assert best.correlation == min(item.correlation for item in result.ranking)
     assert result.sentence == (
         f"Train another net{odd} next: its errors agree least with the others' (predicted Brier"
         f" -{100 * best.gain:.1f} %)."
@@ -48,7 +48,7 @@ def test_predicted_gain_is_near_the_measured_gain():
     agreement = [(arch, 0.2) for arch in (0, 1, 2, 0, 1, 2)]
     probs, targets, archs = architectures(agreement, n=20_000, seed=3)
     result = advise(probs[:5], targets, archs[:5])
-    predicted = {one.arch: one.gain for one in result.ranking}
+    predicted = {item.arch: item.gain for item in result.ranking}
     covariances = error_covariances(probs, targets)
 
     def best(count):
@@ -62,7 +62,7 @@ def test_predicted_gain_is_near_the_measured_gain():
 def test_agreeing_seeds_promise_less_than_differing_seeds():
     probs, targets = members(3, 1000, own=2.0)
     result = advise(probs[[0, 0, 1, 2]], targets, ["same", "same", "other", "other"])
-    gains = {one.arch: one.gain for one in result.ranking}
+    gains = {item.arch: item.gain for item in result.ranking}
     assert gains["same"] == pytest.approx(0, abs=1e-6) and gains["other"] > 0.02
 
 
@@ -70,9 +70,9 @@ def test_impossible_errors_are_not_predicted(monkeypatch):
     """The third member is the mean of the others, so one that agrees with them as it does is the same again."""
     probs, targets = members(2, 1000)
     archs, three = ["a", "b", "mean"], np.stack([*probs, (probs[0] + probs[1]) / 2])
-    possible = {one.arch: one.gain for one in advise(three, targets, archs).ranking}
+    possible = {item.arch: item.gain for item in advise(three, targets, archs).ranking}
     monkeypatch.setattr("ensemble.combine.advice.nearest_semidefinite", lambda covariances: covariances)
-    made_up = {one.arch: one.gain for one in advise(three, targets, archs).ranking}
+    made_up = {item.arch: item.gain for item in advise(three, targets, archs).ranking}
     assert possible["mean"] < 0.9 * made_up["mean"]
 
 
@@ -108,7 +108,7 @@ def test_advice_is_finite_on_random_members(m, seed):
     probs, targets = members(m, 30, seed=seed, own=random.uniform(0, 4, m), shared=random.uniform(0, 3))
     archs = [f"net{arch}" for arch in random.integers(0, m, m)]
     result = advise(probs, targets, archs)
-    assert sorted(one.arch for one in result.ranking) == sorted(set(archs))
-    gains = [one.gain for one in result.ranking]
+    assert sorted(item.arch for item in result.ranking) == sorted(set(archs))
+    gains = [item.gain for item in result.ranking]
     assert gains == sorted(gains, reverse=True) and all(0 <= gain < 1 for gain in gains)
     assert json.dumps(asdict(result), allow_nan=False) and result == advise(probs, targets, archs)

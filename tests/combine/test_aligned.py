@@ -12,36 +12,36 @@ from ensemble.combine.ensembler import combine
 from ensemble.core.errors import DataError, MismatchedRuns
 
 
-def _lacking_row(one):
-    return replace(one, ids=one.ids[1:], probs=one.probs[1:], targets=one.targets[1:])
+def _lacking_row(item):
+    return replace(item, ids=item.ids[1:], probs=item.probs[1:], targets=item.targets[1:])
 
 
-def _extra_row(one):
-    return replace(one, ids=np.array(["v999", *one.ids[1:]]))
+def _extra_row(item):
+    return replace(item, ids=np.array(["v999", *item.ids[1:]]))
 
 
-def _repeated_row(one):
-    return replace(one, ids=np.array([one.ids[1], *one.ids[1:]]))
+def _repeated_row(item):
+    return replace(item, ids=np.array([item.ids[1], *item.ids[1:]]))
 
 
-def _other_class(one):
-    return replace(one, classes=np.array(["ant", "bee", "dog"]))
+def _other_class(item):
+    return replace(item, classes=np.array(["ant", "bee", "dog"]))
 
 
-def _nan(one):
-    probs = one.probs.copy()
+def _nan(item):
+    probs = item.probs.copy()
     probs[4, 0] = np.nan
-    return replace(one, probs=probs)
+    return replace(item, probs=probs)
 
 
-def _far_from_one(one):
-    return replace(one, probs=one.probs * np.float32(1.01))
+def _far_from_one(item):
+    return replace(item, probs=item.probs * np.float32(1.01))
 
 
-def _other_targets(one):
-    targets = one.targets.copy()
+def _other_targets(item):
+    targets = item.targets.copy()
     targets[3] = (targets[3] + 1) % 3
-    return replace(one, targets=targets)
+    return replace(item, targets=targets)
 
 
 @pytest.mark.parametrize(
@@ -83,15 +83,15 @@ def test_member_without_test_predictions_is_refused(tmp_path, three):
 
 
 def test_member_left_out_needs_no_test_predictions(tmp_path, three):
-    worst = min(three, key=lambda one: one.metrics["valid"]["accuracy"])
+    worst = min(three, key=lambda item: item.metrics["valid"]["accuracy"])
     (worst.path / "test.npz").unlink()
     bar = worst.metrics["valid"]["accuracy"]
     assert combine(three, folder=tmp_path, threshold=bar, per_arch=0).has_test
 
 
 def test_no_test_predictions_at_all_are_noted(tmp_path, three):
-    for one in three:
-        (one.path / "test.npz").unlink()
+    for item in three:
+        (item.path / "test.npz").unlink()
     created = combine(three, folder=tmp_path)
     assert not created.has_test
     assert any("nothing to submit" in line for line in created.notes)

@@ -66,8 +66,8 @@ def put(name: str, place: Any, value: Any) -> Change:
 
 def both(*changes: Change) -> Change:
     def change(arrays: Arrays) -> Arrays:
-        for one in changes:
-            arrays = one(arrays)
+        for item in changes:
+            arrays = item(arrays)
         return arrays
 
     return change

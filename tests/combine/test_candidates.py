@@ -24,8 +24,8 @@ def test_candidates_are_the_complete_members_of_the_data_set(tmp_path, three):
     member(tmp_path, "elsewhere-1", seed=8, data={"fingerprint": "c" * 64})
     (member(tmp_path, "failed-1", seed=8).path / "failed.json").write_text("{}")
     (member(tmp_path, "unfinished-1", seed=8).path / "metrics.json").unlink()
-    expected = [one.id for one in three] + [f"{kind}-1" for kind, joins in kinds.items() if joins]
-    assert [one.id for one in candidates(tmp_path, three[0].fingerprint)] == sorted(expected)
+    expected = [item.id for item in three] + [f"{kind}-1" for kind, joins in kinds.items() if joins]
+    assert [item.id for item in candidates(tmp_path, three[0].fingerprint)] == sorted(expected)
 
 
 def test_no_candidates(tmp_path):
@@ -34,7 +34,7 @@ def test_no_candidates(tmp_path):
 
 
 def test_candidates_named_by_the_user(tmp_path, three):
-    assert [one.id for one in named(tmp_path, ["net1", "net0-00000000"])] == [
+    assert [item.id for item in named(tmp_path, ["net1", "net0-00000000"])] == [
         "net1-00000001",
         "net0-00000000",
     ]
@@ -61,19 +61,21 @@ def test_refits_predict_and_the_parents_are_scored(tmp_path, three):
             f"full{i}-1",
             {"test": predictions(20, 50 + i, prefix="t", labelled=False)},
             kind="refit",
-            parents=[one],
+            parents=[item],
         )
-        for i, one in enumerate(three)
+        for i, item in enumerate(three)
     ]
     created = combine(three, folder=tmp_path, refits=True)
     assert created.run.id != plain.run.id
     assert created.run.predictions("valid").probs.tobytes() == plain.run.predictions("valid").probs.tobytes()
     weights = read_ensemble(created.run).weights
-    expected = sum(w * one.predictions("test").probs.astype(float) for w, one in zip(weights, refits, strict=True))
+    expected = sum(
+        w * item.predictions("test").probs.astype(float) for w, item in zip(weights, refits, strict=True)
+    )
     assert created.run.predictions("test").probs == pytest.approx(expected, abs=1e-6)
     assert any("before the refit" in line for line in created.notes)
     assert created.run.metrics["score_of"] == "the members before the refit"
-    assert read_ensemble(created.run).sources == tuple(one.id for one in refits)
+    assert read_ensemble(created.run).sources == tuple(item.id for item in refits)
 
 
 def test_member_without_a_refit_is_named(tmp_path, three):
@@ -95,8 +97,8 @@ def test_newest_ensemble(tmp_path, three):
     assert newest_ensemble(tmp_path, three[0].fingerprint).id == last.run.id
     again = combine(three, folder=tmp_path)
     assert newest_ensemble(tmp_path, three[0].fingerprint).id == again.run.id
-    for one in (again, last):  # a copy has the files' times in whatever order
-        os.utime(one.run.path / "metrics.json")
+    for item in (again, last):  # a copy has the files' times in whatever order
+        os.utime(item.run.path / "metrics.json")
         assert newest_ensemble(tmp_path, three[0].fingerprint).id == again.run.id
 
 

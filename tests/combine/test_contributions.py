@@ -30,10 +30,10 @@ def test_gain_is_the_loss_without_the_member(name):
     probs, targets = members(4, 200, own=[0.5, 1, 2, 4])
     metric, mean = metrics.get(name), Mean(probs)
     sign = 1 if metric.higher else -1
-    for j, one in enumerate(brought(metric, probs, targets)):
-        assert one.gain.value == pytest.approx(sign * (metric(mean(()), targets) - metric(mean((j,)), targets)))
-        assert one.gain.low <= one.gain.value <= one.gain.high
-    assert json.loads(json.dumps([asdict(one) for one in brought(metric, probs, targets)], allow_nan=False))
+    for j, item in enumerate(brought(metric, probs, targets)):
+        assert item.gain.value == pytest.approx(sign * (metric(mean(()), targets) - metric(mean((j,)), targets)))
+        assert item.gain.low <= item.gain.value <= item.gain.high
+    assert json.loads(json.dumps([asdict(item) for item in brought(metric, probs, targets)], allow_nan=False))
 
 
 @pytest.mark.parametrize("name", ["accuracy", "log_loss"])
@@ -46,9 +46,9 @@ def test_good_member_helps_and_broken_member_hurts(name):
 
 def test_clone_has_no_gain():
     probs, targets = members(1, 300)
-    for one in brought(metrics.get("log_loss"), np.repeat(probs, 3, axis=0), targets):
-        assert one.gain.value == pytest.approx(0, abs=1e-7)
-        assert one.disagreement == 0
+    for item in brought(metrics.get("log_loss"), np.repeat(probs, 3, axis=0), targets):
+        assert item.gain.value == pytest.approx(0, abs=1e-7)
+        assert item.disagreement == 0
 
 
 def test_groups_make_a_gain_less_certain():
@@ -56,7 +56,7 @@ def test_groups_make_a_gain_less_certain():
     probs, targets = np.repeat(probs, 4, axis=1), np.repeat(targets, 4)
     groups = np.array([f"g{i // 4}" for i in range(400)])
     pairs = zip(brought(BRIER, probs, targets, groups), brought(BRIER, probs, targets), strict=True)
-    assert all(width(with_groups) > 1.8 * width(one) for with_groups, one in pairs)
+    assert all(width(with_groups) > 1.8 * width(item) for with_groups, item in pairs)
 
 
 @given(m=st.integers(1, 6), n=st.integers(1, 30), k=st.integers(2, 5), seed=st.integers(0, 1000))
@@ -65,10 +65,10 @@ def test_disagreement_and_only_right_by_hand(m, n, k, seed):
     probs, targets = random.dirichlet(np.ones(k), (m, n)).astype(np.float32), random.integers(0, k, n)
     output = labels(probs)
     right = output == targets
-    for j, one in enumerate(brought(ACCURACY, probs, targets)):
+    for j, item in enumerate(brought(ACCURACY, probs, targets)):
         others = [i for i in range(m) if i != j]
         differs = [np.mean(output[j] != output[i]) for i in others]
-        assert one.disagreement == pytest.approx(np.mean(differs) if others else 0)
+        assert item.disagreement == pytest.approx(np.mean(differs) if others else 0)
         assert only_right(right)[j] == np.sum(right[j] & ~right[others].any(axis=0))
 
 

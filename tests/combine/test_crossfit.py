@@ -74,7 +74,7 @@ def test_groups_divide_crossfit_folds_and_widen_the_interval():
     groups = np.array([f"g{i % 40}" for i in range(200)])
     whole, alone = (evaluate(plan(3), split(many, answers, given), [ACCURACY]) for given in (groups, None))
     assert whole.crossfitted.tobytes() != alone.crossfitted.tobytes()
-    wide, narrow = (one.scores["accuracy"][1] for one in (whole, alone))  # the plain mean, the same in both
+    wide, narrow = (item.scores["accuracy"][1] for item in (whole, alone))  # the plain mean, the same in both
     assert wide.honest.high - wide.honest.low > 1.5 * (narrow.honest.high - narrow.honest.low)
 
 
@@ -107,7 +107,7 @@ def test_best_member_is_chosen_by_the_metric(name):
     right = np.where(np.arange(40) < 34, targets, 1 - targets) * 0.9999 + 0.00005
     unsure = np.where(np.arange(40) < 24, targets, 1 - targets) * 0.1 + 0.45
     ones = [ranks, right, unsure]
-    probs = np.stack([np.stack([1 - one, one], 1) for one in ones]).astype(np.float32)
+    probs = np.stack([np.stack([1 - item, item], 1) for item in ones]).astype(np.float32)
     metric = metrics.get(name)
     pool, rows = Pool(probs, targets), np.arange(40)
     result = [metric(member, targets) for member in probs]

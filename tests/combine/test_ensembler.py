@@ -19,12 +19,12 @@ from ensemble.recipe.schema import CombineSpec
 
 def test_seed_rule_by_hand(tmp_path, three):
     created = combine(three, folder=tmp_path)
-    right = [labels(one.predictions("valid").probs) == one.predictions("valid").targets for one in three]
+    right = [labels(item.predictions("valid").probs) == item.predictions("valid").targets for item in three]
     weights = [hits.mean() / sum(h.mean() for h in right) for hits in right]
     assert {row.id: row.weight for row in created.members} == pytest.approx(
-        {one.id: weight for one, weight in zip(three, weights, strict=True)}
+        {item.id: weight for item, weight in zip(three, weights, strict=True)}
     )
-    tests = [one.predictions("test").probs.astype(float) for one in three]
+    tests = [item.predictions("test").probs.astype(float) for item in three]
     expected = sum(weight * probs for weight, probs in zip(weights, tests, strict=True))
     assert created.run.predictions("test").probs == pytest.approx(expected, abs=1e-6)
     assert (labels(created.run.predictions("test").probs) == expected.argmax(axis=1)).all()
@@ -35,7 +35,7 @@ def test_files_of_an_ensemble(tmp_path, three):
     facts, metrics = created.run.record.values, created.run.metrics
     assert created.run.id == f"trio-{facts['hash'][:8]}" and len(facts["hash"]) == 64
     assert (facts["schema"], facts["kind"], facts["parameters"]) == (1, "ensemble", 30)
-    assert [parent["id"] for parent in facts["parents"]] == [one.id for one in three]
+    assert [parent["id"] for parent in facts["parents"]] == [item.id for item in three]
     assert set(facts["parents"][0]["sha256"]) == {"valid", "test"}
     assert created.run.fingerprint == three[0].fingerprint
     honest = metrics["honest"]["accuracy"]
@@ -45,7 +45,7 @@ def test_files_of_an_ensemble(tmp_path, three):
     assert metrics["valid"]["n"] == metrics["apparent"]["n"] == 60
     assert "test" not in metrics
     back = read_ensemble(created.run)
-    probs = np.stack([one.predictions("test").probs for one in three])
+    probs = np.stack([item.predictions("test").probs for item in three])
     assert back.predict(probs).tobytes() == created.run.predictions("test").probs.tobytes()
     assert back.weights == pytest.approx(tuple(back.params["weights"]))
 
@@ -72,36 +72,38 @@ def test_other_options_are_other_runs(tmp_path, three):
 @pytest.mark.parametrize("which", range(3))
 @pytest.mark.parametrize("axis", ["rows", "classes", "both"])
 def test_permuted_member_is_aligned(tmp_path, which, axis):
-    def made(folder, permuted):
+    def created(folder, permuted):
         runs = [member(folder, f"net{i}-0000000{i}", seed=i) for i in range(3)]
         if permuted:
             for split in ("valid", "test"):
-                one = runs[which].predictions(split)
-                rows = np.random.default_rng(1).permutation(len(one)) if axis != "classes" else np.arange(len(one))
+                first = runs[which].predictions(split)
+                rows = (
+                    np.random.default_rng(1).permutation(len(first)) if axis != "classes" else np.arange(len(first))
+                )
                 columns = np.array([2, 0, 1]) if axis != "rows" else np.arange(3)
-                targets = None if one.targets is None else np.argsort(columns)[one.targets][rows]
+                targets = None if first.targets is None else np.argsort(columns)[first.targets][rows]
                 changed = replace(
-                    one,
-                    ids=one.ids[rows],
-                    probs=one.probs[rows][:, columns],
-                    classes=one.classes[columns],
+                    first,
+                    ids=first.ids[rows],
+                    probs=first.probs[rows][:, columns],
+                    classes=first.classes[columns],
                     targets=targets,
                 )
                 rewritten(runs[which], split, changed)
         return combine(runs, folder=folder, metric="log_loss")
 
-    plain, put_right = made(tmp_path / "plain", False), made(tmp_path / "permuted", True)
+    plain, put_right = created(tmp_path / "plain", False), created(tmp_path / "permuted", True)
     for split in ("valid", "test"):
-        one, other = (combined.run.predictions(split) for combined in (plain, put_right))
-        assert one.classes.tolist() == other.classes.tolist()
-        assert one.ids.tolist() == other.ids.tolist()
-        assert one.probs.tobytes() == other.probs.tobytes()
+        first, other = (combined.run.predictions(split) for combined in (plain, put_right))
+        assert first.classes.tolist() == other.classes.tolist()
+        assert first.ids.tolist() == other.ids.tolist()
+        assert first.probs.tobytes() == other.probs.tobytes()
     assert plain.run.metrics == put_right.run.metrics
 
 
 def test_combine_of_further_test_sets(tmp_path, three):
-    for seed, one in enumerate(three):
-        rewritten(one, "test-night", predictions(9, seed, prefix="n"))
+    for seed, item in enumerate(three):
+        rewritten(item, "test-night", predictions(9, seed, prefix="n"))
     rewritten(three[0], "test-fog", predictions(9, 5, prefix="f"))
     created = combine(three, folder=tmp_path)
     assert created.run.splits() == ["valid", "test", "test-night"]
@@ -112,8 +114,8 @@ def test_combine_of_further_test_sets(tmp_path, three):
 def test_targets_may_come_from_one_member(tmp_path, three):
     whole = combine(three, folder=tmp_path)
     before = whole.run.predictions("valid").probs.tobytes()
-    for one in three[:2]:
-        rewritten(one, "valid", replace(one.predictions("valid"), targets=None))
+    for item in three[:2]:
+        rewritten(item, "valid", replace(item.predictions("valid"), targets=None))
     again = combine(three, folder=tmp_path)
     assert again.run.predictions("valid").probs.tobytes() == before
     rewritten(three[2], "valid", replace(three[2].predictions("valid"), targets=None))
@@ -161,17 +163,17 @@ def test_combine_keeps_groups_whole(tmp_path):
 
 
 def test_order_of_classes_is_that_of_run_json(tmp_path):
-    one = predictions(60, 1)
+    item = predictions(60, 1)
     columns = np.array([2, 0, 1])
     permuted = replace(
-        one, probs=one.probs[:, columns], classes=one.classes[columns], targets=np.argsort(columns)[one.targets]
+        item, probs=item.probs[:, columns], classes=item.classes[columns], targets=np.argsort(columns)[item.targets]
     )
-    created = run(tmp_path, "net-0", {"valid": permuted}, classes=one.classes.tolist())
-    assert combine([created], folder=tmp_path).run.predictions("valid").classes.tolist() == one.classes.tolist()
+    created = run(tmp_path, "net-0", {"valid": permuted}, classes=item.classes.tolist())
+    assert combine([created], folder=tmp_path).run.predictions("valid").classes.tolist() == item.classes.tolist()
 
 
 def test_recipe_without_combine_is_the_default():
-    defaults = {name: one.default for name, one in inspect.signature(combine).parameters.items()}
+    defaults = {name: item.default for name, item in inspect.signature(combine).parameters.items()}
     assert CombineSpec().model_dump() == {name: defaults[name] for name in CombineSpec.model_fields}
 
 

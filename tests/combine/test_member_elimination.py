@@ -60,13 +60,13 @@ def test_small_but_certain_loss_is_not_as_good():
 
 def test_known_gains_save_calls():
     probs, targets = members(30, 300, shared=2.0)
-    gains = [one.gain.value for one in brought(ACCURACY, probs, targets)]
+    gains = [item.gain.value for item in brought(ACCURACY, probs, targets)]
     fresh, reported = Mean(probs), Mean(probs)
     whole, costs = Mean(probs)(()), [1.0] * 30
     result = eliminate_members(ACCURACY, whole, fresh, targets, None, costs)
     assert result == eliminate_members(ACCURACY, whole, reported, targets, None, costs, gains)
-    assert len(fresh.asked) - len(reported.asked) == 30
-    assert len(reported.asked) <= 3 * 30
+    assert len(fresh.requested) - len(reported.requested) == 30
+    assert len(reported.requested) <= 3 * 30
 
 
 def test_elimination_as_text():

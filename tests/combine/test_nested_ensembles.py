@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.combined import Decided, M, N, decided, made, written
+from helpers.combined import Decided, M, N, combined_run, decided, written
 from helpers.fake_runs import CLASSES, predictions, run
 
 from ensemble.combine.rules import rules
@@ -17,14 +17,14 @@ from ensemble.runs.run import Run
 
 def nested(folder: Path, runs: Sequence[Run]) -> list[Run]:
     """An ensemble of ensembles and another one that shares a member with it."""
-    one = made(folder, runs[:2], "accuracy", name="one").run
-    two = made(folder, runs[1:], "convex", name="two").run
-    return [made(folder, [one, two], "accuracy", name="whole").run, two]
+    first = combined_run(folder, runs[:2], "accuracy", name="one").run
+    second = combined_run(folder, runs[1:], "convex", name="two").run
+    return [combined_run(folder, [first, second], "accuracy", name="whole").run, second]
 
 
 @pytest.mark.parametrize("rule", rules.names())
 def test_ensemble_of_ensembles_is_one_of_its_members(tmp_path: Path, decided_by_rule: Decided, rule: str) -> None:
-    combined = made(tmp_path, nested(tmp_path, written(tmp_path)), rule)
+    combined = combined_run(tmp_path, nested(tmp_path, written(tmp_path)), rule)
     assert decided(combined) == decided_by_rule[rule]
     assert any("net1-0 was reached twice and counts once" in note for note in combined.notes)
 
@@ -42,9 +42,9 @@ def honest(folder: Path, rule: str, folds: np.ndarray, flip: int) -> np.ndarray:
     """valid.npz of an ensemble of ensembles, with other targets in the fold `flip`."""
     runs = []
     for i in range(M):
-        one = predictions(N, i, skill=0.4 + 0.1 * i)
-        targets = np.where(folds == flip, (one.targets + 1) % len(CLASSES), one.targets)
-        runs.append(run(folder, f"net{i}-0", {"valid": replace(one, targets=targets)}))
+        item = predictions(N, i, skill=0.4 + 0.1 * i)
+        targets = np.where(folds == flip, (item.targets + 1) % len(CLASSES), item.targets)
+        runs.append(run(folder, f"net{i}-0", {"valid": replace(item, targets=targets)}))
     with pytest.MonkeyPatch.context() as patch:  # the real folds are stratified by the targets
         patch.setattr("ensemble.combine.crossfit.folds_of", lambda *rows: folds)
-        return made(folder, nested(folder, runs), rule, threshold=0.5).run.predictions("valid").probs
+        return combined_run(folder, nested(folder, runs), rule, threshold=0.5).run.predictions("valid").probs

@@ -25,12 +25,12 @@ STRANGE = ["10", "2", "01"]
 
 def strange(seed: int, order: Any, columns: Any) -> Predictions:
     """Rows whose ids and classes look like numbers, in some order."""
-    one = predictions(len(NAMES), seed)
+    item = predictions(len(NAMES), seed)
     return Predictions(
         np.array(NAMES)[order],
-        one.probs[order][:, columns],
+        item.probs[order][:, columns],
         np.array(STRANGE)[columns],
-        np.argsort(columns)[one.targets[order]],
+        np.argsort(columns)[item.targets[order]],
     )
 
 
@@ -43,25 +43,25 @@ def test_numeric_names_stay_text_in_their_order(tmp_path: Path, rule: str) -> No
     for i in range(M):
         orders = straight if i else (random.permutation(len(NAMES)), random.permutation(3))
         mixed.append(run(tmp_path / "b", f"net{i}-0", {"valid": strange(i, *orders)}, classes=STRANGE))
-    one, two = (combine(runs, folder=runs[0].path.parent, rule=rule).run for runs in (plain, mixed))
-    for created in (one, two):
+    first, second = (combine(runs, folder=runs[0].path.parent, rule=rule).run for runs in (plain, mixed))
+    for created in (first, second):
         result = created.predictions("valid")
         assert (result.ids.tolist(), result.classes.tolist()) == (NAMES, STRANGE)
         assert created.record.values["classes"] == STRANGE
         assert result.targets is not None and result.targets.tolist() == [i % 3 for i in range(len(NAMES))]
-    assert one.predictions("valid").probs.tobytes() == two.predictions("valid").probs.tobytes()
+    assert first.predictions("valid").probs.tobytes() == second.predictions("valid").probs.tobytes()
 
 
 def test_numeric_names_survive_csv(tmp_path: Path) -> None:
-    one = strange(1, np.arange(len(NAMES)), np.arange(3))
+    item = strange(1, np.arange(len(NAMES)), np.arange(3))
     lines = [
         ["id", *STRANGE],
-        *([name, *map(repr, row)] for name, row in zip(NAMES, one.probs.tolist(), strict=True)),
+        *([name, *map(repr, row)] for name, row in zip(NAMES, item.probs.tolist(), strict=True)),
     ]
     (tmp_path / "v.csv").write_text("\n".join(map(",".join, lines)) + "\n", encoding="utf-8")
     result = read_predictions(tmp_path / "v.csv")
     assert (result.ids.tolist(), result.classes.tolist()) == (NAMES, STRANGE)
-    assert result.probs.tobytes() == one.probs.tobytes()
+    assert result.probs.tobytes() == item.probs.tobytes()
 
 
 def test_names_are_in_natural_order_where_members_disagree(tmp_path: Path) -> None:
@@ -69,15 +69,15 @@ def test_names_are_in_natural_order_where_members_disagree(tmp_path: Path) -> No
     runs = []
     for i in range(2):
         order = random.permutation(4)
-        one = predictions(4, i)
-        split = Predictions(ids[order], one.probs[order], one.classes, one.targets[order])
+        item = predictions(4, i)
+        split = Predictions(ids[order], item.probs[order], item.classes, item.targets[order])
         runs.append(run(tmp_path, f"net{i}-0", {"valid": split}))
     runs.append(run(tmp_path, "net2-0", {"valid": Predictions(*natural(predictions(4, 2)))}))
     assert combine(runs, folder=tmp_path).run.predictions("valid").ids.tolist() == ["1", "2", "9", "10"]
 
 
-def natural(one: Predictions) -> tuple[Any, ...]:
+def natural(item: Predictions) -> tuple[Any, ...]:
     """The rows of "2", "10", "9", "1" in their natural order."""
     order = [3, 0, 2, 1]
-    assert one.targets is not None
-    return np.array(["1", "2", "9", "10"]), one.probs[order], one.classes, one.targets[order]
+    assert item.targets is not None
+    return np.array(["1", "2", "9", "10"]), item.probs[order], item.classes, item.targets[order]

@@ -91,34 +91,34 @@ def members(folder: Path, probs: np.ndarray, targets: np.ndarray, groups: np.nda
     """Runs whose test has a sure row for each class."""
     n, k = probs.shape[1:]
     ids, classes = np.array([f"v{i:02d}" for i in range(n)]), np.array(list("abc")[:k])
-    named = None if groups is None else np.array([f"g{one}" for one in groups])
+    named = None if groups is None else np.array([f"g{first}" for first in groups])
     test = Predictions(np.array([f"t{i}" for i in range(k)]), np.eye(k, dtype=np.float32), classes)
     return [
         run(
             folder,
             f"net{i}-0",
             {
-                "valid": Predictions(ids, one.astype(np.float32), classes, targets.astype(np.int64), named),
+                "valid": Predictions(ids, first.astype(np.float32), classes, targets.astype(np.int64), named),
                 "test": test,
             },
         )
-        for i, one in enumerate(probs)
+        for i, first in enumerate(probs)
     ]
 
 
-def sensible(made: Combined, probs: np.ndarray) -> None:
+def sensible(created: Combined, probs: np.ndarray) -> None:
     """Rows are probabilities, weights are shares, scores lie in their intervals."""
     for split in ("valid", "test"):
-        output = made.run.predictions(split).probs
+        output = created.run.predictions(split).probs
         assert np.isfinite(output).all() and (output >= 0).all()
         assert np.abs(output.sum(axis=1, dtype=np.float64) - 1).max() < 1e-6
     # a test row that all are sure of
     assert (
-        made.run.predictions("test").probs.argmax(axis=1) == np.arange(probs.shape[2])
-    ).all() or made.rule in LEARNT
-    weights = [row.weight for row in made.members if row.kept]
+        created.run.predictions("test").probs.argmax(axis=1) == np.arange(probs.shape[2])
+    ).all() or created.rule in LEARNT
+    weights = [row.weight for row in created.members if row.kept]
     assert None in weights or (min(weights) >= 0 and abs(sum(weights) - 1) < 1e-12)
-    for score in made.scores:
+    for score in created.scores:
         assert score.honest.low - 1e-12 <= score.honest.value <= score.honest.high + 1e-12
         assert 0 <= score.apparent <= 1
 
@@ -177,9 +177,10 @@ def test_single_member_is_unchanged(tmp_path: Path, rule: str) -> None:
 @pytest.mark.parametrize("rule", [name for name in rules.names() if name not in ("stack", "auto")])
 def test_clones_are_one_of_them(tmp_path: Path, rule: str) -> None:
     """The prior of `stack` is in shares of a member, and so knows how many there are."""
-    one, three = (members(tmp_path / name, *ODD[name]) for name in ("one member", "clones"))
+    first, three = (members(tmp_path / name, *ODD[name]) for name in ("one member", "clones"))
     output = [
-        combine(runs, folder=runs[0].path.parent, rule=rule).run.predictions("valid").probs for runs in (one, three)
+        combine(runs, folder=runs[0].path.parent, rule=rule).run.predictions("valid").probs
+        for runs in (first, three)
     ]
     assert output[0] == pytest.approx(output[1], abs=1e-6)
 

@@ -71,6 +71,6 @@ def test_predicting_members_repeat_what_combine_wrote(here: Path, rule: str) -> 
     runs = [member(here / "runs", f"net{i}-0000000{i}", i) for i in (1, 2, 3)]
     created = combine(runs, folder=here / "runs", rule=rule)
     result = predicting_members(created.run)
-    probs = np.stack([one.run.predictions("test").probs for one in result.members])
+    probs = np.stack([item.run.predictions("test").probs for item in result.members])
     assert np.array_equal(result.combined(probs), created.run.predictions("test").probs)
     assert result.weights.sum() == pytest.approx(1)

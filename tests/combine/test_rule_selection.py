@@ -87,13 +87,13 @@ def test_few_rows_repeat_the_folds():
     few = repeated_folds(ids[:90], targets[:90], None)
     assert len(few) == 3
     assert (few[0].fold != few[1].fold).any()
-    assert all((one.order == np.argsort(ids[:90])).all() for one in few)
+    assert all((item.order == np.argsort(ids[:90])).all() for item in few)
 
 
 def test_honest_score_is_the_mean_over_repeats():
     probs, targets = pool([0.5, 1, 3], n=90)
     evaluation = evaluate(plan(3, "convex"), split(probs, targets), [ACCURACY])
-    repeats = [ACCURACY(one, targets) for one in evaluation.ensemble.honest]
+    repeats = [ACCURACY(item, targets) for item in evaluation.ensemble.honest]
     assert len(repeats) == 3
     assert evaluation.scores["accuracy"][0].honest.value == pytest.approx(np.mean(repeats))
 

@@ -91,11 +91,13 @@ def test_rules_ignore_the_order_of_rows(name):
     order = np.random.default_rng(1).permutation(60)
     rows = split(probs, targets)
     moved = Split(rows.ids[order], rows.classes, probs[:, order], targets[order], None)
-    one, other = (evaluate(plan(3, name), given, [ACCURACY]) for given in (rows, moved))
-    assert one.fitted.params.keys() == other.fitted.params.keys()
-    assert all(one.fitted.params[key].tobytes() == other.fitted.params[key].tobytes() for key in one.fitted.params)
-    assert one.fitted.temperature == other.fitted.temperature
-    assert one.crossfitted[order].tobytes() == other.crossfitted.tobytes()
+    first, other = (evaluate(plan(3, name), given, [ACCURACY]) for given in (rows, moved))
+    assert first.fitted.params.keys() == other.fitted.params.keys()
+    assert all(
+        first.fitted.params[key].tobytes() == other.fitted.params[key].tobytes() for key in first.fitted.params
+    )
+    assert first.fitted.temperature == other.fitted.temperature
+    assert first.crossfitted[order].tobytes() == other.crossfitted.tobytes()
 
 
 def test_logit_mean_by_hand():
@@ -122,7 +124,7 @@ def test_rank_ignores_the_scale_of_a_member():
     squashed[1, :, 0] = 1 - squashed[1, :, 1]
     rule, auc = rules.get("rank"), metrics.get("roc_auc")
     ours, theirs = (
-        auc(rule.apply(rule.fit(one, targets), one).astype(np.float32), targets) for one in (probs, squashed)
+        auc(rule.apply(rule.fit(item, targets), item).astype(np.float32), targets) for item in (probs, squashed)
     )
     assert ours == pytest.approx(theirs, abs=2e-3)
 

@@ -22,7 +22,7 @@ from ensemble.data.preprocess import filters
 from ensemble.data.listing import RawListing, Rows
 from ensemble.export.exporters import OnnxModel, exporter
 from ensemble.metrics import metric
-from ensemble.recipe.schema import forms
+from ensemble.recipe.data_spec import forms
 from ensemble.submit.formats import Sheet, columns, predicted_labels, submission_format
 from ensemble.tracking import NullTracker, tracker
 

@@ -18,8 +18,8 @@ def test_predictions_in_another_dtype_are_equal(dtype: str) -> None:
     rows = np.exp(np.random.default_rng(0).normal(size=(60, 10)).astype(np.float32))
     rows /= rows.sum(axis=1, keepdims=True)  # a softmax in float32, as networks give it
     ids, classes = np.array([f"i{i}" for i in range(60)]), np.array(list("abcdefghij"))
-    one, other = (checked(ids, probs, classes, source="x").probs for probs in (rows, rows.astype(dtype)))
-    assert one.tobytes() == other.tobytes()
+    first, other = (checked(ids, probs, classes, source="x").probs for probs in (rows, rows.astype(dtype)))
+    assert first.tobytes() == other.tobytes()
 
 
 def test_tolerance_of_row_sums_ignores_class_order() -> None:

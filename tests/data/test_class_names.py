@@ -9,7 +9,7 @@ from helpers.layouts import classes, draw, loaded, refused, write_table
 
 from ensemble.cli import run as ens
 from ensemble.data.inputs import named_images
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.data_spec import DataSpec
 
 pytestmark = pytest.mark.usefixtures("here")
 

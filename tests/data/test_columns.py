@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from ensemble.data.columns import one_hot_labels, soft_rows
 from ensemble.data.detect_form import guess_spec
 from ensemble.data.load import load_dataset
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.data_spec import DataSpec
 
 
 def test_one_hot_columns_with_an_unnamed_class(tmp_path: Path) -> None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ensemble.data import images
 from ensemble.data.decoded_images import DecodedImages
 from ensemble.data.image_cache import open_images
 from ensemble.data.load import load_dataset
 from ensemble.data.preprocess import Preprocess
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.data_spec import DataSpec
 
 SQUARES = (Preprocess(8, "squash"), Preprocess(12, "pad", ("grey",)))
 
@@ -30,20 +28,6 @@ def photos(tmp_path: Path) -> Path:
             for number in range(count):
                 Image.fromarray(draw.integers(0, 255, (20, 30, 3), np.uint8)).save(folder / f"{number}.png")
     return tmp_path / "photos"
-
-
-@pytest.fixture
-def decodes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Has an entry for each image that was decoded."""
-    calls: list[int] = []
-    original = images.decode_with_remark
-
-    def counted(*args: Any, **options: Any) -> Any:
-        calls.append(1)
-        return original(*args, **options)
-
-    monkeypatch.setattr(images, "decode_with_remark", counted)
-    return calls
 
 
 def spec(photos: Path) -> DataSpec:

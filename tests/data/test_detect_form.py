@@ -12,7 +12,8 @@ from ensemble.cli import run as ens
 from ensemble.core.errors import DataError
 from ensemble.data.detect_form import guess_spec
 from ensemble.data.load import load_dataset
-from ensemble.recipe.schema import DataSpec, SubmitSpec
+from ensemble.recipe.data_spec import DataSpec
+from ensemble.recipe.schema import SubmitSpec
 
 
 def guessed(path: Path) -> dict[str, object]:

@@ -12,7 +12,7 @@ import pytest
 from ensemble.core.errors import DataError
 from ensemble.data.digits import DIGITS_FINGERPRINT, digits_dataset
 from ensemble.data.load import current_fingerprint
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.data_spec import DataSpec
 
 
 def test_digits_are_unchanged() -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from ensemble.data.image_problems import without_metadata
 from ensemble.data.images import decode_with_remark, problem_with, read_image
 from ensemble.data.load import load_dataset
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.data_spec import DataSpec
 
 PIXELS = np.arange(40 * 30 * 3, dtype=np.uint8).reshape(30, 40, 3)
 

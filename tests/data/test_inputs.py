@@ -19,13 +19,13 @@ def test_files_folders_patterns_and_tables_name_images(here: Path) -> None:
     (here / "a" / "list.csv").write_text("id,weight\n2,5\nb/1.png,6\ngone,7\n")
 
     def names(*words: str, **options: object) -> list[str]:
-        return [one.name for one in named_images(words, **options)]  # type: ignore[arg-type]
+        return [item.name for item in named_images(words, **options)]  # type: ignore[arg-type]
 
     assert names("a") == ["a/2.jpg", "a/10.png", "a/b/1.png"]
     assert names("c/[x].png", "c/*.png") == ["c/[x].png", "c/y.png"]
     assert names("**/1*.png") == ["a/10.png", "a/b/1.png"]
     listed = named_images(["a/list.csv"])
-    assert [(one.name, one.path.as_posix()) for one in listed] == [
+    assert [(item.name, item.path.as_posix()) for item in listed] == [
         ("2", "a/2.jpg"),
         ("b/1.png", "a/b/1.png"),
         ("gone", "a/gone"),

@@ -141,4 +141,4 @@ def test_fingerprint_covers_groups_and_soft_labels() -> None:
         replace(items, soft=None),
     ]
     content = {"x": "1", "y": "2"}
-    assert len({fingerprint({"train": one}, np.array(["a", "b"]), content) for one in others}) == len(others)
+    assert len({fingerprint({"train": item}, np.array(["a", "b"]), content) for item in others}) == len(others)

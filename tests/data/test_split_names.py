@@ -9,7 +9,7 @@ from helpers.layouts import ROWS, classes, draw, loaded, refused, write_table
 
 from ensemble.data.detect_form import guess_spec
 from ensemble.data.split_names import role_of, split_names
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.data_spec import DataSpec
 
 pytestmark = pytest.mark.usefixtures("here")
 

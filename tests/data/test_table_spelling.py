@@ -11,7 +11,7 @@ from ensemble.core.errors import DataError
 from ensemble.data.detect_form import guess_spec
 from ensemble.data.inputs import named_images
 from ensemble.data.load import load_dataset
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.data_spec import DataSpec
 
 pytestmark = pytest.mark.usefixtures("here")
 

@@ -9,7 +9,7 @@ from helpers.photos import flat_images
 from helpers.table_data import load_table, refused_table, write_lines
 
 from ensemble.data.load import load_dataset
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.data_spec import DataSpec
 
 
 def test_table_text_stays_text_in_order(table: Path) -> None:

@@ -67,6 +67,6 @@ def test_interval_of_the_retained_gain_covers_the_truth() -> None:
     spread = np.array([[1.0, 0.6], [0.6, 1.2]])
     draws = random.multivariate_normal([2.0, 5.0], spread, 4000)
     result = [ratio_interval(above, below, spread, 1.96) for above, below in draws]
-    held = [one is None or one[0] <= 0.4 <= one[1] for one in result]
+    held = [item is None or item[0] <= 0.4 <= item[1] for item in result]
     assert 0.94 <= np.mean(held) <= 0.96
     assert ratio_interval(1.0, 1.0, np.eye(2), 1.96) is None  # what is divided by may be nothing

@@ -74,7 +74,7 @@ def test_hash_covers_teacher_temperature_and_alpha(tmp_path: Path) -> None:
     teacher, _ = teacher_of(ensemble_of(tmp_path), dataset(), 1, 0.5)
     recipe = resolved(Recipe(arch="resnet18"))
     others = [replace(teacher, temperature=2.0), replace(teacher, alpha=0.6)]
-    hashes = [run_hash(recipe, "data", None, one.hashed()) for one in (teacher, *others)]
+    hashes = [run_hash(recipe, "data", None, item.hashed()) for item in (teacher, *others)]
     assert len({*hashes, run_hash(recipe, "data", None)}) == 4
     assert run_hash(recipe, "data", None, None) == run_hash(recipe, "data", None)
 

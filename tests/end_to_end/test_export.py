@@ -119,10 +119,10 @@ def test_export_describes_itself(here: Path, capfd: pytest.CaptureFixture[str]) 
 
     config = json.loads((here / "there" / "config.json").read_text())
     assert config["classes"] == CLASSES and config["behind"] == "#fffaf5" and config["medical"]
-    assert [one["name"] for one in config["inputs"]] == ["crop16", "pad16", "squash20_smooth_grey"]
-    for one in config["members"]:
-        (network,) = one["networks"]
-        run = next(run for run in runs if run.id == one["id"])
+    assert [item["name"] for item in config["inputs"]] == ["crop16", "pad16", "squash20_smooth_grey"]
+    for item in config["members"]:
+        (network,) = item["networks"]
+        run = next(run for run in runs if run.id == item["id"])
         assert network["weights_sha256"] == sha256_file(run.path / "weights.safetensors")
     honest = created.run.metrics["honest"]["accuracy"]
     assert config["score"]["value"] == honest["value"] and config["score"]["low"] == honest["low"]
@@ -130,8 +130,8 @@ def test_export_describes_itself(here: Path, capfd: pytest.CaptureFixture[str]) 
 
     graph = onnx.load(here / "there" / "model.onnx")
     onnx.checker.check_model(graph, full_check=True)
-    assert {one.key: one.value for one in graph.metadata_props}["classes"] == json.dumps(CLASSES)
-    assert [(one.version) for one in graph.opset_import if one.domain == ""] == [20]
+    assert {item.key: item.value for item in graph.metadata_props}["classes"] == json.dumps(CLASSES)
+    assert [(item.version) for item in graph.opset_import if item.domain == ""] == [20]
 
     card = ModelCard.load(here / "there" / "README.md")
     assert card.data.pipeline_tag == "image-classification" and card.data.to_dict()["library_name"] == "onnx"
@@ -188,7 +188,7 @@ def test_onnx_graph_holds_views_and_computed_layers(here: Path, tta: str) -> Non
     run = network_run(here / "runs", "speed-00000001", 1, tta=tta, **keys)
     loaded = load_ensemble(predicting_members(run), torch.device("cpu"))
     write_onnx(loaded, here / "model.onnx")
-    pixels = {one: np.stack([one.of(picture(seed)) for seed in range(11)]) for one in loaded.squares}
+    pixels = {first: np.stack([first.of(picture(seed)) for seed in range(11)]) for first in loaded.squares}
     result = compare(loaded, OnnxModel(here / "model.onnx"), pixels, real=True)
     assert result.difference < 5e-5 and result.same == result.n == 11
     other = network_run(here / "runs", "other-00000002", 2, **keys)

@@ -51,15 +51,20 @@ def test_predict_many_kinds_of_images(here: Path, capfd: pytest.CaptureFixture[s
     result = predicting_members(created.run)
     for path in paths:
         members = []
-        for run, one in zip(runs, trained, strict=True):
-            square = one.square.of(read_image(path, max_pixels=10**6, background=None))
+        for run, item in zip(runs, trained, strict=True):
+            square = item.square.of(read_image(path, max_pixels=10**6, background=None))
             batch = torch.from_numpy(np.array(square)).permute(2, 0, 1)[None]
             probs, _ = predict(
-                one.network, lambda rows, x=batch: x, np.arange(1), mean=one.mean, std=one.std, tta=one.recipe.tta
+                item.network,
+                lambda rows, x=batch: x,
+                np.arange(1),
+                mean=item.mean,
+                std=item.std,
+                tta=item.recipe.tta,
             )
             members.append(probs[:, [run.record.values["classes"].index(name) for name in result.classes]])
         by_id = {run.id: probs for run, probs in zip(runs, members, strict=True)}
-        stacked = np.stack([by_id[one.run.id] for one in result.members])
+        stacked = np.stack([by_id[item.run.id] for item in result.members])
         expected = result.combined(stacked)[0]
         entry = output[path.relative_to(here).as_posix()]
         assert list(entry["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
@@ -92,15 +97,15 @@ def test_folds_predict_by_their_mean(here: Path, capfd: pytest.CaptureFixture[st
     whole = write(here / "runs", "net-00000009", {"valid": predictions(60, 1)}, kind="folds", parents=folds)
     picture(0).save(here / "x.png")
 
-    def said(name: str) -> np.ndarray:
+    def output(name: str) -> np.ndarray:
         assert ens(["predict", name, "x.png"]) == 0
         (row,) = csv_rows(capfd.readouterr().out)
         return np.array([float(row[name]) for name in CLASSES])
 
-    assert said(whole.id) == pytest.approx((said(folds[0].id) + said(folds[1].id)) / 2, abs=1e-6)
+    assert output(whole.id) == pytest.approx((output(folds[0].id) + output(folds[1].id)) / 2, abs=1e-6)
     other = network_run(here / "runs", "other-00000003", 3)
     created = combine([whole, other], folder=here / "runs", rule="uniform")
-    assert said(created.run_id) == pytest.approx((said(whole.id) + said(other.id)) / 2, abs=1e-6)
+    assert output(created.run_id) == pytest.approx((output(whole.id) + output(other.id)) / 2, abs=1e-6)
 
 
 @pytest.mark.slow

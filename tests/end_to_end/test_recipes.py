@@ -33,7 +33,7 @@ def isic(root: Path) -> None:
         text = [line.split(",")[0] for line in lines] if split == "test" else lines
         (root / f"{split}.csv").write_text("\n".join(text) + "\n")
     ids = [f"ISIC_test{index:03d}" for index in range(6)]
-    sample = ["image_id,melanoma,seborrheic_keratosis", *(f"{one},0.5,0.5" for one in ids)]
+    sample = ["image_id,melanoma,seborrheic_keratosis", *(f"{item},0.5,0.5" for item in ids)]
     (root / "sample_submission.csv").write_text("\n".join(sample) + "\n")
 
 

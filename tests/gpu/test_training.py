@@ -12,8 +12,9 @@ from helpers.few_digits import Watched, few_digits
 from torch import Tensor
 
 from ensemble.models.network import Network, build_network
+from ensemble.recipe.data_spec import DataSpec
 from ensemble.recipe.resolve import resolved
-from ensemble.recipe.schema import DataSpec, Recipe
+from ensemble.recipe.schema import Recipe
 from ensemble.runs.history import Epoch
 from ensemble.training.engine.checkpoint import seed_everything
 from ensemble.training.engine.hardware import ComputeFormat, apply_format
@@ -56,9 +57,9 @@ def state(network: Network) -> dict[str, Tensor]:
     return {name: value.float().cpu() for name, value in network.state_dict().items()}
 
 
-def distance(one: Network, other: Network) -> float:
+def distance(item: Network, other: Network) -> float:
     """The largest difference of two networks' entries, as a share of the tensor's length."""
-    first, second = state(one), state(other)
+    first, second = state(item), state(other)
     return max(float((first[name] - second[name]).norm() / (second[name].norm() + 1e-6)) for name in second)
 
 
@@ -72,11 +73,11 @@ def test_steps_as_graphs_are_the_same_steps(tmp_path: Path, precision: str) -> N
     given, result = recipe(), []
     for graphed in (False, True):
         chosen = ComputeFormat(precision, "channels_last", "", graphed=graphed)
-        one = training(tmp_path / str(graphed), given, chosen)
+        first = training(tmp_path / str(graphed), given, chosen)
         captured = []
-        rows = one.run().rows if not graphed else _run_counting(one, captured)
+        rows = first.run().rows if not graphed else _run_counting(first, captured)
         assert len(captured) == (2 if graphed else 0)  # the head's stage, then everything's
-        result.append((one.network, rows))
+        result.append((first.network, rows))
     (plain, rows), (graphed, graphed_rows) = result
     assert distance(plain, graphed) < 1e-3
     for row, other in zip(rows, graphed_rows, strict=True):
@@ -84,7 +85,7 @@ def test_steps_as_graphs_are_the_same_steps(tmp_path: Path, precision: str) -> N
         assert row.train_accuracy == pytest.approx(other.train_accuracy, abs=0.02)
 
 
-def _run_counting(one: Training, captured: list[int]) -> list[Epoch]:
+def _run_counting(item: Training, captured: list[int]) -> list[Epoch]:
     before = torch.cuda.make_graphed_callables
 
     def counting(*args: Any, **keys: Any) -> Any:
@@ -93,7 +94,7 @@ def _run_counting(one: Training, captured: list[int]) -> list[Epoch]:
 
     torch.cuda.make_graphed_callables = counting  # type: ignore[assignment]
     try:
-        return one.run().rows
+        return item.run().rows
     finally:
         torch.cuda.make_graphed_callables = before
 
@@ -115,9 +116,9 @@ def test_resumed_run_has_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_batches_in_pieces_use_no_graphs(tmp_path: Path) -> None:
-    one = training(tmp_path, recipe(), ComputeFormat("float32", "channels_last", "", graphed=True), pieces=2)
+    item = training(tmp_path, recipe(), ComputeFormat("float32", "channels_last", "", graphed=True), pieces=2)
     captured: list[int] = []
-    rows = _run_counting(one, captured)
+    rows = _run_counting(item, captured)
     assert not captured  # a graph's second step would write over the gradients of its first
     assert len(rows) == 3
 
@@ -146,16 +147,16 @@ def test_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
 def test_training_batch_never_waits_for_the_gpu(tmp_path: Path) -> None:
     """Every wait leaves the GPU without work until the processor has caught up."""
     given = recipe(augment="none", epochs=1, frozen_epochs=0, weights="none", valid_every=1)
-    one = training(tmp_path, given, ComputeFormat("bfloat16", "channels_last", "", graphed=True))
+    item = training(tmp_path, given, ComputeFormat("bfloat16", "channels_last", "", graphed=True))
     watched = Watched()
 
     def batch() -> None:
         torch.cuda.set_sync_debug_mode("error" if 3 <= watched.batches < 10 else "default")
         watched.batches += 1
 
-    one.watcher.batch = batch  # type: ignore[method-assign]
+    item.watcher.batch = batch  # type: ignore[method-assign]
     try:
-        one.run()
+        item.run()
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert watched.batches > 10
@@ -166,8 +167,8 @@ def test_network_that_waits_for_the_gpu_trains_without_graphs(tmp_path: Path) ->
         def forward(self, x: Tensor) -> Tensor:
             return x * (1.0 if float(x.detach().mean()) < 1e9 else 0.0)
 
-    one = training(tmp_path, recipe(dropout=0.5), ComputeFormat("bfloat16", "channels_last", "", graphed=True))
-    one.network[1].insert(0, Waits())
+    item = training(tmp_path, recipe(dropout=0.5), ComputeFormat("bfloat16", "channels_last", "", graphed=True))
+    item.network[1].insert(0, Waits())
     captured: list[int] = []
-    assert len(_run_counting(one, captured)) == 3
+    assert len(_run_counting(item, captured)) == 3
     assert not captured

@@ -53,10 +53,10 @@ def browser() -> Iterator[Any]:
 
 @contextmanager
 def watched(
-    found: Any, address: str, *, width: int = 1280, height: int = 900, scheme: str = "light", **options: Any
+    result: Any, address: str, *, width: int = 1280, height: int = 900, scheme: str = "light", **options: Any
 ) -> Iterator[Watched]:
     """A page of its own at `address`. scheme: light or dark.  options: further ones of the browser's context."""
-    context = found.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **options)
+    context = result.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **options)
     try:
         seen = Watched(context.new_page(), address)
         seen.page.on("request", lambda request: seen.requests.append(request.url))
@@ -64,7 +64,7 @@ def watched(
         seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
         seen.page.on(
             "console",
-            lambda said: seen.complaints.append(said.text) if said.type in ("error", "warning") else None,
+            lambda output: seen.complaints.append(output.text) if output.type in ("error", "warning") else None,
         )
         seen.page.goto(address)
         yield seen

@@ -36,15 +36,15 @@ def written(folder: Path, *, grouped: bool = False, **facts: Any) -> list[Run]:
     return runs
 
 
-def made(folder: Path, runs: Sequence[Run], rule: str, **options: Any) -> Combined:
+def combined_run(folder: Path, runs: Sequence[Run], rule: str, **options: Any) -> Combined:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ensemble.combine.crossfit.MOST_REPEATS", 1 if rule == "auto" else 3)
         return combine(runs, folder=folder, rule=rule, **options)
 
 
-def by_name(one: Predictions) -> bytes:
+def by_name(item: Predictions) -> bytes:
     """The bits of every id and class."""
-    return one.probs[np.argsort(one.ids)][:, np.argsort(one.classes)].tobytes()
+    return item.probs[np.argsort(item.ids)][:, np.argsort(item.classes)].tobytes()
 
 
 def decided(combined: Combined) -> dict[str, Any]:
@@ -63,16 +63,16 @@ def decided(combined: Combined) -> dict[str, Any]:
     }
 
 
-def taken(one: Predictions, rows: np.ndarray, columns: np.ndarray) -> Predictions:
+def taken(item: Predictions, rows: np.ndarray, columns: np.ndarray) -> Predictions:
     """Rows and columns in another order."""
     new_index = np.append(np.argsort(columns), -1)
     return replace(
-        one,
-        ids=one.ids[rows],
-        probs=one.probs[rows][:, columns],
-        classes=one.classes[columns],
-        targets=None if one.targets is None else new_index[one.targets][rows],
-        groups=None if one.groups is None else one.groups[rows],
+        item,
+        ids=item.ids[rows],
+        probs=item.probs[rows][:, columns],
+        classes=item.classes[columns],
+        targets=None if item.targets is None else new_index[item.targets][rows],
+        groups=None if item.groups is None else item.groups[rows],
     )
 
 
@@ -80,7 +80,7 @@ def digests_by_rule(folder: Path) -> dict[str, str]:
     """The sha256 of all that every rule writes, but for the time in run.json."""
     runs, out = written(folder), {}
     for rule in rules.names():
-        files = contents(made(folder, runs, rule).run.path)
+        files = contents(combined_run(folder, runs, rule).run.path)
         whole = [content for name, content in sorted(files.items()) if name != "run.json"]
         out[rule] = hashlib.sha256(b"".join(whole)).hexdigest()
     return out

@@ -259,15 +259,15 @@ def near_scores(size: int, seed: int, sources: int, family: int = 12) -> dict[st
     """Recall by kind, of all and of all but crops; precision. A mirrored pair counts only when it is called so."""
     pictures = list(samples(seed, size, sources, family))
     square = Preprocess(LARGE if size >= LARGE else SMALL, "squash")
-    result = near_pairs(np.stack([square.of(one.image) for one in pictures]))
+    result = near_pairs(np.stack([square.of(item.image) for item in pictures]))
     pairs = dict(zip(zip(result.first.tolist(), result.second.tolist(), strict=True), result.mirrored, strict=True))
     original: dict[str, int] = {}
     wanted, hit = Counter[str](), Counter[str]()
-    for row, one in enumerate(pictures):
-        first = original.setdefault(one.source, row)
+    for row, item in enumerate(pictures):
+        first = original.setdefault(item.source, row)
         if first != row:
-            wanted[one.kind] += 1
-            hit[one.kind] += pairs.get((first, row)) == ("mirrored" in one.kind)
+            wanted[item.kind] += 1
+            hit[item.kind] += pairs.get((first, row)) == ("mirrored" in item.kind)
     others = [kind for kind in wanted if kind not in CROPS]
     right = sum(pictures[a].source == pictures[b].source for a, b in pairs)
     return {

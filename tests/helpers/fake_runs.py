@@ -64,9 +64,9 @@ def run(folder: Path, name: str, splits: Mapping[str, Predictions], **facts: Any
             **facts,
         },
     )
-    for split, one in splits.items():
-        save(path / f"{split}.npz", one)
-    scores = {split: split_metrics(one) for split, one in splits.items() if one.targets is not None}
+    for split, item in splits.items():
+        save(path / f"{split}.npz", item)
+    scores = {split: split_metrics(item) for split, item in splits.items() if item.targets is not None}
     write_json(path / "metrics.json", {"schema": 1, **scores})
     return Run(path)
 

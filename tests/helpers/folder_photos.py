@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ensemble.data.dataset import Dataset
 from ensemble.data.load import load_dataset
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.data_spec import DataSpec
 
 
 def folder_spec(root: Path, **keys: object) -> DataSpec:

@@ -6,12 +6,12 @@ from ensemble.data.dataset import Dataset, Items
 from helpers.fake_runs import predictions
 
 
-def as_csv(path, one, *, target=None, columns=(0, 1, 2)):
-    header = ["image", *one.classes[list(columns)].tolist(), *([target] if target else [])]
+def as_csv(path, item, *, target=None, columns=(0, 1, 2)):
+    header = ["image", *item.classes[list(columns)].tolist(), *([target] if target else [])]
     lines = [",".join(header)]
-    for row, name in enumerate(one.ids.tolist()):
-        label = "" if one.targets is None or one.targets[row] < 0 else str(one.classes[one.targets[row]])
-        cells = [name, *(repr(float(p)) for p in one.probs[row, list(columns)]), *([label] if target else [])]
+    for row, name in enumerate(item.ids.tolist()):
+        label = "" if item.targets is None or item.targets[row] < 0 else str(item.classes[item.targets[row]])
+        cells = [name, *(repr(float(p)) for p in item.probs[row, list(columns)]), *([label] if target else [])]
         lines.append(",".join(cells))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
@@ -27,10 +27,10 @@ def dataset_of_predictions(fingerprint, n=60):
     return Dataset(truth.classes, splits, fingerprint, {"test": "b" * 64}, lambda path: None)
 
 
-def numbered(path, one, targets, classes=("1", "2", "3")):
+def numbered(path, item, targets, classes=("1", "2", "3")):
     """A CSV with classes of these names and a column `target` of these texts."""
     lines = [",".join(["image", *classes, "target"])]
-    for name, probs, target in zip(one.ids.tolist(), one.probs, targets, strict=True):
+    for name, probs, target in zip(item.ids.tolist(), item.probs, targets, strict=True):
         lines.append(",".join([name, *(repr(float(p)) for p in probs), str(target)]))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

@@ -11,7 +11,7 @@ from PIL import Image
 from ensemble.core.errors import EnsError
 from ensemble.data.detect_form import guess_spec
 from ensemble.data.load import load_dataset
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.data_spec import DataSpec
 
 
 def draw(*names: str, root: str = "d") -> Path:

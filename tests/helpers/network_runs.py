@@ -22,8 +22,9 @@ def network_run(folder: Path, name: str, seed: int, classes: list[str] | None = 
 
     from ensemble.models.network import build_network
     from ensemble.models.state_dict import save_weights
+    from ensemble.recipe.data_spec import DataSpec
     from ensemble.recipe.resolve import as_mapping, resolved
-    from ensemble.recipe.schema import DataSpec, Recipe
+    from ensemble.recipe.schema import Recipe
 
     classes = classes or CLASSES  # the same ones in any order
     data = DataSpec(form="folders", path="photos", **keys.pop("data", {}))
@@ -122,6 +123,6 @@ def see_through(folder: Path) -> list[Path]:
         "grey.png": (grey, {}),
         "palette.png": (palette, {"transparency": 0}),
     }
-    for name, (one, options) in created.items():
-        one.save(folder / name, **options)
+    for name, (item, options) in created.items():
+        item.save(folder / name, **options)
     return [folder / name for name in created]

@@ -107,6 +107,6 @@ def pool(folder: Path, m: int = 3, **options: Any) -> list[Run]:
     return [member(folder, f"net{i}-0000000{i}", i, skill=0.5 + 0.1 * i, **options) for i in range(m)]
 
 
-def rows_taken(one: Predictions, rows: Any) -> Predictions:
-    assert one.targets is not None
-    return replace(one, ids=one.ids[rows], probs=one.probs[rows], targets=one.targets[rows])
+def rows_taken(item: Predictions, rows: Any) -> Predictions:
+    assert item.targets is not None
+    return replace(item, ids=item.ids[rows], probs=item.probs[rows], targets=item.targets[rows])

@@ -10,7 +10,8 @@ from ensemble.cli import run as ens
 from ensemble.core.predictions import Predictions
 from ensemble.data.load import load_dataset
 from ensemble.recipe import text
-from ensemble.recipe.schema import DataSpec, Recipe
+from ensemble.recipe.data_spec import DataSpec
+from ensemble.recipe.schema import Recipe
 from helpers.fake_runs import run
 from helpers.photos import flat_image
 

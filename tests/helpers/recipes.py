@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ensemble.recipe.data_spec import DataSpec
 from ensemble.recipe.resolve import resolved
-from ensemble.recipe.schema import DataSpec, Recipe
+from ensemble.recipe.schema import Recipe
 
 
 def small_recipe(**keys: Any) -> Recipe:

@@ -8,7 +8,7 @@ import pytest
 
 from ensemble.core.errors import EnsError
 from ensemble.data.load import load_dataset
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.data_spec import DataSpec
 
 
 def load_table(root: Path, **keys: object):

@@ -12,10 +12,10 @@ class Mean:
     """The plain mean without some members; remembers what it was asked."""
 
     def __init__(self, probs):
-        self.probs, self.asked = probs, []
+        self.probs, self.requested = probs, []
 
     def __call__(self, gone):
-        self.asked.append(gone)
+        self.requested.append(gone)
         return np.mean([row for j, row in enumerate(self.probs) if j not in gone], axis=0)
 
 

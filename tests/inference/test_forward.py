@@ -20,9 +20,9 @@ from ensemble.models.network import build_network
 def test_views_have_the_shape_of_the_image_and_begin_with_it(name: str) -> None:
     x = torch.rand(2, 3, 32, 32)
     result = [view(x) for view in views.get(name)]
-    assert all(one.shape == x.shape for one in result)
+    assert all(item.shape == x.shape for item in result)
     assert torch.equal(result[0], x)
-    assert len({one.numpy().tobytes() for one in result}) == len(result)
+    assert len({item.numpy().tobytes() for item in result}) == len(result)
 
 
 @pytest.mark.parametrize(

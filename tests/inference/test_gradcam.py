@@ -19,8 +19,9 @@ def network(arch: str, size: int) -> Any:
     import torch
 
     from ensemble.models.network import build_network
+    from ensemble.recipe.data_spec import DataSpec
     from ensemble.recipe.resolve import resolved
-    from ensemble.recipe.schema import DataSpec, Recipe
+    from ensemble.recipe.schema import Recipe
 
     torch.manual_seed(0)
     return build_network(resolved(Recipe(data=DataSpec(), arch=arch, image_size=size)), 3, None).eval()

@@ -46,7 +46,9 @@ def scored(draw):
 def areas(probs, targets):
     """scikit-learn's area of each class against the rest, of those with rows on both sides."""
     sides = [targets == c for c in range(probs.shape[1])]
-    return {c: theirs.roc_auc_score(one, probs[:, c]) for c, one in enumerate(sides) if one.any() and not one.all()}
+    return {
+        c: theirs.roc_auc_score(item, probs[:, c]) for c, item in enumerate(sides) if item.any() and not item.all()
+    }
 
 
 def by_scikit_learn(probs, targets):

@@ -20,7 +20,7 @@ def test_disagreement_is_the_mutual_information(k: int, m: int, seed: int) -> No
     assert entropy(probs[0]) == pytest.approx(scipys_entropy(probs[0].astype(float), axis=1), abs=1e-6)
     # the mean divergence of each member from their mean (Lakshminarayanan et al. 2017)
     mean = np.einsum("m,mnk->nk", weights, probs.astype(float))
-    apart = [scipys_entropy(one.astype(float) + 1e-300, mean + 1e-300, axis=1) for one in probs]
+    apart = [scipys_entropy(item.astype(float) + 1e-300, mean + 1e-300, axis=1) for item in probs]
     assert disagreement(probs, weights) == pytest.approx(np.einsum("m,mn->n", weights, apart), abs=1e-5)
     assert disagreement(probs[:1].repeat(m, 0), weights) == pytest.approx(0, abs=1e-6)
     alone = np.eye(m)[0]

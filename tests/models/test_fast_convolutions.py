@@ -59,8 +59,8 @@ def test_network_with_fast_convolutions_is_the_same(arch: str, kept: Any) -> Non
     images = torch.randn(4, 3, 64, 64, dtype=torch.float64)
     fast = FastConvolutions(network, 64)
     assert len(fast.pairs) >= {"convnext_atto": 0, "densenet121": 1}.get(arch, 8)
-    for one in (network, other):
-        set_mode(one, True)
+    for first in (network, other):
+        set_mode(first, True)
     torch.manual_seed(1)  # of dropout
     with fast:
         outputs = network(images)
@@ -84,8 +84,9 @@ def test_convolution_used_twice_keeps_its_norm() -> None:
 
 def test_fast_convolutions_train_on_a_processor_only(monkeypatch: pytest.MonkeyPatch) -> None:
     from ensemble.models import network as module
+    from ensemble.recipe.data_spec import DataSpec
     from ensemble.recipe.resolve import resolved
-    from ensemble.recipe.schema import DataSpec, Recipe
+    from ensemble.recipe.schema import Recipe
 
     entered = []
 

@@ -91,8 +91,8 @@ def test_capturing_graphs_leaves_no_trace(captured: Captured) -> None:
         outputs = [run(x, ()).detach() for _ in range(2)]
         result.append([*outputs, *given.state_dict().values()])
     assert len(captured) == 1
-    for one, other in zip(*result, strict=True):
-        assert torch.equal(one, other)
+    for first, other in zip(*result, strict=True):
+        assert torch.equal(first, other)
 
 
 def test_network_that_cannot_be_captured_runs_without_graphs(

@@ -22,7 +22,7 @@ def test_last_layers_have_more_parameters(arch: str) -> None:
     body, _ = build_network(small_recipe(arch=arch, image_size=size), 3).children()
     total = len(layers(body))
     chosen = [last_parameters(body, count) for count in (1, 2, 4, 6, 8, 10, total, total + 5)]
-    counts = [sum(parameter.numel() for parameter in one) for one in chosen]
+    counts = [sum(parameter.numel() for parameter in item) for item in chosen]
     assert counts[0] > 0
     wanted = [count for count in (1, 2, 4, 6, 8, 10) if count <= total]
     assert all(more > fewer for fewer, more in pairwise(counts[: len(wanted)]))

@@ -28,7 +28,7 @@ def test_rescaled_filters_compute_the_same(torch: Any, arch: str, training: bool
     assert rescale_filters(network, 64) >= 8
     images = torch.randn(8, 3, 64, 64, dtype=torch.float64)
     with torch.no_grad():
-        outputs, expected = (one.train(training)(images) for one in (network, before))
+        outputs, expected = (item.train(training)(images) for item in (network, before))
     assert float((outputs - expected).abs().max()) < 1e-5 * float(expected.abs().max())
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from ensemble.recipe import text
+from ensemble.recipe.data_spec import DataSpec
 from ensemble.recipe.file import build, read_recipe_file
 from ensemble.recipe.resolve import as_mapping, hashed_keys, resolved, run_hash, training_stages
-from ensemble.recipe.schema import DataSpec, Recipe
+from ensemble.recipe.schema import Recipe
 
 
 def member(**keys: object) -> Recipe:

@@ -22,16 +22,16 @@ def test_class_scores_are_scikit_learns(k: int, n: int, seed: int) -> None:
     precision, recall, f1, support = precision_recall_fscore_support(
         rows.targets, rows.predicted, labels=range(k), zero_division=np.nan
     )
-    for c, one in enumerate(result):
-        assert one.precision == pytest.approx(precision[c], nan_ok=True)
-        assert one.recall == pytest.approx(recall[c])
-        assert one.rows == support[c]
-        assert one.auc == pytest.approx(roc_auc_score(rows.targets == c, rows.probs[:, c]))
-        assert one.tp + one.fn + one.fp + one.tn == n + k
+    for c, item in enumerate(result):
+        assert item.precision == pytest.approx(precision[c], nan_ok=True)
+        assert item.recall == pytest.approx(recall[c])
+        assert item.rows == support[c]
+        assert item.auc == pytest.approx(roc_auc_score(rows.targets == c, rows.probs[:, c]))
+        assert item.tp + item.fn + item.fp + item.tn == n + k
         others = rows.targets != c
-        assert one.specificity == pytest.approx((rows.predicted[others] != c).mean())
-        if one.precision + one.recall > 0:
-            assert one.f1 == pytest.approx(f1[c])
+        assert item.specificity == pytest.approx((rows.predicted[others] != c).mean())
+        if item.precision + item.recall > 0:
+            assert item.f1 == pytest.approx(f1[c])
     even = balance(result)
     assert even.mean == pytest.approx(recall.mean()) and even.lowest == pytest.approx(recall.min())
 

@@ -35,7 +35,7 @@ def test_conclusion_follows_from_the_numbers(tmp_path: Path) -> None:
     small = json.loads((runs[2].path / "run.json").read_text())
     (runs[2].path / "run.json").write_text(json.dumps({**small, "parameters": 5}))
     result = sides([Run(run.path) for run in runs])
-    assert [one.run.id for one in ranked(result)] == ["strong-00000001", "alike-00000003", "weak-00000002"]
+    assert [item.run.id for item in ranked(result)] == ["strong-00000001", "alike-00000003", "weak-00000002"]
     output = conclusion(ranked(result))
     assert "strong-00000001 is the most accurate" in output and "do not tell alike-00000003 from it" in output
     assert "alike-00000003 has 50 % of the parameters" in output and "weak" not in output
@@ -44,7 +44,7 @@ def test_conclusion_follows_from_the_numbers(tmp_path: Path) -> None:
     text = members_markdown(result)
     assert text.count("**") == 2 and "**" + f"{result[0].valid:.4f}" + "**" in text
     read_back = list(csv.DictReader(io.StringIO(members_csv(result))))
-    assert [float(row["validation accuracy"]) for row in read_back] == [one.valid for one in ranked(result)]
+    assert [float(row["validation accuracy"]) for row in read_back] == [item.valid for item in ranked(result)]
 
 
 def test_pair_is_compared_on_the_same_rows(tmp_path: Path) -> None:
@@ -65,8 +65,8 @@ def test_pair_is_compared_on_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_compare_aligns_rows_and_classes(tmp_path: Path) -> None:
-    one = member(tmp_path, "one-00000001", 1, n=90)
-    valid = one.predictions("valid")
+    item = member(tmp_path, "one-00000001", 1, n=90)
+    valid = item.predictions("valid")
     order, columns = np.random.default_rng(0).permutation(90), [2, 0, 1]
     assert valid.targets is not None
     turned = Predictions(
@@ -77,7 +77,7 @@ def test_compare_aligns_rows_and_classes(tmp_path: Path) -> None:
         None,
     )
     other = write(tmp_path, "two-00000002", {"valid": turned})
-    first, second = sides([one, other])
+    first, second = sides([item, other])
     assert np.array_equal(first.rows.probs, second.rows.probs)
     assert "no difference" in Pair(first, second).sentences()
 

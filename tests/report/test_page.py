@@ -54,13 +54,15 @@ def test_report_numbers_are_those_of_scikit_learn(tmp_path: Path) -> None:
         assert row["gain"] == f"{part['gain']:+.4f}"
         assert row["95 % interval"] == f"{part['low']:+.4f} to {part['high']:+.4f}"
         assert (row["differs"], row["only it"]) == (f"{100 * part['disagreement']:.1f} %", str(part["only_right"]))
-    assert all(one["sentence"] in result.text for one in reported["against"])
+    assert all(first["sentence"] in result.text for first in reported["against"])
     assert reported["advice"]["sentence"] in result.text
     output = rows.probs.argmax(axis=1)
     precision, recall, f1, support = precision_recall_fscore_support(rows.targets, output)
     for c, row in enumerate(result.table("Each class against the rest")):
         assert (row["class"], row["rows"]) == (rows.classes[c], str(support[c]))
-        assert [row["precision"], row["recall"], row["F1"]] == [f"{one[c]:.4f}" for one in (precision, recall, f1)]
+        assert [row["precision"], row["recall"], row["F1"]] == [
+            f"{first[c]:.4f}" for first in (precision, recall, f1)
+        ]
         assert row["AUC"] == f"{roc_auc_score(rows.targets == c, rows.probs[:, c]):.4f}"
         assert row["average precision"] == f"{average_precision_score(rows.targets == c, rows.probs[:, c]):.4f}"
     counts = [[int(cell) for cell in list(row.values())[1:]] for row in result.table("Confusion matrix")]
@@ -71,7 +73,7 @@ def test_report_numbers_are_those_of_scikit_learn(tmp_path: Path) -> None:
         assert row["rows"] == str(line[place[row["said"]]])
         assert row["of the class"] == f"{100 * int(row['rows']) / sum(line):.1f} %"
     members = [Run(tmp_path / part["id"]).predictions("valid").probs.argmax(axis=1) for part in reported["parts"]]
-    right = np.stack([one == rows.targets for one in members])
+    right = np.stack([first == rows.targets for first in members])
     together = f"every member gets {right.all(axis=0).sum()} right and none gets {(~right.any(axis=0)).sum()} right"
     assert together in result.text
     for x, row in enumerate(result.table("How often two members")):
@@ -109,8 +111,8 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     assert "This is not a medical device." in result.text
 
 
-def hostile(one: Any) -> Any:
-    return replace(one, ids=np.array([f'"><svg onload=x>{name}' for name in one.ids.tolist()]))
+def hostile(item: Any) -> Any:
+    return replace(item, ids=np.array([f'"><svg onload=x>{name}' for name in item.ids.tolist()]))
 
 
 @pytest.mark.parametrize("rule", rules.names())

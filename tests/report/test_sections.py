@@ -52,8 +52,8 @@ def test_summary_states_interval_and_scope(tmp_path: Path) -> None:
 
 
 def test_legend_has_the_strokes_of_the_lines(tmp_path: Path) -> None:
-    one = write(tmp_path, "net-00000001", {"valid": predictions(80, 1, classes=list("abcd"))})
-    html = page_of(one).html
+    item = write(tmp_path, "net-00000001", {"valid": predictions(80, 1, classes=list("abcd"))})
+    html = page_of(item).html
     (roc,) = re.findall(r'<svg role="img" aria-label="ROC.*?</svg>', html, re.DOTALL)
     (legend,) = re.findall(r'<ul class="legend".*?</ul>', html, re.DOTALL)
     drawn = {
@@ -137,8 +137,8 @@ def test_recall_of_grouped_rows_has_a_wider_interval(tmp_path: Path) -> None:
     ids = np.array([f"r{i:04d}" for i in range(1200)])
     grouped = replace(rows_taken(alone, copies), ids=ids, groups=np.array([f"p{i}" for i in copies]))
     pages = [
-        page_of(write(tmp_path / name, "n-00000001", {"valid": one}))
-        for name, one in (("one", alone), ("many", grouped), ("blind", replace(grouped, groups=None)))
+        page_of(write(tmp_path / name, "n-00000001", {"valid": item}))
+        for name, item in (("one", alone), ("many", grouped), ("blind", replace(grouped, groups=None)))
     ]
     widths = [
         [
@@ -152,12 +152,12 @@ def test_recall_of_grouped_rows_has_a_wider_interval(tmp_path: Path) -> None:
 
 
 def test_class_with_lowest_recall_is_named(tmp_path: Path) -> None:
-    one = predictions(90, 3)
-    assert one.targets is not None
-    bees = one.targets == 1
+    item = predictions(90, 3)
+    assert item.targets is not None
+    bees = item.targets == 1
     # no bee is called one
-    probs = np.where(bees[:, None], np.array([0.7, 0.1, 0.2], np.float32), one.probs)
-    run = write(tmp_path, "net-00000001", {"valid": replace(one, probs=probs.astype(np.float32))})
+    probs = np.where(bees[:, None], np.array([0.7, 0.1, 0.2], np.float32), item.probs)
+    run = write(tmp_path, "net-00000001", {"valid": replace(item, probs=probs.astype(np.float32))})
     listed = ["train,ant"] * 6 + ["train,bee"] * 2 + ["train,cat"] * 3 + ["valid,cat"] + ["test,"] * 4
     lines = [f"{i},{i}.png,{line},\n" for i, line in enumerate(listed)]
     kept = tmp_path / ".data" / FINGERPRINT
@@ -189,17 +189,17 @@ def test_import_without_targets_has_no_score(tmp_path: Path) -> None:
 
 
 def test_labelled_test_replaces_unlabelled_validation(tmp_path: Path) -> None:
-    one = write(tmp_path, "net-00000001", {"test": predictions(40, 1, prefix="t")}, kind="refit")
-    page = page_of(one)
+    item = write(tmp_path, "net-00000001", {"test": predictions(40, 1, prefix="t")}, kind="refit")
+    page = page_of(item)
     result = checked(page.html)
-    assert result.table("Scores on 40 rows of test")[0]["score"] == f"{one.metrics['test']['accuracy']:.4f}"
+    assert result.table("Scores on 40 rows of test")[0]["score"] == f"{item.metrics['test']['accuracy']:.4f}"
     assert "There are no labelled validation rows; every score here is of test" in result.text
 
 
 def test_section_of_a_run_without_mistakes(tmp_path: Path) -> None:
     right = predictions(30, 0, skill=1.0)
-    one = write(tmp_path, "net-00000001", {"valid": replace(right, probs=np.eye(3, dtype="f4")[right.targets])})
-    assert "None of 30 rows is wrong." in checked(page_of(one).html).text
+    item = write(tmp_path, "net-00000001", {"valid": replace(right, probs=np.eye(3, dtype="f4")[right.targets])})
+    assert "None of 30 rows is wrong." in checked(page_of(item).html).text
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_reproduce_command_repeats_the_ensemble(
 
 
 def test_sweeps_of_the_data_are_shown(tmp_path: Path) -> None:
-    one = member(tmp_path, "net-00000001", 1)
+    item = member(tmp_path, "net-00000001", 1)
     for name, fingerprint, csv in (
         ("mine", FINGERPRINT, None),
         ("old", None, "net-00000001"),
@@ -242,22 +242,22 @@ def test_sweeps_of_the_data_are_shown(tmp_path: Path) -> None:
             write_json(place / "sweep.json", {"schema": 1, "fingerprint": fingerprint, "metric": "log_loss"})
         if csv:
             (place / "runs.csv").write_text(f"augment,lr,run,accuracy\nnone,0.1,{csv},0.5\n")
-    result = checked(page_of(one).html)
+    result = checked(page_of(item).html)
     assert "Best accuracy of mine <b>." in result.text and "old" in result.text and "theirs" not in result.text
     table = result.table("log_loss of each cell")
     assert table[1] == {"augment \\ lr": "<flip>", "0.1": "0.2500", "0.2": ""}
-    marks = re.findall(r'<td style="--s: ([\d.]+)" class="mark">([\d.]+)', page_of(one).html)
+    marks = re.findall(r'<td style="--s: ([\d.]+)" class="mark">([\d.]+)', page_of(item).html)
     assert marks == [("1.000", "0.2500"), ("1.000", "0.7500")]  # the least loss, the most accuracy
 
 
 def test_trials_of_a_search_are_listed_best_first(tmp_path: Path) -> None:
-    one = member(tmp_path, "net-00000001", 1)
+    item = member(tmp_path, "net-00000001", 1)
     place = tmp_path / "sweeps" / "search"
     place.mkdir(parents=True)
     (place / "table.md").write_text("Best.\n")
     (place / "trials.csv").write_text("trial,lr,accuracy\n1,0.012345678,0.5\n2,0.2,\n3,0.3,0.9\n")
     write_json(place / "sweep.json", {"schema": 1, "fingerprint": FINGERPRINT, "metric": "accuracy"})
-    rows = checked(page_of(one).html).table("The best 2 of 3 trials")
+    rows = checked(page_of(item).html).table("The best 2 of 3 trials")
     assert [(row["trial"], row["lr"], row["accuracy"]) for row in rows] == [
         ("3", "0.3", "0.9000"),
         ("1", "0.01235", "0.5000"),
@@ -288,10 +288,10 @@ def test_pictures_stay_below_six_megabytes(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_gradcam_pictures_are_found_by_row_class_and_weights(tmp_path: Path) -> None:
-    one = member(tmp_path, "net-00000001", 1)
-    (one.path / "weights.safetensors").write_bytes(b"")
-    (one.path / "recipe.yaml").write_text("arch: net\n")
-    subject = about_run(one)
+    item = member(tmp_path, "net-00000001", 1)
+    (item.path / "weights.safetensors").write_bytes(b"")
+    (item.path / "recipe.yaml").write_text("arch: net\n")
+    subject = about_run(item)
     result = evidence(subject)
     wanted = heatmaps(subject, result, 3)
     assert len(wanted) == 3 and not any(look.path.exists() for look in wanted)

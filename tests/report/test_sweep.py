@@ -41,9 +41,9 @@ def test_cell_without_a_run_is_empty_and_one_axis_is_a_column() -> None:
     cell = ScoredCell(("none", "2"), (0.5,), ("r",))
     table = SweepTable("accuracy", True, axes, {cell.place: cell}, 10, 0)
     assert table.markdown().splitlines()[2].replace(" ", "") == "|none||**0.5000**|"
-    one = SweepTable("kappa", True, {"lr": ("0.1",)}, {("0.1",): ScoredCell(("0.1",), (0.25,), ("r",))}, 10, 0)
-    assert one.csv() == "lr,kappa\n0.1,0.25\n"
-    assert table.picture().startswith(b"\x89PNG") and one.picture().startswith(b"\x89PNG")
+    item = SweepTable("kappa", True, {"lr": ("0.1",)}, {("0.1",): ScoredCell(("0.1",), (0.25,), ("r",))}, 10, 0)
+    assert item.csv() == "lr,kappa\n0.1,0.25\n"
+    assert table.picture().startswith(b"\x89PNG") and item.picture().startswith(b"\x89PNG")
 
 
 def test_sweep_table_of_failures_says_so() -> None:

@@ -35,18 +35,18 @@ def test_training_summary_of_a_history() -> None:
 
 
 def test_history_is_read_back_and_a_broken_one_refused(tmp_path: Path) -> None:
-    one = member(tmp_path, "net-00000001", 0)
-    assert history(one) == []
-    path = one.path / "history.csv"
+    item = member(tmp_path, "net-00000001", 0)
+    assert history(item) == []
+    path = item.path / "history.csv"
     header = "stage,epoch,train_loss,valid_loss,train_accuracy,valid_accuracy,lr,seconds\n"
     path.write_text(header + "0,0,1.5,,0.5,,0.1,2.0\n1,0,1.0,0.9,0.6,0.7,0.05,2.5\n")
-    assert history(one) == [
+    assert history(item) == [
         Epoch(0, 0, 1.5, None, 0.5, None, 0.1, 2.0),
         Epoch(1, 0, 1.0, 0.9, 0.6, 0.7, 0.05, 2.5),
     ]
     path.write_text("stage,epoch\n0,0\n")
     with pytest.raises(DataError, match="not a history"):
-        history(one)
+        history(item)
 
 
 def epochs(*accuracies: tuple[int, float]) -> list[Any]:

@@ -90,10 +90,10 @@ def test_import_with_some_unknown_targets(tmp_path):
 
 
 def test_import_of_damaged_npz_is_one_line(tmp_path):
-    one = predictions(30, 1)
-    np.save(tmp_path / "bare.npy", one.probs)
+    item = predictions(30, 1)
+    np.save(tmp_path / "bare.npy", item.probs)
     (tmp_path / "bare.npy").rename(tmp_path / "bare.npz")
-    np.savez_compressed(tmp_path / "damaged.npz", ids=one.ids, probs=one.probs, classes=one.classes)
+    np.savez_compressed(tmp_path / "damaged.npz", ids=item.ids, probs=item.probs, classes=item.classes)
     content = bytearray((tmp_path / "damaged.npz").read_bytes())
     content[80:140] = bytes(60)
     (tmp_path / "damaged.npz").write_bytes(content)
@@ -141,11 +141,11 @@ def test_import_reads_cells_with_other_separators(tmp_path):
 
 
 def test_import_composes_unicode_of_npz(tmp_path):
-    one = predictions(9, 1, classes=["e\u0301", "b"])
-    ids = np.array([*one.ids[:-1], "e\u0301"])
-    read = read_predictions(save(tmp_path / "v.npz", replace(one, ids=ids)))
+    item = predictions(9, 1, classes=["e\u0301", "b"])
+    ids = np.array([*item.ids[:-1], "e\u0301"])
+    read = read_predictions(save(tmp_path / "v.npz", replace(item, ids=ids)))
     assert (read.ids[-1], read.classes[0]) == ("\u00e9", "\u00e9")
-    assert read.probs.tobytes() == one.probs.tobytes()
+    assert read.probs.tobytes() == item.probs.tobytes()
 
 
 def test_class_may_be_called_label(tmp_path, runs):

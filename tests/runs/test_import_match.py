@@ -47,12 +47,12 @@ def test_import_takes_targets_of_a_named_run(tmp_path, runs):
 
 def test_targets_that_disagree_are_refused(tmp_path, runs):
     member(runs, "net-0", seed=1)
-    one = predictions(60, 2)
-    targets = one.targets.copy()
+    item = predictions(60, 2)
+    targets = item.targets.copy()
     targets[7] = (targets[7] + 1) % 3
     before = contents(runs)
     with pytest.raises(MismatchedRuns, match="other targets for 1 items: 'v007'"):
-        import_run("x", folder=runs, valid=save(tmp_path / "v.npz", replace(one, targets=targets)))
+        import_run("x", folder=runs, valid=save(tmp_path / "v.npz", replace(item, targets=targets)))
     assert contents(runs) == before
 
 
@@ -61,8 +61,8 @@ def test_import_ids_may_be_file_names(tmp_path, runs):
     member(runs, "net-00000001", 1)
     theirs = {split: predictions(n, 5, prefix=split[0]) for split, n in (("valid", 60), ("test", 20))}
     paths = {}
-    for split, one in theirs.items():
-        named = replace(one, ids=np.array([f"{name}.png" for name in one.ids.tolist()]), targets=None)
+    for split, item in theirs.items():
+        named = replace(item, ids=np.array([f"{name}.png" for name in item.ids.tolist()]), targets=None)
         paths[split] = as_csv(tmp_path / f"{split}.csv", named)
     imported = import_run("x", folder=runs, **paths)
     assert imported.matched == "net-00000001"
@@ -71,8 +71,8 @@ def test_import_ids_may_be_file_names(tmp_path, runs):
 
 
 def test_test_rows_that_are_validation_rows_are_refused(tmp_path, runs):
-    one = predictions(30, 1)
-    valid = save(tmp_path / "v.npz", one)
+    item = predictions(30, 1)
+    valid = save(tmp_path / "v.npz", item)
     some = predictions(12, 2, prefix="t")
     mixed = replace(some, ids=np.array([*some.ids[:-2], "v000", "v001"]))
     for test, message in (

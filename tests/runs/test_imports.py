@@ -53,15 +53,15 @@ def test_import_joins_the_data_set_of_its_ids(tmp_path, runs):
     assert back.classes.tolist() == ["ant", "bee", "cat"]
     assert back.targets.tolist() == ours.predictions("valid").targets.tolist()
     assert created.run.predictions("test").probs == pytest.approx(test.probs, abs=1e-7)
-    assert [one.id for one in candidates(runs, FINGERPRINT)] == [ours.id, created.run.id]
+    assert [item.id for item in candidates(runs, FINGERPRINT)] == [ours.id, created.run.id]
     assert combine(candidates(runs, FINGERPRINT), folder=runs).has_test
 
 
 def test_import_without_a_match_has_its_own_fingerprint(tmp_path, runs):
-    one = import_run("x", folder=runs, valid=save(tmp_path / "v.npz", predictions(9, 1)))
-    two = import_run("y", folder=runs, valid=save(tmp_path / "w.npz", predictions(9, 2)))
-    assert one.run.fingerprint == two.run.fingerprint != FINGERPRINT
-    assert combine([one.run, two.run], folder=runs).run.complete
+    first = import_run("x", folder=runs, valid=save(tmp_path / "v.npz", predictions(9, 1)))
+    second = import_run("y", folder=runs, valid=save(tmp_path / "w.npz", predictions(9, 2)))
+    assert first.run.fingerprint == second.run.fingerprint != FINGERPRINT
+    assert combine([first.run, second.run], folder=runs).run.complete
 
 
 def test_import_without_targets(tmp_path, runs):
@@ -136,24 +136,24 @@ def test_import_is_combined_as_the_native_run(tmp_path, runs, monkeypatch, form,
         split: elsewhere(tmp_path / f"{split}.{form}", native.predictions(split), labelled and split == "valid")
         for split in ("valid", "test")
     }
-    one = combine([first, native, last], folder=runs, rule=rule, name=native.id)
+    item = combine([first, native, last], folder=runs, rule=rule, name=native.id)
     shutil.rmtree(native.path)  # the same predictions again would be refused
     imported = import_run("net1", folder=runs, **files).run
     other = combine([first, imported, last], folder=runs, rule=rule, name=imported.id)
     for split in ("valid", "test"):
-        ours, theirs = (created.run.predictions(split) for created in (one, other))
+        ours, theirs = (created.run.predictions(split) for created in (item, other))
         assert ours.ids.tolist() == theirs.ids.tolist()
         assert ours.classes.tolist() == theirs.classes.tolist()
         assert ours.probs.tobytes() == theirs.probs.tobytes()
-    assert one.run.metrics == other.run.metrics
-    assert [row.weight for row in one.members] == [row.weight for row in other.members]
+    assert item.run.metrics == other.run.metrics
+    assert [row.weight for row in item.members] == [row.weight for row in other.members]
 
 
-def elsewhere(path, one, labelled):
+def elsewhere(path, item, labelled):
     """A file of the same predictions as somebody else would write it."""
-    rows, columns = np.random.default_rng(4).permutation(len(one)), np.array([1, 2, 0])
-    targets = np.argsort(columns)[one.targets[rows]] if labelled else None
-    mixed = Predictions(one.ids[rows], one.probs[rows][:, columns], one.classes[columns], targets)
+    rows, columns = np.random.default_rng(4).permutation(len(item)), np.array([1, 2, 0])
+    targets = np.argsort(columns)[item.targets[rows]] if labelled else None
+    mixed = Predictions(item.ids[rows], item.probs[rows][:, columns], item.classes[columns], targets)
     return save(path, mixed) if path.suffix == ".npz" else as_csv(path, mixed, target="label" if labelled else None)
 
 
@@ -172,21 +172,21 @@ def test_import_in_another_order_is_the_same_run(tmp_path, runs, form):
 def test_import_of_float64_csv_and_npz_are_the_same_run(tmp_path, runs):
     random = np.random.default_rng(0)
     probs = random.dirichlet(np.ones(3), 30)
-    one = predictions(30, 1)
+    item = predictions(30, 1)
     lines = [
         "id,ant,bee,cat",
-        *(",".join([name, *map(repr, row)]) for name, row in zip(one.ids, probs.tolist(), strict=True)),
+        *(",".join([name, *map(repr, row)]) for name, row in zip(item.ids, probs.tolist(), strict=True)),
     ]
     (tmp_path / "v.csv").write_text("\n".join(lines) + "\n")
-    np.savez(tmp_path / "v.npz", ids=one.ids, probs=probs, classes=one.classes)
+    np.savez(tmp_path / "v.npz", ids=item.ids, probs=probs, classes=item.classes)
     read = [read_predictions(tmp_path / f"v.{form}").probs.tobytes() for form in ("csv", "npz")]
     assert read[0] == read[1]
 
 
-def rounded(path, one, digits):
+def rounded(path, item, digits):
     """A CSV with so many decimals."""
     lines = [
-        ",".join([name, *(f"{p:.{digits}f}" for p in row)]) for name, row in zip(one.ids, one.probs, strict=True)
+        ",".join([name, *(f"{p:.{digits}f}" for p in row)]) for name, row in zip(item.ids, item.probs, strict=True)
     ]
     path.write_text("\n".join(["id,ant,bee,cat", *lines]) + "\n")
     return path
@@ -195,21 +195,21 @@ def rounded(path, one, digits):
 @pytest.mark.parametrize("digits", [4, 7])
 @pytest.mark.parametrize("of", ["member", "import"])
 def test_import_under_another_name_is_refused(tmp_path, runs, digits, of):
-    one = predictions(60, 2)
+    item = predictions(60, 2)
     held = (
-        run(runs, "net-0", {"valid": one})
+        run(runs, "net-0", {"valid": item})
         if of == "member"
-        else import_run("first", folder=runs, valid=save(tmp_path / "a.npz", one)).run
+        else import_run("first", folder=runs, valid=save(tmp_path / "a.npz", item)).run
     )
     before = contents(runs)
-    again = rounded(tmp_path / "v.csv", one, digits)
+    again = rounded(tmp_path / "v.csv", item, digits)
     with pytest.raises(DataError, match=f"holds the predictions of {held.id}, which would be counted twice"):
         import_run("second", folder=runs, valid=again)
     with pytest.raises(DataError, match="counted twice"):
         import_run("first", folder=runs, valid=again, arch="other")
     assert contents(runs) == before
     # others that agree on these rows, but not on the test, are two models
-    alike, test = save(tmp_path / "b.npz", one), [predictions(9, i, prefix="t", labelled=False) for i in range(2)]
+    alike, test = save(tmp_path / "b.npz", item), [predictions(9, i, prefix="t", labelled=False) for i in range(2)]
     shutil.rmtree(held.path)
     created = [
         import_run(f"net{i}", folder=runs, valid=alike, test=save(tmp_path / f"t{i}.npz", test[i])).run
@@ -219,12 +219,12 @@ def test_import_under_another_name_is_refused(tmp_path, runs, digits, of):
 
 
 def test_imported_copies_count_once(tmp_path, runs):
-    one, other = (member(runs, f"net{i}-0", seed=i) for i in range(2))
-    plain = combine([one, other], folder=runs).run
+    first, other = (member(runs, f"net{i}-0", seed=i) for i in range(2))
+    plain = combine([first, other], folder=runs).run
     copy = runs / "a-copy-0"
     shutil.copytree(other.path, copy)
     write_json(copy / "run.json", {**read_json(copy / "run.json"), "kind": "import"})
-    created = combine([one, other, Run(copy)], folder=runs)
+    created = combine([first, other, Run(copy)], folder=runs)
     assert created.run.id == plain.id
     assert "a-copy-0 has the same predictions as net1-0 and counts once" in created.notes
 

@@ -50,7 +50,7 @@ def only(runs: Path, kind: str) -> Run:
 def recombined(runs: Path) -> Run:
     """The committed ensemble once more, under another name."""
     members = read_ensemble(only(runs, "ensemble")).members
-    return combine([named_run(runs, one) for one in members], folder=runs, threshold=0.5, name="again").run
+    return combine([named_run(runs, item) for item in members], folder=runs, threshold=0.5, name="again").run
 
 
 def listing(runs: Path) -> str:
@@ -96,7 +96,7 @@ def flat(value, prefix=""):
 def test_schema1_ensemble_is_repeated(runs):
     ensemble = only(runs, "ensemble")
     before = contents(runs)
-    members = [named_run(runs, one) for one in read_ensemble(ensemble).members]
+    members = [named_run(runs, item) for item in read_ensemble(ensemble).members]
     assert combine(members, folder=runs, threshold=0.5).run.id == ensemble.id
     after = contents(runs)
     facts, then = (json.loads(files.pop(f"{ensemble.id}/run.json")) for files in (after, before))
@@ -153,15 +153,15 @@ def test_unknown_keys_are_kept_and_a_newer_schema_is_refused(runs):
 def test_schema1_odd_names_groups_and_refits(runs, name):
     before = named_run(runs, name)
     kept = {path.name: path.read_bytes() for path in before.path.iterdir()}
-    members = [named_run(runs, one) for one in read_ensemble(before).members]
+    members = [named_run(runs, first) for first in read_ensemble(before).members]
     refits = name == "zoo-refits"
     created = combine(members, folder=runs, per_arch=2, calibrate=True, refits=refits, name=name).run
     assert created.id == before.id
     assert created.splits() == ["valid", "test", "test-night"]
     for split in created.splits():
-        one, other = created.predictions(split), Run(SCHEMA1 / created.id).predictions(split)
-        assert (one.ids.tolist(), one.classes.tolist()) == (other.ids.tolist(), other.classes.tolist())
-        assert one.probs == pytest.approx(other.probs, abs=1e-6)  # the temperature is a logarithm's
+        first, other = created.predictions(split), Run(SCHEMA1 / created.id).predictions(split)
+        assert (first.ids.tolist(), first.classes.tolist()) == (other.ids.tolist(), other.classes.tolist())
+        assert first.probs == pytest.approx(other.probs, abs=1e-6)  # the temperature is a logarithm's
     assert created.predictions("valid").groups[0] == "caf\u00e9 0"
     assert (created.predictions("valid").targets == -1).sum() == 2
     assert {"valid.npz", "test.npz", "test-night.npz"} <= kept.keys()

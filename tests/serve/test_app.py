@@ -27,7 +27,7 @@ def test_answer_has_the_fields_of_predict_and_the_members(client: TestClient, mo
     )
     assert tuple(first["probabilities"]) == CLASSES and first["set"] == ["red"]
     assert first["probability"] == max(first["probabilities"].values()) == pytest.approx(251 / 263, abs=0.01)
-    assert [one["member"] for one in first["members"]] == ["one-1", "two-2"]
+    assert [item["member"] for item in first["members"]] == ["one-1", "two-2"]
     # black bars of the padded square make the second member less sure
     assert first["members"][0]["probability"] > first["members"][1]["probability"]
     shares = np.array(list(first["probabilities"].values()))
@@ -39,8 +39,8 @@ def test_unreadable_images_are_named_and_the_others_predicted(client: TestClient
     answer = send(client, b"no image", RED, RED[:80], names=["a.png", "b.png", "c.png"])
     assert answer.status_code == 200
     output = answer.json()
-    assert [one["image"] for one in output["predictions"]] == ["b.png"]
-    assert [one["image"] for one in output["unreadable"]] == ["a.png", "c.png"]
+    assert [item["image"] for item in output["predictions"]] == ["b.png"]
+    assert [item["image"] for item in output["unreadable"]] == ["a.png", "c.png"]
     assert "not an image of a known format" in output["unreadable"][0]["error"]
     assert send(client, b"no image", RED[:80]).status_code == 415
 
@@ -52,13 +52,13 @@ def test_served_image_is_oriented(client: TestClient) -> None:
     exif[0x0112] = 6
     turned = saved(upright.transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
     plain = saved(upright, "PNG")
-    one, other = (send(client, body).json()["predictions"][0] for body in (plain, turned))
-    assert {**one, "image": ""} == {**other, "image": ""}
+    first, other = (send(client, body).json()["predictions"][0] for body in (plain, turned))
+    assert {**first, "image": ""} == {**other, "image": ""}
 
 
 def test_gradcam_maps_of_a_class(client: TestClient) -> None:
     output = send(client, RED, path="/explain").json()
-    assert output["class"] == "red" and [one["member"] for one in output["maps"]] == ["one-1", "two-2"]
+    assert output["class"] == "red" and [item["member"] for item in output["maps"]] == ["one-1", "two-2"]
     assert output["maps"][0]["picture"].startswith("data:image/") and output["maps"][1]["why"] == "it has no places"
     requested = send(client, RED, path="/explain?class=blue%20%C3%BCn%C3%AF").json()
     assert requested["class"] == "blue ünï" and requested["maps"][0]["picture"] != output["maps"][0]["picture"]

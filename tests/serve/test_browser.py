@@ -32,8 +32,8 @@ GIVE = """([name, bytes, kind]) => {
 
 @pytest.fixture
 def label(served_runs: Path, address: str) -> str:
-    (one,) = send_files(address, served_runs / "x.png").json()["predictions"]
-    return f"{one['label']} {100 * one['probability']:.1f} %"
+    (item,) = send_files(address, served_runs / "x.png").json()["predictions"]
+    return f"{item['label']} {100 * item['probability']:.1f} %"
 
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])
@@ -60,10 +60,12 @@ def test_dropped_and_pasted_images_are_predicted(
 def test_keyboard_is_enough(served_runs: Path, address: str, browser: Any, label: str) -> None:
     with watched(browser, address) as seen:
         page = seen.page
-        page.bring_to_front()
+        page.bring_to_front()  # Chromium opens no dialog for a page behind that of an earlier test
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == "files"
-        page.set_input_files("#files", served_runs / "x.png")  # what opens at Enter is the browser's own dialog
+        with page.expect_file_chooser() as chooser:
+            page.keyboard.press("Enter")
+        chooser.value.set_files(served_runs / "x.png")
         page.wait_for_selector(".maps img")
         assert page.inner_text(".answer .label") == label
         reached = set()

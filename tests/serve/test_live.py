@@ -34,7 +34,7 @@ def lines_of(capfd: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     """What `ens predict --uncertain` says, by image."""
     capfd.readouterr()
     assert ens(["predict", *words, "--uncertain", "--format", "jsonl"]) == 0
-    return {one["image"]: one for one in map(json.loads, capfd.readouterr().out.splitlines())}
+    return {item["image"]: item for item in map(json.loads, capfd.readouterr().out.splitlines())}
 
 
 def test_service_predicts_like_predict(served_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -47,26 +47,26 @@ def test_service_predicts_like_predict(served_folder: Path, capfd: pytest.Captur
     model = load_run(predicting_members(named_run(served_folder / "runs", name)), torch.device("cpu"), 0.9)
     with TestClient(create_app(model, Limits(files=40)), base_url="http://127.0.0.1") as client:
 
-        def asked(*paths: str) -> list[dict[str, Any]]:
+        def requests(*paths: str) -> list[dict[str, Any]]:
             files = [("images", (path, Path(path).read_bytes())) for path in paths]
             answers: list[dict[str, Any]] = client.post("/predict", files=files).json()["predictions"]
             return answers
 
         assert len(output) == 22
-        for one in asked(*output):
-            line, members = output[one["image"]], one.pop("members")
-            assert list(one) == list(line) and one["label"] == line["label"] and one["set"] == line["set"]
-            assert one["probabilities"] == pytest.approx(line["probabilities"], abs=1e-6)
-            assert one["entropy"] == pytest.approx(line["entropy"], abs=2e-6)
-            assert one["disagreement"] == pytest.approx(line["disagreement"], abs=2e-6)
+        for item in requests(*output):
+            line, members = output[item["image"]], item.pop("members")
+            assert list(item) == list(line) and item["label"] == line["label"] and item["set"] == line["set"]
+            assert item["probabilities"] == pytest.approx(line["probabilities"], abs=1e-6)
+            assert item["entropy"] == pytest.approx(line["entropy"], abs=2e-6)
+            assert item["disagreement"] == pytest.approx(line["disagreement"], abs=2e-6)
             assert {each["member"][:3] for each in members} <= {"one", "two", "thr"}
         # one image alone is the same to the last digit
         for path in list(output)[:6]:
-            (one,) = asked(path)
-            one.pop("members")
-            assert one == lines_of(capfd, name, path)[path]
+            (item,) = requests(path)
+            item.pop("members")
+            assert item == lines_of(capfd, name, path)[path]
         maps = client.post("/explain", files={"images": ("x.png", Path("x.png").read_bytes())}).json()["maps"]
-        assert len(maps) == len(members) and all(one["picture"] for one in maps)
+        assert len(maps) == len(members) and all(item["picture"] for item in maps)
         known = client.get("/model").json()
         assert known["medical"] and known["gradcam"] and known["engine"].startswith("torch")
 
@@ -80,12 +80,12 @@ def test_service_of_an_export_predicts_without_torch(
     with served(source, "--max-files", "40", cwd=served_folder) as (address, _):
         answer = send_files(address, *map(Path, output)).json()
         assert answer["run"] == name and len(answer["predictions"]) == len(output)
-        for one, (path, line) in zip(answer["predictions"], output.items(), strict=True):
-            assert one["image"] == Path(path).name and one["label"] == line["label"]
-            assert one["probabilities"] == pytest.approx(line["probabilities"], abs=1e-4)
-            assert one["entropy"] == pytest.approx(line["entropy"], abs=1e-3)
-            assert one["disagreement"] == pytest.approx(line["disagreement"], abs=1e-3)
-            assert one["set"] == line["set"]
+        for item, (path, line) in zip(answer["predictions"], output.items(), strict=True):
+            assert item["image"] == Path(path).name and item["label"] == line["label"]
+            assert item["probabilities"] == pytest.approx(line["probabilities"], abs=1e-4)
+            assert item["entropy"] == pytest.approx(line["entropy"], abs=1e-3)
+            assert item["disagreement"] == pytest.approx(line["disagreement"], abs=1e-3)
+            assert item["set"] == line["set"]
         known = requests.get(address + "model", timeout=10).json()
         assert known["engine"].startswith("onnxruntime") and known["medical"] and not known["gradcam"]
         assert known["sets"]["rows"] == 60 and known["limits"]["pixels"] == 50_000_000

@@ -22,20 +22,20 @@ def test_requests_are_batched() -> None:
         batches: list[list[int]] = []
         gate = threading.Event()
 
-        def compute(asked: Sequence[int]) -> Sequence[int]:
-            batches.append(list(asked))
+        def compute(requests: Sequence[int]) -> Sequence[int]:
+            batches.append(list(requests))
             assert gate.wait(5)
-            return [2 * one for one in asked]
+            return [2 * item for item in requests]
 
         batcher: Batcher[int, int] = Batcher(compute, max_batch=4)
         batcher.start()
-        asked = [asyncio.create_task(batcher(i)) for i in range(8)]
+        requests = [asyncio.create_task(batcher(i)) for i in range(8)]
         await asyncio.sleep(0.05)
-        asked[5].cancel()  # whoever has left is not computed
+        requests[5].cancel()  # whoever has left is not computed
         gate.set()
-        output = await asyncio.gather(*asked, return_exceptions=True)
+        output = await asyncio.gather(*requests, return_exceptions=True)
         await batcher.stop()
-        return [one for one in output if isinstance(one, int)], batches
+        return [item for item in output if isinstance(item, int)], batches
 
     output, batches = asyncio.run(story())
     assert output == [0, 2, 4, 6, 8, 12, 14]
@@ -44,10 +44,10 @@ def test_requests_are_batched() -> None:
 
 def test_error_of_a_batch_reaches_each_request() -> None:
     async def story() -> list[Any]:
-        def compute(asked: Sequence[int]) -> Sequence[int]:
-            if min(asked) < 0:
+        def compute(requests: Sequence[int]) -> Sequence[int]:
+            if min(requests) < 0:
                 raise ArithmeticError("negative")
-            return asked
+            return requests
 
         batcher: Batcher[int, int] = Batcher(compute, max_batch=4)
         batcher.start()
@@ -57,7 +57,7 @@ def test_error_of_a_batch_reaches_each_request() -> None:
         return output
 
     output = asyncio.run(story())
-    assert [type(one) for one in output] == [ArithmeticError, ArithmeticError, int]
+    assert [type(item) for item in output] == [ArithmeticError, ArithmeticError, int]
 
 
 def test_concurrent_requests_and_overload() -> None:

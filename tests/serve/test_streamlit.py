@@ -29,7 +29,7 @@ def test_streamlit_shows_what_the_service_says(
     assert not app.exception and "medical" in app.warning[0].value
     app.file_uploader[0].set_value(("x.png", (served_runs / "x.png").read_bytes(), "image/png")).run()
     assert not app.exception and app.metric[0].value == output["label"]
-    assert any("Entropy" in one.value for one in app.text)
+    assert any("Entropy" in item.value for item in app.text)
     app.file_uploader[0].set_value(("x.png", b"no image", "image/png")).run()
     assert "not an image" in app.error[0].value
     monkeypatch.setattr(sys, "argv", ["streamlit_page.py", "http://127.0.0.1:1"])

@@ -116,7 +116,7 @@ def test_correlated_errors_narrow_the_interval():
     apart = [members(2, 400, seed=5, shared=shared, own=0.5) for shared in (0, 2)]
     loose, close = (difference(metrics.get("brier"), *pair, targets, None).se for pair, targets in apart)
     (ours, theirs), targets = apart[1]
-    unpaired = np.hypot(*[np.std(metrics.get("brier").view(one, targets)) / 20 for one in (ours, theirs)])
+    unpaired = np.hypot(*[np.std(metrics.get("brier").view(item, targets)) / 20 for item in (ours, theirs)])
     assert close < 0.6 * unpaired and loose > 0
 
 

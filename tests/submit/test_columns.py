@@ -58,7 +58,7 @@ def test_sample_classes_that_look_like_probabilities(tmp_path):
 )
 def test_single_column_of_a_sample(tmp_path, net, header, values, spec, taken):
     test = net.predictions("test")
-    path = write_sample(tmp_path, f"{header}\n" + "".join(f"{one},{values}\n" for one in test.ids.tolist()))
+    path = write_sample(tmp_path, f"{header}\n" + "".join(f"{item},{values}\n" for item in test.ids.tolist()))
     written = submit(net, SubmitSpec(**spec), sample=path, out=tmp_path / "a.csv")
     assert taken in written.notes[0]
     cells = [row[1] for row in rows_of_csv(written.path)[1:]]
@@ -72,9 +72,9 @@ def test_single_column_of_a_sample(tmp_path, net, header, values, spec, taken):
 
 def test_sample_classes_that_are_numbers(tmp_path):
     """Classes 0 and 1, a column called 1 of zeros: its name decides, and without one the values do."""
-    one = member(tmp_path / "runs", "net-1", seed=1, classes=["0", "1"])
+    item = member(tmp_path / "runs", "net-1", seed=1, classes=["0", "1"])
     for header, probability in (("id,1", True), ("id,label", False)):
         text = f"{header}\n" + "".join(f"t{i:03d},0\n" for i in range(20))
-        written = submit(one, SubmitSpec(), sample=write_sample(tmp_path, text), out=tmp_path / "a.csv")
+        written = submit(item, SubmitSpec(), sample=write_sample(tmp_path, text), out=tmp_path / "a.csv")
         cells = {row[1] for row in rows_of_csv(written.path)[1:]}
         assert (cells <= {"0", "1"}) == (not probability)

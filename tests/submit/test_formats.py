@@ -101,7 +101,7 @@ def test_numeric_names_stay_text_in_submissions(tmp_path):
 @pytest.mark.parametrize("format", ["kaggle", "kaggle-probs"])
 def test_single_probability_needs_the_positive_class(tmp_path, net, format):
     test = net.predictions("test")
-    path = write_sample(tmp_path, "id,target\n" + "".join(f"{one},0.5\n" for one in test.ids.tolist()))
+    path = write_sample(tmp_path, "id,target\n" + "".join(f"{item},0.5\n" for item in test.ids.tolist()))
     with pytest.raises(RecipeError, match="say of which class with `positive:`"):
         submit(net, SubmitSpec(format=format), sample=path, out=tmp_path / "a.csv")
     rows = rows_of_csv(
@@ -159,4 +159,4 @@ def test_zip_holds_no_time():
 def test_impossible_separators_are_refused(separator):
     with pytest.raises(ValueError, match="separator"):
         SubmitSpec(separator=separator)
-    assert [SubmitSpec(separator=one).separator for one in ",;\t| "] == list(",;\t| ")
+    assert [SubmitSpec(separator=item).separator for item in ",;\t| "] == list(",;\t| ")

@@ -25,8 +25,8 @@ def test_submission_default_place_and_sidecar(tmp_path, net, monkeypatch):
     facts = read_json(tmp_path / "submissions" / f"{created.run.id}.csv.json")
     assert facts["sha256"] == sha256_file(written.path)
     assert (facts["rows"], facts["format"], facts["run"]) == (20, "kaggle", created.run.id)
-    assert [one["id"] for one in facts["members"]] == ["net-00000000", "other-00000000"]
-    assert sum(one["weight"] for one in facts["members"]) == pytest.approx(1)
+    assert [item["id"] for item in facts["members"]] == ["net-00000000", "other-00000000"]
+    assert sum(item["weight"] for item in facts["members"]) == pytest.approx(1)
     assert facts["honest"] == created.run.metrics["honest"]
     assert submit(created.run, SubmitSpec(zip=True)).path.as_posix() == f"submissions/{created.run.id}.zip"
 
@@ -97,9 +97,9 @@ def test_submission_of_a_further_test_set(tmp_path, net, monkeypatch):
 def test_submission_of_an_outdated_ensemble_is_refused(tmp_path, refits):
     runs = [member(tmp_path, f"net{i}-0", seed=i) for i in range(2)]
     if refits:
-        for i, one in enumerate(runs):
+        for i, item in enumerate(runs):
             test = predictions(20, 50 + i, prefix="t", labelled=False)
-            run(tmp_path, f"full{i}-1", {"test": test}, kind="refit", parents=[one])
+            run(tmp_path, f"full{i}-1", {"test": test}, kind="refit", parents=[item])
     created = combine(runs, folder=tmp_path, refits=refits).run
     who = "full1-1" if refits else "net1-0"
     rewritten(Run(tmp_path / who), "test", predictions(20, 77, prefix="t", labelled=False))
@@ -115,9 +115,9 @@ def test_submission_of_an_outdated_ensemble_is_refused(tmp_path, refits):
 
 def test_members_that_predict_nothing_may_change(tmp_path):
     runs = [member(tmp_path, f"net{i}-0", seed=i) for i in range(2)]
-    for i, one in enumerate(runs):
+    for i, item in enumerate(runs):
         test = predictions(20, 50 + i, prefix="t", labelled=False)
-        run(tmp_path, f"full{i}-1", {"test": test}, kind="refit", parents=[one])
+        run(tmp_path, f"full{i}-1", {"test": test}, kind="refit", parents=[item])
     created = combine(runs, folder=tmp_path, refits=True).run
     rewritten(runs[0], "test", predictions(20, 77, prefix="t", labelled=False))
     assert submit(created, SubmitSpec(), out=tmp_path / "a.csv").facts["rows"] == 20

@@ -19,8 +19,8 @@ from ensemble.submit.template import fill, read_template
 
 def test_sample_decides_columns_spelling_and_order(tmp_path, net):
     test = net.predictions("test")
-    ids = [f"{one}.JPG" if i % 2 else one for i, one in enumerate(test.ids[::-1].tolist())]
-    text = "\ufeffcat,image,ant,bee\r\n" + "".join(f"0.2,{one},0.4,0.4\r\n" for one in ids)
+    ids = [f"{item}.JPG" if i % 2 else item for i, item in enumerate(test.ids[::-1].tolist())]
+    text = "\ufeffcat,image,ant,bee\r\n" + "".join(f"0.2,{item},0.4,0.4\r\n" for item in ids)
     written = submit(
         net, SubmitSpec(id_column="image"), sample=write_sample(tmp_path, text), out=tmp_path / "a.csv"
     )
@@ -33,27 +33,27 @@ def test_sample_decides_columns_spelling_and_order(tmp_path, net):
 
 def test_sample_with_labels(tmp_path, net):
     test = net.predictions("test")
-    text = "name;class\n" + "".join(f"{one}.png;ant\n" for one in test.ids.tolist())
+    text = "name;class\n" + "".join(f"{item}.png;ant\n" for item in test.ids.tolist())
     rows = rows_of_csv(
         submit(net, SubmitSpec(), sample=write_sample(tmp_path, text), out=tmp_path / "a.csv").path, ";"
     )
     assert rows[0] == ["name", "class"]
     assert rows[1:] == [
-        [f"{one}.png", str(test.classes[best])] for one, best in zip(test.ids, labels(test.probs), strict=True)
+        [f"{item}.png", str(test.classes[best])] for item, best in zip(test.ids, labels(test.probs), strict=True)
     ]
 
 
 def test_sample_without_extensions_of_ids(tmp_path, net):
     test = net.predictions("test")
     rewritten(net, "test", replace(test, ids=np.char.add(test.ids, ".jpeg")))
-    text = "id,label\n" + "".join(f"{one},ant\n" for one in test.ids.tolist())
+    text = "id,label\n" + "".join(f"{item},ant\n" for item in test.ids.tolist())
     rows = rows_of_csv(submit(net, SubmitSpec(), sample=write_sample(tmp_path, text), out=tmp_path / "a.csv").path)
     assert [row[0] for row in rows[1:]] == test.ids.tolist()
 
 
 def test_sample_may_leave_out_the_unnamed_class_only(tmp_path, net):
     test = net.predictions("test")
-    path = write_sample(tmp_path, "id,cat,bee\n" + "".join(f"{one},0,0\n" for one in test.ids.tolist()))
+    path = write_sample(tmp_path, "id,cat,bee\n" + "".join(f"{item},0,0\n" for item in test.ids.tolist()))
     rows = rows_of_csv(submit(net, SubmitSpec(), sample=path, out=tmp_path / "a.csv", unnamed="ant").path)
     assert np.array([row[2] for row in rows[1:]], dtype=np.float32).tobytes() == test.probs[:, 1].tobytes()
     with pytest.raises(DataError, match="missing: 'ant'"):
@@ -61,7 +61,7 @@ def test_sample_may_leave_out_the_unnamed_class_only(tmp_path, net):
 
 
 def _lines(ids):
-    return "id,label\n" + "".join(f"{one},ant\n" for one in ids)
+    return "id,label\n" + "".join(f"{item},ant\n" for item in ids)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_sample_ids_that_differ_in_the_extension_stay_apart(tmp_path):
 
 
 def test_sample_is_never_overwritten(tmp_path, net):
-    text = "id,label\n" + "".join(f"{one},ant\n" for one in net.predictions("test").ids.tolist())
+    text = "id,label\n" + "".join(f"{item},ant\n" for item in net.predictions("test").ids.tolist())
     path = write_sample(tmp_path, text)
     with pytest.raises(RecipeError, match="is the sample itself"):
         submit(net, SubmitSpec(), sample=path, out=path)

@@ -31,16 +31,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def told(uri: str = "") -> dict[str, Any]:
+def stored_runs(uri: str = "") -> dict[str, Any]:
     """MLflow's runs by name, read back by its own client. No name is there twice."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri or f"sqlite:///{Path('runs').resolve()}/mlflow.db")
     experiment = client.get_experiment_by_name("ensemble")
     result = client.search_runs([experiment.experiment_id])
-    names = [one.info.run_name for one in result]
+    names = [item.info.run_name for item in result]
     assert len(names) == len(set(names))
-    return {one.info.run_name: (client, one) for one in result}
+    return {item.info.run_name: (client, item) for item in result}
 
 
 @pytest.mark.slow
@@ -49,27 +49,27 @@ def test_mlflow_holds_members_folds_and_ensembles(home: Path, capfd: pytest.Capt
     assert ens(["train", *SMALL, "--seed", "1", "--folds", "2"]) == 0  # before anybody was told
     assert ens(["train", *SMALL, "--seed", "1", "--folds", "2", "--track", "mlflow"]) == 0
     assert ens(["combine", "--track", "mlflow"]) == 0
-    runs = told()
+    runs = stored_runs()
     assert set(runs) == {path.parent.name for path in Path("runs").glob("*/run.json")}
-    for name, (client, one) in runs.items():
+    for name, (client, item) in runs.items():
         ours = Run(Path("runs") / name)
-        assert one.info.status == "FINISHED"
-        assert one.data.tags["ens.kind"] == ours.kind
-        assert one.data.metrics["valid.accuracy"] == ours.metrics["valid"]["accuracy"]
-        files = {artifact.path for artifact in client.list_artifacts(one.info.run_id)}
+        assert item.info.status == "FINISHED"
+        assert item.data.tags["ens.kind"] == ours.kind
+        assert item.data.metrics["valid.accuracy"] == ours.metrics["valid"]["accuracy"]
+        files = {artifact.path for artifact in client.list_artifacts(item.info.run_id)}
         assert {"run.json", "metrics.json"} <= files
-        local = Path(client.download_artifacts(one.info.run_id, "metrics.json"))
+        local = Path(client.download_artifacts(item.info.run_id, "metrics.json"))
         assert local.read_bytes() == (ours.path / "metrics.json").read_bytes()
-        assert one.info.artifact_uri.startswith((home / "runs").as_uri())
+        assert item.info.artifact_uri.startswith((home / "runs").as_uri())
         if ours.kind == "ensemble":
-            assert one.data.params["rule"] == "accuracy"
-            assert one.data.metrics["honest.accuracy.value"] == ours.metrics["honest"]["accuracy"]["value"]
+            assert item.data.params["rule"] == "accuracy"
+            assert item.data.metrics["honest.accuracy.value"] == ours.metrics["honest"]["accuracy"]["value"]
             assert {"ensemble.yaml", "report.json"} <= files
         else:
-            assert (one.data.params["arch"], one.data.params["data.form"]) == ("customnet", "digits")
-            assert ("weights.safetensors" in files) == (one.data.params["seed"] == "0" and ours.kind == "member")
+            assert (item.data.params["arch"], item.data.params["data.form"]) == ("customnet", "digits")
+            assert ("weights.safetensors" in files) == (item.data.params["seed"] == "0" and ours.kind == "member")
         if ours.kind == "member":
-            steps = client.get_metric_history(one.info.run_id, "valid_loss")
+            steps = client.get_metric_history(item.info.run_id, "valid_loss")
             rows = [line.split(",") for line in (ours.path / "history.csv").read_text().splitlines()[1:]]
             assert [(metric.step, metric.value) for metric in steps] == [
                 (at, float(row[3])) for at, row in enumerate(rows, 1)
@@ -89,13 +89,13 @@ def test_killed_run_continues_its_mlflow_run(home: Path, capfd: pytest.CaptureFi
         time.sleep(0.01)
     first.kill()
     first.wait()
-    ((_, begun),) = told().values()
+    ((_, begun),) = stored_runs().values()
     assert begun.info.status == "RUNNING"
     assert ens(command) == 0
-    ((client, one),) = told().values()
-    assert one.info.run_id == begun.info.run_id
-    assert one.info.status == "FINISHED"
-    steps = [metric.step for metric in client.get_metric_history(one.info.run_id, "train_loss")]
+    ((client, item),) = stored_runs().values()
+    assert item.info.run_id == begun.info.run_id
+    assert item.info.status == "FINISHED"
+    steps = [metric.step for metric in client.get_metric_history(item.info.run_id, "train_loss")]
     assert steps == list(range(1, 13))  # an epoch that was trained again is one epoch
 
 
@@ -157,5 +157,5 @@ def test_mlflow_uri_of_the_environment_is_used(home: Path, monkeypatch: pytest.M
     uri = f"sqlite:///{home}/elsewhere.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert ens(["combine", "net-1", "--track", "mlflow"]) == 0
-    assert len(told(uri)) == 1
+    assert len(stored_runs(uri)) == 1
     assert not Path("runs/mlflow.db").exists()

@@ -56,7 +56,7 @@ def test_flips_are_the_four_mirrors() -> None:
     x = ((x * 255).round() / 255)[:1].expand(64, 3, 32, 32)
     result = augmented("flip-hv", x, 0)
     four = [x[0], x[0].flip(-1), x[0].flip(-2), x[0].flip(-1, -2)]
-    which = [next(i for i, one in enumerate(four) if torch.allclose(image, one, atol=1e-3)) for image in result]
+    which = [next(i for i, item in enumerate(four) if torch.allclose(image, item, atol=1e-3)) for image in result]
     assert set(which) == {0, 1, 2, 3}
 
 

@@ -66,9 +66,9 @@ def test_epoch_sums_on_a_gpu_are_the_same(
     monkeypatch.setattr(module, "as_number", lambda value: value.as_subclass(Tensor).double())
     there, later = trained()
     if broken is None:
-        (one,), (other,) = alone, there
-        assert (one.train_loss, one.valid_loss) == (other.train_loss, other.valid_loss)
-        assert (one.train_accuracy, one.valid_accuracy) == (other.train_accuracy, other.valid_accuracy)
+        (first,), (other,) = alone, there
+        assert (first.train_loss, first.valid_loss) == (other.train_loss, other.valid_loss)
+        assert (first.train_accuracy, first.valid_accuracy) == (other.train_accuracy, other.valid_accuracy)
         assert at_once == batches
     else:
         assert not alone and not there

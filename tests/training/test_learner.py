@@ -43,7 +43,7 @@ def test_callbacks_are_called_as_by_fastai(tmp_path: Path) -> None:
 
     from ensemble.training.engine.learner import MemberLearner
 
-    def told(kind: type[Learner]) -> list[str]:
+    def messages(kind: type[Learner]) -> list[str]:
         result: list[str] = []
 
         class Late(Callback):  # type: ignore[misc]
@@ -74,9 +74,9 @@ def test_callbacks_are_called_as_by_fastai(tmp_path: Path) -> None:
             learner.fit(1, 1e-3)
         return result
 
-    expected = told(Learner)
+    expected = messages(Learner)
     assert {"late after_batch", "given before_batch", "all after_fit"} <= set(expected)
-    assert told(MemberLearner) == expected
+    assert messages(MemberLearner) == expected
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_stream_and_store_train_the_same(tmp_path: Path) -> None:
     for stream in (False, True):
         dls, _ = digit_loaders(tmp_path, stream=stream, augment="flip-shift")
         batches.append([x.as_subclass(Tensor).clone() for x, _ in dls.train])
-    assert all(torch.equal(one, other) for one, other in zip(*batches, strict=True))
+    assert all(torch.equal(first, other) for first, other in zip(*batches, strict=True))
 
 
 def test_fastai_tools_work_on_the_batches(tmp_path: Path) -> None:

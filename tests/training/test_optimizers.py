@@ -41,9 +41,9 @@ def test_fused_adam_is_fastais_adam(layout: torch.memory_format) -> None:
             nn.functional.cross_entropy(network(x), y).backward()
             optimizer.step()
             optimizer.zero_grad()
-    for one, other in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
-        assert not torch.equal(one, torch.zeros_like(one))
+    for first, other in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
+        torch.testing.assert_close(first, other, rtol=1e-4, atol=1e-6)
+        assert not torch.equal(first, torch.zeros_like(first))
 
 
 def test_channels_last_filters_are_contiguous_views() -> None:
@@ -74,13 +74,13 @@ def test_fused_sgd_is_torchs_nesterov_with_fastais_decay(momentum: float) -> Non
         x, y = torch.randn(8, 3), torch.randint(0, 2, (8,))
         optimizer.set_hyper("lr", rate)
         reference.param_groups[0]["lr"], reference.param_groups[1]["lr"] = rate, 8 * rate
-        for network, one in ((ours, optimizer), (theirs, reference)):
+        for network, item in ((ours, optimizer), (theirs, reference)):
             functional.cross_entropy(network(x), y).backward()
-            if one is reference:
+            if item is reference:
                 with torch.no_grad():
                     theirs.weight.mul_(1 - rate * 0.02)
-            one.step()
-            one.zero_grad()
+            item.step()
+            item.zero_grad()
     torch.testing.assert_close(ours.weight, theirs.weight)
     torch.testing.assert_close(ours.bias, theirs.bias)
 
@@ -103,7 +103,7 @@ def test_muon_steps_scale_free_filters_and_sgd_the_rest() -> None:
     stepped(ours, Muon, steps=1)
     stepped(theirs, FusedSGD, steps=1)
     pairs = list(zip(ours.named_parameters(), theirs.parameters(), strict=True))
-    assert [name for (name, one), other in pairs if not torch.equal(one, other)] == ["layers.0.weight"]
+    assert [name for (name, first), other in pairs if not torch.equal(first, other)] == ["layers.0.weight"]
 
 
 def test_muon_step_is_nearly_orthogonal_and_keeps_the_length() -> None:

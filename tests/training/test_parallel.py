@@ -23,8 +23,9 @@ from helpers.workers import decode_digits
 from ensemble.core.errors import RunLocked
 from ensemble.core.events import Listener
 from ensemble.data.digits import digits_dataset
+from ensemble.recipe.data_spec import DataSpec
 from ensemble.recipe.resolve import resolved
-from ensemble.recipe.schema import DataSpec, Recipe
+from ensemble.recipe.schema import Recipe
 from ensemble.runs.run import locked
 from ensemble.training.jobs.parallel import best_count, independent, train_all
 from ensemble.training.jobs.plan import Job
@@ -65,10 +66,10 @@ def test_parallel_count_is_the_fastest(speeds: dict[int, float], most: int, coun
 
 
 def test_jobs_that_share_a_run_stay_together(tmp_path: Path) -> None:
-    one, other, full = jobs(tmp_path, {"seed": 0}, {"seed": 1}, {"seed": 0, "full": True})
-    groups = independent([one, other, full])
+    first, other, full = jobs(tmp_path, {"seed": 0}, {"seed": 1}, {"seed": 0, "full": True})
+    groups = independent([first, other, full])
     assert sorted(sorted(job.path.name for job in group) for group in groups) == sorted(
-        [sorted([one.path.name, full.path.name]), [other.path.name]]
+        [sorted([first.path.name, full.path.name]), [other.path.name]]
     )
 
 
@@ -90,8 +91,8 @@ def test_members_trained_together_are_those_trained_alone(tmp_path: Path) -> Non
     )
     assert [outcome.job.path.name for outcome in outcomes] == [job.path.name for job in together]
     assert all(outcome.error is None for outcome in outcomes), [str(outcome.error) for outcome in outcomes]
-    for one, other in zip(alone, together, strict=True):
-        np.testing.assert_array_equal(one.run.predictions("test").probs, other.run.predictions("test").probs)
+    for first, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(first.run.predictions("test").probs, other.run.predictions("test").probs)
     assert "training 2 members at a time" in notes
 
 

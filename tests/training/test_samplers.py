@@ -31,7 +31,7 @@ def test_oversampling_counts(labels: Any, count: int, cut: bool, seed: int) -> N
     assert isinstance(chosen, OverSampler)
     drawn = np.array(chosen.draw(random.Random(seed)))
     before, after = np.bincount(labels, minlength=4), np.bincount(labels[drawn], minlength=4)
-    assert after.tolist() == [count if cut else max(count, one) for one in before.tolist()]
+    assert after.tolist() == [count if cut else max(count, item) for item in before.tolist()]
     assert len(drawn) == chosen.count
     times = np.bincount(drawn, minlength=len(labels))
     for label in range(4):

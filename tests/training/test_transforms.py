@@ -42,9 +42,9 @@ def test_alternate_flip_mirrors_every_other_epoch() -> None:
         assert (mirrored | (out == x.as_subclass(Tensor)).flatten(1).all(1)).all()
         seen.append(mirrored)
     assert 10 < int(seen[0].sum()) < 40
-    assert all(torch.equal(one, ~other) for one, other in itertools.pairwise(seen))
+    assert all(torch.equal(first, ~other) for first, other in itertools.pairwise(seen))
     loader.batch_items = np.array([3, 3, 9])
     loader.epoch = 0
     again = flip.encodes(x[:3]).as_subclass(Tensor)
     expected = [x[i].flip(-1) if seen[0][item] else x[i] for i, item in enumerate((3, 3, 9))]
-    assert torch.equal(again, torch.stack([one.as_subclass(Tensor) for one in expected]))
+    assert torch.equal(again, torch.stack([first.as_subclass(Tensor) for first in expected]))

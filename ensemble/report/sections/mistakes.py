@@ -23,8 +23,8 @@ from ensemble.data.file_hashes import UnreadableFiles
 from ensemble.data.images import read_image
 from ensemble.data.load import load_dataset
 from ensemble.data.preprocess import Pixels
+from ensemble.recipe.data_spec import DataSpec
 from ensemble.recipe.file import read_recipe_file
-from ensemble.recipe.schema import DataSpec
 from ensemble.report.classes import Labelled
 from ensemble.report.figures import overlaid
 from ensemble.report.html import data_uri

@@ -13,7 +13,7 @@ from ensemble.core.errors import DataError, RecipeError, abbreviated, one_line
 from ensemble.data.dataset import Dataset
 from ensemble.data.load import load_dataset
 from ensemble.recipe import text
-from ensemble.recipe.schema import DataSpec
+from ensemble.recipe.data_spec import DataSpec
 from ensemble.report.classes import Labelled, labelled
 from ensemble.runs.origin import usable_runs
 from ensemble.runs.record import Kind
