@@ -133,7 +133,7 @@ class Workspace:
 
 
 def flat(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """ResolvedRecipe keys as overrides: those of a mapping `data` become `data.key`."""
+    """Recipe keys as overrides: those of a mapping `data` become `data.key`."""
     data = keys.get("data")
     if not isinstance(data, Mapping):
         return dict(keys)

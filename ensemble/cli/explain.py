@@ -37,9 +37,8 @@ def command(
     ens explain resnet34-1a2b3c4d photo.jpg
     ens explain resnet34-1a2b3c4d ISIC_0000012 ISIC_0000031 --class melanoma
     """
-    explanation = (
-        runs_project(settings, execution=Execution(device)).run(run).explain(images, class_name=class_name, out=out)
-    )
+    model = runs_project(settings, execution=Execution(device)).run(run)
+    explanation = model.explain(images, class_name=class_name, out=out)
     if as_json:
         click.echo(as_json_text(explanation.facts()))
     else:

@@ -1,4 +1,4 @@
-"""ResolvedRecipe keys that are valid alone and exclude each other: a table of tests and messages.
+"""Recipe keys that are valid alone and exclude each other: a table of tests and messages.
 
 What a method excludes, and the keys that only some methods take, are declared where it is registered; they are
 checked in `ensemble.recipe.methods`.

@@ -13,7 +13,8 @@ from ensemble.cli.demo import DEMO
 from ensemble.core.errors import RecipeError
 from ensemble.models.network import build_network
 from ensemble.recipe import text
-from ensemble.recipe.file import build, contradictions, read_recipe_file
+from ensemble.recipe.contradictions import contradictions
+from ensemble.recipe.file import build, read_recipe_file
 from ensemble.training.methods.progressive import progressive
 
 
@@ -143,3 +144,16 @@ def test_progressive_resizing_of_a_fixed_size_network_is_refused(arch: str, size
     with pytest.raises(RecipeError, match=f"takes no images of {side} pixels"):
         progressive(given_, build_network(given_, 3), 4)
     assert any("less than image_size" in problem for problem in contradictions(small_recipe(progressive=16)))
+
+
+def test_included_recipes_are_read_by_name(here: Path) -> None:
+    from ensemble.recipe.text import included_recipes, read, recipe_file
+
+    assert {path.name for path in included_recipes().values()} == {path.name for path in RECIPES.glob("*.yaml")}
+    assert read(recipe_file(Path("cifar10-cpu")))["data"]["path"] == "cifar10"
+    (here / "cifar10-cpu").write_text("data: digits")  # a file that is there wins
+    assert recipe_file(Path("cifar10-cpu")) == Path("cifar10-cpu")
+    with pytest.raises(RecipeError, match="there is no recipe digit; did you mean 'digits'"):
+        read(recipe_file(Path("digit")))
+    with pytest.raises(RecipeError, match="there is no recipe digit.yaml; type `ens init`"):
+        read(recipe_file(Path("digit.yaml")))

@@ -57,9 +57,16 @@ def test_upload_with_yes_is_run_once(two_networks: Run, kaggle: Path, capsys: py
     assert "Successfully submitted" in err
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_upload_failure_is_reported(
-    two_networks: Run, kaggle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    two_networks: Run,
+    kaggle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    unbuffered: str,
 ) -> None:
+    """The progress bar on stdout may come after the error on stderr."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     monkeypatch.setenv("FAILS", "1")
     assert ens(["submit", "--upload", "kaggle:digits", "--yes", two_networks.id]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ens:")]
