@@ -155,5 +155,5 @@ def test_included_recipes_are_read_by_name(here: Path) -> None:
     assert recipe_file(Path("cifar10-cpu")) == Path("cifar10-cpu")
     with pytest.raises(RecipeError, match="there is no recipe digit; did you mean 'digits'"):
         read(recipe_file(Path("digit")))
-    with pytest.raises(RecipeError, match="there is no recipe digit.yaml; type `ens init`"):
+    with pytest.raises(RecipeError, match=r"there is no recipe digit\.yaml; type `ens init`"):
         read(recipe_file(Path("digit.yaml")))
